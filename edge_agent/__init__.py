@@ -1,0 +1,3 @@
+"""edge-agent: models on small devices, results over MQTT."""
+
+__version__ = "0.1.0"
