@@ -1,0 +1,68 @@
+"""Sources: where samples come from. One file a source.
+
+A source that iterates (a camera, a file) is run in a thread by `reader.Reader`; one that is called (MQTT) feeds the
+intake itself.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from edge_agent import settings
+from edge_agent.errors import EdgeAgentError
+from edge_agent.intake import Intake
+
+if TYPE_CHECKING:
+    from edge_agent.mqtt.endpoint import Endpoint
+
+# Type of the source in the configuration -> the module that implements it, imported when a pipeline names it.
+SOURCES = {
+    "mqtt": "edge_agent.sources.mqtt",
+    "camera": "edge_agent.sources.camera",
+    "video": "edge_agent.sources.video",
+    "images": "edge_agent.sources.images",
+}
+
+
+class Context(Protocol):
+    """What a source may need to know of the agent around it."""
+
+    folder: Path
+    """What relative paths are relative to."""
+    client_id: str
+    """A name for a session with the broker that is this source's own."""
+    endpoint: "Endpoint"
+    """The broker."""
+    mqtt: settings.Mqtt
+    """The broker's settings."""
+
+
+class Source(Protocol):
+    """Feeds samples into a pipeline's intake, from threads of its own."""
+
+    live: bool
+    """Whether the newest sample matters more than every sample."""
+
+    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None:
+        """Begins to feed.
+
+        Args:
+            intake: takes the samples; is closed by the source when a finite source has ended.
+            trouble: told, once for each occasion, that the source has failed and is being tried again.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ends feeding and closes the intake; bounded in time."""
+        ...
+
+    def close(self) -> None:
+        """Called after `stop`, when every sample that was fed has been answered: frees the rest."""
+        ...
+
+
+def open_source(source: settings.Source, context: Context) -> Source:
+    """The source that the settings describe; nothing is opened or connected yet."""
+    module = importlib.import_module(SOURCES[source.type])
+    return cast("Source", module.create(source, context))

@@ -1,0 +1,383 @@
+"""The daemon: builds pipelines from settings, starts and stops them, reloads, reports on itself."""
+
+import json
+import logging
+import queue
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_agent import __version__, config, settings, systemd
+from edge_agent.clock import Clock
+from edge_agent.config import Config
+from edge_agent.counters import Counters
+from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError, SourceError
+from edge_agent.models import model as models
+from edge_agent.models.model import Model
+from edge_agent.mqtt.connection import Connection, Link, Session, Will
+from edge_agent.mqtt.embedded import EmbeddedBroker
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.outbox import Delivery, Outbox
+from edge_agent.pipeline import Pipeline
+from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.sources import open_source
+
+log = logging.getLogger(__name__)
+
+# SIGTERM to exit takes at most the sum of these.
+DRAIN_TIMEOUT = 2.0
+DELIVER_TIMEOUT = 1.0
+# A sample that takes longer has hung; the watchdog is then left to act.
+HUNG_AFTER = 30.0
+FIRST_CONNECT_TIMEOUT = 15.0
+
+ModelKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source may know of the agent."""
+
+    folder: Path
+    client_id: str
+    endpoint: Endpoint
+    mqtt: settings.Mqtt
+
+
+class Agent:
+    """Everything that runs for one configuration file.
+
+    Args:
+        loaded: the configuration.
+    """
+
+    def __init__(self, loaded: Config) -> None:
+        self.boot_id = uuid.uuid4().hex[:8]
+        self._config = loaded
+        self._started = time.monotonic()
+        self._clock = Clock()
+        self._counters: dict[str, Counters] = {}
+        self._models: dict[ModelKey, Model] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+        self._source_failed = False
+        self._broker: EmbeddedBroker | None = None
+
+    def run(self, *, once: bool = False) -> int:
+        """Runs until SIGTERM or SIGINT; returns the exit code.
+
+        Args:
+            once: end as soon as every source has ended and every result is delivered.
+
+        Raises:
+            ConfigError: a model can't be used.
+            EdgeAgentError: the embedded broker can't be started.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda received, _: self._signals.put(signal.Signals(received)))
+        self.start()
+        systemd.notify_ready()
+        systemd.notify_status(self.summary())
+        self._serve(once=once)
+        systemd.notify_stopping()
+        self.stop()
+        return 1 if once and self._source_failed else 0
+
+    def start(self) -> None:
+        """Loads the models, connects, and starts the pipelines."""
+        self._models = self._load_models(self._config)
+        self._connect(restore=True)
+        self._start_pipelines()
+
+    def stop(self) -> None:
+        """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
+        self._stop_pipelines(list(self._pipelines))
+        self._disconnect()
+        for name, counters in self._counters.items():
+            log.info("%s: %s", name, _in_words(counters.as_dict()))
+
+    def _serve(self, *, once: bool) -> None:
+        next_stats = time.monotonic() + self._config.settings.stats_interval
+        ping_every = systemd.watchdog_interval()
+        next_ping = time.monotonic()
+        while True:
+            now = time.monotonic()
+            moments = [next_stats, *([next_ping] if ping_every else []), *([now + 0.1] if once else [])]
+            try:
+                received = self._signals.get(timeout=max(0.0, min(moments) - now))
+            except queue.Empty:
+                pass
+            else:
+                if received != signal.SIGHUP:
+                    log.info("%s: stopping", received.name)
+                    return
+                self.reload()
+            now = time.monotonic()
+            if now >= next_stats:
+                self._publish_stats()
+                systemd.notify_status(self.summary())
+                next_stats = now + self._config.settings.stats_interval
+            if ping_every and now >= next_ping:
+                next_ping = now + ping_every
+                self._ping_watchdog()
+            if once and all(pipeline.ended for pipeline in self._pipelines.values()) and not self._queued():
+                return
+
+    def reload(self) -> None:
+        """Reads the configuration again. If it is not valid, or a model can't be loaded, everything stays as it is."""
+        systemd.notify_reloading()
+        try:
+            fresh = config.load(self._config.path)
+            fresh_models = self._load_models(fresh)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("%s", problem)
+            log.error("the new configuration is refused, the old one goes on")
+        else:
+            self._change_to(fresh, fresh_models)
+            log.info("the configuration has been reloaded")
+        systemd.notify_ready()
+
+    def _change_to(self, fresh: Config, fresh_models: dict[ModelKey, Model]) -> None:
+        old = self._config
+        same_broker = all(
+            getattr(old.settings, key) == getattr(fresh.settings, key) for key in ("device_id", "mqtt", "outbox")
+        )
+        changed = [
+            name
+            for name, pipeline in self._pipelines.items()
+            if not same_broker
+            or fresh.settings.pipelines.get(name) != pipeline.options
+            or fresh_models[_key(pipeline.options)] is not pipeline.model
+        ]
+        self._stop_pipelines(changed)
+        if not same_broker:
+            self._disconnect()
+        self._config, replaced = fresh, self._models
+        self._models = fresh_models
+        if not same_broker:
+            self._connect(restore=False)
+        self._start_pipelines()
+        for key, model in replaced.items():
+            if fresh_models.get(key) is not model:
+                model.close()
+        if self._connection.link is not None:
+            self._announce(self._connection.link)
+
+    def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
+        """Models by name and batch size; those that have not changed are taken over.
+
+        Raises:
+            ConfigError: with what is wrong with each model that can't be used.
+        """
+        loaded: dict[ModelKey, Model] = {}
+        problems: list[str] = []
+        for key in sorted({_key(pipeline) for pipeline in wanted.settings.pipelines.values()}):
+            name, batch = key
+            options = wanted.settings.models[name]
+            try:
+                current = self._models.get(key)
+                if current is None or not current.is_still(options, wanted.path.parent):
+                    current = models.load(name, options, wanted.path.parent, batch)
+                    log.info("%s: %s", name, current.describe())
+                    if current.engine.fallback:
+                        log.warning("%s: runs on %s, since %s", name, current.engine.accelerator, current.engine.fallback)
+                loaded[key] = current
+            except (ModelError, MissingExtraError) as error:
+                problems.append(f"{wanted.where('models', name)}: {error}")
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
+        return loaded
+
+    def _connect(self, *, restore: bool) -> None:
+        options = self._config.settings
+        url = None
+        if options.mqtt.url == "embedded":
+            self._broker = EmbeddedBroker()
+            url = self._broker.start()
+        self._endpoint = Endpoint.from_settings(options.mqtt, self._config.path.parent, url)
+        self._outbox = Outbox(options.outbox, self._config.resolve(options.outbox.path), self._counters_of)
+        self._outbox.start(restore=restore)
+        session = Session(
+            client_id=f"edge-agent-{options.device_id}",
+            protocol=options.mqtt.protocol,
+            keepalive=options.mqtt.keepalive,
+            will=Will(self._topic("status"), b"offline"),
+        )
+        self._connection = Connection(
+            self._endpoint,
+            session,
+            on_up=self._link_up,
+            on_down=self._outbox.link_down,
+            on_acknowledged=self._outbox.acknowledged,
+        )
+        self._connection.start()
+        if not self._connection.wait_until_tried(FIRST_CONNECT_TIMEOUT):
+            log.warning("%s: not reached yet: trying on", self._endpoint.address)
+
+    def _disconnect(self) -> None:
+        self._outbox.stop(DELIVER_TIMEOUT)
+        if self._connection.link is not None:
+            self._publish_stats()
+            self._connection.link.publish(self._topic("status"), "offline", 1, retain=True)
+        self._connection.stop()
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None
+
+    def _start_pipelines(self) -> None:
+        options = self._config.settings
+        for name, pipeline_options in options.pipelines.items():
+            if name in self._pipelines:
+                continue
+            model = self._models[_key(pipeline_options)]
+            context = SourceContext(
+                folder=self._config.path.parent,
+                client_id=f"edge-agent-{options.device_id}-{name}",
+                endpoint=self._endpoint,
+                mqtt=options.mqtt,
+            )
+            self._pipelines[name] = Pipeline(
+                name,
+                pipeline_options,
+                open_source(pipeline_options.source, context),
+                model,
+                self._counters_of(name),
+                publish=self._publisher(name, model),
+                report=self._reporter(name),
+            )
+            self._pipelines[name].start()
+
+    def _stop_pipelines(self, names: list[str]) -> None:
+        """Stops pipelines together, and closes them once their results are on their way."""
+        deadline = time.monotonic() + DRAIN_TIMEOUT
+        stopped = [self._pipelines.pop(name) for name in names]
+        for pipeline in stopped:
+            pipeline.stop()
+        for pipeline in stopped:
+            pipeline.finish(deadline)
+        self._outbox.settle(DELIVER_TIMEOUT)
+        for pipeline in stopped:
+            pipeline.close()
+
+    def _publisher(self, pipeline: str, model: Model) -> Callable[..., None]:
+        topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
+        device_id = self._config.settings.device_id
+
+        def publish(sample: Sample, predictions: list[Prediction], facts: dict[str, Any], timing: Timing) -> None:
+            result = Result(
+                device_id=device_id,
+                pipeline=pipeline,
+                boot_id=self.boot_id,
+                seq=counters.produce(),
+                captured_at=sample.captured_at,
+                clock_synced=self._clock.synced(),
+                model=model.identity,
+                task=model.decode.task,
+                predictions=predictions,
+                input=facts,
+                timing=timing,
+            )
+            self._outbox.put(
+                Delivery(pipeline, topic, result.as_dict(), reply_to=sample.reply_to, settle=sample.settled)
+            )
+
+        return publish
+
+    def _reporter(self, pipeline: str) -> Callable[[EdgeAgentError, Sample | None], None]:
+        topic = self._topic(pipeline, "error")
+
+        def report(error: EdgeAgentError, sample: Sample | None) -> None:
+            if sample is not None:
+                log.warning("%s: %s", pipeline, error)
+            elif isinstance(error, SourceError) and not self._pipelines[pipeline].live:
+                self._source_failed = True
+            document = {
+                "device_id": self._config.settings.device_id,
+                "pipeline": pipeline,
+                "boot_id": self.boot_id,
+                "at": timestamp(time.time()),
+                "error": str(error),
+                "input": dict(sample.origin) if sample is not None else None,
+            }
+            self._publish_now(topic, document, qos=1)
+
+        return report
+
+    def _link_up(self, link: Link) -> None:
+        self._outbox.link_up(link)
+        self._announce(link)
+
+    def _announce(self, link: Link) -> None:
+        link.publish(self._topic("status"), "online", 1, retain=True)
+        link.publish(self._topic("info"), json.dumps(self._info()), 1, retain=True)
+
+    def _info(self) -> dict[str, Any]:
+        options = self._config.settings
+        return {
+            "device_id": options.device_id,
+            "boot_id": self.boot_id,
+            "version": __version__,
+            "pipelines": {
+                name: {"source": pipeline.source.type, "model": pipeline.model, "topic": self._topic(name, "result")}
+                for name, pipeline in options.pipelines.items()
+            },
+            "models": {name: model.facts() for (name, _), model in self._models.items()},
+        }
+
+    def _publish_stats(self) -> None:
+        document = {
+            "device_id": self._config.settings.device_id,
+            "boot_id": self.boot_id,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "pipelines": {name: counters.as_dict() for name, counters in self._counters.items()},
+        }
+        self._publish_now(self._topic("stats"), document, qos=0)
+
+    def _publish_now(self, topic: str, document: dict[str, Any], qos: int) -> None:
+        """Publishes what is of no use later: not kept while the broker is away."""
+        link = self._connection.link
+        if link is not None:
+            link.publish(topic, json.dumps(document), qos)
+
+    def _ping_watchdog(self) -> None:
+        hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]
+        if hung:
+            log.error("%s: one sample has taken more than %g s: no sign of life to systemd", ", ".join(hung), HUNG_AFTER)
+        else:
+            systemd.notify_watchdog()
+
+    def summary(self) -> str:
+        """The state of everything in one line a person can read."""
+        broker = self._endpoint.address if self._connection.link else f"no broker ({self._connection.problem})"
+        counts = {name: self._counters_of(name).as_dict() for name in self._pipelines}
+        results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
+        return f"{results}; {self._queued()} waiting; {broker}"
+
+    def _queued(self) -> int:
+        return sum(counters.as_dict()["queued"] for counters in self._counters.values())
+
+    def _counters_of(self, pipeline: str) -> Counters:
+        return self._counters.setdefault(pipeline, Counters())
+
+    def _topic(self, *levels: str) -> str:
+        options = self._config.settings
+        return "/".join((options.mqtt.topic_prefix, options.device_id, *levels))
+
+
+def _key(pipeline: settings.Pipeline) -> ModelKey:
+    return pipeline.model, max(1, len(pipeline.regions))
+
+
+def _in_words(counts: dict[str, Any]) -> str:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items() if count) or "none"
+    discarded = ", ".join(f"{count} {reason}" for reason, count in counts["discarded"].items() if count) or "none"
+    return (
+        f"captured {counts['captured']}: {counts['inferred']} inferred, {counts['in_progress']} left, dropped: {dropped}; "
+        f"produced {counts['produced']}: {counts['acknowledged']} acknowledged, {counts['queued']} waiting, "
+        f"discarded: {discarded}"
+    )

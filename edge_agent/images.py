@@ -1,0 +1,62 @@
+"""Encoded images to pixels, with every bound checked on the header, before anything is allocated."""
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+import imagesize
+import numpy as np
+
+from edge_agent.errors import InputError
+
+# A second bound inside OpenCV, should a header say one size to us and another to the decoder.
+MAX_PIXELS = 50_000_000
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what it would print is in our errors
+
+import cv2  # noqa: E402 - reads the variables above when it is loaded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
+_JPEG_END = b"\xff\xd9"
+MAX_JPEG_TRAILER = 65536  # some cameras append padding or a thumbnail
+
+
+def image_format(data: bytes) -> str | None:
+    """`JPEG`, `PNG`, `BMP` or `WebP`, told by the first bytes; None for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for name, signature in _SIGNATURES.items() if data.startswith(signature)), None)
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8]":
+    """Pixels of an encoded image, of shape (height, width, 3), uint8, BGR, turned upright as EXIF says.
+
+    Raises:
+        InputError: not a JPEG, PNG, BMP or WebP image, larger than `max_pixels`, or damaged.
+    """
+    if not data:
+        raise InputError("the image is empty: 0 bytes")
+    kind = image_format(data)
+    if kind is None:
+        raise InputError(f"not a JPEG, PNG, BMP or WebP image: starts with {data[:8].hex(' ')}, {len(data)} bytes")
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+    except Exception as error:  # noqa: BLE001 - a parser at a loss over hostile bytes must not cost more than the input
+        raise InputError(f"the {kind} image's header is damaged: {error}") from None
+    if width <= 0 or height <= 0:
+        raise InputError(f"the {kind} image's header is damaged: it states no size")
+    if width * height > max_pixels:
+        raise InputError(
+            f"the {kind} image is {width} x {height} pixels: at most {max_pixels // 1_000_000} megapixels are decoded"
+        )
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InputError(f"the {kind} image can't be decoded: {error.err}") from None
+    # OpenCV before version 5 makes up the missing part of a JPEG.
+    if image is None or (kind == "JPEG" and data.rfind(_JPEG_END, max(0, len(data) - MAX_JPEG_TRAILER)) < 0):
+        raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
+    return image

@@ -1,0 +1,75 @@
+"""The bounded queue between a source and the workers of its pipeline."""
+
+import threading
+from collections import deque
+
+from edge_agent.counters import Counters
+from edge_agent.samples import Sample
+
+# Bound on the encoded images that wait.
+MAX_BYTES = 128_000_000
+
+
+class Intake:
+    """Samples that wait to be worked on. Every sample put in is counted as captured.
+
+    Args:
+        capacity: most samples that wait.
+        counters: of the pipeline.
+        keep_newest: what happens when it is full. True: the oldest gives way, counted as superseded (live sources).
+            False: whoever puts one in waits (finite sources).
+    """
+
+    def __init__(self, capacity: int, counters: Counters, *, keep_newest: bool) -> None:
+        self._capacity = capacity
+        self._counters = counters
+        self._keep_newest = keep_newest
+        self._samples: deque[Sample] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, sample: Sample) -> bool:
+        """Adds a sample; returns False, without counting it, if the intake is closed."""
+        with self._changed:
+            if not self._keep_newest:
+                self._changed.wait_for(lambda: self._closed or len(self._samples) < self._capacity)
+            if self._closed:
+                return False
+            return self._add(sample)
+
+    def offer(self, sample: Sample) -> bool:
+        """Adds a sample without ever waiting: when there is no room, the oldest gives way."""
+        with self._changed:
+            return not self._closed and self._add(sample)
+
+    def _add(self, sample: Sample) -> bool:
+        self._counters.capture()
+        self._samples.append(sample)
+        self._bytes += _size(sample)
+        while len(self._samples) > self._capacity or (self._bytes > MAX_BYTES and len(self._samples) > 1):
+            self._bytes -= _size(self._samples.popleft())
+            self._counters.drop("superseded")
+        self._changed.notify_all()
+        return True
+
+    def get(self) -> Sample | None:
+        """The sample that has waited longest; waits for one; None once the intake is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._samples or self._closed)
+            if not self._samples:
+                return None
+            sample = self._samples.popleft()
+            self._bytes -= _size(sample)
+            self._changed.notify_all()
+            return sample
+
+    def close(self) -> None:
+        """Takes no more samples; what waits can still be had."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _size(sample: Sample) -> int:
+    return len(sample.data) if isinstance(sample.data, bytes) else 0

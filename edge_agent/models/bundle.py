@@ -1,0 +1,90 @@
+"""Bundles: a folder with `model.yaml`, which says of a model file what the file itself can't."""
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from edge_agent.errors import ModelError
+from edge_agent.settings import Fraction, Frozen, Preprocess
+
+MANIFEST = "model.yaml"
+MAX_MANIFEST_SIZE = 1_000_000
+FileFormat = Literal["tflite", "onnx"]
+
+
+class Golden(Frozen):
+    """An input and what the model must say to it."""
+
+    input: Path
+    """Image file, relative to the bundle."""
+    label: str
+    """The top label."""
+    min_confidence: Fraction = 0.0
+    """Its least confidence."""
+
+
+class Manifest(Frozen):
+    """What `model.yaml` holds."""
+
+    name: str
+    """Name of the model."""
+    version: str
+    """Version of the model."""
+    task: str
+    """`classification`, `detection`, …"""
+    licence: str = ""
+    """SPDX name of the licence of the weights."""
+    source: str = ""
+    """Where the model comes from."""
+    files: dict[FileFormat, Path] = Field(min_length=1)
+    """The same model in one or more formats, relative to the bundle."""
+    labels: Path | None = None
+    """Text file, one label a line; default: what the model file carries."""
+    output: Literal["probabilities", "logits", "sigmoid"] | None = None
+    """What a classifier's output is, where the file does not show it."""
+    preprocess: Preprocess = Preprocess()
+    """How pixels become the input tensor."""
+    golden: tuple[Golden, ...] = ()
+    """Samples by which the model proves itself."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads a bundle's `model.yaml`.
+
+    Raises:
+        ModelError: it is missing, unreadable, or names files outside of the bundle or that do not exist.
+    """
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            raw = yaml.safe_load(file.read(MAX_MANIFEST_SIZE))
+        manifest = Manifest.model_validate(raw)
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: not a model bundle: it has no {MANIFEST}") from None
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ModelError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    named = [*manifest.files.values(), *(golden.input for golden in manifest.golden)]
+    for name in [*named, manifest.labels] if manifest.labels else named:
+        file_path = (folder / name).resolve()
+        if not file_path.is_relative_to(folder.resolve()):
+            raise ModelError(f"{path}: {name} lies outside of the bundle")
+        if not file_path.is_file():
+            raise ModelError(f"{path}: names {name}, which is not there")
+    return manifest
+
+
+def choose_file(manifest: Manifest) -> Path:
+    """The file of the bundle that the installed runtimes can run, TFLite before ONNX; else the first."""
+    runtimes = {"tflite": ("ai_edge_litert", "tflite_runtime"), "onnx": ("onnxruntime",)}
+    for file_format, modules in runtimes.items():
+        if file_format in manifest.files and any(importlib.util.find_spec(module) for module in modules):
+            return manifest.files[file_format]
+    return next(iter(manifest.files.values()))

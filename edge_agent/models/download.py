@@ -1,0 +1,214 @@
+"""Bringing one file of known size and hash to this disk, over connections that break.
+
+What has arrived stays in a part file. The next attempt, or the next call after a crash, goes on from there
+with an HTTP range request (RFC 9110, section 14). Nothing is trusted but the hash.
+"""
+
+import hashlib
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout, exceptions
+
+from edge_agent.backoff import Backoff
+from edge_agent.errors import ModelError
+
+ATTEMPTS = 5
+FIRST_WAIT_S = 1.0
+TIMEOUT = Timeout(connect=10.0, read=30.0)
+MAX_REDIRECTS = 5
+BLOCK = 1 << 16
+OTHER_FILE = "it is not the file that the registry means"
+# Answers that mean "not now", https://www.rfc-editor.org/rfc/rfc9110#section-15
+NOT_NOW = {408, 425, 429, 500, 502, 503, 504}
+
+# (position in the file, the bytes there)
+Blocks = Generator[tuple[int, bytes]]
+
+_log = logging.getLogger(__name__)
+
+
+class _BrokenOffError(Exception):
+    """This attempt has failed, the next one may succeed."""
+
+
+def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
+    """Makes `part` the whole and right file, going on from what it holds already.
+
+    Args:
+        source: an https://, http:// or file:// address, or a path; from https it never goes on to http.
+        part: the file to fill; its folder exists.
+        size: what the file must measure, in bytes; never more than that is written.
+        sha256: what the file must hash to, in lower case hexadecimal digits.
+        progress: called with the number of bytes in `part` as it grows.
+
+    Raises:
+        ModelError: the source can't be reached or read, or is another file; one of a wrong hash is removed.
+        OSError: `part` can't be written.
+    """
+    resumed = part.exists() and part.stat().st_size > 0
+    found = _completed(source, part, size, progress)
+    if found != sha256 and resumed:
+        # A power cut can leave blocks in a part file that were never written: the source is not to blame yet.
+        part.unlink()
+        found = _completed(source, part, size, progress)
+    if found != sha256:
+        part.unlink()
+        raise ModelError(f"{source}: sha256 is {found}, expected {sha256}: {OTHER_FILE}")
+
+
+def _completed(source: str, part: Path, size: int, progress: Callable[[int], None]) -> str:
+    """Fills `part`, in several attempts if need be, and returns its sha256."""
+    backoff = Backoff(first=FIRST_WAIT_S)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _continue(source, part, size, progress)
+            break
+        except _BrokenOffError as failure:
+            if attempt == ATTEMPTS:
+                raise ModelError(
+                    f"{source}: {failure} (attempt {attempt} of {ATTEMPTS}): check the network or name a "
+                    "mirror; the next pull goes on from here"
+                ) from None
+            wait = backoff.delay()
+            _log.warning("%s: %s; trying again in %.1f s", source, failure, wait)
+            time.sleep(wait)
+    with part.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _continue(source: str, part: Path, size: int, progress: Callable[[int], None]) -> None:
+    """One attempt to append what is missing."""
+    with part.open("ab") as out:
+        have = out.tell()
+        if have > size:
+            have = _cut(out, 0)
+        progress(have)
+        with closing(_blocks(source, have, size)) as blocks:
+            for position, block in blocks:
+                if position < have:
+                    have = _cut(out, position)
+                if have + len(block) > size:
+                    raise ModelError(f"{source}: longer than the {size} bytes expected: {OTHER_FILE}")
+                out.write(block)
+                have += len(block)
+                progress(have)
+        if have < size:
+            raise _BrokenOffError(f"the file ended after {have} of {size} bytes")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _cut(out: BinaryIO, length: int) -> int:
+    out.truncate(length)
+    return out.seek(length)
+
+
+def _blocks(source: str, offset: int, size: int) -> Blocks:
+    """The file from `offset` on, or from 0 where the source can't start in the middle."""
+    if offset == size:
+        return
+    if source.startswith(("https://", "http://")):
+        try:
+            yield from _blocks_over_http(source, offset, size)
+        except exceptions.HTTPError as error:
+            raise _explained(source, error) from None
+    else:
+        path = url2pathname(urlsplit(source).path) if source.startswith("file://") else source
+        yield from _blocks_of_file(Path(path).expanduser(), offset, size)
+
+
+def _blocks_of_file(path: Path, offset: int, size: int) -> Blocks:
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file; `models pull --into FOLDER` makes a mirror")
+    try:
+        with path.open("rb") as file:
+            _check_length(str(path), os.fstat(file.fileno()).st_size, size)
+            file.seek(offset)
+            while block := file.read(BLOCK):
+                yield offset, block
+                offset += len(block)
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}") from None
+
+
+def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
+    with PoolManager() as pool, closing(_answer(pool, url, offset)) as answer:
+        position = 0
+        if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+            if not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+                yield 0, b""
+                raise _BrokenOffError("the server can't go on in the middle of the file")
+            position = offset
+        elif answer.status in NOT_NOW:
+            raise _BrokenOffError(f"the server answers {answer.status} {answer.reason}")
+        elif answer.status != HTTPStatus.OK:
+            raise ModelError(
+                f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?"
+            )
+        if answer.length_remaining is not None:
+            _check_length(url, position + answer.length_remaining, size)
+        # Compressed on the way would be neither of the size nor of the hash.
+        for block in answer.stream(BLOCK, decode_content=False):
+            yield position, block
+            position += len(block)
+
+
+def _answer(pool: PoolManager, url: str, offset: int) -> BaseHTTPResponse:
+    """The answer to a request for the file from `offset` on, after redirects."""
+    headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    target = url
+    for _ in range(MAX_REDIRECTS + 1):
+        answer = pool.urlopen(
+            "GET",
+            target,
+            redirect=False,
+            retries=False,
+            headers=headers,
+            timeout=TIMEOUT,
+            preload_content=False,
+        )
+        location = answer.get_redirect_location()
+        if not location:
+            return answer
+        answer.close()
+        try:
+            target = urljoin(target, location)
+        except ValueError:
+            raise ModelError(f"{url}: the server sends on to something that is no address") from None
+        if url.startswith("https://") and not target.startswith("https://"):
+            raise ModelError(f"{url}: the server sends on to an address that is not https")
+    raise ModelError(f"{url}: more than {MAX_REDIRECTS} redirects in a row")
+
+
+def _check_length(source: str, found: int, size: int) -> None:
+    if found != size:
+        raise ModelError(f"{source}: {found} bytes long, expected {size}: {OTHER_FILE}")
+
+
+def _explained(url: str, error: exceptions.HTTPError) -> Exception:
+    """The library's error in plain words: one that ends the download, or one after which it goes on."""
+    host = url.split("/")[2]
+    if isinstance(error, exceptions.LocationValueError):
+        return ModelError(f"{url}: not a valid address")
+    if isinstance(error, exceptions.SSLError) and isinstance(error.args[0], ssl.SSLCertVerificationError):
+        why = error.args[0].verify_message
+        return ModelError(f"{url}: can't trust {host}: {why}: check this machine's clock and CA certificates")
+    if isinstance(error, exceptions.NameResolutionError):
+        return _BrokenOffError(f"the name {host} can't be resolved")
+    if isinstance(error, exceptions.NewConnectionError):
+        return _BrokenOffError(f"{host} can't be reached")
+    if isinstance(error, exceptions.TimeoutError):
+        return _BrokenOffError(f"{host} does not answer in time")
+    return _BrokenOffError("the connection broke off")

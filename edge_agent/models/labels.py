@@ -1,0 +1,49 @@
+"""Label files: one label a line, in the order of the model's outputs."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_agent.errors import ModelError
+
+MAX_FILE_SIZE = 4_000_000
+_NUMBERED = re.compile(r"(\d+)[\s:,]+(\S.*)")
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels of a file; the numbers of a numbered list (`0 person`) are left out.
+
+    Raises:
+        ModelError: not a readable text file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_SIZE + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"labels {path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"labels {path}: not a UTF-8 text file") from None
+    if len(content) > MAX_FILE_SIZE:
+        raise ModelError(f"labels {path}: larger than {MAX_FILE_SIZE} bytes: not a label file")
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if lines and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
+        return tuple(match[2] for match in numbered if match)
+    return tuple(lines)
+
+
+def check_count(labels: Sequence[str], classes: int, where: str) -> None:
+    """Sees that there is a label for each class.
+
+    Raises:
+        ModelError: there are more or fewer; says how many, and what is likely the matter.
+    """
+    if len(labels) == classes:
+        return
+    hint = ""
+    if len(labels) == classes + 1:
+        hint = f": if the first line ({labels[0]!r}) is a background class, this model has none: remove the line"
+    elif len(labels) == classes - 1:
+        hint = ": if class 0 is a background class, put a first line `background` into the file"
+    raise ModelError(f"labels {where}: {len(labels)} labels for {classes} classes{hint}")

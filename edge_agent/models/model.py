@@ -1,0 +1,198 @@
+"""A model that is ready to serve: its file, the engine it is loaded in, and how it is read."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent import engines, settings
+from edge_agent.config import NO_LABELS
+from edge_agent.decoders.classification import Classification
+from edge_agent.engines import Engine
+from edge_agent.errors import ModelError
+from edge_agent.models import bundle, model_file, registry
+from edge_agent.models.labels import read_labels
+from edge_agent.models.reading import Reading, Stated, read_classifier
+from edge_agent.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model that has been found on disk, before it is loaded."""
+
+    file: model_file.ModelFile
+    version: str
+    stated: Stated
+
+
+class Model:
+    """A loaded model. `infer` may be called from any thread; one at a time gets in.
+
+    Attributes:
+        preprocess: pictures to input tensor.
+        decode: output tensors to predictions.
+        identity: name, version and hash, as results carry them.
+        engine: what runs it.
+    """
+
+    def __init__(
+        self, name: str, options: settings.Model, source: ModelSource, reading: Reading, engine: Engine
+    ) -> None:
+        self.options = options
+        self._source = source
+        self.file = source.file
+        self.reading = reading
+        self.engine = engine
+        self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
+        self.preprocess = Preprocess(
+            height=reading.height,
+            width=reading.width,
+            resize=reading.resize,
+            color=reading.color,
+            layout=reading.layout,
+            dtype=engine.inputs[0].dtype,
+            mean=reading.mean,
+            std=reading.std,
+        )
+        self.decode = Classification(engine.outputs[0], reading.labels, reading.output)  # type: ignore[arg-type]  # one of its literals, by settings and reading
+        self._batches = engine.inputs[0].shape[0] != 1
+        self._lock = threading.Lock()
+
+    def is_still(self, options: settings.Model, folder: Path) -> bool:
+        """Whether loading these settings again would give this model.
+
+        Raises:
+            ModelError: the model can't be found or read any more.
+        """
+        return self.options == options and self._source == find(options, folder)
+
+    def describe(self) -> str:
+        """One line for a person."""
+        return f"{self.file.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.decode.task}"
+
+    def facts(self) -> dict[str, Any]:
+        """What `info` says of it."""
+        return self.identity | {
+            "sha256": self.file.sha256,
+            "engine": self.engine.runtime,
+            "accelerator": {
+                "asked": list(self.options.accelerators),
+                "in_use": self.engine.accelerator,
+                "fallback": self.engine.fallback,
+            },
+            "task": self.decode.task,
+        }
+
+    def warm_up(self, batch: int) -> None:
+        """Runs once on black pictures, so that the first real one is not slow, and finds out whether a batch goes through.
+
+        Raises:
+            ModelError: the model can't be run.
+        """
+        black = np.zeros((self.preprocess.height, self.preprocess.width, 3), np.uint8)
+        if batch > 1:
+            try:
+                self._batches = True
+                if len(self.infer(self.preprocess([black] * batch))[0]) == batch:
+                    return
+            except ModelError:
+                pass  # then one after the other
+            self._batches = False
+        self.decode.confidences(self.infer(self.preprocess([black])))
+
+    def infer(self, tensor: "NDArray[Any]") -> list["NDArray[Any]"]:
+        """Output tensors for a batch, at once where the model allows it, else one after the other.
+
+        Args:
+            tensor: made by `preprocess`; the first axis is the batch.
+
+        Raises:
+            ModelError: the inference fails.
+        """
+        with self._lock:
+            if self._batches or len(tensor) == 1:
+                return self.engine.run([tensor])
+            singles = [self.engine.run([tensor[i : i + 1]]) for i in range(len(tensor))]
+        return [np.concatenate(outputs) for outputs in zip(*singles, strict=True)]
+
+    def close(self) -> None:
+        """Frees the engine."""
+        with self._lock:
+            self.engine.close()
+
+
+def find(model: settings.Model, folder: Path) -> ModelSource:
+    """Finds a model on disk and reads what its file and bundle say.
+
+    Args:
+        model: its settings.
+        folder: what relative paths are relative to.
+
+    Raises:
+        ModelError: there is no such model, or it can't be read.
+    """
+    path = folder / model.path.expanduser()
+    if not path.exists():
+        pulled = registry.resolve(str(model.path))
+        if pulled is None:
+            raise ModelError(_not_there(path, str(model.path)))
+        path = pulled
+    manifest = bundle.read_manifest(path) if path.is_dir() else None
+    file = model_file.read(path / bundle.choose_file(manifest) if manifest else path)
+    labels_path = model.labels and folder / model.labels.expanduser()
+    if labels_path is None and manifest and manifest.labels:
+        labels_path = path / manifest.labels
+    without_labels = model.labels == NO_LABELS
+    stated = Stated(
+        preprocess=_merged(model.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
+        output=model.output or (manifest.output if manifest else None),
+        labels=read_labels(labels_path) if labels_path and not without_labels else None,
+        labels_from=str(labels_path or ""),
+        without_labels=without_labels,
+    )
+    version = manifest.version if manifest else file.metadata.get("version") or "1"
+    return ModelSource(file, version, stated)
+
+
+def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Model:
+    """Finds, reads, loads and warms up a model.
+
+    Raises:
+        ModelError: anything of that fails; one line that says what and how to mend it.
+        MissingExtraError: the runtime is not installed.
+    """
+    source = find(model, folder)
+    try:
+        reading = read_classifier(source.file, source.stated)
+        engine = engines.load_engine(
+            source.file.path, source.file.format, model.accelerators, model.threads or default_threads()
+        )
+        loaded = Model(name, model, source, reading, engine)
+        loaded.warm_up(batch)
+    except ModelError as error:
+        raise ModelError(f"{source.file.path}: {error}") from error
+    return loaded
+
+
+def default_threads() -> int:
+    """Half of the cores that this process may use: the other half decodes and resizes the next picture."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def _merged(first: settings.Preprocess, second: settings.Preprocess) -> settings.Preprocess:
+    """Each key from the first that states it."""
+    stated = {key: value for key in type(first).model_fields if (value := getattr(first, key)) is not None}
+    return second.model_copy(update=stated)
+
+
+def _not_there(path: Path, name: str) -> str:
+    known = registry.entries()
+    if name in known:
+        return f"{name}: not on this device yet: run `edge-agent models pull {name}`"
+    return f"{path}: there is no such file or folder, and no model of that name in the registry"

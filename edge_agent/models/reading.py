@@ -1,0 +1,260 @@
+"""How a model is to be read: what goes into it and what comes out.
+
+Each fact comes from the first that states it: the configuration, the bundle, the file's metadata, or a rule about the
+file's tensors that is named as evidence. What none of them states is asked for; nothing is guessed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edge_agent import settings
+from edge_agent.errors import ModelError
+from edge_agent.models.labels import check_count
+from edge_agent.models.model_file import ModelFile, Tensor
+
+if TYPE_CHECKING:
+    from edge_agent.preprocess import Color, Layout, Resize
+
+Channels = tuple[float, ...]
+
+PRESETS: dict[str, tuple[Channels, Channels]] = {
+    "unit": ((0.0,), (255.0,)),
+    "signed": ((127.5,), (127.5,)),
+    "raw": ((0.0,), (1.0,)),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+_INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+# Real ranges that a quantised input covers when pixels are meant to go in as they are.
+_PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+_STEPS = 2.0
+_OUTPUTS = {
+    "SOFTMAX": "probabilities",
+    "LOG_SOFTMAX": "logits",
+    "LOGISTIC": "sigmoid",
+    "Softmax": "probabilities",
+    "QLinearSoftmax": "probabilities",
+    "LogSoftmax": "logits",
+    "Sigmoid": "sigmoid",
+    "QLinearSigmoid": "sigmoid",
+}
+_MAX_SIDE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the configuration and the bundle state, the configuration first."""
+
+    preprocess: settings.Preprocess = settings.Preprocess()
+    output: str | None = None
+    labels: tuple[str, ...] | None = None
+    labels_from: str = ""
+    without_labels: bool = False
+
+
+@dataclass(slots=True)
+class Reading:
+    """Everything needed to build the preprocessing and the decoder of a classifier."""
+
+    height: int
+    width: int
+    channels: int
+    layout: "Layout"
+    color: "Color"
+    resize: "Resize"
+    mean: Channels
+    std: Channels
+    output: str
+    labels: tuple[str, ...]
+    evidence: list[str] = field(default_factory=list)
+
+
+class UnclearError(ModelError):
+    """Facts are missing; the message names each and how to state it.
+
+    Attributes:
+        missing: one sentence each.
+    """
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__("; ".join(missing))
+        self.missing = tuple(missing)
+
+
+def read_classifier(file: ModelFile, stated: Stated) -> Reading:
+    """Reads an image classifier.
+
+    Raises:
+        UnclearError: facts are missing or contradict each other.
+        ModelError: it is no image classifier, or its labels do not fit.
+    """
+    evidence: list[str] = []
+    missing: list[str] = []
+    tensor = _image_input(file)
+    classes = _class_count(file)
+    layout = _layout(tensor, stated, evidence, missing)
+    height, width, channels = _sides(tensor, layout)
+    color = stated.preprocess.color or ("gray" if channels == 1 else "rgb")
+    if (channels == 1) != (color == "gray"):
+        raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
+    evidence.append(f"color: {color}, {'as stated' if stated.preprocess.color else f'for {channels} channel(s)'}")
+    mean, std = _normalization(file, tensor, stated, color, evidence, missing)
+    output = _output(file, stated, evidence, missing)
+    labels = _labels(file, stated, classes, evidence, missing)
+    if missing:
+        raise UnclearError(missing)
+    return Reading(
+        height=height,
+        width=width,
+        channels=channels,
+        layout=layout,
+        color=color,
+        resize=stated.preprocess.resize or "stretch",
+        mean=mean,
+        std=std,
+        output=output,
+        labels=labels,
+        evidence=evidence,
+    )
+
+
+def _image_input(file: ModelFile) -> Tensor:
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
+        raise ModelError(f"not an image classifier: expected one input of four axes, found {shapes or 'none'}")
+    if file.inputs[0].dtype not in ("uint8", "int8", "float32", "float16"):
+        raise ModelError(f"not an image classifier: its input is of type {file.inputs[0].dtype}")
+    return file.inputs[0]
+
+
+def _class_count(file: ModelFile) -> int:
+    sizes = [[size for size in tensor.shape[1:] if size != 1] or [1] for tensor in file.outputs]
+    if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
+        raise ModelError(f"not a classifier: expected one output of one score a class, found {shapes or 'none'}")
+    return sizes[0][0]
+
+
+def _layout(tensor: Tensor, stated: Stated, evidence: list[str], missing: list[str]) -> "Layout":
+    if stated.preprocess.layout:
+        evidence.append(f"layout: {stated.preprocess.layout}, as stated")
+        return stated.preprocess.layout
+    first, last = tensor.shape[1] in (1, 3), tensor.shape[3] in (1, 3)
+    if first == last:
+        missing.append(
+            f"the input's shape {list(tensor.shape)} does not tell its layout: state preprocess.layout: nhwc or nchw"
+        )
+    else:
+        evidence.append(f"layout: {'nchw' if first else 'nhwc'}, from the input's shape {list(tensor.shape)}")
+    return "nchw" if first else "nhwc"
+
+
+def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
+    _, a, b, c = tensor.shape
+    height, width, channels = (a, b, c) if layout == "nhwc" else (b, c, a)
+    if channels not in (1, 3):
+        raise ModelError(f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}")
+    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+        raise ModelError(
+            f"the input's size is open or out of bounds, shape {list(tensor.shape)}: export the model with a fixed size"
+        )
+    return height, width, channels
+
+
+def _normalization(
+    file: ModelFile, tensor: Tensor, stated: Stated, color: "Color", evidence: list[str], missing: list[str]
+) -> tuple[Channels, Channels]:
+    """Mean and std that lead from pixels to the stored values of the input tensor."""
+    channels = 1 if color == "gray" else 3
+    if stated.preprocess.normalize is not None:
+        mean, std = _stated_normalization(stated.preprocess.normalize, color)
+        source = "as stated"
+    elif file.normalization is not None:
+        mean, std = file.normalization
+        source = "from the file's metadata"
+    elif tensor.dtype == "uint8" and tensor.scale is None:
+        mean, std, source = *PRESETS["raw"], "for an input of unsigned bytes"
+    elif tensor.scale is not None and _covers_pixels(tensor):
+        evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
+        return (float(-_INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
+    else:
+        kind = "floating-point" if tensor.scale is None else "quantised"
+        missing.append(
+            f"the file does not say how pixels become its {kind} input: state preprocess.normalize: unit (0..1), "
+            "signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
+        )
+        return PRESETS["raw"]
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise ModelError(f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
+    evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
+    return _quantised(mean, std, tensor)
+
+
+def _stated_normalization(normalize: str | settings.Normalize, color: "Color") -> tuple[Channels, Channels]:
+    if isinstance(normalize, str):
+        mean, std = PRESETS[normalize]
+        if normalize == "imagenet" and color == "gray":
+            raise ModelError("preprocess.normalize: imagenet is for three channels: state mean and std")
+        return (mean[::-1], std[::-1]) if color == "bgr" else (mean, std)
+    mean, std = (v if isinstance(v, tuple) else (v,) for v in (normalize.mean, normalize.std))
+    return mean, std
+
+
+def _covers_pixels(tensor: Tensor) -> bool:
+    low, high = (((limit - tensor.zero_point) * tensor.scale) for limit in _INTEGER_LIMITS[tensor.dtype])  # type: ignore[operator]  # the caller has seen that there is a scale
+    tolerance = _STEPS * (tensor.scale or 0)
+    return any(abs(low - a) <= tolerance and abs(high - b) <= tolerance for a, b in _PIXEL_RANGES)
+
+
+def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
+    """Folds a quantised input's scale and zero point into mean and std.
+
+    Where that maps the pixels 0..255 onto the whole range of the type, but for rounding, they go in as they are.
+    """
+    if tensor.scale is None:
+        return mean, std
+    count = max(len(mean), len(std))
+    means = [mean[i % len(mean)] - tensor.zero_point * tensor.scale * std[i % len(std)] for i in range(count)]
+    stds = [std[i % len(std)] * tensor.scale for i in range(count)]
+    low, high = _INTEGER_LIMITS[tensor.dtype]
+    ends = [(-m / s - low, (255 - m) / s - high) for m, s in zip(means, stds, strict=True)]
+    if all(math.isclose(end, 0, abs_tol=_STEPS) for pair in ends for end in pair):
+        return (float(-low),), (1.0,)
+    return tuple(means), tuple(stds)
+
+
+def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: list[str]) -> str:
+    if stated.output:
+        evidence.append(f"output: {stated.output}, as stated")
+        return stated.output
+    operator = file.output_operators[0] if file.output_operators else ""
+    if not operator:
+        missing.append("the file does not show what its scores are: state output: probabilities, logits or sigmoid")
+        return "logits"
+    output = _OUTPUTS.get(operator, "logits")
+    evidence.append(f"output: {output}, the last operator is {operator}")
+    return output
+
+
+def _labels(
+    file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: list[str]
+) -> tuple[str, ...]:
+    if stated.without_labels:
+        return tuple(str(number) for number in range(classes))
+    if stated.labels is not None:
+        check_count(stated.labels, classes, stated.labels_from)
+        evidence.append(f"labels: {classes}, from {stated.labels_from}")
+        return stated.labels
+    if file.labels is not None:
+        check_count(file.labels, classes, file.labels_from)
+        evidence.append(f"labels: {classes}, {file.labels_from}")
+        return file.labels
+    missing.append(
+        f"the file carries no labels: state labels: FILE with {classes} lines, or `labels: none` for class numbers only"
+    )
+    return ()
+
+
+def _listed(values: Channels) -> str:
+    return ", ".join(f"{value:g}" for value in values)

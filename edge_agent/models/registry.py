@@ -1,0 +1,261 @@
+"""Public models by name: what is known of them, and how they get onto this machine.
+
+A pulled model is a bundle: a folder with the model, its labels and a `model.yaml` that says how to run it.
+That file is written last, so that a folder which has it is whole.
+"""
+
+import difflib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+import yaml
+from pydantic import Field, TypeAdapter, model_validator
+
+from edge_agent.errors import ConfigError, ModelError
+from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
+from edge_agent.models.shipped import BUNDLES, shipped
+from edge_agent.settings import Frozen, Preprocess
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+LABELS_FILE = "labels.txt"
+MIRROR_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s?#]*)?|file:///[^?#]*")
+
+# Called with (bytes done, bytes in all).
+Progress = Callable[[int, int], None]
+
+Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+HttpsUrl = Annotated[str, Field(pattern=r"^https://[^\s@?#]+$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class File(Frozen):
+    """One file of a model."""
+
+    name: FileName
+    """Name in the bundle's folder."""
+    url: HttpsUrl
+    """Where it is published; an address that always gives the same bytes."""
+    size: int = Field(gt=0, le=2_000_000_000)
+    """In bytes."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the whole file."""
+
+
+class Entry(Frozen):
+    """One model of the registry."""
+
+    description: str
+    """One line: what it tells, from what input."""
+    version: str = "1"
+    """Of this entry; goes up when its files or settings change."""
+    task: Literal["classification", "detection", "segmentation", "pose"]
+    """What kind of predictions it makes."""
+    licence: Literal["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"]
+    """SPDX identifier."""
+    source: HttpsUrl
+    """Page of the repository that publishes it."""
+    files: tuple[File, ...] = Field(min_length=1)
+    """The model, as .tflite, .onnx or both from the same weights, and the labels where they are a file."""
+    labels: FileName | tuple[str, ...] | None = None
+    """The labels' file among `files`, or the labels; default: the model carries them, or needs none."""
+    preprocess: Preprocess = Preprocess()
+    """How pixels become the input tensor, as far as the model file does not say."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        names = [file.name for file in self.files]
+        if len({*names, MANIFEST, LABELS_FILE}) != len(names) + 2:
+            raise ValueError(f"file names must differ, {MANIFEST} and {LABELS_FILE} are taken (got {names})")
+        if not self._models():
+            raise ValueError("one file must be a .tflite or .onnx model")
+        if isinstance(self.labels, str) and self.labels not in names:
+            raise ValueError(f"labels must be one of the files {names} (got {self.labels!r})")
+        return self
+
+    def _models(self) -> dict[FileFormat, Path]:
+        paths = [Path(file.name) for file in self.files]
+        return {kind: path for path in paths for kind in get_args(FileFormat) if path.suffix == f".{kind}"}
+
+    def manifest(self, name: str) -> Manifest:
+        """What the bundle says of this model under the given name."""
+        labels = LABELS_FILE if isinstance(self.labels, tuple) else self.labels
+        return Manifest(
+            name=name,
+            version=self.version,
+            task=self.task,
+            licence=self.licence,
+            source=self.source,
+            files=self._models(),
+            labels=Path(labels) if labels else None,
+            preprocess=self.preprocess,
+        )
+
+
+def entries() -> dict[str, Entry]:
+    """The registry of public models that comes with edge-agent, by name."""
+    raw = yaml.safe_load(shipped("registry.yaml").read_text(encoding="utf-8"))
+    return TypeAdapter(dict[Name, Entry]).validate_python(raw)
+
+
+def models_dir() -> Path:
+    """Where pulled models live.
+
+    $EDGE_AGENT_MODELS; else, for a service of systemd, $STATE_DIRECTORY/models; else the user's
+    $XDG_DATA_HOME/edge-agent/models (https://specifications.freedesktop.org/basedir-spec/).
+    """
+    if chosen := os.environ.get("EDGE_AGENT_MODELS"):
+        return Path(chosen).expanduser()
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0]) / "models"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (data if data.is_absolute() else Path("~/.local/share").expanduser()) / "edge-agent" / "models"
+
+
+def resolve(name: str) -> Path | None:
+    """The bundle folder of a model that was pulled, to its end, or that comes with edge-agent; else None."""
+    if NAME.fullmatch(name):
+        for folder in (models_dir() / name, shipped(name)):
+            if (folder / MANIFEST).is_file():
+                return folder
+    return None
+
+
+def find(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    known = entries()
+    if name not in known:
+        nearest = difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "`edge-agent models list` shows all"
+        raise ConfigError([f"there is no model {name!r} in the registry; {hint}"])
+    return known[name]
+
+
+def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | None = None) -> Path:
+    """Downloads a model of the registry to the folder `into`/`name`, as far as it is not there already.
+
+    A mirror holds what `pull` makes: `MIRROR/NAME/FILE`. So `edge-agent models pull NAME --into FOLDER` on a
+    machine with internet fills a folder that is a mirror, to be served by any web server or carried over on a
+    stick. Sizes and hashes are those of the registry, wherever the files come from.
+
+    Args:
+        name: of the model. One that comes with edge-agent is found where it is.
+        into: folder of models; made if it is missing.
+        mirror: an https://, http:// or file:// address or a folder, asked instead of the published addresses.
+        progress: called with (bytes done, bytes in all).
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        ConfigError: there is no such model, or the mirror is no address.
+        ModelError: a file can't be had, is another than the registry's, or can't be written.
+    """
+    if name in BUNDLES:
+        return shipped(name)
+    entry = find(name)
+    base = None if mirror is None else f"{_checked(mirror)}/{name}"
+    folder = into / name
+    try:
+        with _only_writer(folder):
+            missing = [file for file in entry.files if not _holds(folder / file.name, file.size, file.sha256)]
+            done = entry.size - sum(file.size for file in missing)
+            for file in missing:
+                _fetch(file, base, folder, partial(_report, progress, done, entry.size))
+                done += file.size
+            _finish(name, entry, folder, missing)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or folder}: {error.strerror}: make {into} writable, with "
+            f"{entry.size / 1e6:.1f} MB free, or choose another folder"
+        ) from None
+    _report(progress, 0, entry.size, entry.size)
+    return folder
+
+
+def _checked(mirror: str) -> str:
+    """The mirror's address without a slash at its end; one with a password is refused, and not repeated."""
+    if "://" in mirror and not MIRROR_ADDRESS.fullmatch(mirror):
+        raise ConfigError(
+            ["mirror: must be https://HOST/PATH, http://…, file:///PATH or a folder; no password"]
+        )
+    return mirror.rstrip("/")
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other pulls out of it; a lock of a killed process is no lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(f"{folder}: another pull writes here: wait until it has ended") from None
+        yield
+
+
+def _fetch(file: File, base: str | None, folder: Path, progress: Callable[[int], None]) -> None:
+    # The HTTP client is for pulling only: an agent that merely resolves names starts without it.
+    from edge_agent.models.download import fetch
+
+    source = file.url if base is None else f"{base}/{file.name}"
+    fetch(source, _part(folder / file.name), file.size, file.sha256, progress)
+
+
+def _report(progress: Progress | None, before: int, total: int, have: int) -> None:
+    if progress is not None:
+        progress(before + have, total)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _holds(path: Path, size: int, sha256: str) -> bool:
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _finish(name: str, entry: Entry, folder: Path, fetched: list[File]) -> None:
+    """Puts the fetched files in place, and `model.yaml` last: until then the bundle does not resolve."""
+    manifest = entry.manifest(name).model_dump(mode="json", exclude_defaults=True)
+    texts = {MANIFEST: yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).encode()}
+    if isinstance(entry.labels, tuple):
+        texts = {LABELS_FILE: "".join(f"{label}\n" for label in entry.labels).encode(), **texts}
+    if not fetched and all(_holds(folder / file, len(text), _sha256(text)) for file, text in texts.items()):
+        return
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for file in fetched:
+        _part(folder / file.name).replace(folder / file.name)
+    for file_name, text in texts.items():
+        with _part(folder / file_name).open("wb") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        _part(folder / file_name).replace(folder / file_name)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

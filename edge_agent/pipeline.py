@@ -1,0 +1,227 @@
+"""The road of a sample: source → preprocess → engine → decode → publish.
+
+`Pipeline._travel` is the whole story. A few workers walk the road at the same time, each with a sample of its own, so
+that one decodes and resizes while another one's sample is in the model; they enter the model in the order in which the
+samples came, and results leave in that order.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edge_agent import settings
+from edge_agent.counters import Counters, Dropped
+from edge_agent.errors import EdgeAgentError, InputError, ModelError
+from edge_agent.images import decode_image
+from edge_agent.intake import Intake
+from edge_agent.models.model import Model
+from edge_agent.regions import Regions
+from edge_agent.samples import Prediction, Sample, Timing
+from edge_agent.sources import Source
+
+log = logging.getLogger(__name__)
+
+WORKERS = 2
+# Samples that wait in memory: of a live source only the newest, of a finite one just enough to keep the workers busy, of
+# MQTT what a broker may send before it waits for acknowledgements.
+LIVE_CAPACITY = 1
+FINITE_CAPACITY = 2
+MQTT_CAPACITY = 128
+
+Publish = Callable[[Sample, list[Prediction], Mapping[str, Any], Timing], None]
+Report = Callable[[EdgeAgentError, Sample | None], None]
+
+
+class Pipeline:
+    """One source, one model, one stream of results.
+
+    Args:
+        name: of the pipeline.
+        options: its settings.
+        source: where samples come from.
+        model: what they go through; may be shared with other pipelines.
+        counters: of this pipeline.
+        publish: takes predictions, facts about the input, and where the time went; may wait.
+        report: takes what went wrong, with the sample, or with none if it was the source.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: settings.Pipeline,
+        source: Source,
+        model: Model,
+        counters: Counters,
+        publish: Publish,
+        report: Report,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.model = model
+        self.counters = counters
+        self._source = source
+        self._publish = publish
+        self._report = report
+        self._regions = Regions(options.regions)
+        self._turns = Turns()
+        capacity = LIVE_CAPACITY if source.live else FINITE_CAPACITY
+        if isinstance(options.source, settings.MqttSource):
+            capacity = MQTT_CAPACITY
+        self._intake = Intake(capacity, counters, keep_newest=source.live)
+        self._workers = [
+            threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(WORKERS)
+        ]
+        self._busy_since: dict[int, float] = {}
+
+    def start(self) -> None:
+        """Begins to take input."""
+        for worker in self._workers:
+            worker.start()
+        self._source.start(self._intake, lambda error: self._report(error, None))
+
+    def stop(self) -> None:
+        """Stops taking input; what has been taken goes on."""
+        self._source.stop()
+
+    def finish(self, deadline: float) -> None:
+        """After `stop`: waits for what has been taken.
+
+        Args:
+            deadline: on the monotonic clock; what is not finished then is left.
+        """
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """After `finish`, when all results are safe: lets go of the source."""
+        self._source.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is a live one, which comes back by itself after a failure."""
+        return self._source.live
+
+    @property
+    def ended(self) -> bool:
+        """Whether a finite source has ended and everything it gave has been worked on."""
+        return not any(worker.is_alive() for worker in self._workers)
+
+    def busy_for(self) -> float:
+        """Seconds for which the sample that is worked on longest has been; 0 when there is none."""
+        started = list(self._busy_since.values())
+        return time.monotonic() - min(started) if started else 0.0
+
+    def _work(self) -> None:
+        worker = threading.get_ident()
+        while (taken := self._turns.take(self._intake.get)) is not None:
+            turn, sample = taken
+            self._busy_since[worker] = time.monotonic()
+            try:
+                self._travel(sample, turn)
+            except InputError as error:
+                self._give_up(sample, error, "invalid")
+            except ModelError as error:
+                self._give_up(sample, error, "failed")
+            except Exception as error:
+                log.exception("%s: a defect in edge-agent: this sample is given up", self.name)
+                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+            finally:
+                turn.over()
+                del self._busy_since[worker]
+
+    def _travel(self, sample: Sample, turn: "Turn") -> None:
+        """The road."""
+        timing, watch = Timing(), Stopwatch(sample.captured)
+        timing.queue = watch.lap()
+        image = _pixels(sample)
+        names, crops = self._regions.cut(image)
+        tensor = self.model.preprocess(crops)
+        timing.preprocess = watch.lap()
+        with turn:
+            timing.queue += watch.lap()
+            outputs = self.model.infer(tensor)
+            timing.inference = watch.lap()
+            predictions = self.model.decode(outputs, self.options.top_k, self.options.min_confidence, names)
+            timing.postprocess = watch.lap()
+            height, width = image.shape[:2]
+            self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
+            self.counters.infer()
+
+    def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        self.counters.drop(reason)
+        self._report(error, sample)
+        sample.settled()
+
+
+def _pixels(sample: Sample) -> Any:
+    if isinstance(sample.data, InputError):
+        raise sample.data
+    return decode_image(sample.data) if isinstance(sample.data, bytes) else sample.data
+
+
+class Stopwatch:
+    """Lap times in milliseconds, from a moment on the monotonic clock."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+
+    def lap(self) -> float:
+        """Milliseconds since the last lap."""
+        now = time.monotonic()
+        lap, self._last = (now - self._last) * 1000, now
+        return lap
+
+
+class Turns:
+    """Keeps workers in the order in which they took their samples."""
+
+    def __init__(self) -> None:
+        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._taken = 0
+        self._current = 0
+
+    def take(self, get: Callable[[], Sample | None]) -> "tuple[Turn, Sample] | None":
+        """The next sample and the turn that belongs to it; None when there are no more."""
+        with self._taking:
+            sample = get()
+            if sample is None:
+                return None
+            turn = Turn(self, self._taken)
+            self._taken += 1
+            return turn, sample
+
+    def wait_for(self, number: int) -> None:
+        """Waits until all earlier turns are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._current == number)
+
+    def next(self) -> None:
+        """Ends the current turn."""
+        with self._changed:
+            self._current += 1
+            self._changed.notify_all()
+
+
+class Turn:
+    """A place in the order. As a context manager it waits until it is this turn."""
+
+    def __init__(self, turns: Turns, number: int) -> None:
+        self._turns = turns
+        self._number = number
+        self._over = False
+
+    def __enter__(self) -> None:
+        self._turns.wait_for(self._number)
+
+    def __exit__(self, *_: object) -> None:
+        self.over()
+
+    def over(self) -> None:
+        """Ends the turn, once it has come; more calls do nothing."""
+        if not self._over:
+            self._turns.wait_for(self._number)
+            self._over = True
+            self._turns.next()

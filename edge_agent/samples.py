@@ -1,0 +1,124 @@
+"""What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
+    """Where a request wants its result, besides the result topic (MQTT 5)."""
+
+    topic: str
+    correlation_data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One input on its way to a model.
+
+    Attributes:
+        data: an encoded image (bytes), a frame of shape (height, width, 3), uint8, BGR, or the reason why there is
+            nothing: an input that could not even be read travels the road like any other, and fails in the same place.
+        captured_at: when it was taken, seconds since the epoch.
+        captured: the same moment on the monotonic clock, from which ages are measured.
+        origin: facts about where it came from, published as part of `input`.
+        reply_to: where a copy of the result goes.
+        settle: called once, from any thread, when the input is answered for good: its result is safe, or it was
+            refused. An MQTT input is acknowledged then.
+    """
+
+    data: "bytes | NDArray[np.uint8] | InputError"
+    captured_at: float
+    captured: float
+    origin: Mapping[str, Any]
+    reply_to: ReplyTo | None = None
+    settle: Callable[[], None] | None = None
+
+    def settled(self) -> None:
+        """Says that the input is answered for good."""
+        if self.settle is not None:
+            self.settle()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One thing that a model says of an input.
+
+    Attributes:
+        label: the name of the class.
+        class_id: the model's own output index.
+        confidence: 0 to 1.
+        region: name of the region of the frame that it is about, where there are regions.
+    """
+
+    label: str
+    class_id: int
+    confidence: float
+    region: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As published: without what does not apply, confidence with four decimals."""
+        known = {key: value for key, value in asdict(self).items() if value is not None}
+        return known | {"confidence": round(self.confidence, 4)}
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where the time of one sample went, in milliseconds."""
+
+    queue: float = 0.0
+    preprocess: float = 0.0
+    inference: float = 0.0
+    postprocess: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """As published, with the total."""
+        parts = asdict(self)
+        return {name: round(value, 2) for name, value in (parts | {"total": sum(parts.values())}).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is published for one sample."""
+
+    device_id: str
+    pipeline: str
+    boot_id: str
+    seq: int
+    captured_at: float
+    clock_synced: bool
+    model: Mapping[str, str]
+    task: str
+    predictions: Sequence[Prediction]
+    input: Mapping[str, Any]
+    timing: Timing = field(default_factory=Timing)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result document of the public interface."""
+        return {
+            "device_id": self.device_id,
+            "pipeline": self.pipeline,
+            "boot_id": self.boot_id,
+            "seq": self.seq,
+            "captured_at": timestamp(self.captured_at),
+            "clock_synced": self.clock_synced,
+            "replayed": False,
+            "model": dict(self.model),
+            "task": self.task,
+            "predictions": [prediction.as_dict() for prediction in self.predictions],
+            "input": dict(self.input),
+            "timing_ms": self.timing.as_dict(),
+        }
+
+
+def timestamp(seconds: float) -> str:
+    """`2026-11-22T23:58:00.123Z` for seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,291 @@
+"""The typed settings that a configuration file becomes. Every field's documentation stands right under it; `schema`
+and the reference in docs/ are made from it."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from edge_agent.units import parse_duration, parse_size
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["500ms", "2s", "5m"]}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
+]
+# One level of an MQTT topic: what stands in topics must not hold separators or wildcards.
+TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/+#$\x00-\x1f][^/+#\x00-\x1f]*$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Channels = float | tuple[float, ...]
+
+
+class Frozen(BaseModel):
+    """Base of all settings: immutable, no unknown keys, documented fields."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        regex_engine="python-re",
+        protected_namespaces=(),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _remember_keys(cls, data: object, info: ValidationInfo) -> object:
+        """Notes which keys are known for this part of the file, so that a misspelt one can be named with its neighbour."""
+        if info.context is not None:
+            info.context[id(data)] = tuple(cls.model_fields)
+        return data
+
+
+class Mqtt(Frozen):
+    """The broker and how to reach it."""
+
+    url: str = "mqtt://localhost:1883"
+    """`mqtt://host:port`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker inside the process, for trials."""
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """MQTT version: 5, or 3.1.1, or `auto`: 5 with fallback to 3.1.1 when the broker refuses it."""
+    username: str | None = None
+    """User name at the broker."""
+    password_file: str | None = None
+    """File that holds the password (its first line), or `${env:NAME}`: the password itself, from the environment."""
+    ca_file: Path | None = None
+    """PEM file of the authority that signed the broker's certificate; default: the system's authorities."""
+    cert_file: Path | None = None
+    """PEM file of this device's certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """PEM file of the key that belongs to cert_file."""
+    topic_prefix: str = Field("edge", pattern=r"^[^+#$\s/][^+#\s]*(?<!/)$")
+    """First part of every topic: `{topic_prefix}/{device_id}/…`."""
+    keepalive: Seconds = Field(30.0, ge=2, le=3600)
+    """A broker that is silent for one and a half times this long is taken as gone."""
+    session_expiry: Seconds = Field(86400.0, ge=0, le=31536000)
+    """How long the broker keeps inputs for an agent that is away (MQTT 5)."""
+    max_packet_size: Bytes | None = Field(None, ge=1024)
+    """Largest packet the broker may send (MQTT 5). Larger inputs are then dropped by the broker, without a word to the
+    agent; without it they are received, refused and counted."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value != "embedded" and not re.fullmatch(r"(mqtts?|wss?)://[^\s/]+(/\S*)?", value):
+            raise ValueError("must be mqtt://HOST[:PORT], mqtts://, ws://, wss:// or embedded")
+        if "@" in value:
+            raise ValueError("must not hold user name and password: use username and password_file")
+        return value
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _protocol_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Mqtt":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        tls = self.url.startswith(("mqtts:", "wss:"))
+        if not tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file need a TLS url (mqtts:// or wss://)")
+        return self
+
+
+class Outbox(Frozen):
+    """Where results wait while the broker is away."""
+
+    path: Path = Path("outbox.db")
+    """Database file; written only while results can't be delivered."""
+    max_size: Bytes = Field(64_000_000, ge=100_000)
+    """Bound on the waiting results, in bytes of payload."""
+    when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    """What gives way when max_size is reached; each is counted as `outbox_full`."""
+    replay_rate: float = Field(100.0, gt=0, le=100_000)
+    """Most waiting results sent a second after the broker has come back, so that a fleet does not flatten it."""
+
+
+class Normalize(Frozen):
+    """Real input values from pixels: (pixel - mean) / std, pixel in 0..255."""
+
+    mean: Channels = 0.0
+    """One number, or one for each channel in the model's colour order, in pixel units (0..255)."""
+    std: Channels = 1.0
+    """One number, or one for each channel, in pixel units."""
+
+    @field_validator("std")
+    @classmethod
+    def _not_zero(cls, value: Channels) -> Channels:
+        if any(v <= 0 for v in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError("must be > 0")
+        return value
+
+
+class Preprocess(Frozen):
+    """How pixels become the model's input tensor; what is left out is read from the model file."""
+
+    resize: Literal["stretch", "letterbox", "center_crop"] | None = None
+    """Fit the picture to the model's input: `stretch` (default), `letterbox` (keep the aspect ratio, pad) or
+    `center_crop` (keep the aspect ratio, cut)."""
+    color: Literal["rgb", "bgr", "gray"] | None = None
+    """Channel order the model was trained with; default: rgb for three channels, gray for one."""
+    layout: Literal["nhwc", "nchw"] | None = None
+    """Order of the input's axes; default: read from its shape."""
+    normalize: Literal["unit", "signed", "raw", "imagenet"] | Normalize | None = None
+    """Real input values: `unit` 0..1, `signed` -1..1, `raw` 0..255, `imagenet`, or mean and std."""
+
+
+class Model(Frozen):
+    """One model file and how it is run."""
+
+    path: Path
+    """A .tflite or .onnx file, a bundle folder, or the name of a model from the registry."""
+    labels: Path | None = None
+    """Text file, one label a line in the order of the model's outputs; default: what the file itself carries; `none`: class
+    numbers only."""
+    output: Literal["probabilities", "logits", "sigmoid"] | None = None
+    """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
+    preprocess: Preprocess = Preprocess()
+    """How pixels become the input tensor, where the file does not say."""
+    accelerators: tuple[str, ...] = Field(("cpu",), min_length=1)
+    """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead."""
+    threads: int | None = Field(None, ge=1, le=64)
+    """CPU threads for one inference; default: chosen for the cores of this machine."""
+
+
+class MqttSource(Frozen):
+    """Encoded images (JPEG, PNG, BMP, WebP) that arrive on a topic."""
+
+    type: Literal["mqtt"]
+    topic: str = Field(min_length=1, max_length=1024)
+    """Topic filter; `+` and `#` are allowed."""
+    qos: Literal[0, 1] = 1
+    """1: each input is answered at least once. 0: inputs may be lost."""
+    share: TopicLevel | None = None
+    """Name of a group of agents that share the topic's load (MQTT shared subscription)."""
+    max_payload: Bytes = Field(32_000_000, ge=1)
+    """Larger messages are refused before they are decoded."""
+
+    @field_validator("topic")
+    @classmethod
+    def _topic_filter(cls, value: str) -> str:
+        levels = value.split("/")
+        if "#" in value and (value.count("#") > 1 or levels[-1] != "#"):
+            raise ValueError("'#' is allowed only as the last level of a topic filter")
+        if any("+" in level and level != "+" for level in levels):
+            raise ValueError("'+' must fill a whole level of a topic filter")
+        if value.startswith("$share/"):
+            raise ValueError("write `share: GROUP` instead of $share/GROUP/…")
+        return value
+
+
+class CameraSource(Frozen):
+    """A V4L2 camera."""
+
+    type: Literal["camera"]
+    device: int | str = 0
+    """Number, /dev path, or (part of) the camera's name."""
+    fps: float | None = Field(None, gt=0, le=1000)
+    """Frames a second; default: what the camera delivers."""
+    width: int | None = Field(None, ge=16, le=16384)
+    """Frame width to ask the camera for, in pixels."""
+    height: int | None = Field(None, ge=16, le=16384)
+    """Frame height to ask the camera for, in pixels."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """No frame, or the very same frame, for this long: the camera is taken as gone and opened again."""
+
+
+class VideoSource(Frozen):
+    """A video file, or a stream over RTSP or HTTP."""
+
+    type: Literal["video"]
+    url: str = Field(min_length=1)
+    """File path, rtsp:// or http(s):// address."""
+    fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
+    """`source`: at the video's own pace; `max`: as fast as inference goes; a number: that many frames a second."""
+    loop: bool = False
+    """Start a file again at its end."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """Streams only: no frame, or the very same frame, for this long: the stream is taken as gone and opened again."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a stream rather than a file."""
+        return "://" in self.url and not self.url.startswith("file://")
+
+    @model_validator(mode="after")
+    def _loop_is_for_files(self) -> "VideoSource":
+        if self.loop and self.live:
+            raise ValueError("loop is for files; a stream is opened again by itself")
+        return self
+
+
+class ImagesSource(Frozen):
+    """Image files of a folder, or of a glob pattern, in the order of their names."""
+
+    type: Literal["images"]
+    path: str = Field(min_length=1)
+    """Folder or glob pattern."""
+
+
+Source = Annotated[MqttSource | CameraSource | VideoSource | ImagesSource, Field(discriminator="type")]
+Region = tuple[float, float, float, float]
+
+
+class Pipeline(Frozen):
+    """One road from a source through a model to a topic."""
+
+    source: Source
+    """Where inputs come from."""
+    model: str
+    """Name of one of `models`."""
+    top_k: int = Field(5, ge=1, le=1000)
+    """At most so many predictions for a result (for each region, where there are regions), the most confident first."""
+    min_confidence: Fraction = 0.0
+    """Predictions below this are left out; a result may then have none."""
+    regions: dict[str, Region] = Field({}, max_length=256)
+    """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no number is
+    above 1, in fractions of the frame."""
+
+    @field_validator("regions")
+    @classmethod
+    def _region_has_area(cls, value: dict[str, Region]) -> dict[str, Region]:
+        for name, (x1, y1, x2, y2) in value.items():
+            if min(x1, y1) < 0 or x2 <= x1 or y2 <= y1:
+                raise ValueError(f"region {name!r}: needs 0 <= x1 < x2 and 0 <= y1 < y2")
+        return value
+
+
+class Settings(Frozen):
+    """A whole configuration file."""
+
+    device_id: TopicLevel = Field(default_factory=socket.gethostname)
+    """Name of this device in topics and results; default: the host name."""
+    mqtt: Mqtt = Mqtt()
+    """The broker."""
+    outbox: Outbox = Outbox()
+    """Where results wait while the broker is away."""
+    stats_interval: Seconds = Field(10.0, ge=0.1, le=86400)
+    """How often the counters are published."""
+    models: dict[TopicLevel, Model] = Field({}, max_length=64)
+    """Models by name."""
+    pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)
+    """Pipelines by name; the name is part of their topics."""

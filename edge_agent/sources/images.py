@@ -1,0 +1,60 @@
+"""Image files of a folder or a glob pattern."""
+
+import glob
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent import settings
+from edge_agent.errors import InputError, SourceError
+from edge_agent.samples import Sample
+from edge_agent.sources import Context
+from edge_agent.sources.reader import Reader
+
+MAX_FILE_SIZE = 200_000_000
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+class Images:
+    """The files in the order of their names; of a folder only those whose names end like an image's."""
+
+    live = False
+    stall_timeout = 0.0
+
+    def __init__(self, pattern: str) -> None:
+        self.name = f"images {pattern}"
+        self._pattern = pattern
+
+    def samples(self, stopping: threading.Event) -> Iterator[Sample]:  # noqa: ARG002 - nothing here waits
+        """One sample a file, undecoded."""
+        paths = self._paths()
+        if not paths:
+            raise SourceError(f"{self.name}: there is no image file")
+        for path in paths:
+            yield read_file(path)
+
+    def _paths(self) -> list[Path]:
+        folder = Path(self._pattern)
+        if folder.is_dir():
+            return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS)
+        return sorted(Path(name) for name in glob.iglob(self._pattern, recursive=True) if Path(name).is_file())
+
+
+def read_file(path: Path) -> Sample:
+    """An image file as a sample."""
+    return Sample(_content(path), captured_at=time.time(), captured=time.monotonic(), origin={"path": str(path)})
+
+
+def _content(path: Path) -> bytes | InputError:
+    try:
+        if path.stat().st_size > MAX_FILE_SIZE:
+            return InputError(f"{path}: larger than {MAX_FILE_SIZE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        return InputError(f"{path}: can't be read: {error.strerror}")
+
+
+def create(source: settings.ImagesSource, context: Context) -> Reader:
+    """The source for the settings."""
+    return Reader(Images(str(context.folder / Path(source.path).expanduser())))

@@ -1,0 +1,31 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Mosquitto
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker of the test's own."""
+    with Mosquitto(tmp_path / "mosquitto") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """A broker that a module's tests share: what one leaves retained, the next one sees."""
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of test data, which is no part of the project."""
+    beside_the_project = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("EDGE_AGENT_TEST_DATA", beside_the_project))
+    if not folder.is_dir():
+        pytest.skip(f"no test data in {folder}: set EDGE_AGENT_TEST_DATA")
+    return folder
