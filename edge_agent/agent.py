@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import queue
 import signal
 import time
@@ -97,8 +98,8 @@ class Agent:
         """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
         self._stop_pipelines(list(self._pipelines))
         self._disconnect()
-        for name, counters in self._counters.items():
-            log.info("%s: %s", name, _in_words(counters.as_dict()))
+        for name, counts in self.counters().items():
+            log.info("%s: %s", name, _in_words(counts))
 
     def _serve(self, *, once: bool) -> None:
         next_stats = time.monotonic() + self._config.settings.stats_interval
@@ -195,16 +196,16 @@ class Agent:
 
     def _connect(self, *, restore: bool) -> None:
         options = self._config.settings
-        url = None
+        url, protocol = None, options.mqtt.protocol
         if options.mqtt.url == "embedded":
             self._broker = EmbeddedBroker()
-            url = self._broker.start()
+            url, protocol = self._broker.start(), "3.1.1"  # the only one that it speaks
         self._endpoint = Endpoint.from_settings(options.mqtt, self._config.path.parent, url)
-        self._outbox = Outbox(options.outbox, self._config.resolve(options.outbox.path), self._counters_of)
+        self._outbox = Outbox(options.outbox, self._outbox_path(), self._counters_of)
         self._outbox.start(restore=restore)
         session = Session(
             client_id=f"edge-agent-{options.device_id}",
-            protocol=options.mqtt.protocol,
+            protocol=protocol,
             keepalive=options.mqtt.keepalive,
             will=Will(self._topic("status"), b"offline"),
         )
@@ -218,6 +219,12 @@ class Agent:
         self._connection.start()
         if not self._connection.wait_until_tried(FIRST_CONNECT_TIMEOUT):
             log.warning("%s: not reached yet: trying on", self._endpoint.address)
+
+    def _outbox_path(self) -> Path:
+        path = self._config.settings.outbox.path
+        if path is not None:
+            return self._config.resolve(path)
+        return Path(os.environ.get("STATE_DIRECTORY") or self._config.path.parent) / "outbox.db"
 
     def _disconnect(self) -> None:
         self._outbox.stop(DELIVER_TIMEOUT)
@@ -334,7 +341,7 @@ class Agent:
             "device_id": self._config.settings.device_id,
             "boot_id": self.boot_id,
             "uptime_s": round(time.monotonic() - self._started, 1),
-            "pipelines": {name: counters.as_dict() for name, counters in self._counters.items()},
+            "pipelines": self.counters(),
         }
         self._publish_now(self._topic("stats"), document, qos=0)
 
@@ -358,8 +365,12 @@ class Agent:
         results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
         return f"{results}; {self._queued()} waiting; {broker}"
 
+    def counters(self) -> dict[str, dict[str, Any]]:
+        """The counters of each pipeline, as published in `stats`."""
+        return {name: counters.as_dict() for name, counters in self._counters.items()}
+
     def _queued(self) -> int:
-        return sum(counters.as_dict()["queued"] for counters in self._counters.values())
+        return sum(counts["queued"] for counts in self.counters().values())
 
     def _counters_of(self, pipeline: str) -> Counters:
         return self._counters.setdefault(pipeline, Counters())

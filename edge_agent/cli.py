@@ -79,9 +79,12 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    import faulthandler
+
     from edge_agent import config, logs
     from edge_agent.agent import Agent
 
+    faulthandler.enable()  # a watchdog's SIGABRT then shows where every thread was
     logs.set_up(debug=args.debug)
     loaded = config.load(args.config)
     if not loaded.settings.pipelines:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from edge_agent import settings
@@ -113,25 +114,33 @@ class Pipeline:
         started = list(self._busy_since.values())
         return time.monotonic() - min(started) if started else 0.0
 
+    def answer(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
+        """Sees one sample through, in the calling thread: to a result, or to a counted and reported failure.
+
+        Args:
+            sample: counted as captured before.
+            turn: entered for the part of the road in which samples keep their order.
+        """
+        try:
+            self._travel(sample, turn)
+        except InputError as error:
+            self._give_up(sample, error, "invalid")
+        except ModelError as error:
+            self._give_up(sample, error, "failed")
+        except Exception as error:
+            log.exception("%s: a defect in edge-agent: this sample is given up", self.name)
+            self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+
     def _work(self) -> None:
         worker = threading.get_ident()
         while (taken := self._turns.take(self._intake.get)) is not None:
             turn, sample = taken
             self._busy_since[worker] = time.monotonic()
-            try:
-                self._travel(sample, turn)
-            except InputError as error:
-                self._give_up(sample, error, "invalid")
-            except ModelError as error:
-                self._give_up(sample, error, "failed")
-            except Exception as error:
-                log.exception("%s: a defect in edge-agent: this sample is given up", self.name)
-                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
-            finally:
-                turn.over()
-                del self._busy_since[worker]
+            self.answer(sample, turn)
+            turn.over()
+            del self._busy_since[worker]
 
-    def _travel(self, sample: Sample, turn: "Turn") -> None:
+    def _travel(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
         """The road."""
         timing, watch = Timing(), Stopwatch(sample.captured)
         timing.queue = watch.lap()

@@ -113,8 +113,9 @@ class Mqtt(Frozen):
 class Outbox(Frozen):
     """Where results wait while the broker is away."""
 
-    path: Path = Path("outbox.db")
-    """Database file; written only while results can't be delivered."""
+    path: Path | None = None
+    """Database file; written only while results can't be delivered. Default: `outbox.db` in the service's state directory
+    (systemd), or beside the configuration file."""
     max_size: Bytes = Field(64_000_000, ge=100_000)
     """Bound on the waiting results, in bytes of payload."""
     when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"

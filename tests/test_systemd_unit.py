@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 UNIT = Path(__file__).parents[1] / "systemd" / "edge-agent.service"
-PROGRAM = "/opt/edge-agent/current/bin/edge-agent"
+PROGRAMS = ("/opt/edge-agent/current/bin/edge-agent", "/bin/kill")
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="needs systemd-analyze: apt-get install systemd"
@@ -22,10 +22,12 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_systemd_finds_no_mistake_in_the_unit(tmp_path: Path) -> None:
     text = UNIT.read_text()
-    assert PROGRAM in text
-    # systemd-analyze wants to see the program, which is not installed here.
+    for program in PROGRAMS:
+        assert f"={program} " in text
+        # systemd-analyze wants to see the programs, which need not be installed here.
+        text = text.replace(program, sys.executable)
     copy = tmp_path / UNIT.name
-    copy.write_text(text.replace(PROGRAM, sys.executable))
+    copy.write_text(text)
     result = analyze("verify", str(copy))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

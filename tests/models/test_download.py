@@ -18,6 +18,7 @@ from tests.broker import free_port, wait_until
 from tests.models.file_server import (
     Answer,
     FileServer,
+    Request,
     cut_after,
     in_ranges,
     other_range,
@@ -205,8 +206,8 @@ def test_a_server_that_says_nothing_is_given_up(part: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("reply", [b"", b"\0\xff\n\n", b"HTTP/1.1 abc\r\n\r\n"])
 def test_a_server_that_does_not_speak_http_is_given_up(part: Path, reply: bytes) -> None:
-    def babble(request: object) -> None:
-        request.wfile.write(reply)  # type: ignore[attr-defined]  # instead of a proper head
+    def babble(request: Request) -> None:
+        request.wfile.write(reply)
 
     with FileServer(CONTENT, babble) as server:
         refused(server.url, part)

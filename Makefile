@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own environment first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+# Works where Debian's python3-venv is missing: the environment has no pip of its own.
+INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
+
+.PHONY: demo test check format models wheel benchmark test-faults clean
+
+demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
+	$(BIN)/edge-agent demo
+
+test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-faults: $(VENV)/.installed-dev mosquitto  ## the long versions: kills, broken networks, power cuts, soak
+	$(BIN)/python -m pytest -m faults --timeout 3600
+
+models: ## makes the bundled model and clip again (its training tools go into build/models)
+	models/recipes/digits/make.sh
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel
+
+benchmark: $(VENV)/.installed-dev mosquitto
+	$(BIN)/python -m benchmarks
+
+.PHONY: mosquitto
+mosquitto:
+	@PATH=$$PATH:/usr/sbin; command -v mosquitto >/dev/null || deploy/install-mosquitto.sh
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(INSTALL) -e '.[tflite,onnx]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) -e '.[tflite,onnx,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,188 @@
+"""`demo`: the main job on one machine, with no set-up: broker, model, clip, and a subscriber that shows what arrives."""
+
+import json
+import logging
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from paho.mqtt.client import Client, MQTTMessage, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge_agent import config
+from edge_agent.agent import Agent
+from edge_agent.models.shipped import shipped
+from edge_agent.mqtt.embedded import EmbeddedBroker
+from edge_agent.samples import timestamp
+
+DEVICE = "demo"
+TOPIC = f"edge/{DEVICE}/meter/result"
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one result says the meter shows.
+
+    Attributes:
+        text: the digits from left to right; `_` for one that is blank.
+        confidence: of the least certain digit, 0 to 1.
+        frame: number of the clip's frame, from 1.
+        latency_ms: from the frame's capture to the result's arrival here.
+    """
+
+    at: str
+    text: str
+    confidence: float
+    frame: int
+    latency_ms: float
+
+
+def run(seconds: float, *, as_json: bool) -> int:
+    """Runs the demo for so many seconds, or until Ctrl-C; returns the exit code.
+
+    Raises:
+        EdgeAgentError: the broker, the model or the clip can't be used.
+    """
+    logging.getLogger("edge_agent").setLevel(logging.ERROR)
+    broker = EmbeddedBroker()
+    url = broker.start()
+    screen = _Screen(quiet=as_json)
+    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
+        agent = Agent(config.load(_configuration(Path(folder), url)))
+        subscriber = _Subscriber(url, screen)
+        try:
+            screen.introduce(url)
+            subscriber.connect()
+            agent.start()
+            time.sleep(seconds)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            agent.stop()
+            subscriber.close()
+            broker.stop()
+    counters = agent.counters()["meter"]
+    if as_json:
+        print(json.dumps({"readings": [_as_dict(reading) for reading in screen.readings], "counters": counters}, indent=2))
+    else:
+        screen.sum_up(counters)
+    return 0 if screen.readings else 1
+
+
+def _configuration(folder: Path, url: str) -> Path:
+    clip = yaml.safe_load(shipped("clips/meter.yaml").read_text())
+    document = {
+        "device_id": DEVICE,
+        "mqtt": {"url": url, "protocol": "3.1.1"},
+        "models": {"digits": {"path": str(shipped("digits"))}},
+        "pipelines": {
+            "meter": {
+                "source": {"type": "video", "url": str(shipped(f"clips/{clip['file']}")), "loop": True},
+                "model": "digits",
+                "top_k": 1,
+                "regions": clip["regions"],
+            }
+        },
+    }
+    path = folder / "agent.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+class _Subscriber:
+    """An ordinary MQTT client, as any other program would be."""
+
+    def __init__(self, url: str, screen: "_Screen") -> None:
+        self._address = url.removeprefix("mqtt://").split(":")
+        self._screen = screen
+        self._subscribed = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, "demo-subscriber", protocol=MQTTv311)
+        self._client.on_connect = lambda client, *_: client.subscribe(TOPIC, 1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._received
+
+    def connect(self) -> None:
+        host, port = self._address
+        self._client.connect(host, int(port))
+        self._client.loop_start()
+        self._subscribed.wait(CONNECT_TIMEOUT)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _received(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        now = time.time()
+        result = json.loads(message.payload)
+        captured = datetime.fromisoformat(result["captured_at"]).timestamp()
+        predictions = result["predictions"]
+        self._screen.show(
+            Reading(
+                at=timestamp(now),
+                text="".join("_" if item["label"] == "blank" else item["label"] for item in predictions),
+                confidence=min(item["confidence"] for item in predictions),
+                frame=result["input"]["frame"],
+                latency_ms=round((now - captured) * 1000, 1),
+            )
+        )
+
+
+class _Screen:
+    """Shows readings: a line for each new one; on a terminal the last line follows every result."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.readings: list[Reading] = []
+        self._quiet = quiet
+        self._live = sys.stdout.isatty()
+
+    def introduce(self, url: str) -> None:
+        if self._quiet:
+            return
+        print("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
+        print(f"Broker {url} (inside this process), topic {TOPIC}")
+        print("\n  time          reading   confidence   latency   frame")
+
+    def show(self, reading: Reading) -> None:
+        new = not self.readings or self.readings[-1].text != reading.text
+        self.readings.append(reading)
+        if self._quiet or not (new or self._live):
+            return
+        line = (
+            f"  {reading.at[11:23]}  {reading.text:<8}  {reading.confidence:>9.1%}   "
+            f"{reading.latency_ms:>5.1f} ms   {reading.frame:>5}"
+        )
+        if self._live:
+            print(("\n" if new else "\r") + line, end="", flush=True)
+        else:
+            print(line, flush=True)
+
+    def sum_up(self, counters: dict[str, Any]) -> None:
+        dropped = sum(counters["dropped"].values())
+        latencies = sorted(reading.latency_ms for reading in self.readings)
+        print(f"\n\n{len(self.readings)} results arrived", end="")
+        print(f", half of them within {latencies[len(latencies) // 2]:.1f} ms of their frame" if latencies else "")
+        print(
+            f"frames: {counters['captured']} captured = {counters['inferred']} inferred"
+            f" + {counters['in_progress']} in progress + {dropped} dropped"
+        )
+        print(
+            f"results: {counters['produced']} produced = {counters['acknowledged']} acknowledged by the broker"
+            f" + {counters['queued']} waiting + {sum(counters['discarded'].values())} discarded"
+        )
+
+
+def _as_dict(reading: Reading) -> dict[str, Any]:
+    return {
+        "at": reading.at,
+        "reading": reading.text,
+        "confidence": reading.confidence,
+        "frame": reading.frame,
+        "latency_ms": reading.latency_ms,
+    }
