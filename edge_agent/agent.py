@@ -8,7 +8,6 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.outbox import Delivery, Outbox
 from edge_agent.pipeline import Pipeline
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
-from edge_agent.sources import open_source
+from edge_agent.sources import Context, open_source
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +36,6 @@ HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
 
 ModelKey = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceContext:
-    """What a source may know of the agent."""
-
-    folder: Path
-    client_id: str
-    endpoint: Endpoint
-    mqtt: settings.Mqtt
 
 
 class Agent:
@@ -186,7 +175,12 @@ class Agent:
                     current = models.load(name, options, wanted.path.parent, batch)
                     log.info("%s: %s", name, current.describe())
                     if current.engine.fallback:
-                        log.warning("%s: runs on %s, since %s", name, current.engine.accelerator, current.engine.fallback)
+                        log.warning(
+                            "%s: runs on %s, since %s",
+                            name,
+                            current.engine.accelerator,
+                            current.engine.fallback,
+                        )
                 loaded[key] = current
             except (ModelError, MissingExtraError) as error:
                 problems.append(f"{wanted.where('models', name)}: {error}")
@@ -242,7 +236,7 @@ class Agent:
             if name in self._pipelines:
                 continue
             model = self._models[_key(pipeline_options)]
-            context = SourceContext(
+            context = Context(
                 folder=self._config.path.parent,
                 client_id=f"edge-agent-{options.device_id}-{name}",
                 endpoint=self._endpoint,
@@ -330,7 +324,11 @@ class Agent:
             "boot_id": self.boot_id,
             "version": __version__,
             "pipelines": {
-                name: {"source": pipeline.source.type, "model": pipeline.model, "topic": self._topic(name, "result")}
+                name: {
+                    "source": pipeline.source.type,
+                    "model": pipeline.model,
+                    "topic": self._topic(name, "result"),
+                }
                 for name, pipeline in options.pipelines.items()
             },
             "models": {name: model.facts() for (name, _), model in self._models.items()},
@@ -354,7 +352,11 @@ class Agent:
     def _ping_watchdog(self) -> None:
         hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]
         if hung:
-            log.error("%s: one sample has taken more than %g s: no sign of life to systemd", ", ".join(hung), HUNG_AFTER)
+            log.error(
+                "%s: one sample has taken more than %g s: no sign of life to systemd",
+                ", ".join(hung),
+                HUNG_AFTER,
+            )
         else:
             systemd.notify_watchdog()
 
@@ -388,7 +390,8 @@ def _in_words(counts: dict[str, Any]) -> str:
     dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items() if count) or "none"
     discarded = ", ".join(f"{count} {reason}" for reason, count in counts["discarded"].items() if count) or "none"
     return (
-        f"captured {counts['captured']}: {counts['inferred']} inferred, {counts['in_progress']} left, dropped: {dropped}; "
+        f"captured {counts['captured']}: {counts['inferred']} inferred, {counts['in_progress']} left, "
+        f"dropped: {dropped}; "
         f"produced {counts['produced']}: {counts['acknowledged']} acknowledged, {counts['queued']} waiting, "
         f"discarded: {discarded}"
     )

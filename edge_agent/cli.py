@@ -4,9 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent import __version__
 from edge_agent.errors import ConfigError, EdgeAgentError, InputError, SourceError
+
+if TYPE_CHECKING:
+    from edge_agent.settings import Model
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -38,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="the daemon; SIGHUP reloads the configuration")
     run.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
-    run.add_argument("--once", action="store_true", help="end when every source has ended and every result is delivered")
+    run.add_argument(
+        "--once", action="store_true", help="end when every source has ended and every result is delivered"
+    )
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="validate a configuration and everything it points at")
@@ -126,7 +132,7 @@ def _schema(_: argparse.Namespace) -> int:
     return DONE
 
 
-def _model_settings(args: argparse.Namespace) -> "settings.Model":
+def _model_settings(args: argparse.Namespace) -> "Model":
     from edge_agent import settings
 
     preprocess = settings.Preprocess(normalize=args.normalize)

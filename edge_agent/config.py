@@ -28,7 +28,9 @@ Key = tuple[str | int, ...]
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 # The value of these keys never appears in a message.
 _SECRET_KEYS = {"password_file", "url"}
-_SOURCE_TYPES = ", ".join(get_args(source.model_fields["type"].annotation)[0] for source in get_args(get_args(Source)[0]))
+_SOURCE_TYPES = ", ".join(
+    get_args(source.model_fields["type"].annotation)[0] for source in get_args(get_args(Source)[0])
+)
 _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than_equal": ("<=", "le")}
 _PLAIN = {
     "string_pattern_mismatch": "must be without the characters / + # and control characters",
@@ -74,9 +76,10 @@ def load(path: Path) -> Config:
     problems = _Problems(path)
     raw = _read_yaml(path, problems)
     settings = None
+    keys_of: dict[int, tuple[str, ...]] = {}
     if isinstance(raw, dict):
         try:
-            settings = Settings.model_validate(raw, context=(keys_of := {}))
+            settings = Settings.model_validate(raw, context=keys_of)
         except ValidationError as error:
             _explain(error, raw, keys_of, problems)
         _check_references(raw, problems)

@@ -1,5 +1,7 @@
-"""The typed settings that a configuration file becomes. Every field's documentation stands right under it; `schema`
-and the reference in docs/ are made from it."""
+"""The typed settings that a configuration file becomes.
+
+Every field's documentation stands right under it; `schema` and the reference in docs/ are made from it.
+"""
 
 import re
 import socket
@@ -31,7 +33,9 @@ Bytes = Annotated[
     WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
 ]
 # One level of an MQTT topic: what stands in topics must not hold separators or wildcards.
-TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/+#$\x00-\x1f][^/+#\x00-\x1f]*$")]
+TopicLevel = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/+#$\x00-\x1f][^/+#\x00-\x1f]*$")
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
 
@@ -51,7 +55,7 @@ class Frozen(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _remember_keys(cls, data: object, info: ValidationInfo) -> object:
-        """Notes which keys are known for this part of the file, so that a misspelt one can be named with its neighbour."""
+        """Notes the keys of this part of the file, so that a misspelt one can be named with its neighbour."""
         if info.context is not None:
             info.context[id(data)] = tuple(cls.model_fields)
         return data
@@ -61,7 +65,7 @@ class Mqtt(Frozen):
     """The broker and how to reach it."""
 
     url: str = "mqtt://localhost:1883"
-    """`mqtt://host:port`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker inside the process, for trials."""
+    """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker in the process, for trials."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """MQTT version: 5, or 3.1.1, or `auto`: 5 with fallback to 3.1.1 when the broker refuses it."""
     username: str | None = None
@@ -114,8 +118,8 @@ class Outbox(Frozen):
     """Where results wait while the broker is away."""
 
     path: Path | None = None
-    """Database file; written only while results can't be delivered. Default: `outbox.db` in the service's state directory
-    (systemd), or beside the configuration file."""
+    """Database file; written only while results can't be delivered. Default: `outbox.db` in the service's state
+    directory (systemd), or beside the configuration file."""
     max_size: Bytes = Field(64_000_000, ge=100_000)
     """Bound on the waiting results, in bytes of payload."""
     when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
@@ -160,8 +164,8 @@ class Model(Frozen):
     path: Path
     """A .tflite or .onnx file, a bundle folder, or the name of a model from the registry."""
     labels: Path | None = None
-    """Text file, one label a line in the order of the model's outputs; default: what the file itself carries; `none`: class
-    numbers only."""
+    """Text file, one label a line in the order of the model's outputs; default: what the file itself carries; `none`:
+    class numbers only."""
     output: Literal["probabilities", "logits", "sigmoid"] | None = None
     """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
     preprocess: Preprocess = Preprocess()
@@ -263,8 +267,8 @@ class Pipeline(Frozen):
     min_confidence: Fraction = 0.0
     """Predictions below this are left out; a result may then have none."""
     regions: dict[str, Region] = Field({}, max_length=256)
-    """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no number is
-    above 1, in fractions of the frame."""
+    """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
+    number is above 1, in fractions of the frame."""
 
     @field_validator("regions")
     @classmethod

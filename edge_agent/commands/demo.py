@@ -1,4 +1,4 @@
-"""`demo`: the main job on one machine, with no set-up: broker, model, clip, and a subscriber that shows what arrives."""
+"""`demo`: the main job with no set-up: broker, model, clip, and a subscriber that shows what arrives."""
 
 import json
 import logging
@@ -70,7 +70,12 @@ def run(seconds: float, *, as_json: bool) -> int:
             broker.stop()
     counters = agent.counters()["meter"]
     if as_json:
-        print(json.dumps({"readings": [_as_dict(reading) for reading in screen.readings], "counters": counters}, indent=2))
+        print(
+            json.dumps(
+                {"readings": [_as_dict(reading) for reading in screen.readings], "counters": counters},
+                indent=2,
+            )
+        )
     else:
         screen.sum_up(counters)
     return 0 if screen.readings else 1

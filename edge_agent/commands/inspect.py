@@ -84,7 +84,7 @@ def _show(file: ModelFile, options: settings.Model, reading: Reading | None, mis
         ("custom", ", ".join(file.custom_operators)),
         ("labels", _labels(reading.labels if reading else file.labels)),
         *(("metadata", f"{key}: {' '.join(value.split())[:100]}") for key, value in file.metadata.items()),
-        *(("read as", fact) for fact in (["classification"] + reading.evidence if reading else [])),
+        *(("read as", fact) for fact in (["classification", *reading.evidence] if reading else [])),
         *(("missing", fact) for fact in missing),
     ]
     last = ""

@@ -32,9 +32,7 @@ class _NoSource:
     def close(self) -> None: ...
 
 
-def run(
-    options: settings.Model, inputs: Sequence[Path], top_k: int, min_confidence: float, *, as_json: bool
-) -> int:
+def run(options: settings.Model, inputs: Sequence[Path], top_k: int, min_confidence: float, *, as_json: bool) -> int:
     """Prints what the model says to each input; returns the exit code: 1 if an input could not be used.
 
     Raises:

@@ -46,7 +46,11 @@ class Classification:
         return softmax(scores) if self.output == "logits" else scores
 
     def __call__(
-        self, outputs: Sequence["NDArray[Any]"], top_k: int, min_confidence: float, regions: Sequence[str | None]
+        self,
+        outputs: Sequence["NDArray[Any]"],
+        top_k: int,
+        min_confidence: float,
+        regions: Sequence[str | None],
     ) -> list[Prediction]:
         """Predictions of a batch, for each of its items the most confident first.
 

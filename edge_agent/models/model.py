@@ -90,7 +90,7 @@ class Model:
         }
 
     def warm_up(self, batch: int) -> None:
-        """Runs once on black pictures, so that the first real one is not slow, and finds out whether a batch goes through.
+        """Runs once on black pictures, so that the first real one is not slow; finds out whether a batch goes through.
 
         Raises:
             ModelError: the model can't be run.

@@ -46,7 +46,7 @@ _MAX_SIDE = 8192
 class Stated:
     """What the configuration and the bundle state, the configuration first."""
 
-    preprocess: settings.Preprocess = settings.Preprocess()
+    preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
     output: str | None = None
     labels: tuple[str, ...] | None = None
     labels_from: str = ""
@@ -154,7 +154,9 @@ def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
     _, a, b, c = tensor.shape
     height, width, channels = (a, b, c) if layout == "nhwc" else (b, c, a)
     if channels not in (1, 3):
-        raise ModelError(f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}")
+        raise ModelError(
+            f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}"
+        )
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise ModelError(
             f"the input's size is open or out of bounds, shape {list(tensor.shape)}: export the model with a fixed size"
@@ -237,9 +239,7 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: list[
     return output
 
 
-def _labels(
-    file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: list[str]
-) -> tuple[str, ...]:
+def _labels(file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: list[str]) -> tuple[str, ...]:
     if stated.without_labels:
         return tuple(str(number) for number in range(classes))
     if stated.labels is not None:

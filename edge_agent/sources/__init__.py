@@ -6,6 +6,7 @@ intake itself.
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -25,17 +26,21 @@ SOURCES = {
 }
 
 
-class Context(Protocol):
-    """What a source may need to know of the agent around it."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a source may need to know of the agent around it.
+
+    Attributes:
+        folder: what relative paths are relative to.
+        client_id: a name for a session with the broker that is this source's own.
+        endpoint: the broker.
+        mqtt: the broker's settings.
+    """
 
     folder: Path
-    """What relative paths are relative to."""
     client_id: str
-    """A name for a session with the broker that is this source's own."""
     endpoint: "Endpoint"
-    """The broker."""
     mqtt: settings.Mqtt
-    """The broker's settings."""
 
 
 class Source(Protocol):
