@@ -55,6 +55,7 @@ class Agent:
         self._pipelines: dict[str, Pipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
         self._source_failed = False
+        self._online = False
         self._broker: EmbeddedBroker | None = None
 
     def run(self, *, once: bool = False) -> int:
@@ -82,6 +83,7 @@ class Agent:
         self._models = self._load_models(self._config)
         self._connect(restore=True)
         self._start_pipelines()
+        self._come_online()
 
     def stop(self) -> None:
         """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
@@ -155,8 +157,7 @@ class Agent:
         for key, model in replaced.items():
             if fresh_models.get(key) is not model:
                 model.close()
-        if self._connection.link is not None:
-            self._announce(self._connection.link)
+        self._come_online()
 
     def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
         """Models by name and batch size; those that have not changed are taken over.
@@ -311,7 +312,18 @@ class Agent:
 
     def _link_up(self, link: Link) -> None:
         self._outbox.link_up(link)
-        self._announce(link)
+        if self._online:
+            self._announce(link)
+
+    def _come_online(self) -> None:
+        """Says that the agent is there, once whoever hears it can send input that will be answered."""
+        deadline = time.monotonic() + FIRST_CONNECT_TIMEOUT
+        for pipeline in self._pipelines.values():
+            if self._connection.link is not None:
+                pipeline.wait_ready(max(0.0, deadline - time.monotonic()))
+        self._online = True
+        if self._connection.link is not None:
+            self._announce(self._connection.link)
 
     def _announce(self, link: Link) -> None:
         link.publish(self._topic("status"), "online", 1, retain=True)

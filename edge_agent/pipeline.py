@@ -82,6 +82,10 @@ class Pipeline:
             worker.start()
         self._source.start(self._intake, lambda error: self._report(error, None))
 
+    def wait_ready(self, timeout: float) -> None:
+        """Waits until nothing that is sent to the source from now on would be missed; seconds."""
+        self._source.wait_ready(timeout)
+
     def stop(self) -> None:
         """Stops taking input; what has been taken goes on."""
         self._source.stop()

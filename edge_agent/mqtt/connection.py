@@ -131,6 +131,7 @@ class Connection:
         self._protocol = "3.1.1" if session.protocol == "3.1.1" else "5"
         self._stopping = threading.Event()
         self._changed = threading.Condition()
+        self._subscribed_once = threading.Event()
         self._said = ""
         self._refusal: ReasonCode | None = None
         self._thread = threading.Thread(target=self._keep_up, name=f"mqtt {session.client_id}", daemon=True)
@@ -143,6 +144,10 @@ class Connection:
         """Waits for the first attempt to succeed or fail; returns whether it did either in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self.link is not None or bool(self._said), timeout)
+
+    def wait_until_subscribed(self, timeout: float) -> bool:
+        """Waits until the subscriptions stand (or have been refused); returns whether that came in time."""
+        return self._subscribed_once.wait(timeout)
 
     def stop(self, timeout: float = 0.5) -> None:
         """Disconnects politely (the will is not sent) and ends the threads.
@@ -288,6 +293,7 @@ class Connection:
     def _subscribed(
         self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
+        self._subscribed_once.set()
         for (topic_filter, _), reason in zip(self.session.subscriptions, reasons, strict=False):
             if reason.value >= _REFUSED:
                 log.error(

@@ -58,6 +58,14 @@ class Source(Protocol):
         """
         ...
 
+    def wait_ready(self, timeout: float) -> None:
+        """Waits until nothing that is sent from now on would be missed.
+
+        Args:
+            timeout: seconds.
+        """
+        ...
+
     def stop(self) -> None:
         """Ends feeding and closes the intake; bounded in time."""
         ...

@@ -47,6 +47,10 @@ class MqttSource:
         self._intake, self._trouble = intake, trouble
         self._connection.start()
 
+    def wait_ready(self, timeout: float) -> None:
+        """See `Source.wait_ready`: the subscription stands."""
+        self._connection.wait_until_subscribed(timeout)
+
     def stop(self) -> None:
         """See `Source.stop`; the connection stays, so that what is still in progress can be acknowledged."""
         self._intake.close()

@@ -54,6 +54,9 @@ class Reader:
         self._intake, self._trouble = intake, trouble
         self._thread.start()
 
+    def wait_ready(self, timeout: float) -> None:
+        """See `Source.wait_ready`: a reader misses nothing that it is meant to see."""
+
     def stop(self) -> None:
         """See `Source.stop`."""
         self._stopping.set()
