@@ -149,6 +149,8 @@ def main() -> None:
         clip=clip_table(evaluation["clip"]),
         tflite_kb=round(files["tflite"].stat().st_size / 1000),
         onnx_kb=round(files["onnx"].stat().st_size / 1000),
+        tflite_ms=f"{evaluation['milliseconds']['LiteRT']:.2f}",
+        onnx_ms=f"{evaluation['milliseconds']['ONNX Runtime']:.2f}",
         training_fonts=font_list(typefaces, "train"),
         unseen_fonts=font_list(typefaces, "test"),
         segment_fonts=font_list(typefaces, "segments"),

@@ -157,9 +157,7 @@ def main() -> None:
     rng = default_rng(SEED)
     meter = Meter(rng, unseen[DIGITS], unseen[LETTERING], WHEELS)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    clip = cv2.VideoWriter(
-        str(arguments.out / "meter.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT)
-    )
+    clip = cv2.VideoWriter(str(arguments.out / "meter.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     for picture in render(rng, meter):
         clip.write(picture)
     clip.release()

@@ -85,9 +85,7 @@ def sample(rng: Generator, sources: Sources, kind: Kind, severity: float) -> tup
     return photograph(rng, scene, severity), label
 
 
-def make_dataset(
-    seed: int, count: int, sources: Sources, kind: Kind | None, severity: float | None
-) -> Dataset:
+def make_dataset(seed: int, count: int, sources: Sources, kind: Kind | None, severity: float | None) -> Dataset:
     """Draws `count` samples on all cores.
 
     With kind None, the kinds are mixed in their TRAINING_SHARE; with severity None, every sample

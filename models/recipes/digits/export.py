@@ -84,9 +84,7 @@ class _OnnxWriter:
             [_float_value("probabilities", ["batch", len(LABELS)])],
             self.constants,
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model
 

@@ -32,8 +32,7 @@ class Meter:
 
     def __init__(self, rng: Generator, digits: Typeface, lettering: Typeface, wheels: int) -> None:
         self.windows = [
-            (_WINDOW_LEFT + i * _WINDOW_PITCH, _WINDOW_TOP, _WINDOW_WIDTH, _WINDOW_HEIGHT)
-            for i in range(wheels)
+            (_WINDOW_LEFT + i * _WINDOW_PITCH, _WINDOW_TOP, _WINDOW_WIDTH, _WINDOW_HEIGHT) for i in range(wheels)
         ]
         """x, y, width and height of each wheel's window, from left to right"""
         self._strips = [_strip(digits, _RED if i == wheels - 1 else _BLACK) for i in range(wheels)]
