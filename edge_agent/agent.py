@@ -31,9 +31,12 @@ log = logging.getLogger(__name__)
 # SIGTERM to exit takes at most the sum of these.
 DRAIN_TIMEOUT = 2.0
 DELIVER_TIMEOUT = 1.0
+CLOSE_TIMEOUT = 0.5
 # A sample that takes longer has hung; the watchdog is then left to act.
 HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
+# A signal that comes while something else is waited for waits so long.
+SIGNAL_PATIENCE = 0.2
 
 ModelKey = tuple[str, int]
 
@@ -212,7 +215,7 @@ class Agent:
             on_acknowledged=self._outbox.acknowledged,
         )
         self._connection.start()
-        if not self._connection.wait_until_tried(FIRST_CONNECT_TIMEOUT):
+        if not self._wait(self._connection.wait_until_tried, FIRST_CONNECT_TIMEOUT):
             log.warning("%s: not reached yet: trying on", self._endpoint.address)
 
     def _outbox_path(self) -> Path:
@@ -243,14 +246,15 @@ class Agent:
                 endpoint=self._endpoint,
                 mqtt=options.mqtt,
             )
+            source = open_source(pipeline_options.source, context)
             self._pipelines[name] = Pipeline(
                 name,
                 pipeline_options,
-                open_source(pipeline_options.source, context),
+                source,
                 model,
                 self._counters_of(name),
                 publish=self._publisher(name, model),
-                report=self._reporter(name),
+                report=self._reporter(name, live=source.live),
             )
             self._pipelines[name].start()
 
@@ -263,8 +267,9 @@ class Agent:
         for pipeline in stopped:
             pipeline.finish(deadline)
         self._outbox.settle(DELIVER_TIMEOUT)
+        deadline = time.monotonic() + CLOSE_TIMEOUT
         for pipeline in stopped:
-            pipeline.close()
+            pipeline.close(deadline)
 
     def _publisher(self, pipeline: str, model: Model) -> Callable[..., None]:
         topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
@@ -285,18 +290,18 @@ class Agent:
                 timing=timing,
             )
             self._outbox.put(
-                Delivery(pipeline, topic, result.as_dict(), reply_to=sample.reply_to, settle=sample.settled)
+                Delivery(pipeline, topic, result.as_dict(), reply_to=sample.reply_to, settle=sample.settle)
             )
 
         return publish
 
-    def _reporter(self, pipeline: str) -> Callable[[EdgeAgentError, Sample | None], None]:
+    def _reporter(self, pipeline: str, *, live: bool) -> Callable[[EdgeAgentError, Sample | None], None]:
         topic = self._topic(pipeline, "error")
 
         def report(error: EdgeAgentError, sample: Sample | None) -> None:
             if sample is not None:
                 log.warning("%s: %s", pipeline, error)
-            elif isinstance(error, SourceError) and not self._pipelines[pipeline].live:
+            elif isinstance(error, SourceError) and not live:
                 self._source_failed = True
             document = {
                 "device_id": self._config.settings.device_id,
@@ -320,10 +325,18 @@ class Agent:
         deadline = time.monotonic() + FIRST_CONNECT_TIMEOUT
         for pipeline in self._pipelines.values():
             if self._connection.link is not None:
-                pipeline.wait_ready(max(0.0, deadline - time.monotonic()))
+                self._wait(pipeline.wait_ready, deadline - time.monotonic())
         self._online = True
         if self._connection.link is not None:
             self._announce(self._connection.link)
+
+    def _wait(self, condition: Callable[[float], bool], timeout: float) -> bool:
+        """Waits for something that waits so many seconds for itself, unless a signal wants to be answered."""
+        deadline = time.monotonic() + timeout
+        while self._signals.empty() and time.monotonic() < deadline:
+            if condition(SIGNAL_PATIENCE):
+                return True
+        return False
 
     def _announce(self, link: Link) -> None:
         link.publish(self._topic("status"), "online", 1, retain=True)

@@ -2,6 +2,7 @@
 
 import ctypes
 import time
+from collections.abc import Callable
 
 _TIME_ERROR = 5
 _TIMEX_SIZE = 256  # larger than struct timex on every platform; only the zeroed first field is read by the call
@@ -13,14 +14,14 @@ class Clock:
 
     def __init__(self) -> None:
         try:
-            self._adjtimex = ctypes.CDLL(None).adjtimex
+            self._adjtimex: Callable[[object], int] | None = ctypes.CDLL(None).adjtimex
         except (OSError, AttributeError):
             self._adjtimex = None
         self._synced = False
         self._checked = -_CHECK_EVERY
 
     def synced(self) -> bool:
-        """True if a time service keeps the clock right (adjtimex(2) does not say TIME_ERROR); False also if it can't be told."""
+        """Whether a time service keeps the clock right: adjtimex(2) does not say TIME_ERROR; False if it can't be told."""
         now = time.monotonic()
         if self._adjtimex is not None and now - self._checked >= _CHECK_EVERY:
             state = self._adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))

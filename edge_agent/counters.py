@@ -42,7 +42,7 @@ class Counters:
             self._dropped[reason] += count
 
     def produce(self) -> int:
-        """A result has been made; returns its `seq`: 1, 2, 3, …"""
+        """A result has been made; returns its `seq`, which counts from 1."""
         with self._lock:
             self._produced += 1
             self._queued += 1

@@ -1,20 +1,13 @@
 """Encoded images to pixels, with every bound checked on the header, before anything is allocated."""
 
 import io
-import os
 from typing import TYPE_CHECKING
 
 import imagesize
 import numpy as np
 
 from edge_agent.errors import InputError
-
-# A second bound inside OpenCV, should a header say one size to us and another to the decoder.
-MAX_PIXELS = 50_000_000
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what it would print is in our errors
-
-import cv2  # noqa: E402 - reads the variables above when it is loaded
+from edge_agent.opencv import MAX_PIXELS, cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,4 +52,4 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8
     # OpenCV before version 5 makes up the missing part of a JPEG.
     if image is None or (kind == "JPEG" and data.rfind(_JPEG_END, max(0, len(data) - MAX_JPEG_TRAILER)) < 0):
         raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
-    return image
+    return np.asarray(image, np.uint8)

@@ -33,25 +33,30 @@ class Intake:
         """Adds a sample; returns False, without counting it, if the intake is closed."""
         with self._changed:
             if not self._keep_newest:
-                self._changed.wait_for(lambda: self._closed or len(self._samples) < self._capacity)
-            if self._closed:
-                return False
+                self._changed.wait_for(lambda: self._closed or self._has_room(sample))
             return self._add(sample)
 
     def offer(self, sample: Sample) -> bool:
         """Adds a sample without ever waiting: when there is no room, the oldest gives way."""
         with self._changed:
-            return not self._closed and self._add(sample)
+            return self._add(sample)
 
     def _add(self, sample: Sample) -> bool:
+        if self._closed:
+            return False
         self._counters.capture()
-        self._samples.append(sample)
-        self._bytes += _size(sample)
-        while len(self._samples) > self._capacity or (self._bytes > MAX_BYTES and len(self._samples) > 1):
+        while not self._has_room(sample):
             self._bytes -= _size(self._samples.popleft())
             self._counters.drop("superseded")
+        self._samples.append(sample)
+        self._bytes += _size(sample)
         self._changed.notify_all()
         return True
+
+    def _has_room(self, sample: Sample) -> bool:
+        if not self._samples:
+            return True
+        return len(self._samples) < self._capacity and self._bytes + _size(sample) <= MAX_BYTES
 
     def get(self) -> Sample | None:
         """The sample that has waited longest; waits for one; None once the intake is closed and empty."""

@@ -8,8 +8,8 @@ samples came, and results leave in that order.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from edge_agent import settings
@@ -25,8 +25,8 @@ from edge_agent.sources import Source
 log = logging.getLogger(__name__)
 
 WORKERS = 2
-# Samples that wait in memory: of a live source only the newest, of a finite one just enough to keep the workers busy, of
-# MQTT what a broker may send before it waits for acknowledgements.
+# Samples that wait in memory: of a live source only the newest, of a finite one just enough to keep the workers busy,
+# of MQTT what a broker may send before it waits for acknowledgements.
 LIVE_CAPACITY = 1
 FINITE_CAPACITY = 2
 MQTT_CAPACITY = 128
@@ -82,9 +82,9 @@ class Pipeline:
             worker.start()
         self._source.start(self._intake, lambda error: self._report(error, None))
 
-    def wait_ready(self, timeout: float) -> None:
-        """Waits until nothing that is sent to the source from now on would be missed; seconds."""
-        self._source.wait_ready(timeout)
+    def wait_ready(self, timeout: float) -> bool:
+        """See `Source.wait_ready`."""
+        return self._source.wait_ready(timeout)
 
     def stop(self) -> None:
         """Stops taking input; what has been taken goes on."""
@@ -99,9 +99,13 @@ class Pipeline:
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
 
-    def close(self) -> None:
-        """After `finish`, when all results are safe: lets go of the source."""
-        self._source.close()
+    def close(self, deadline: float) -> None:
+        """After `finish`, when all results are safe: lets go of the source.
+
+        Args:
+            deadline: on the monotonic clock.
+        """
+        self._source.close(deadline)
 
     @property
     def live(self) -> bool:
@@ -114,7 +118,10 @@ class Pipeline:
         return not any(worker.is_alive() for worker in self._workers)
 
     def busy_for(self) -> float:
-        """Seconds for which the sample that is worked on longest has been; 0 when there is none."""
+        """Seconds for which the step that takes longest has been going on; 0 when there is none.
+
+        To wait for the broker, or for another sample to finish its step, is not to be busy.
+        """
         started = list(self._busy_since.values())
         return time.monotonic() - min(started) if started else 0.0
 
@@ -132,35 +139,43 @@ class Pipeline:
         except ModelError as error:
             self._give_up(sample, error, "failed")
         except Exception as error:
-            log.exception("%s: a defect in edge-agent: this sample is given up", self.name)
+            log.warning("%s: a defect in edge-agent: this sample is given up", self.name, exc_info=error)
             self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _work(self) -> None:
-        worker = threading.get_ident()
         while (taken := self._turns.take(self._intake.get)) is not None:
             turn, sample = taken
-            self._busy_since[worker] = time.monotonic()
             self.answer(sample, turn)
             turn.over()
-            del self._busy_since[worker]
 
     def _travel(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
         """The road."""
         timing, watch = Timing(), Stopwatch(sample.captured)
         timing.queue = watch.lap()
-        image = _pixels(sample)
-        names, crops = self._regions.cut(image)
-        tensor = self.model.preprocess(crops)
+        with self._busy():
+            image = _pixels(sample)
+            names, crops = self._regions.cut(image)
+            tensor = self.model.preprocess(crops)
         timing.preprocess = watch.lap()
         with turn:
             timing.queue += watch.lap()
-            outputs = self.model.infer(tensor)
-            timing.inference = watch.lap()
-            predictions = self.model.decode(outputs, self.options.top_k, self.options.min_confidence, names)
+            with self._busy():
+                outputs = self.model.infer(tensor)
+                timing.inference = watch.lap()
+                predictions = self.model.decode(outputs, self.options.top_k, self.options.min_confidence, names)
             timing.postprocess = watch.lap()
             height, width = image.shape[:2]
             self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
             self.counters.infer()
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        worker = threading.get_ident()
+        self._busy_since[worker] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._busy_since[worker]
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
+
+from edge_agent.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,10 +55,10 @@ class Preprocess:
 
     def _one(self, image: "NDArray[np.uint8]") -> "NDArray[Any]":
         # Grey before resizing (a third of the work), colour after it (fewer pixels to swap).
-        pixels = cv2.cvtColor(image, _FROM_BGR["gray"]) if self.color == "gray" else image
+        pixels = _from_bgr(image, "gray") if self.color == "gray" else image
         pixels = fit(pixels, self.width, self.height, self.resize)
         if self.color == "rgb":
-            pixels = cv2.cvtColor(pixels, _FROM_BGR["rgb"])
+            pixels = _from_bgr(pixels, "rgb")
         pixels = pixels.reshape(self.height, self.width, -1)
         values = self._values(pixels)
         return values if self.layout == "nhwc" else np.ascontiguousarray(values.transpose(2, 0, 1))
@@ -67,7 +68,7 @@ class Preprocess:
             return pixels
         if self.dtype == "int8" and set(self.mean) == {128.0} and set(self.std) == {1.0}:
             return (pixels ^ np.uint8(128)).view(np.int8)  # pixel - 128, in one pass
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         values = pixels.astype(np.float32)
         values -= mean
         values *= 1 / std
@@ -75,6 +76,10 @@ class Preprocess:
             limits = np.iinfo(self.dtype)
             np.clip(np.rint(values, out=values), limits.min, limits.max, out=values)
         return values.astype(self.dtype, copy=False)
+
+
+def _from_bgr(pixels: "NDArray[np.uint8]", color: Color) -> "NDArray[np.uint8]":
+    return np.asarray(cv2.cvtColor(pixels, _FROM_BGR[color]), np.uint8)
 
 
 def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) -> "NDArray[np.uint8]":

@@ -89,7 +89,7 @@ def _configuration(folder: Path, url: str) -> Path:
         "models": {"digits": {"path": str(shipped("digits"))}},
         "pipelines": {
             "meter": {
-                "source": {"type": "video", "url": str(shipped(f"clips/{clip['file']}")), "loop": True},
+                "source": {"type": "video", "url": str(shipped(f"clips/{clip['clip']}")), "loop": True},
                 "model": "digits",
                 "top_k": 1,
                 "regions": clip["regions"],

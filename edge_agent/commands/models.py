@@ -18,8 +18,9 @@ _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `models list` and `models pull`."""
+    """Adds `models list` and `models pull`; both set `command` to `run`."""
     models = subparsers.add_parser("models", help="list public models, pull them to this machine")
+    models.set_defaults(command=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what there is, and what is on this machine already")
     pulling = actions.add_parser("pull", help="download models, to be used by name in a configuration")
@@ -70,9 +71,9 @@ def _list(*, as_json: bool) -> int:
         return 0
     print(_ROW.format("NAME", "TASK", "LICENCE", "SIZE", "HERE", "DESCRIPTION"))
     for row in rows:
-        megabytes = f"{row['size'] / 1e6:.1f} MB"
+        kilobytes = f"{row['size'] / 1e3:.0f} kB"
         here = "yes" if row["path"] else "-"
-        print(_ROW.format(row["name"], row["task"], row["licence"], megabytes, here, row["description"]))
+        print(_ROW.format(row["name"], row["task"], row["licence"], kilobytes, here, row["description"]))
     return 0
 
 

@@ -152,9 +152,7 @@ def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
         elif answer.status in NOT_NOW:
             raise _BrokenOffError(f"the server answers {answer.status} {answer.reason}")
         elif answer.status != HTTPStatus.OK:
-            raise ModelError(
-                f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?"
-            )
+            raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?")
         if answer.length_remaining is not None:
             _check_length(url, position + answer.length_remaining, size)
         # Compressed on the way would be neither of the size nor of the hash.

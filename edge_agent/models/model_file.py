@@ -225,9 +225,7 @@ def embedded_names(text: str) -> tuple[str, ...] | None:
     names = _literal(text)
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not (
-        isinstance(names, dict) and names and all(isinstance(name, str | int) for name in names.values())
-    ):
+    if not (isinstance(names, dict) and names and all(isinstance(name, str | int) for name in names.values())):
         return None
     labels = {str(key): str(name) for key, name in names.items()}
     numbers = [str(number) for number in range(len(names))]

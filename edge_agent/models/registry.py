@@ -191,9 +191,7 @@ def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | 
 def _checked(mirror: str) -> str:
     """The mirror's address without a slash at its end; one with a password is refused, and not repeated."""
     if "://" in mirror and not MIRROR_ADDRESS.fullmatch(mirror):
-        raise ConfigError(
-            ["mirror: must be https://HOST/PATH, http://…, file:///PATH or a folder; no password"]
-        )
+        raise ConfigError(["mirror: must be https://HOST/PATH, http://…, file:///PATH or a folder; no password"])
     return mirror.rstrip("/")
 
 

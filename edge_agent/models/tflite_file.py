@@ -155,9 +155,7 @@ def _operator_name(code: Table) -> tuple[str, bool]:
     return (code.text(1) or name, True) if name == "CUSTOM" else (name, False)
 
 
-def _operators(
-    graph: Table, names: list[tuple[str, bool]]
-) -> tuple[Counter[str], dict[int, tuple[str, int]]]:
+def _operators(graph: Table, names: list[tuple[str, bool]]) -> tuple[Counter[str], dict[int, tuple[str, int]]]:
     """How often each operator is used, and what computes each tensor: the operator and its first input."""
     uses: Counter[str] = Counter()
     producers: dict[int, tuple[str, int]] = {}
@@ -291,7 +289,10 @@ def _associated_files(path: Path, data: Data, wanted: set[str]) -> tuple[tuple[s
         return (), {}
     has_64_bit_record = data[max(0, end - 20) : end].startswith(b"PK\6\7")
     if entries > MAX_ASSOCIATED_FILES or directory_bytes > MAX_DIRECTORY_BYTES or has_64_bit_record:
-        raise DamagedError(f"the archive at its end states {entries} files, more than {MAX_ASSOCIATED_FILES}")
+        raise DamagedError(
+            f"the archive at its end has {entries} files and {directory_bytes} bytes of names, "
+            f"expected at most {MAX_ASSOCIATED_FILES} and {MAX_DIRECTORY_BYTES}"
+        )
     texts = {}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -17,6 +17,8 @@ from edge_agent.intake import Intake
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
 
+Trouble = Callable[[EdgeAgentError], None]
+
 # Type of the source in the configuration -> the module that implements it, imported when a pipeline names it.
 SOURCES = {
     "mqtt": "edge_agent.sources.mqtt",
@@ -49,7 +51,7 @@ class Source(Protocol):
     live: bool
     """Whether the newest sample matters more than every sample."""
 
-    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None:
+    def start(self, intake: Intake, trouble: Trouble) -> None:
         """Begins to feed.
 
         Args:
@@ -58,8 +60,8 @@ class Source(Protocol):
         """
         ...
 
-    def wait_ready(self, timeout: float) -> None:
-        """Waits until nothing that is sent from now on would be missed.
+    def wait_ready(self, timeout: float) -> bool:
+        """Waits until nothing that is sent from now on would be missed; returns whether that came in time.
 
         Args:
             timeout: seconds.
@@ -67,11 +69,15 @@ class Source(Protocol):
         ...
 
     def stop(self) -> None:
-        """Ends feeding and closes the intake; bounded in time."""
+        """Closes the intake and lets everything else end by itself; does not wait."""
         ...
 
-    def close(self) -> None:
-        """Called after `stop`, when every sample that was fed has been answered: frees the rest."""
+    def close(self, deadline: float) -> None:
+        """Called after `stop`, when every sample that was fed has been answered: frees the rest.
+
+        Args:
+            deadline: on the monotonic clock; what is not free then is left behind.
+        """
         ...
 
 

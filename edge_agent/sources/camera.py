@@ -4,14 +4,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
 from edge_agent import settings
 from edge_agent.errors import SourceError
+from edge_agent.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.video import stream
+from edge_agent.sources.video import FrozenPicture, stream
 
 SYSFS = Path("/sys/class/video4linux")
 
@@ -25,8 +24,9 @@ class Camera:
         self.name = f"camera {source.device}"
         self.stall_timeout = source.stall_timeout
         self._settings = source
+        self._frozen = FrozenPicture(self.name, source.stall_timeout)
 
-    def samples(self, stopping: threading.Event) -> Iterator[Sample]:  # noqa: ARG002 - a read is bounded by V4L2
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
         """One sample a frame."""
         path = find_device(self._settings.device)
         capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
@@ -41,7 +41,7 @@ class Camera:
             ):
                 if value is not None:
                     capture.set(key, value)
-            yield from stream(capture, self.name, self._settings.fps, self.stall_timeout)
+            yield from stream(capture, self.name, self._settings.fps, self._frozen, stopping)
         finally:
             capture.release()
 
@@ -50,18 +50,23 @@ def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
     """The /dev path of a camera given by number, path, or part of its name.
 
     Raises:
-        SourceError: there is none, or more than one; names those that there are.
+        SourceError: there is none of that name; names those that there are.
     """
     if isinstance(device, int) or device.isdigit():
         return f"/dev/video{device}"
     if device.startswith("/"):
         return device
-    names = {entry.name: (entry / "name").read_text().strip() for entry in sorted(sysfs.glob("video*"))}
+    names = {entry.name: (entry / "name").read_text(errors="replace").strip() for entry in _nodes(sysfs)}
     matching = [f"/dev/{entry}" for entry, name in names.items() if device.lower() in name.lower()]
     if not matching:
         known = ", ".join(f"/dev/{entry} ({name})" for entry, name in names.items()) or "none"
         raise SourceError(f"camera {device!r}: no camera has this name; there is: {known}")
     return matching[0]  # one camera often has several nodes, the first of which gives pictures
+
+
+def _nodes(sysfs: Path) -> list[Path]:
+    """In the order of their numbers."""
+    return sorted(sysfs.glob("video*"), key=lambda entry: (len(entry.name), entry.name))
 
 
 def _why_not(path: Path) -> str:

@@ -37,8 +37,9 @@ class Images:
     def _paths(self) -> list[Path]:
         folder = Path(self._pattern)
         if folder.is_dir():
-            return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS)
-        return sorted(Path(name) for name in glob.iglob(self._pattern, recursive=True) if Path(name).is_file())
+            return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
+        found = glob.iglob(self._pattern, recursive=True)  # noqa: PTH207 - Path's own takes no absolute pattern
+        return sorted(path for path in map(Path, found) if path.is_file())
 
 
 def read_file(path: Path) -> Sample:

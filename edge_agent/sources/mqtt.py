@@ -1,22 +1,26 @@
-"""Inputs that arrive on a topic. Each source has a session of its own with the broker, so that a slow pipeline holds up
-no other one, and so that the broker keeps exactly its unanswered inputs.
+"""Inputs that arrive on a topic.
+
+Each source has a session of its own with the broker, so that a slow pipeline holds up no other one, and so that the
+broker keeps exactly its unanswered inputs.
 
 A QoS 1 input is acknowledged when its result is safe. The number of unacknowledged inputs is bounded, and that bound,
-which the broker keeps, is what slows the senders down.
+which the broker keeps, is what slows the senders down. From a broker that keeps no bound, nothing more is read than
+there is room for. QoS 0 inputs can't be slowed down: when there are too many, the oldest give way.
 """
 
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
-from edge_agent.errors import EdgeAgentError, InputError
+from edge_agent.errors import InputError
 from edge_agent.intake import Intake
 from edge_agent.mqtt.connection import Connection, Link, Session
 from edge_agent.samples import ReplyTo, Sample
-from edge_agent.sources import Context
+from edge_agent.sources import Context, Trouble
 
 # Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
 RECEIVE_MAXIMUM = 16
@@ -31,7 +35,8 @@ class MqttSource:
         self._source = source
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
         session = Session(
-            client_id=context.client_id,
+            # A broker keeps the subscriptions of a session. Under another topic, inputs of the old one must not come.
+            client_id=f"{context.client_id}-{zlib.crc32(topic.encode()):08x}",
             protocol=context.mqtt.protocol,
             keepalive=context.mqtt.keepalive,
             # A group's inputs go to its other members when one is away; a single agent's wait for it.
@@ -42,41 +47,45 @@ class MqttSource:
         )
         self._connection = Connection(context.endpoint, session, on_message=self._received)
 
-    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None:
+    def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
         """See `Source.start`."""
-        self._intake, self._trouble = intake, trouble
+        self._intake = intake
         self._connection.start()
 
-    def wait_ready(self, timeout: float) -> None:
+    def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`: the subscription stands."""
-        self._connection.wait_until_subscribed(timeout)
+        return self._connection.wait_until_subscribed(timeout)
 
     def stop(self) -> None:
         """See `Source.stop`; the connection stays, so that what is still in progress can be acknowledged."""
         self._intake.close()
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         """Leaves the broker, which keeps what is not acknowledged."""
-        self._connection.stop()
+        self._connection.stop(max(0.0, deadline - time.monotonic()))
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
+        # The sample must not keep the message: a payload that is refused would stay in memory with it.
+        message_id = message.mid
         origin: dict[str, Any] = {"topic": message.topic}
         if message.dup:
             origin["redelivered"] = True
-        data: bytes | InputError = message.payload
+        data: bytes | InputError = bytes(message.payload)
         if len(message.payload) > self._source.max_payload:
             limit = f"at most {self._source.max_payload} are decoded (max_payload)"
             data = InputError(f"{message.topic}: {len(message.payload)} bytes: {limit}")
-        self._intake.offer(
-            Sample(
-                data,
-                captured_at=time.time(),
-                captured=time.monotonic(),
-                origin=origin,
-                reply_to=_reply_to(message),
-                settle=lambda: link.ack(message.mid),
-            )
+        sample = Sample(
+            data,
+            captured_at=time.time(),
+            captured=time.monotonic(),
+            origin=origin,
+            reply_to=_reply_to(message),
+            settle=lambda: link.ack(message_id),
         )
+        if message.qos:
+            self._intake.put(sample)
+        else:
+            self._intake.offer(sample)
 
 
 def _reply_to(message: MQTTMessage) -> ReplyTo | None:

@@ -1,24 +1,32 @@
 """Runs a source that iterates: one thread reads, and for a live source another one watches over it.
 
 A read may fail, but it may also block for ever or repeat the last frame for ever, which is what capture libraries do
-when a camera is unplugged. So a live source is watched: when nothing new has come for its stall timeout, the reading
-thread is abandoned and the source is opened again, with back-off, for as long as it takes.
+when a camera is unplugged. So a live source is watched: when it has given no sign of life for its stall timeout, the
+reading thread is abandoned and the source is opened again, with back-off, for as long as it takes.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from edge_agent.backoff import Backoff
 from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.intake import Intake
 from edge_agent.samples import Sample
+from edge_agent.sources import Trouble
 
 log = logging.getLogger(__name__)
 
 REOPEN_CEILING = 30.0
+# A source that lives for so long is well again: the next failure is a new one, not one more of a series.
+STABLE_AFTER = 10.0
+# From the opening to the first frame, which takes longer than from one frame to the next.
+OPEN_PATIENCE = 15.0
+# A read that never returns can't be ended, only left behind. This many are, then the source is not opened again until
+# one of them has returned.
+MAX_LEFT_BEHIND = 3
 
 
 class Readable(Protocol):
@@ -29,10 +37,10 @@ class Readable(Protocol):
     live: bool
     """Whether the newest sample matters more than every sample; a live source never ends by itself."""
     stall_timeout: float
-    """Seconds without a sample after which a live source is taken as gone."""
+    """Seconds without a sign of life after which a live source is taken as gone."""
 
-    def samples(self, stopping: threading.Event) -> Iterator[Sample]:
-        """Samples, until the source ends or `stopping` is set.
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
+        """Samples, until the source ends or `stopping` is set; None is a mere sign of life.
 
         Raises:
             SourceError: it can't be opened or has failed.
@@ -47,30 +55,39 @@ class Reader:
         self.live = readable.live
         self._readable = readable
         self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._attempts: list[_Attempt] = []
         self._thread = threading.Thread(target=self._run, name=f"source {readable.name}", daemon=True)
 
-    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None:
+    def start(self, intake: Intake, trouble: Trouble) -> None:
         """See `Source.start`."""
         self._intake, self._trouble = intake, trouble
         self._thread.start()
 
-    def wait_ready(self, timeout: float) -> None:
+    def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - every source is asked alike
         """See `Source.wait_ready`: a reader misses nothing that it is meant to see."""
+        return True
 
     def stop(self) -> None:
         """See `Source.stop`."""
         self._stopping.set()
         self._intake.close()
-        self._thread.join(2.0)
+        with self._changed:
+            self._changed.notify_all()
 
-    def close(self) -> None:
-        """See `Source.close`."""
+    def close(self, deadline: float) -> None:
+        """See `Source.close`: what is open is let go, unless a read blocks."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            self._changed.wait_for(
+                lambda: all(attempt.ended for attempt in self._attempts), max(0.0, deadline - time.monotonic())
+            )
 
     def _run(self) -> None:
         if self.live:
             self._watch_over()
         else:
-            attempt = _Attempt(self._readable, self._intake, self._trouble)
+            attempt = _Attempt(self._readable, self._intake, self._changed)
             attempt.read(self._stopping)
             if attempt.failure:
                 log.error("%s", attempt.failure)
@@ -79,72 +96,94 @@ class Reader:
 
     def _watch_over(self) -> None:
         backoff = Backoff(ceiling=REOPEN_CEILING)
-        said = ""
+        said: set[str] = set()
         while not self._stopping.is_set():
-            attempt = _Attempt(self._readable, self._intake, self._trouble)
-            failure = attempt.watch(self._stopping)
-            if attempt.delivered:
-                backoff.reset()
-                said = ""
-            if failure is None:
+            attempt = _Attempt(self._readable, self._intake, self._changed)
+            self._attempts = [earlier for earlier in self._attempts if not earlier.ended] + [attempt]
+            began = time.monotonic()
+            failure = attempt.watch(self._stopping, came_back=bool(said))
+            if self._stopping.is_set():
                 return
-            if str(failure) != said:
-                said = str(failure)
+            if attempt.alive:
+                said.clear()
+                if time.monotonic() - began > STABLE_AFTER:
+                    backoff.reset()
+            if str(failure) not in said:
+                said.add(str(failure))
                 log.warning("%s: trying again until it is back", failure)
                 self._trouble(failure)
-            self._stopping.wait(backoff.delay())
+            self._pause(backoff.delay())
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(self._stopping.is_set, seconds)
+            self._changed.wait_for(
+                lambda: (
+                    self._stopping.is_set() or sum(not attempt.ended for attempt in self._attempts) < MAX_LEFT_BEHIND
+                )
+            )
 
 
 class _Attempt:
-    """One opening of the source, and all that is read from it."""
+    """One opening of the source, and all that is read from it.
 
-    def __init__(self, readable: Readable, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None:
+    Attributes:
+        alive: it has given a sign of life.
+        ended: nothing more will come, and the source has been let go.
+        failure: why it ended, if not in the order of things.
+    """
+
+    def __init__(self, readable: Readable, intake: Intake, changed: threading.Condition) -> None:
         self._readable = readable
         self._intake = intake
-        self._trouble = trouble
+        self._changed = changed
         self._abandoned = threading.Event()
-        self._news = threading.Condition()
-        self._ended = False
-        self.delivered = 0
+        self._seen = 0.0
+        self.alive = False
+        self.ended = False
         self.failure: EdgeAgentError | None = None
 
-    def read(self, stopping: threading.Event) -> None:
+    def read(self, stopping: threading.Event, *, came_back: bool = False) -> None:
         """Puts everything the source has into the intake."""
+        name = self._readable.name
         try:
             for sample in self._readable.samples(stopping):
-                if stopping.is_set():
+                if stopping.is_set() or (sample is not None and not self._intake.put(sample)):
                     break
-                if not self._intake.put(sample):
-                    break
-                with self._news:
-                    self.delivered += 1
-                    self._news.notify_all()
+                if came_back and not self.alive:
+                    log.info("%s: is back", name)
+                self._seen, self.alive = time.monotonic(), True
         except EdgeAgentError as error:
             self.failure = error
+        except OSError as error:
+            self.failure = SourceError(f"{name}: {error.strerror or error}")
+        except Exception as error:
+            log.exception("%s: a defect in edge-agent", name)
+            self.failure = SourceError(f"{name}: internal error: {error!r}")
         finally:
-            with self._news:
-                self._ended = True
-                self._news.notify_all()
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
 
-    def watch(self, stopping: threading.Event) -> EdgeAgentError | None:
-        """Reads in a thread of its own until that ends, fails or stalls; returns why, or None if it was stopped."""
-        abandoned = self._abandoned
-        thread = threading.Thread(target=self.read, args=(abandoned,), name=f"read {self._readable.name}", daemon=True)
-        thread.start()
-        seen, since = 0, time.monotonic()
-        with self._news:
-            while not self._ended and not stopping.is_set():
-                self._news.wait(0.5)
-                now = time.monotonic()
-                if self.delivered != seen:
-                    seen, since = self.delivered, now
-                elif now - since > self._readable.stall_timeout:
+    def watch(self, stopping: threading.Event, *, came_back: bool) -> EdgeAgentError:
+        """Reads in a thread of its own until that ends, fails or stalls, or `stopping` is set; returns why."""
+        name, timeout = self._readable.name, self._readable.stall_timeout
+        patience, opened = max(timeout, OPEN_PATIENCE), time.monotonic()
+        threading.Thread(
+            target=self.read,
+            args=(self._abandoned,),
+            kwargs={"came_back": came_back},
+            name=f"read {name}",
+            daemon=True,
+        ).start()
+        with self._changed:
+            while not self.ended and not stopping.is_set():
+                given_up_at = self._seen + timeout if self.alive else opened + patience
+                left = given_up_at - time.monotonic()
+                if left <= 0:
                     break
-            ended = self._ended
-        abandoned.set()
-        if stopping.is_set():
-            thread.join(1.0)
-            return None
-        if ended:
-            return self.failure or SourceError(f"{self._readable.name}: the stream has ended")
-        return SourceError(f"{self._readable.name}: nothing new for {self._readable.stall_timeout:g} s")
+                self._changed.wait(left)
+        self._abandoned.set()
+        if self.ended:
+            return self.failure or SourceError(f"{name}: the stream has ended")
+        return SourceError(f"{name}: nothing has come for {timeout if self.alive else patience:g} s")

@@ -1,51 +1,67 @@
 """Video files, and streams over RTSP or HTTP, through OpenCV."""
 
-import os
+import re
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+import numpy as np
 
-import cv2  # noqa: E402 - reads the variables above when it is loaded
-
-from edge_agent import settings  # noqa: E402
-from edge_agent.errors import SourceError  # noqa: E402
-from edge_agent.samples import Sample  # noqa: E402
-from edge_agent.sources import Context  # noqa: E402
-from edge_agent.sources.reader import Reader  # noqa: E402
+from edge_agent import settings
+from edge_agent.errors import InputError, SourceError
+from edge_agent.opencv import cv2
+from edge_agent.samples import Sample
+from edge_agent.sources import Context
+from edge_agent.sources.reader import Reader
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _OPEN_TIMEOUT_MS = 10_000
 _FALLBACK_FPS = 25.0
+_HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d+)?")
 
 
 class FrozenPicture:
-    """Notices a capture that returns the same frame for ever.
+    """Notices a capture that returns the same frame for ever, also when it goes on doing so after it is reopened.
 
     Args:
+        name: of the source, for messages.
         timeout: seconds.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, name: str, timeout: float) -> None:
+        self._name = name
         self._timeout = timeout
-        self._last = 0
+        self._last: NDArray[np.uint8] | None = None
+        self._since = 0.0
+        self._is_frozen = False
+
+    def opened(self) -> None:
+        """The capture has been opened, for the first time or again."""
         self._since = time.monotonic()
 
-    def is_frozen(self, frame: "NDArray[np.uint8]") -> bool:
-        """Whether all frames of the last `timeout` seconds were the same, bit by bit, on a grid of points."""
-        now, fingerprint = time.monotonic(), zlib.crc32(frame[::8, ::8].tobytes())
-        if fingerprint != self._last:
-            self._last, self._since = fingerprint, now
-        return now - self._since > self._timeout
+    def passes(self, frame: "NDArray[np.uint8]") -> bool:
+        """Whether a frame may be news: False for the one at which the capture had frozen before it was reopened.
+
+        Raises:
+            SourceError: all frames of the last `timeout` seconds were the same, bit by bit.
+        """
+        now = time.monotonic()
+        if self._last is None or _differ(frame, self._last):
+            self._last, self._since, self._is_frozen = frame, now, False
+        elif now - self._since > self._timeout:
+            self._is_frozen = True
+            raise SourceError(f"{self._name}: the same frame again and again for {self._timeout:g} s")
+        return not self._is_frozen
+
+
+def _differ(frame: "NDArray[np.uint8]", other: "NDArray[np.uint8]") -> bool:
+    # A real camera's noise shows on any few points; all of them are looked at only when these are the same.
+    few = slice(None, None, 16)
+    return not (np.array_equal(frame[few, few], other[few, few]) and np.array_equal(frame, other))
 
 
 class Video:
@@ -61,7 +77,14 @@ class Video:
     """
 
     def __init__(
-        self, url: str, name: str, fps: Literal["source", "max"] | float, stall_timeout: float, *, loop: bool, live: bool
+        self,
+        url: str,
+        name: str,
+        fps: Literal["source", "max"] | float,
+        stall_timeout: float,
+        *,
+        loop: bool,
+        live: bool,
     ) -> None:
         self.name = name
         self.live = live
@@ -69,19 +92,26 @@ class Video:
         self._url = url
         self._fps = fps
         self._loop = loop
+        self._frozen = FrozenPicture(name, stall_timeout)
 
-    def samples(self, stopping: threading.Event) -> Iterator[Sample]:
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
         """One sample a frame; `origin` has the frame's number and, for a file, its position in seconds."""
         capture = self._open()
         try:
-            yield from self._stream(capture) if self.live else self._file(capture, stopping)
+            if self.live:
+                fps = None if isinstance(self._fps, str) else self._fps
+                yield from stream(capture, self.name, fps, self._frozen, stopping)
+            else:
+                yield from self._file(capture, stopping)
         finally:
             capture.release()
 
     def _open(self) -> Any:
+        if not self.live and _is_text(Path(self._url)):
+            raise SourceError(f"{self.name}: is a text file, not a video")  # FFmpeg would make a film of its letters
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
         timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self.stall_timeout * 1000)]
-        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts) if self.live else cv2.VideoCapture(self._url)
+        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts if self.live else [])
         if not capture.isOpened():
             capture.release()
             raise SourceError(f"{self.name}: can't be opened as a video")
@@ -106,50 +136,65 @@ class Video:
             shown += 1
             if self._fps != "max" and stopping.wait(max(0.0, started + position - time.monotonic())):
                 break
-            ok, frame = capture.retrieve()
-            if ok:
-                yield _sample(frame, {"url": self.name, "frame": number, "position_s": round(position, 3)})
+            origin = {"url": self.name, "frame": number, "position_s": round(position, 3)}
+            yield _sample(_retrieve(capture, self.name, number), origin)
         if number == 0 and not stopping.is_set():
             raise SourceError(f"{self.name}: has no frame that can be read")
 
-    def _stream(self, capture: Any) -> Iterator[Sample]:
-        yield from stream(capture, self.name, None if isinstance(self._fps, str) else self._fps, self.stall_timeout)
 
-
-def stream(capture: Any, name: str, fps: float | None, stall_timeout: float) -> Iterator[Sample]:
-    """Frames of an open capture as they come, at most `fps` a second, until it fails or freezes.
+def stream(
+    capture: Any, name: str, fps: float | None, frozen: FrozenPicture, stopping: threading.Event
+) -> Iterator[Sample | None]:
+    """Frames of an open capture as they come, at most `fps` a second; None in place of one that is too many.
 
     Raises:
         SourceError: a read has failed, or the picture is frozen.
     """
-    frozen = FrozenPicture(stall_timeout)
-    number, due = 0, time.monotonic()
-    while True:
+    frozen.opened()
+    number, due, came = 0, time.monotonic(), False
+    while not stopping.is_set():
         if not capture.grab():
             raise SourceError(f"{name}: no frame can be read any more")
         number += 1
         now = time.monotonic()
         if fps is not None:
             if now < due:
+                if came:
+                    yield None
                 continue
             due = max(due + 1 / fps, now)
-        ok, frame = capture.retrieve()
-        if not ok:
-            raise SourceError(f"{name}: a frame can't be decoded")
-        if frozen.is_frozen(frame):
-            raise SourceError(f"{name}: the same frame again and again for {stall_timeout:g} s")
-        yield _sample(frame, {"url": name, "frame": number})
+        frame = _retrieve(capture, name, number)
+        if isinstance(frame, InputError) or frozen.passes(frame):
+            came = True
+            yield _sample(frame, {"url": name, "frame": number})
 
 
-def _sample(frame: "NDArray[np.uint8]", origin: dict[str, Any]) -> Sample:
-    return Sample(frame, captured_at=time.time(), captured=time.monotonic(), origin=origin)
+def _retrieve(capture: Any, name: str, number: int) -> "NDArray[np.uint8] | InputError":
+    ok, frame = capture.retrieve()
+    return np.asarray(frame, np.uint8) if ok else InputError(f"{name}: frame {number} can't be decoded")
+
+
+def _sample(data: "NDArray[np.uint8] | InputError", origin: dict[str, Any]) -> Sample:
+    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin=origin)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False  # opening it as a video fails as well
+    # Every format but this one has a zero in its first bytes.
+    return bool(head) and b"\0" not in head and not head.startswith(b"YUV4MPEG2")
 
 
 def without_credentials(url: str) -> str:
     """The address without user name, password and query, which may hold keys."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    scheme, _, rest = url.partition("://")
+    # A password that should have been percent-encoded may hold any separator.
+    if not _HOST.fullmatch(re.split(r"[/?#]", rest, maxsplit=1)[0]):
+        rest = rest.rpartition("@")[2]
+    return f"{scheme}://{re.split(r'[?#]', rest, maxsplit=1)[0]}"
 
 
 def create(source: settings.VideoSource, context: Context) -> Reader:

@@ -21,18 +21,18 @@ __all__ = ["mirror", "pets"]
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser(prog="edge-agent")
     models.add_parser(parser.add_subparsers(required=True))
-    return models.run(parser.parse_args(["models", *arguments]))
+    args = parser.parse_args(["models", *arguments])
+    exit_code: int = args.command(args)
+    return exit_code
 
 
-def test_list_says_what_there_is_and_what_is_here(
-    pets: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_says_what_there_is_and_what_is_here(pets: Path, mirror: Path, capsys: pytest.CaptureFixture[str]) -> None:
     registry.pull("pets", pets, str(mirror))
     assert run("list") == 0
     heading, first, second = capsys.readouterr().out.splitlines()
     assert heading.split() == ["NAME", "TASK", "LICENCE", "SIZE", "HERE", "DESCRIPTION"]
-    assert first.split() == ["pets", "classification", "MIT", "0.3", "MB", "yes", "Cats", "and", "dogs"]
-    assert second.split()[:6] == ["digit", "classification", "MIT", "0.3", "MB", "-"]
+    assert first.split() == ["pets", "classification", "MIT", "300", "kB", "yes", "Cats", "and", "dogs"]
+    assert second.split()[:6] == ["digit", "classification", "MIT", "300", "kB", "-"]
 
 
 def test_list_as_json_is_one_document(pets: Path, mirror: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,9 +36,7 @@ def flatbuffer(table: Mapping[int, Any], identifier: bytes) -> bytes:
 
 
 def _table(builder: Any, table: Mapping[int, Any]) -> int:
-    offsets = {
-        field: _reference(builder, value) for field, value in table.items() if not isinstance(value, Scalar)
-    }
+    offsets = {field: _reference(builder, value) for field, value in table.items() if not isinstance(value, Scalar)}
     builder.StartObject(max(table, default=0) + 1)
     for field, value in table.items():
         if isinstance(value, Scalar):
@@ -111,9 +109,7 @@ def tflite(**changes: Any) -> bytes:
         0: changes.get("tensors", tensors),
         1: int32s(*changes.get("inputs", (0,))),
         2: int32s(*changes.get("outputs", (3,))),
-        3: changes.get(
-            "operators", [operator(0, (0,), (1,)), operator(1, (1,), (2,)), operator(2, (2,), (3,))]
-        ),
+        3: changes.get("operators", [operator(0, (0,), (1,)), operator(1, (1,), (2,)), operator(2, (2,), (3,))]),
     }
     model = {
         0: Scalar("Uint32", 3),
@@ -158,14 +154,14 @@ def varint(number: int) -> bytes:
 
 def message(*fields: tuple[int, int | str | bytes]) -> bytes:
     """A protocol buffers message of numbers, texts and inner messages."""
-    content = b""
+    parts = []
     for number, value in fields:
         if isinstance(value, int):
-            content += varint(number << 3) + varint(value)
+            parts += [varint(number << 3), varint(value)]
         else:
             payload = value.encode() if isinstance(value, str) else value
-            content += varint(number << 3 | 2) + varint(len(payload)) + payload
-    return content
+            parts += [varint(number << 3 | 2), varint(len(payload)), payload]
+    return b"".join(parts)
 
 
 def value_info(name: str, dtype: int, *shape: int | str) -> bytes:

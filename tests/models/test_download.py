@@ -124,9 +124,7 @@ def test_a_part_that_is_whole_is_not_asked_for(part: Path) -> None:
 
 
 def test_a_killed_download_goes_on_where_it_stopped(part: Path) -> None:
-    script = (
-        "import sys; from edge_agent.models.download import fetch; fetch(sys.argv[1], __import__('pathlib')"
-    )
+    script = "import sys; from edge_agent.models.download import fetch; fetch(sys.argv[1], __import__('pathlib')"
     script += ".Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4], lambda have: None)"
     with FileServer(CONTENT, stall_after(HALF), in_ranges) as server:
         child = subprocess.Popen([sys.executable, "-c", script, server.url, part, str(SIZE), SHA256])
@@ -267,9 +265,7 @@ class TestTls:
             bring(server.url, part)
         assert part.read_bytes() == CONTENT
 
-    def test_an_unknown_certificate_is_refused_and_no_request_is_sent(
-        self, part: Path, tls: ssl.SSLContext
-    ) -> None:
+    def test_an_unknown_certificate_is_refused_and_no_request_is_sent(self, part: Path, tls: ssl.SSLContext) -> None:
         with FileServer(CONTENT, tls=tls) as server:
             assert "can't trust localhost" in refused(server.url, part)
             assert server.requests == []

@@ -17,9 +17,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"), [(tflite(), "tflite"), (onnx(), "onnx")], ids=["tflite", "onnx"]
-)
+@pytest.mark.parametrize(("content", "kind"), [(tflite(), "tflite"), (onnx(), "onnx")], ids=["tflite", "onnx"])
 def test_the_format_is_told_by_the_content(content: bytes, kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / "model.txt", content)
 
@@ -67,9 +65,7 @@ def test_what_is_no_model_is_named(content: bytes, found: str, tmp_path: Path) -
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"none\.tflite: the model file cannot be read: No such file or directory"
-    ):
+    with pytest.raises(ModelError, match=r"none\.tflite: the model file cannot be read: No such file or directory"):
         read(tmp_path / "none.tflite")
 
 

@@ -110,9 +110,7 @@ def test_a_tensor(info: bytes, expected: Tensor, reading: Any) -> None:
 def test_protocol_buffers_without_a_graph_are_named(reading: Any) -> None:
     saved_model = message((1, 1), (2, message((1, "tags"))))
 
-    with pytest.raises(
-        ModelError, match=r"model.bin: expected a TFLite or ONNX model, found protocol buffers"
-    ):
+    with pytest.raises(ModelError, match=r"model.bin: expected a TFLite or ONNX model, found protocol buffers"):
         reading(saved_model)
 
 

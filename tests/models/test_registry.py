@@ -22,7 +22,7 @@ from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model
 from tests.broker import wait_until
 from tests.models.file_server import FileServer, in_ranges, stall_after, status
-from tests.models.small_registry import ENTRY, LABELS, MODEL, mirror, pets, published
+from tests.models.small_registry import DIGIT, ENTRY, LABELS, MODEL, mirror, pets, published
 
 __all__ = ["mirror", "pets"]
 
@@ -32,9 +32,7 @@ def names(folder: Path) -> set[str]:
 
 
 class TestTheShippedRegistry:
-    def test_every_file_has_the_address_size_and_hash_under_which_it_is_published(
-        self, data_dir: Path
-    ) -> None:
+    def test_every_file_has_the_address_size_and_hash_under_which_it_is_published(self, data_dir: Path) -> None:
         manifest = json.loads((data_dir / "manifest.json").read_text())
         published = {
             (
@@ -79,8 +77,7 @@ class TestTheShippedRegistry:
 def mirror_of(data_dir: Path, mirror: Path) -> Path:
     """The test data in the layout of a mirror."""
     by_hash = {
-        known["sha256"]: data_dir / path
-        for path, known in json.loads((data_dir / "manifest.json").read_text()).items()
+        known["sha256"]: data_dir / path for path, known in json.loads((data_dir / "manifest.json").read_text()).items()
     }
     for name, entry in registry.entries().items():
         (mirror / name).mkdir(parents=True)
@@ -118,9 +115,7 @@ def test_a_wrong_entry_is_refused(change: Mapping[str, Any], complaint: str) -> 
         ({"EDGE_AGENT_MODELS": "", "XDG_DATA_HOME": ""}, "/home/ann/.local/share/edge-agent/models"),
     ],
 )
-def test_where_models_live(
-    environment: Mapping[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_models_live(environment: Mapping[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EDGE_AGENT_MODELS", "STATE_DIRECTORY", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/ann", **environment}.items():
@@ -187,9 +182,7 @@ def test_a_lost_part_of_the_bundle_is_written_again(pets: Path, mirror: Path, lo
     assert (folder / lost).read_bytes() == before
 
 
-def test_a_partly_pulled_model_does_not_resolve_and_is_completed_by_the_next_pull(
-    pets: Path, mirror: Path
-) -> None:
+def test_a_partly_pulled_model_does_not_resolve_and_is_completed_by_the_next_pull(pets: Path, mirror: Path) -> None:
     (mirror / "pets" / "pets.txt").unlink()
     with pytest.raises(ModelError, match=r"pets/pets\.txt: there is no such file"):
         registry.pull("pets", pets, str(mirror))
@@ -217,6 +210,23 @@ def test_a_pull_that_fails_leaves_the_version_before_in_use(pets: Path, mirror: 
     registry.pull("pets", pets, str(mirror))
     assert read_manifest(folder).version == "2"
     assert (folder / "pets.tflite").read_bytes() == MODEL[::-1]
+
+
+def test_an_update_that_stops_between_two_files_does_not_resolve_and_is_completed_without_the_mirror(
+    pets: Path, mirror: Path
+) -> None:
+    folder = registry.pull("digit", pets, str(mirror))
+    newer = {**DIGIT, "version": "2", "files": [published("digit.onnx", MODEL[::-1])], "labels": ["1", "0"]}
+    (pets.parent / "shipped" / "registry.yaml").write_text(yaml.safe_dump({"digit": newer}))
+    (mirror / "digit" / "digit.onnx").write_bytes(MODEL[::-1])
+    (folder / "labels.txt.part").symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="No space left"):
+        registry.pull("digit", pets, str(mirror))
+    assert registry.resolve("digit") is None
+    (folder / "labels.txt.part").unlink()
+    registry.pull("digit", pets, "/no/mirror")
+    assert read_manifest(folder).version == "2"
+    assert (folder / "labels.txt").read_text() == "1\n0\n"
 
 
 def test_a_pulling_process_that_is_killed_leaves_what_the_next_one_goes_on_from(pets: Path) -> None:

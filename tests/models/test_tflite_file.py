@@ -216,9 +216,7 @@ def test_facts_that_make_no_sense_are_no_labels(text: str, reading: Any) -> None
 def test_a_damaged_archive_is_refused_with_one_sentence(reading: Any) -> None:
     archive = zipped(LABELS).replace(b"PK\1\2", b"PK\1\7")
 
-    with pytest.raises(
-        ModelError, match=r"model.bin: .*damaged: the archive at its end cannot be read"
-    ) as error:
+    with pytest.raises(ModelError, match=r"model.bin: .*damaged: the archive at its end cannot be read") as error:
         reading(tflite() + archive)
     assert "\n" not in str(error.value)
 
@@ -227,7 +225,7 @@ def test_a_damaged_archive_is_refused_with_one_sentence(reading: Any) -> None:
     ("archive", "reason"),
     [
         (zipped({"labels.txt": "a" * 2_000_000}), "more than 1048576 bytes"),
-        (zipped({f"{number}": "" for number in range(300)}), "300 files"),
+        (zipped({f"{number}": "" for number in range(300)}), "has 300 files and"),
         (zipped(LABELS, zipfile.ZIP_LZMA), "compressed in a way"),
         (zipped(LABELS, zipfile.ZIP_STORED).replace(b"circle", b"circus"), "cannot be read"),
     ],
@@ -256,9 +254,7 @@ def test_an_archive_out_of_bounds_is_refused(archive: bytes, reason: str, readin
     ],
 )
 def test_what_no_sound_file_says_is_refused(changes: dict[str, Any], reason: str, reading: Any) -> None:
-    with pytest.raises(
-        ModelError, match=f"the model file is damaged: .*{reason}.*: copy or download it again"
-    ):
+    with pytest.raises(ModelError, match=f"the model file is damaged: .*{reason}.*: copy or download it again"):
         reading(tflite(**changes))
 
 
@@ -267,7 +263,5 @@ def test_a_list_longer_than_the_file_is_refused(reading: Any) -> None:
     content = tflite()
     assert content.count(shape) == 1
 
-    with pytest.raises(
-        ModelError, match="one of its lists has 2147483648 items, more than the file can hold"
-    ):
+    with pytest.raises(ModelError, match="one of its lists has 2147483648 items, more than the file can hold"):
         reading(content.replace(shape, struct.pack("<I", 2**31) + shape[4:]))
