@@ -68,8 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print one JSON document at the end")
     demo.set_defaults(command=_demo)
 
-    from edge_agent.commands import models
+    from edge_agent.commands import bench, models
 
+    bench.add_parser(commands)
     models.add_parser(commands)
 
     schema = commands.add_parser("schema", help="JSON Schema of the configuration, for editors")

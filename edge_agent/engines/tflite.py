@@ -1,6 +1,7 @@
 """TFLite models, in LiteRT (`ai-edge-litert`) or, where only that exists, in `tflite-runtime`."""
 
 import contextlib
+import ctypes
 import os
 import sys
 import tempfile
@@ -39,7 +40,7 @@ class TfliteEngine:
     runtime = RUNTIME
 
     def __init__(self, path: Path, accelerator: str, threads: int) -> None:
-        delegates = [] if accelerator == "cpu" else [tflite.load_delegate(DELEGATES[accelerator])]
+        delegates = [] if accelerator == "cpu" else [_delegate(DELEGATES[accelerator])]
         self.accelerator = accelerator
         self.fallback = ""
         self._interpreter = tflite.Interpreter(
@@ -75,6 +76,11 @@ class TfliteEngine:
     def close(self) -> None:
         """Frees the interpreter."""
         del self._interpreter
+
+
+def _delegate(library: str) -> Any:
+    ctypes.CDLL(library)  # load_delegate itself, where there is no such library, leaves a broken object behind
+    return tflite.load_delegate(library)
 
 
 def load(path: Path, accelerators: Sequence[str], threads: int) -> TfliteEngine:

@@ -1,0 +1,180 @@
+"""`bench`: how fast a model runs on this machine, for each accelerator and number of threads, and which to choose.
+
+Each configuration is measured in a process of its own, so that memory is its own and a crash takes nothing along.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent import settings
+from edge_agent.errors import EdgeAgentError, ModelError
+
+if TYPE_CHECKING:
+    from edge_agent.models.model_file import Tensor
+
+WARM_UP_RUNS = 3
+OPEN_AXIS = 1
+ACCELERATORS = ("cpu", "edgetpu")
+# More threads are chosen only if they bring at least this much.
+WORTH_A_THREAD = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One configuration, measured.
+
+    Attributes:
+        p50_ms, p90_ms, p99_ms: latency of one inference, in milliseconds.
+        per_second: inferences a second, one after the other.
+        memory_mib: proportional memory (PSS) that the loaded model and its runtime add, in MiB.
+        load_ms: time to import the runtime and load the model.
+        problem: why there is no measurement; empty if there is one.
+    """
+
+    accelerator: str
+    threads: int
+    p50_ms: float = 0.0
+    p90_ms: float = 0.0
+    p99_ms: float = 0.0
+    per_second: float = 0.0
+    memory_mib: float = 0.0
+    load_ms: float = 0.0
+    problem: str = ""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `bench` to the command line."""
+    parser = commands.add_parser("bench", help="latency, throughput and memory of a model on this machine")
+    parser.add_argument("model", metavar="MODEL", help="a .tflite or .onnx file, a bundle, or a name from the registry")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each configuration (2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code.
+
+    Raises:
+        ModelError: the file can't be read, or no configuration can run it.
+    """
+    from edge_agent.models import model as models
+
+    file = models.find(settings.Model(path=Path(args.model)), Path.cwd()).file
+    measurements = [
+        _in_a_process(file.path, file.format, accelerator, threads, args.seconds)
+        for accelerator in ACCELERATORS
+        for threads in (_thread_counts() if accelerator == "cpu" else [1])
+    ]
+    usable = [measurement for measurement in measurements if not measurement.problem]
+    if not usable:
+        raise ModelError(f"{file.path}: {measurements[0].problem}")
+    best = _choose(usable)
+    if args.json:
+        document = {
+            "model": str(file.path),
+            "sha256": file.sha256,
+            "cores": len(os.sched_getaffinity(0)),
+            "measurements": [asdict(measurement) for measurement in measurements],
+            "best": {"accelerator": best.accelerator, "threads": best.threads},
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        _show(measurements, best)
+    return 0
+
+
+def _thread_counts() -> list[int]:
+    cores = len(os.sched_getaffinity(0))
+    return sorted({count for count in (1, 2, 4, 8, cores) if count <= cores})
+
+
+def _choose(usable: list[Measurement]) -> Measurement:
+    """The fastest, but with no more threads than pay."""
+    best = usable[0]
+    for measurement in sorted(usable, key=lambda item: item.threads):
+        if measurement.per_second > best.per_second * WORTH_A_THREAD:
+            best = measurement
+    return best
+
+
+def _in_a_process(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, path, file_format, accelerator, threads, seconds).result()
+        except BrokenProcessPool:
+            return Measurement(accelerator, threads, problem="the runtime has crashed")
+
+
+def measure(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+    """Loads and runs a model on random input for so many seconds."""
+    import numpy as np
+
+    from edge_agent.engines import load_engine
+
+    memory_before, began = _pss(), time.perf_counter()
+    try:
+        engine = load_engine(path, file_format, [accelerator], threads)
+        load_ms = (time.perf_counter() - began) * 1000
+        rng = np.random.default_rng(0)
+        inputs = [_random(rng, spec.shape, spec.dtype) for spec in engine.inputs]
+        for _ in range(WARM_UP_RUNS):
+            engine.run(inputs)
+        times: list[float] = []
+        until = time.perf_counter() + seconds
+        while not times or time.perf_counter() < until:
+            began = time.perf_counter()
+            engine.run(inputs)
+            times.append((time.perf_counter() - began) * 1000)
+    except EdgeAgentError as error:
+        return Measurement(accelerator, threads, problem=str(error))
+    centiles = statistics.quantiles(times, n=100) if len(times) > 1 else times * 99
+    return Measurement(
+        accelerator,
+        threads,
+        p50_ms=round(centiles[49], 3),
+        p90_ms=round(centiles[89], 3),
+        p99_ms=round(centiles[98], 3),
+        per_second=round(1000 * len(times) / sum(times), 1),
+        memory_mib=round((_pss() - memory_before) / 2**20, 1),
+        load_ms=round(load_ms, 1),
+    )
+
+
+def _random(rng: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    size = [OPEN_AXIS if axis < 0 else axis for axis in shape]
+    if dtype.startswith("float"):
+        return rng.random(size).astype(dtype)
+    return rng.integers(0, 100, size).astype(dtype)
+
+
+def _pss() -> int:
+    """Bytes of memory of this process, shared pages by their share."""
+    with Path("/proc/self/smaps_rollup").open(encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+
+
+def _show(measurements: list[Measurement], best: Measurement) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("accelerator", "threads", "p50 ms", "p90 ms", "p99 ms", "a second", "memory MiB", "load ms"):
+        table.add_column(name, justify="left" if name == "accelerator" else "right")
+    for m in measurements:
+        if not m.problem:
+            figures = (m.p50_ms, m.p90_ms, m.p99_ms, m.per_second, m.memory_mib, m.load_ms)
+            table.add_row(m.accelerator, str(m.threads), *(f"{figure:.1f}" for figure in figures))
+    Console().print(table)
+    for m in measurements:
+        if m.problem:
+            print(f"{m.accelerator}: not here: {m.problem}")
+    print(f"\nFor the configuration:\n    accelerators: [{best.accelerator}]\n    threads: {best.threads}")
