@@ -18,10 +18,12 @@ from edge_agent.counters import Counters
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError, SourceError
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
-from edge_agent.mqtt.connection import Connection, Link, Session, Will
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.outbox import Delivery, Outbox
+from edge_agent.mqtt.link import Link, Session, Will
+from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import Pipeline
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.sources import Context, open_source
@@ -30,8 +32,8 @@ log = logging.getLogger(__name__)
 
 # SIGTERM to exit takes at most the sum of these.
 DRAIN_TIMEOUT = 2.0
-DELIVER_TIMEOUT = 1.0
-CLOSE_TIMEOUT = 0.5
+DELIVER_TIMEOUT = 0.8
+CLOSE_TIMEOUT = 0.4
 # A sample that takes longer has hung; the watchdog is then left to act.
 HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
@@ -311,14 +313,14 @@ class Agent:
                 "error": str(error),
                 "input": dict(sample.origin) if sample is not None else None,
             }
-            self._publish_now(topic, document, qos=1)
+            self._outbox.notify(topic, json.dumps(document))
 
         return report
 
     def _link_up(self, link: Link) -> None:
         self._outbox.link_up(link)
         if self._online:
-            self._announce(link)
+            self._announce()
 
     def _come_online(self) -> None:
         """Says that the agent is there, once whoever hears it can send input that will be answered."""
@@ -327,8 +329,7 @@ class Agent:
             if self._connection.link is not None:
                 self._wait(pipeline.wait_ready, deadline - time.monotonic())
         self._online = True
-        if self._connection.link is not None:
-            self._announce(self._connection.link)
+        self._announce()
 
     def _wait(self, condition: Callable[[float], bool], timeout: float) -> bool:
         """Waits for something that waits so many seconds for itself, unless a signal wants to be answered."""
@@ -338,9 +339,9 @@ class Agent:
                 return True
         return False
 
-    def _announce(self, link: Link) -> None:
-        link.publish(self._topic("status"), "online", 1, retain=True)
-        link.publish(self._topic("info"), json.dumps(self._info()), 1, retain=True)
+    def _announce(self) -> None:
+        self._outbox.notify(self._topic("status"), "online", retain=True)
+        self._outbox.notify(self._topic("info"), json.dumps(self._info()), retain=True)
 
     def _info(self) -> dict[str, Any]:
         options = self._config.settings
@@ -366,13 +367,8 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "pipelines": self.counters(),
         }
-        self._publish_now(self._topic("stats"), document, qos=0)
-
-    def _publish_now(self, topic: str, document: dict[str, Any], qos: int) -> None:
-        """Publishes what is of no use later: not kept while the broker is away."""
-        link = self._connection.link
-        if link is not None:
-            link.publish(topic, json.dumps(document), qos)
+        if (link := self._connection.link) is not None:
+            link.publish(self._topic("stats"), json.dumps(document))
 
     def _ping_watchdog(self) -> None:
         hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]

@@ -1,44 +1,71 @@
 """The command line. Heavy imports stand only inside the command that needs them."""
 
 import argparse
+import io
+import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__
-from edge_agent.errors import ConfigError, EdgeAgentError, InputError, SourceError
+from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
+from edge_agent.terminal import printable
 
 if TYPE_CHECKING:
     from edge_agent.settings import Model
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+_MODEL = "a .tflite or .onnx file, a bundle, or a name from the registry"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names and labels may hold what it can't encode
+    args = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = args.command
     try:
-        command: Callable[[argparse.Namespace], int] = args.command
-        return command(args)
-    except EdgeAgentError as error:
-        if args.debug:
-            raise
-        print(error, file=sys.stderr)
-        return FAILED if isinstance(error, InputError | SourceError) else WRONG_USAGE
+        code = command(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return FAILED
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; nothing is left to say, and nobody to say it to
-        return FAILED
+    except (EdgeAgentError, OSError) as error:
+        code = WRONG_USAGE if isinstance(error, ConfigError | ModelError | MissingExtraError) else FAILED
+        _say(error, debug="debug" in args)
+    return code
+
+
+def _say(error: EdgeAgentError | OSError, *, debug: bool) -> None:
+    """Prints what went wrong, one line each."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # whoever read our output has gone, or the disk is full: Python must not try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    elif not isinstance(error, BrokenPipeError):
+        for line in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            print(printable(line), file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Every command takes --debug, before its name or behind it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        help_text = "show tracebacks and debug messages"
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=help_text)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edge-agent", description="Models on small devices, results over MQTT.")
+    parser = _Parser(prog="edge-agent", description="Models on small devices, results over MQTT.")
     parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands: argparse._SubParsersAction[Any] = parser.add_subparsers(metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="the daemon; SIGHUP reloads the configuration")
     run.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
@@ -55,8 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="one-off inference on files")
     _add_model_arguments(predict)
     predict.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files")
-    predict.add_argument("--top-k", type=int, default=5, metavar="N", help="predictions an input (5)")
-    predict.add_argument("--min-confidence", type=float, default=0.0, metavar="C", help="leave out what is below")
+    predict.add_argument("--top-k", type=_between(1, 1000), default=5, metavar="N", help="predictions an input (5)")
+    predict.add_argument(
+        "--min-confidence", type=_between(0.0, 1.0), default=0.0, metavar="C", help="leave out what is below, 0 to 1"
+    )
     predict.set_defaults(command=_predict)
 
     inspect = commands.add_parser("inspect", help="what a model file is")
@@ -64,13 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(command=_inspect)
 
     demo = commands.add_parser("demo", help="everything on one machine: broker, model, clip and subscriber")
-    demo.add_argument("--seconds", type=float, default=20.0, help="end after so long (20)")
+    demo.add_argument(
+        "--seconds", type=_between(0.1, 86400.0), default=20.0, metavar="S", help="end after so long (20)"
+    )
     demo.add_argument("--json", action="store_true", help="print one JSON document at the end")
     demo.set_defaults(command=_demo)
 
-    from edge_agent.commands import bench, models
+    bench = commands.add_parser("bench", help="latency, throughput and memory of a model on this machine")
+    bench.add_argument("model", metavar="MODEL", help=_MODEL)
+    bench.add_argument("--seconds", type=_between(0.1, 3600.0), default=2.0, metavar="S", help="for each setting (2)")
+    bench.add_argument("--json", action="store_true", help="print one JSON document")
+    bench.set_defaults(command=_bench)
 
-    bench.add_parser(commands)
+    from edge_agent.commands import models
+
     models.add_parser(commands)
 
     schema = commands.add_parser("schema", help="JSON Schema of the configuration, for editors")
@@ -79,10 +115,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .tflite or .onnx file, a bundle, or a name from the registry")
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label a line; `none`: class numbers only")
-    parser.add_argument("--normalize", choices=("unit", "signed", "raw", "imagenet"), help="real input values")
+    parser.add_argument(
+        "--normalize",
+        choices=("unit", "signed", "raw", "imagenet"),
+        help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _between(low: float, high: float) -> Callable[[str], float]:
+    """A reader of numbers; of whole ones, if the bounds are whole."""
+
+    def number(text: str) -> float:
+        try:
+            value = type(low)(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            kind = "whole number" if isinstance(low, int) else "number"
+            raise argparse.ArgumentTypeError(f"must be a {kind} from {low:g} to {high:g} (got {text!r})")
+        return value
+
+    return number
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -92,7 +148,7 @@ def _run(args: argparse.Namespace) -> int:
     from edge_agent.agent import Agent
 
     faulthandler.enable()  # a watchdog's SIGABRT then shows where every thread was
-    logs.set_up(debug=args.debug)
+    logs.set_up(debug="debug" in args)
     loaded = config.load(args.config)
     if not loaded.settings.pipelines:
         raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
@@ -115,6 +171,12 @@ def _inspect(args: argparse.Namespace) -> int:
     from edge_agent.commands import inspect
 
     return inspect.run(_model_settings(args), as_json=args.json)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from edge_agent.commands import bench
+
+    return bench.run(args)
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -5,9 +5,9 @@ from collections import Counter
 from typing import Any, Literal
 
 Dropped = Literal["superseded", "stale", "unchanged", "invalid", "failed"]
-Discarded = Literal["outbox_full", "expired", "refused"]
+Discarded = Literal["outbox_full", "expired", "refused", "damaged"]
 DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "invalid", "failed")
-DISCARDED: tuple[Discarded, ...] = ("outbox_full", "expired", "refused")
+DISCARDED: tuple[Discarded, ...] = ("outbox_full", "expired", "refused", "damaged")
 
 
 class Counters:

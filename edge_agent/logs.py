@@ -11,13 +11,18 @@ _PER_SECONDS = 10.0
 
 
 class _NoStorms(logging.Filter):
-    """Lets through ten lines from one place in the code, then one every ten seconds that says how many are left out."""
+    """Bounds the warnings, of which there may be one for each input.
+
+    Lets through ten from one place in the code, then one every ten seconds that says how many are left out.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._places: dict[tuple[str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
         place = (record.pathname, record.lineno)
         now = time.monotonic()
         since, count = self._places.get(place, (now, 0))

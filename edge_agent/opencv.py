@@ -1,4 +1,4 @@
-"""OpenCV, with its bounds and its silence set before it is loaded, which is when it reads them.
+"""OpenCV, with its bounds and habits set before it is loaded, which is when it reads them.
 
 Everything else imports `cv2` from here.
 """
@@ -11,7 +11,9 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 # What it would print is in our errors.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# One address that does not answer must not hold up the opening of every other one: FFmpeg has long been thread-safe.
+os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
-import cv2
+import cv2  # noqa: E402 - reads the variables above when it is loaded
 
 __all__ = ["MAX_PIXELS", "cv2"]

@@ -94,7 +94,8 @@ def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) ->
     rows, columns = pixels.shape[:2]
     if resize == "center_crop":
         scale = max(width / columns, height / rows)
-        keep_x, keep_y = min(columns, round(width / scale)), min(rows, round(height / scale))
+        keep_x = min(columns, max(1, round(width / scale)))
+        keep_y = min(rows, max(1, round(height / scale)))
         x, y = (columns - keep_x) // 2, (rows - keep_y) // 2
         return _resized(pixels[y : y + keep_y, x : x + keep_x], width, height)
     if resize == "letterbox":

@@ -50,24 +50,54 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One thing that a model says of an input.
+    """One thing that a model says of an input. What its task does not give is None.
+
+    Coordinates are pixels of the input picture, x before y, 0 at its left and upper edge.
 
     Attributes:
         label: the name of the class.
         class_id: the model's own output index.
         confidence: 0 to 1.
         region: name of the region of the frame that it is about, where there are regions.
+        box: x1, y1, x2, y2.
+        keypoints: x, y, confidence of each in the model's order; without the confidence if the model gives none.
+        area: pixels of the picture that it covers.
+        polygons: its outline, a list of x, y for each part and for each hole; what lies within an odd number of them
+            belongs to it.
+        value: what a regression says.
+        vector: what an embedding says.
     """
 
-    label: str
-    class_id: int
-    confidence: float
+    label: str | None
+    class_id: int | None
+    confidence: float | None
     region: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    keypoints: tuple[tuple[float, ...], ...] | None = None
+    area: int | None = None
+    polygons: tuple[tuple[tuple[float, float], ...], ...] | None = None
+    value: float | None = None
+    vector: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As published: without what does not apply, confidence with four decimals."""
-        known = {key: value for key, value in asdict(self).items() if value is not None}
-        return known | {"confidence": round(self.confidence, 4)}
+        """As published: without what does not apply; confidences with four decimals, pixels with one."""
+        published = {
+            "label": self.label,
+            "class_id": self.class_id,
+            "confidence": self.confidence is not None and round(self.confidence, 4),
+            "region": self.region,
+            "box": self.box and [round(edge, 1) for edge in self.box],
+            "keypoints": self.keypoints and [_keypoint(*keypoint) for keypoint in self.keypoints],
+            "area": self.area,
+            "polygons": self.polygons and [[[round(x, 1), round(y, 1)] for x, y in part] for part in self.polygons],
+            "value": self.value,
+            "vector": self.vector and list(self.vector),
+        }
+        return {key: value for key, value in published.items() if getattr(self, key) is not None}
+
+
+def _keypoint(x: float, y: float, *confidence: float) -> list[float]:
+    return [round(x, 1), round(y, 1), *(round(value, 4) for value in confidence)]
 
 
 @dataclass(slots=True)

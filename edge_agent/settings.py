@@ -7,8 +7,10 @@ import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,12 +34,13 @@ Bytes = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
 ]
-# One level of an MQTT topic: what stands in topics must not hold separators or wildcards.
-TopicLevel = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/+#$\x00-\x1f][^/+#\x00-\x1f]*$")
-]
+# What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
+TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
+TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
+TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
+Accelerator = Literal["cpu", "edgetpu"]
 
 
 class Frozen(BaseModel):
@@ -54,11 +57,16 @@ class Frozen(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _remember_keys(cls, data: object, info: ValidationInfo) -> object:
-        """Notes the keys of this part of the file, so that a misspelt one can be named with its neighbour."""
+    def _look_at_keys(cls, data: object, info: ValidationInfo) -> object:
+        """Notes the keys of this part of the file, so that a misspelt one can be named with its neighbour.
+
+        A key without a value (`mqtt:` with all its lines commented out) is as if it were not there.
+        """
         if info.context is not None:
             info.context[id(data)] = tuple(cls.model_fields)
-        return data
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Mqtt(Frozen):
@@ -66,22 +74,22 @@ class Mqtt(Frozen):
 
     url: str = "mqtt://localhost:1883"
     """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker in the process, for trials."""
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], WithJsonSchema({"enum": ["auto", 5, "5", "3.1.1"]})] = "auto"
     """MQTT version: 5, or 3.1.1, or `auto`: 5 with fallback to 3.1.1 when the broker refuses it."""
     username: str | None = None
     """User name at the broker."""
-    password_file: str | None = None
+    password_file: Annotated[str, Field(min_length=1)] | None = None
     """File that holds the password (its first line), or `${env:NAME}`: the password itself, from the environment."""
     ca_file: Path | None = None
     """PEM file of the authority that signed the broker's certificate; default: the system's authorities."""
     cert_file: Path | None = None
     """PEM file of this device's certificate, for mutual TLS."""
-    key_file: Path | None = None
+    key_file: Path | None = Field(None, validate_default=True)
     """PEM file of the key that belongs to cert_file."""
-    topic_prefix: str = Field("edge", pattern=r"^[^+#$\s/][^+#\s]*(?<!/)$")
+    topic_prefix: str = Field("edge", max_length=256, pattern=TOPIC_PREFIX)
     """First part of every topic: `{topic_prefix}/{device_id}/…`."""
     keepalive: Seconds = Field(30.0, ge=2, le=3600)
-    """A broker that is silent for one and a half times this long is taken as gone."""
+    """A broker that has not been heard of for twice this long is taken as gone."""
     session_expiry: Seconds = Field(86400.0, ge=0, le=31536000)
     """How long the broker keeps inputs for an agent that is away (MQTT 5)."""
     max_packet_size: Bytes | None = Field(None, ge=1024)
@@ -95,23 +103,40 @@ class Mqtt(Frozen):
             raise ValueError("must be mqtt://HOST[:PORT], mqtts://, ws://, wss:// or embedded")
         if "@" in value:
             raise ValueError("must not hold user name and password: use username and password_file")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValueError("must be a valid address: brackets around IPv6, a port up to 65535") from None
         return value
 
     @field_validator("protocol", mode="before")
     @classmethod
     def _protocol_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int | float) else value
+        return str(value).removesuffix(".0") if isinstance(value, str | int | float) else value
 
-    @model_validator(mode="after")
-    def _belongs_together(self) -> "Mqtt":
-        if (self.cert_file is None) != (self.key_file is None):
+    # What another key must be is looked at only if that key is in order itself: `info.data` holds it then.
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_belongs_to_a_user(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("username", "") is None:
+            raise ValueError("needs a username")
+        return value
+
+    @field_validator("ca_file", "cert_file")
+    @classmethod
+    def _certificates_are_for_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        url = info.data.get("url")
+        if value is not None and url is not None and not url.startswith(("mqtts:", "wss:")):
+            raise ValueError("needs a url with TLS, mqtts:// or wss://")
+        return value
+
+    @field_validator("key_file")
+    @classmethod
+    def _key_belongs_to_a_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "cert_file" in info.data and (value is None) != (info.data["cert_file"] is None):
             raise ValueError("cert_file and key_file belong together: give both or neither")
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs a username")
-        tls = self.url.startswith(("mqtts:", "wss:"))
-        if not tls and (self.ca_file or self.cert_file):
-            raise ValueError("ca_file and cert_file need a TLS url (mqtts:// or wss://)")
-        return self
+        return value
 
 
 class Outbox(Frozen):
@@ -170,7 +195,7 @@ class Model(Frozen):
     """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor, where the file does not say."""
-    accelerators: tuple[str, ...] = Field(("cpu",), min_length=1)
+    accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1)
     """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead."""
     threads: int | None = Field(None, ge=1, le=64)
     """CPU threads for one inference; default: chosen for the cores of this machine."""
@@ -180,6 +205,7 @@ class MqttSource(Frozen):
     """Encoded images (JPEG, PNG, BMP, WebP) that arrive on a topic."""
 
     type: Literal["mqtt"]
+    """Images that arrive over MQTT."""
     topic: str = Field(min_length=1, max_length=1024)
     """Topic filter; `+` and `#` are allowed."""
     qos: Literal[0, 1] = 1
@@ -189,9 +215,16 @@ class MqttSource(Frozen):
     max_payload: Bytes = Field(32_000_000, ge=1)
     """Larger messages are refused before they are decoded."""
 
+    @field_validator("qos", mode="before")
+    @classmethod
+    def _qos_from_text(cls, value: object) -> object:
+        return int(value) if value in ("0", "1") else value
+
     @field_validator("topic")
     @classmethod
     def _topic_filter(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("must not hold the character U+0000")
         levels = value.split("/")
         if "#" in value and (value.count("#") > 1 or levels[-1] != "#"):
             raise ValueError("'#' is allowed only as the last level of a topic filter")
@@ -206,7 +239,8 @@ class CameraSource(Frozen):
     """A V4L2 camera."""
 
     type: Literal["camera"]
-    device: int | str = 0
+    """A V4L2 camera."""
+    device: Annotated[int | str, Field(union_mode="left_to_right")] = 0
     """Number, /dev path, or (part of) the camera's name."""
     fps: float | None = Field(None, gt=0, le=1000)
     """Frames a second; default: what the camera delivers."""
@@ -222,6 +256,7 @@ class VideoSource(Frozen):
     """A video file, or a stream over RTSP or HTTP."""
 
     type: Literal["video"]
+    """A video file or stream."""
     url: str = Field(min_length=1)
     """File path, rtsp:// or http(s):// address."""
     fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
@@ -234,25 +269,46 @@ class VideoSource(Frozen):
     @property
     def live(self) -> bool:
         """Whether it is a stream rather than a file."""
-        return "://" in self.url and not self.url.startswith("file://")
+        return _is_stream(self.url)
 
-    @model_validator(mode="after")
-    def _loop_is_for_files(self) -> "VideoSource":
-        if self.loop and self.live:
-            raise ValueError("loop is for files; a stream is opened again by itself")
-        return self
+    @field_validator("loop")
+    @classmethod
+    def _loop_is_for_files(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and _is_stream(info.data.get("url", "")):
+            raise ValueError("is for files; a stream is opened again by itself")
+        return value
+
+
+def _is_stream(url: str) -> bool:
+    return "://" in url.removeprefix("file://")
 
 
 class ImagesSource(Frozen):
     """Image files of a folder, or of a glob pattern, in the order of their names."""
 
     type: Literal["images"]
+    """Image files."""
     path: str = Field(min_length=1)
     """Folder or glob pattern."""
 
 
 Source = Annotated[MqttSource | CameraSource | VideoSource | ImagesSource, Field(discriminator="type")]
-Region = tuple[float, float, float, float]
+
+
+def _four_numbers(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) != len(("x1", "y1", "x2", "y2")):
+        raise ValueError(f"needs four numbers, [x1, y1, x2, y2] (got {len(value)})")
+    return value
+
+
+def _with_area(value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = value
+    if min(x1, y1) < 0 or x2 <= x1 or y2 <= y1:
+        raise ValueError("needs 0 <= x1 < x2 and 0 <= y1 < y2")
+    return value
+
+
+Region = Annotated[tuple[float, float, float, float], BeforeValidator(_four_numbers), AfterValidator(_with_area)]
 
 
 class Pipeline(Frozen):
@@ -269,14 +325,6 @@ class Pipeline(Frozen):
     regions: dict[str, Region] = Field({}, max_length=256)
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""
-
-    @field_validator("regions")
-    @classmethod
-    def _region_has_area(cls, value: dict[str, Region]) -> dict[str, Region]:
-        for name, (x1, y1, x2, y2) in value.items():
-            if min(x1, y1) < 0 or x2 <= x1 or y2 <= y1:
-                raise ValueError(f"region {name!r}: needs 0 <= x1 < x2 and 0 <= y1 < y2")
-        return value
 
 
 class Settings(Frozen):

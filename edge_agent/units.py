@@ -2,8 +2,9 @@
 
 import re
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?i?)B?", re.ASCII)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|min|h|d)?", re.ASCII)
+_NUMBER = r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})"
+_SIZE = re.compile(rf"{_NUMBER}\s*([kKMGT]?i?)B?", re.ASCII)
+_DURATION = re.compile(rf"{_NUMBER}\s*(us|ms|s|m|min|h|d)?", re.ASCII)
 _SIZE_FACTORS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_FACTORS = {"ki": 2**10, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -15,11 +16,13 @@ def parse_size(text: object) -> int:
     Raises:
         ValueError: not a size; the message says what is expected.
     """
-    match = _SIZE.fullmatch(str(text).strip()) if not isinstance(text, bool) else None
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     factor = match and {**_SIZE_FACTORS, **_BINARY_FACTORS}.get(match[2])
     if not match or not factor:
         raise ValueError("must be a size such as 64MB")
-    return int(float(match[1]) * factor)
+    return round(float(match[1]) * factor)
 
 
 def parse_duration(text: object) -> float:
@@ -28,7 +31,9 @@ def parse_duration(text: object) -> float:
     Raises:
         ValueError: not a duration; the message says what is expected.
     """
-    match = _DURATION.fullmatch(str(text).strip()) if not isinstance(text, bool) else None
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return text
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if not match:
         raise ValueError("must be a duration such as 500ms, 2s or 5m")
     return float(match[1]) * _SECONDS[match[2]]

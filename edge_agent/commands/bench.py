@@ -13,13 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError, ModelError
-
-if TYPE_CHECKING:
-    from edge_agent.models.model_file import Tensor
 
 WARM_UP_RUNS = 3
 OPEN_AXIS = 1
@@ -49,15 +46,6 @@ class Measurement:
     memory_mib: float = 0.0
     load_ms: float = 0.0
     problem: str = ""
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `bench` to the command line."""
-    parser = commands.add_parser("bench", help="latency, throughput and memory of a model on this machine")
-    parser.add_argument("model", metavar="MODEL", help="a .tflite or .onnx file, a bundle, or a name from the registry")
-    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each configuration (2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,18 +1,29 @@
 """`inspect`: what a model file is, and how it would be read, with the evidence; or what is missing to read it."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from edge_agent import settings
+from edge_agent.config import NO_LABELS, resolve
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model_file import ModelFile, Tensor
 from edge_agent.models.reading import Reading, UnclearError, read_classifier
+from edge_agent.terminal import printable
 from edge_agent.units import format_size
 
 SHOWN_LABELS = 3
 SHOWN_OPERATORS = 8
+SHOWN_CHARACTERS = 160
+MAX_TEXT = 10_000
+# Stands in the configuration for what the user has to state.
+BLANK = "???"
+_FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
 def run(options: settings.Model, *, as_json: bool) -> int:
@@ -23,23 +34,33 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     """
     source = models.find(options, Path.cwd())
     reading: Reading | None = None
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, str] = {}
+    problem = ""
     try:
         reading = read_classifier(source.file, source.stated)
     except UnclearError as error:
         missing = error.missing
     except ModelError as error:
-        missing = (str(error),)
+        problem = str(error)
+    configuration = {} if problem else _configuration(options, missing)
     if as_json:
-        print(json.dumps(_document(source, reading, missing), indent=2))
+        document = _document(source, reading) | {
+            "missing": dict(missing),
+            "problem": problem or None,
+            "configuration": configuration or None,
+        }
+        print(json.dumps(document, indent=2))
     else:
-        _show(source.file, options, reading, missing)
+        _show(source, reading, missing, problem)
+        if configuration:
+            print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
+            print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
-def _document(source: models.ModelSource, reading: Reading | None, missing: tuple[str, ...]) -> dict[str, Any]:
+def _document(source: models.ModelSource, reading: Reading | None) -> dict[str, Any]:
     file = source.file
-    labels = reading.labels if reading else file.labels
+    labels = reading.labels if reading else source.stated.labels or file.labels
     return {
         "path": str(file.path),
         "engine": file.format,
@@ -57,7 +78,6 @@ def _document(source: models.ModelSource, reading: Reading | None, missing: tupl
         "task": "classification" if reading else None,
         "decoder": "classification" if reading else None,
         "evidence": reading.evidence if reading else [],
-        "missing": list(missing),
     }
 
 
@@ -73,47 +93,76 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def _show(file: ModelFile, options: settings.Model, reading: Reading | None, missing: tuple[str, ...]) -> None:
+def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[str, Any]:
+    """A `models` section for this model, as it was asked about, with blanks for what is missing."""
+    path = resolve(options.path, Path.cwd())
+    stated = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    stated["path"] = str(path.resolve()) if path.exists() else str(options.path)
+    if options.labels not in (None, NO_LABELS):
+        stated["labels"] = str(resolve(options.labels, Path.cwd()).resolve())
+    for key in missing:
+        *sections, last = key.split(".")
+        place = stated
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = BLANK
+    if not stated.get("preprocess"):
+        stated.pop("preprocess", None)
+    name = re.sub(r"[/+#$\s]", "-", path.stem if path.exists() else str(options.path))
+    return {"models": {name[:64]: stated}}
+
+
+def _show(source: models.ModelSource, reading: Reading | None, missing: Mapping[str, str], problem: str) -> None:
+    file = source.file
+    decoder = (
+        f"none: {problem}" if problem else f"classification{', once it is stated what is missing' * bool(missing)}"
+    )
+    facts = {key: value for key, value in file.metadata.items() if value not in file.description}
     rows = [
         ("file", f"{file.path}, {format_size(file.size)}, sha256 {file.sha256[:12]}"),
-        ("engine", f"{file.format}, {file.version}"),
-        ("description", file.description),
+        ("format", f"{_FORMATS[file.format]}, {file.version}"),
+        ("description", _cut(file.description)),
         *(("input", _in_words(tensor)) for tensor in file.inputs),
         *(("output", _in_words(tensor)) for tensor in file.outputs),
         ("operators", _most_used(file)),
         ("custom", ", ".join(file.custom_operators)),
-        ("labels", _labels(reading.labels if reading else file.labels)),
-        *(("metadata", f"{key}: {' '.join(value.split())[:100]}") for key, value in file.metadata.items()),
-        *(("read as", fact) for fact in (["classification", *reading.evidence] if reading else [])),
-        *(("missing", fact) for fact in missing),
+        ("custom", models.operator_hint(file)),
+        ("labels", _labels(reading.labels if reading else source.stated.labels or file.labels)),
+        *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
+        ("decoder", decoder),
+        *(("decoder", fact) for fact in (reading.evidence if reading else [])),
+        *(("missing", question) for question in missing.values()),
     ]
     last = ""
     for name, text in rows:
         if text:
-            print(f"{name if name != last else '':<12} {text}")
+            print(f"{name if name != last else '':<12}{printable(text)}")
             last = name
-    if reading:
-        print("\nmodels:\n  NAME:\n    path:", options.path)
-        if options.labels:
-            print("    labels:", options.labels)
-        if options.preprocess.normalize:
-            print(f"    preprocess: {{normalize: {options.preprocess.normalize}}}")
+
+
+def _cut(text: str) -> str:
+    """A text of the file in one line of bounded length."""
+    line = " ".join(text[:MAX_TEXT].split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
 
 
 def _in_words(tensor: Tensor) -> str:
-    shape = " x ".join("?" if size < 0 else str(size) for size in tensor.shape) or "scalar, or open until it runs"
-    quantised = f", real = {tensor.scale:.6g} * (stored - {tensor.zero_point})" if tensor.scale else ""
-    return f"{tensor.name or '(no name)'}: {shape}, {tensor.dtype}{quantised}"
+    shape = " x ".join("?" if size < 0 else str(size) for size in tensor.shape) or "one value, or open until it runs,"
+    quantised = ""
+    if tensor.scale is not None:
+        stored = f"(stored {'-' if tensor.zero_point > 0 else '+'} {abs(tensor.zero_point)})"
+        quantised = f", real value = {tensor.scale:.6g} * {stored if tensor.zero_point else 'stored'}"
+    return f"{tensor.name or '(no name)'}: {shape} {tensor.dtype}{quantised}"
 
 
 def _most_used(file: ModelFile) -> str:
     ranked = sorted(file.operators.items(), key=lambda item: -item[1])
-    more = f" and {len(ranked) - SHOWN_OPERATORS} more kinds" if len(ranked) > SHOWN_OPERATORS else ""
+    more = f" and {len(ranked) - SHOWN_OPERATORS} other kinds" if len(ranked) > SHOWN_OPERATORS else ""
     return ", ".join(f"{count} {name}" for name, count in ranked[:SHOWN_OPERATORS]) + more
 
 
 def _labels(labels: tuple[str, ...] | None) -> str:
     if labels is None:
         return "none in the file"
-    more = f", … {labels[-1]}" if len(labels) > SHOWN_LABELS else ""
-    return f"{len(labels)}: {', '.join(labels[:SHOWN_LABELS])}{more}"
+    more = f"; …; {labels[-1]}" if len(labels) > SHOWN_LABELS else ""
+    return _cut(f"{len(labels)}: {'; '.join(labels[:SHOWN_LABELS])}{more}")

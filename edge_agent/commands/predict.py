@@ -18,6 +18,7 @@ from edge_agent.models import model as models
 from edge_agent.pipeline import Pipeline
 from edge_agent.samples import Prediction, Result, Sample, Timing
 from edge_agent.sources.images import read_file
+from edge_agent.terminal import printable
 
 
 class _NoSource:
@@ -27,7 +28,7 @@ class _NoSource:
 
     def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None: ...
 
-    def wait_ready(self, timeout: float) -> bool:
+    def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
         return True
 
     def stop(self) -> None: ...
@@ -44,7 +45,7 @@ def run(options: settings.Model, inputs: Sequence[Path], top_k: int, min_confide
     folders = [path for path in inputs if path.is_dir()]
     if folders:
         raise ConfigError([f"{folders[0]}: is a folder: give its files, as in {folders[0]}/*.jpg"])
-    model = models.load(options.path.stem, options, Path.cwd())
+    model = models.load(_name(options.path), options, Path.cwd())
     boot_id, clock, counters = uuid.uuid4().hex[:8], Clock(), Counters()
     documents: list[dict[str, Any]] = []
 
@@ -91,12 +92,20 @@ def run(options: settings.Model, inputs: Sequence[Path], top_k: int, min_confide
     return 1 if any("error" in document for document in documents) else 0
 
 
+def _name(path: Path) -> str:
+    """`digits` for `digits`, `models/digits/` and `digits.tflite`."""
+    path = path if path.name else path.resolve()
+    return path.stem if path.suffix in (".tflite", ".onnx") else path.name
+
+
 def _show(document: Mapping[str, Any]) -> None:
     path = document["input"].get("path", "")
     if "error" in document:
         text = document["error"]
-        print(text if text.startswith(path) else f"{path}: {text}", file=sys.stderr)
+        print(printable(text if text.startswith(path) else f"{path}: {text}"), file=sys.stderr)
         return
-    print(path)
+    print(printable(path))
     for prediction in document["predictions"]:
-        print(f"  {prediction['confidence']:7.2%}  {prediction['label']}")
+        print(f"  {prediction['confidence']:7.2%}  {printable(prediction['label'])}")
+    if not document["predictions"]:
+        print("  nothing")

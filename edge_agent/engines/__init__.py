@@ -1,10 +1,12 @@
 """Engines: one loaded model in one runtime. Tensors in, tensors out; they know nothing of images."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +16,7 @@ ENGINES = {
     "tflite": "edge_agent.engines.tflite",
     "onnx": "edge_agent.engines.onnx",
 }
+MAX_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,38 @@ def load_engine(path: Path, file_format: str, accelerators: Sequence[str], threa
     """
     module = importlib.import_module(ENGINES[file_format])
     return cast("Engine", module.load(path, accelerators, threads))
+
+
+E = TypeVar("E", bound=Engine)
+
+
+def on_first_accelerator(accelerators: Sequence[str], known: Collection[str], load: Callable[[str], E]) -> E:
+    """The engine on the first accelerator that can be had; its `fallback` says why not on an earlier one.
+
+    Args:
+        accelerators: in order of preference.
+        known: those that the runtime can be asked for.
+        load: loads the model on an accelerator.
+
+    Raises:
+        ModelError: none can be had; says why.
+    """
+    refusals: list[str] = []
+    for accelerator in accelerators:
+        if accelerator not in known:
+            refusals.append(f"{accelerator}: models of this format can't use it, only {', '.join(known)}")
+            continue
+        try:
+            engine = load(accelerator)
+        except ModelError as error:
+            refusals.append(f"{accelerator}: {error}")
+            continue
+        engine.fallback = "; ".join(refusals)
+        return engine
+    raise ModelError("; ".join(refusals))
+
+
+def reason(error: Exception) -> str:
+    """A runtime's own words, in one line of bounded length."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"

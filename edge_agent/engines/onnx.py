@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import TensorSpec
+from edge_agent.engines import TensorSpec, on_first_accelerator, reason
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OnnxEngine:
         try:
             return [np.asarray(output) for output in self._session.run(None, feed)]
         except Exception as error:  # its exceptions have no common base of their own
-            raise ModelError(f"inference failed: {_sentence(error)}") from error
+            raise ModelError(f"inference failed: {_reason(error)}") from error
 
     def close(self) -> None:
         """Frees the session."""
@@ -69,19 +69,14 @@ def load(path: Path, accelerators: Sequence[str], threads: int) -> OnnxEngine:
     Raises:
         ModelError: no accelerator of the list can be had, or the file is refused; says why.
     """
-    refusals: list[str] = []
-    for accelerator in accelerators:
-        if accelerator not in PROVIDERS:
-            refusals.append(f"{accelerator}: not there for .onnx models (there is {', '.join(PROVIDERS)})")
-            continue
+
+    def load_on(accelerator: str) -> OnnxEngine:
         try:
-            engine = OnnxEngine(path, accelerator, threads)
-        except Exception as error:  # noqa: BLE001 - its exceptions have no common base of their own
-            refusals.append(f"{accelerator}: {_sentence(error)}")
-            continue
-        engine.fallback = "; ".join(refusals)
-        return engine
-    raise ModelError(f"{OnnxEngine.runtime} refuses the model ({'; '.join(refusals)})")
+            return OnnxEngine(path, accelerator, threads)
+        except Exception as error:  # its exceptions have no common base of their own
+            raise ModelError(f"{OnnxEngine.runtime} refuses the model: {_reason(error)}") from error
+
+    return on_first_accelerator(accelerators, PROVIDERS, load_on)
 
 
 def _spec(value: Any) -> TensorSpec:
@@ -89,7 +84,7 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(value.name, shape, _DTYPES.get(value.type, value.type))
 
 
-def _sentence(error: Exception) -> str:
-    """The runtime's own words, without its prefix of error code and file name."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.split(" : ", 2)[-1] if text.startswith("[ONNXRuntimeError]") else text
+def _reason(error: Exception) -> str:
+    """The runtime's own words, without its prefix of error code and name."""
+    text = reason(error)
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import TensorSpec
+from edge_agent.engines import TensorSpec, on_first_accelerator, reason
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class TfliteEngine:
                 self._interpreter.set_tensor(index, array)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"inference failed: {_first_line(error)}") from error
+            raise ModelError(f"inference failed: {reason(error)}") from error
         return [self._interpreter.get_tensor(index) for index in self._output_indices]
 
     def _resize(self, shapes: list[tuple[int, ...]]) -> None:
@@ -79,7 +78,10 @@ class TfliteEngine:
 
 
 def _delegate(library: str) -> Any:
-    ctypes.CDLL(library)  # load_delegate itself, where there is no such library, leaves a broken object behind
+    try:
+        ctypes.CDLL(library)  # load_delegate itself, where there is no such library, leaves a broken object behind
+    except OSError as error:
+        raise ModelError(f"its library can't be loaded: {reason(error)}") from None
     return tflite.load_delegate(library)
 
 
@@ -89,22 +91,15 @@ def load(path: Path, accelerators: Sequence[str], threads: int) -> TfliteEngine:
     Raises:
         ModelError: no accelerator of the list can be had, or the file is refused; says why.
     """
-    unknown = [name for name in accelerators if name != "cpu" and name not in DELEGATES]
-    if unknown:
-        raise ModelError(
-            f"accelerator {unknown[0]!r} is not known for .tflite models: use one of cpu, {', '.join(DELEGATES)}"
-        )
-    refusals: list[str] = []
-    for accelerator in accelerators:
+
+    def load_on(accelerator: str) -> TfliteEngine:
         try:
             with _without_chatter():
-                engine = TfliteEngine(path, accelerator, threads)
-        except (RuntimeError, ValueError, OSError) as error:
-            refusals.append(f"{accelerator}: {_first_line(error) or 'its delegate gives no reason'}")
-            continue
-        engine.fallback = "; ".join(refusals)
-        return engine
-    raise ModelError(f"{RUNTIME} refuses the model ({'; '.join(refusals)})")
+                return TfliteEngine(path, accelerator, threads)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
+
+    return on_first_accelerator(accelerators, ("cpu", *DELEGATES), load_on)
 
 
 @contextlib.contextmanager
@@ -112,7 +107,7 @@ def _without_chatter() -> Iterator[None]:
     """Keeps the runtime's `INFO:` lines, which it writes without asking, out of standard error."""
     sys.stderr.flush()
     real = os.dup(2)
-    with tempfile.TemporaryFile() as said:
+    with os.fdopen(os.memfd_create("said"), "rb") as said:  # there may be no disk to write on
         os.dup2(said.fileno(), 2)
         try:
             yield
@@ -135,7 +130,3 @@ def _spec(details: dict[str, Any]) -> TensorSpec:
         scale=float(scale),
         zero_point=int(zero_point),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

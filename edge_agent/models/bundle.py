@@ -4,14 +4,15 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edge_agent.errors import ModelError
 from edge_agent.settings import Fraction, Frozen, Preprocess
+from edge_agent.validation import validate
+from edge_agent.yaml_lines import Problems, read
 
 MANIFEST = "model.yaml"
-MAX_MANIFEST_SIZE = 1_000_000
+MAX_MANIFEST_SIZE = 100_000
 FileFormat = Literal["tflite", "onnx"]
 
 
@@ -58,25 +59,27 @@ def read_manifest(folder: Path) -> Manifest:
         ModelError: it is missing, unreadable, or names files outside of the bundle or that do not exist.
     """
     path = folder / MANIFEST
+    problems = Problems(path)
     try:
-        with path.open("rb") as file:
-            raw = yaml.safe_load(file.read(MAX_MANIFEST_SIZE))
-        manifest = Manifest.model_validate(raw)
+        # Without variables: a bundle from somewhere else must not read this machine's secrets.
+        raw = read(path, problems, {}, MAX_MANIFEST_SIZE)
     except FileNotFoundError:
         raise ModelError(f"{folder}: not a model bundle: it has no {MANIFEST}") from None
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ModelError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    manifest = validate(Manifest, raw, problems)
+    if manifest is None or problems.texts():
+        raise ModelError("; ".join(problems.texts()))
     named = [*manifest.files.values(), *(golden.input for golden in manifest.golden)]
     for name in [*named, manifest.labels] if manifest.labels else named:
-        file_path = (folder / name).resolve()
-        if not file_path.is_relative_to(folder.resolve()):
+        try:
+            file_path = (folder / name).resolve()
+            inside, there = file_path.is_relative_to(folder.resolve()), file_path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long a name, U+0000, links in a circle
+            raise ModelError(f"{path}: names {name}, which can't be read: {error}") from None
+        if not inside:
             raise ModelError(f"{path}: {name} lies outside of the bundle")
-        if not file_path.is_file():
+        if not there:
             raise ModelError(f"{path}: names {name}, which is not there")
     return manifest
 

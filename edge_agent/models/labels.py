@@ -7,6 +7,7 @@ from pathlib import Path
 from edge_agent.errors import ModelError
 
 MAX_FILE_SIZE = 4_000_000
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBERED = re.compile(r"(\d+)[\s:,]+(\S.*)")
 
 
@@ -19,14 +20,16 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_SIZE + 1)
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise ModelError(f"labels {path}: can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ModelError(f"labels {path}: not a UTF-8 text file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with U+0000 in it
+        raise ModelError(f"labels {path}: can't be read: {getattr(error, 'strerror', error)}") from None
     if len(content) > MAX_FILE_SIZE:
         raise ModelError(f"labels {path}: larger than {MAX_FILE_SIZE} bytes: not a label file")
-    lines = [line.strip() for line in text.rstrip().splitlines()]
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ModelError(f"labels {path}: not a text file in UTF-8: save it as one") from None
+    # Not splitlines(), which also takes characters for line ends that no editor shows as such.
+    lines = [line.strip() for line in _LINE_END.split(text.rstrip())] if text.strip() else []
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     if lines and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
         return tuple(match[2] for match in numbered if match)

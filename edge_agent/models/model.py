@@ -1,5 +1,6 @@
 """A model that is ready to serve: its file, the engine it is loaded in, and how it is read."""
 
+import difflib
 import os
 import threading
 from dataclasses import dataclass
@@ -9,17 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent import engines, settings
-from edge_agent.config import NO_LABELS
+from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine
-from edge_agent.errors import ModelError
+from edge_agent.errors import InputError, ModelError
 from edge_agent.models import bundle, model_file, registry
 from edge_agent.models.labels import read_labels
 from edge_agent.models.reading import Reading, Stated, read_classifier
+from edge_agent.models.shipped import BUNDLES
 from edge_agent.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MAX_VERSION = 64
+# How the names of operators begin that no plain runtime has, and what to do then.
+_FOREIGN_OPERATORS = {
+    "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
+    "ethos-u": "it is compiled for the Ethos-U: use the file that it was compiled from",
+    "Flex": "it has operators of TensorFlow itself: convert it with built-in operators only",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +147,10 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     Raises:
         ModelError: there is no such model, or it can't be read.
     """
-    path = folder / model.path.expanduser()
-    if not path.exists():
-        pulled = registry.resolve(str(model.path))
-        if pulled is None:
-            raise ModelError(_not_there(path, str(model.path)))
-        path = pulled
+    path = _locate(model.path, folder)
     manifest = bundle.read_manifest(path) if path.is_dir() else None
     file = model_file.read(path / bundle.choose_file(manifest) if manifest else path)
-    labels_path = model.labels and folder / model.labels.expanduser()
+    labels_path = model.labels and resolve(model.labels, folder)
     if labels_path is None and manifest and manifest.labels:
         labels_path = path / manifest.labels
     without_labels = model.labels == NO_LABELS
@@ -156,7 +161,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         labels_from=str(labels_path or ""),
         without_labels=without_labels,
     )
-    version = manifest.version if manifest else file.metadata.get("version") or "1"
+    version = manifest.version if manifest else file.metadata.get("version", "")[:MAX_VERSION] or "1"
     return ModelSource(file, version, stated)
 
 
@@ -175,9 +180,18 @@ def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Mode
         )
         loaded = Model(name, model, source, reading, engine)
         loaded.warm_up(batch)
-    except ModelError as error:
-        raise ModelError(f"{source.file.path}: {error}") from error
+    except (ModelError, InputError) as error:
+        hint = operator_hint(source.file)
+        raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
     return loaded
+
+
+def operator_hint(file: model_file.ModelFile) -> str:
+    """What to do about operators that a plain runtime lacks; empty where there are none of those that are known."""
+    for start, hint in _FOREIGN_OPERATORS.items():
+        if any(name.startswith(start) for name in file.custom_operators):
+            return hint
+    return ""
 
 
 def default_threads() -> int:
@@ -191,8 +205,22 @@ def _merged(first: settings.Preprocess, second: settings.Preprocess) -> settings
     return second.model_copy(update=stated)
 
 
-def _not_there(path: Path, name: str) -> str:
+def _locate(wanted: Path, folder: Path) -> Path:
+    """The file or bundle folder that a path or a name from the registry means."""
+    path, name = resolve(wanted, folder), str(wanted)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # ValueError: U+0000 in the name
+        raise ModelError(f"{path}: can't be read: {getattr(error, 'strerror', error)}") from None
+    else:
+        return path
+    if (bundle_folder := registry.resolve(name)) is not None:
+        return bundle_folder
     known = registry.entries()
     if name in known:
-        return f"{name}: not on this device yet: run `edge-agent models pull {name}`"
-    return f"{path}: there is no such file or folder, and no model of that name in the registry"
+        raise ModelError(f"{name}: not on this device yet: run `edge-agent models pull {name}`")
+    nearest = difflib.get_close_matches(name.lower()[:MAX_VERSION], [*known, *BUNDLES], n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ModelError(f"{path}: there is no such file or folder, and no model of that name in the registry{hint}")

@@ -5,7 +5,7 @@ file's tensors that is named as evidence. What none of them states is asked for;
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,10 @@ _OUTPUTS = {
     "LogSoftmax": "logits",
     "Sigmoid": "sigmoid",
     "QLinearSigmoid": "sigmoid",
+    # Sums of weighted inputs, with nothing behind them that would bound them.
+    **dict.fromkeys(("FULLY_CONNECTED", "CONV_2D", "ADD", "MEAN", "AVERAGE_POOL_2D", "BATCH_MATMUL"), "logits"),
+    **dict.fromkeys(("Gemm", "MatMul", "Conv", "Add", "GlobalAveragePool", "AveragePool", "ReduceMean"), "logits"),
+    **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
 _MAX_SIDE = 8192
 
@@ -74,12 +78,12 @@ class UnclearError(ModelError):
     """Facts are missing; the message names each and how to state it.
 
     Attributes:
-        missing: one sentence each.
+        missing: what to state, by its key in a model's settings.
     """
 
-    def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__("; ".join(missing))
-        self.missing = tuple(missing)
+    def __init__(self, missing: Mapping[str, str]) -> None:
+        super().__init__("; ".join(missing.values()))
+        self.missing = dict(missing)
 
 
 def read_classifier(file: ModelFile, stated: Stated) -> Reading:
@@ -90,7 +94,7 @@ def read_classifier(file: ModelFile, stated: Stated) -> Reading:
         ModelError: it is no image classifier, or its labels do not fit.
     """
     evidence: list[str] = []
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     tensor = _image_input(file)
     classes = _class_count(file)
     layout = _layout(tensor, stated, evidence, missing)
@@ -98,7 +102,8 @@ def read_classifier(file: ModelFile, stated: Stated) -> Reading:
     color = stated.preprocess.color or ("gray" if channels == 1 else "rgb")
     if (channels == 1) != (color == "gray"):
         raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
-    evidence.append(f"color: {color}, {'as stated' if stated.preprocess.color else f'for {channels} channel(s)'}")
+    usual = "for one channel" if channels == 1 else "as is usual for three channels"
+    evidence.append(f"color: {color}, {'as stated' if stated.preprocess.color else usual}")
     mean, std = _normalization(file, tensor, stated, color, evidence, missing)
     output = _output(file, stated, evidence, missing)
     labels = _labels(file, stated, classes, evidence, missing)
@@ -129,20 +134,22 @@ def _image_input(file: ModelFile) -> Tensor:
 
 
 def _class_count(file: ModelFile) -> int:
-    sizes = [[size for size in tensor.shape[1:] if size != 1] or [1] for tensor in file.outputs]
+    # A batch stands first, but for an output of one axis, which has none.
+    axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
+    sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
         raise ModelError(f"not a classifier: expected one output of one score a class, found {shapes or 'none'}")
     return sizes[0][0]
 
 
-def _layout(tensor: Tensor, stated: Stated, evidence: list[str], missing: list[str]) -> "Layout":
+def _layout(tensor: Tensor, stated: Stated, evidence: list[str], missing: dict[str, str]) -> "Layout":
     if stated.preprocess.layout:
         evidence.append(f"layout: {stated.preprocess.layout}, as stated")
         return stated.preprocess.layout
     first, last = tensor.shape[1] in (1, 3), tensor.shape[3] in (1, 3)
     if first == last:
-        missing.append(
+        missing["preprocess.layout"] = (
             f"the input's shape {list(tensor.shape)} does not tell its layout: state preprocess.layout: nhwc or nchw"
         )
     else:
@@ -165,7 +172,7 @@ def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
 
 
 def _normalization(
-    file: ModelFile, tensor: Tensor, stated: Stated, color: "Color", evidence: list[str], missing: list[str]
+    file: ModelFile, tensor: Tensor, stated: Stated, color: "Color", evidence: list[str], missing: dict[str, str]
 ) -> tuple[Channels, Channels]:
     """Mean and std that lead from pixels to the stored values of the input tensor."""
     channels = 1 if color == "gray" else 3
@@ -177,13 +184,12 @@ def _normalization(
         source = "from the file's metadata"
     elif tensor.dtype == "uint8" and tensor.scale is None:
         mean, std, source = *PRESETS["raw"], "for an input of unsigned bytes"
-    elif tensor.scale is not None and _covers_pixels(tensor):
+    elif any(_covers(tensor, values) for values in _PIXEL_RANGES):
         evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
         return (float(-_INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
     else:
-        kind = "floating-point" if tensor.scale is None else "quantised"
-        missing.append(
-            f"the file does not say how pixels become its {kind} input: state preprocess.normalize: unit (0..1), "
+        missing["preprocess.normalize"] = (
+            f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: unit (0..1), "
             "signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
         )
         return PRESETS["raw"]
@@ -203,10 +209,12 @@ def _stated_normalization(normalize: str | settings.Normalize, color: "Color") -
     return mean, std
 
 
-def _covers_pixels(tensor: Tensor) -> bool:
-    low, high = (((limit - tensor.zero_point) * tensor.scale) for limit in _INTEGER_LIMITS[tensor.dtype])  # type: ignore[operator]  # the caller has seen that there is a scale
-    tolerance = _STEPS * (tensor.scale or 0)
-    return any(abs(low - a) <= tolerance and abs(high - b) <= tolerance for a, b in _PIXEL_RANGES)
+def _covers(tensor: Tensor, values: tuple[float, float]) -> bool:
+    """Whether a tensor is quantised so that its whole range is from the one value to the other, but for rounding."""
+    if tensor.scale is None or tensor.dtype not in _INTEGER_LIMITS:
+        return False
+    ends = [(limit - tensor.zero_point) * tensor.scale for limit in _INTEGER_LIMITS[tensor.dtype]]
+    return all(abs(end - value) <= _STEPS * tensor.scale for end, value in zip(ends, values, strict=True))
 
 
 def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
@@ -226,21 +234,27 @@ def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels,
     return tuple(means), tuple(stds)
 
 
-def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: list[str]) -> str:
+def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> str:
     if stated.output:
         evidence.append(f"output: {stated.output}, as stated")
         return stated.output
     operator = file.output_operators[0] if file.output_operators else ""
-    if not operator:
-        missing.append("the file does not show what its scores are: state output: probabilities, logits or sigmoid")
-        return "logits"
-    output = _OUTPUTS.get(operator, "logits")
-    evidence.append(f"output: {output}, the last operator is {operator}")
-    return output
+    if output := _OUTPUTS.get(operator):
+        evidence.append(f"output: {output}, the last operator is {operator}")
+        return output
+    if _covers(file.outputs[0], (0.0, 1.0)):
+        evidence.append("output: probabilities, its quantised range is 0 to 1")
+        return "probabilities"
+    because = f": its last operator, {operator}, does not tell" if operator else ""
+    missing["output"] = f"what are its scores{because}: state output: probabilities, logits or sigmoid"
+    return "logits"
 
 
-def _labels(file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: list[str]) -> tuple[str, ...]:
+def _labels(
+    file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: dict[str, str]
+) -> tuple[str, ...]:
     if stated.without_labels:
+        evidence.append("labels: none, as stated: class numbers only")
         return tuple(str(number) for number in range(classes))
     if stated.labels is not None:
         check_count(stated.labels, classes, stated.labels_from)
@@ -250,7 +264,7 @@ def _labels(file: ModelFile, stated: Stated, classes: int, evidence: list[str], 
         check_count(file.labels, classes, file.labels_from)
         evidence.append(f"labels: {classes}, {file.labels_from}")
         return file.labels
-    missing.append(
+    missing["labels"] = (
         f"the file carries no labels: state labels: FILE with {classes} lines, or `labels: none` for class numbers only"
     )
     return ()

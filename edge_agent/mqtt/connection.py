@@ -8,100 +8,35 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import LogLevel
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.backoff import Backoff
 from edge_agent.errors import ConfigError
+from edge_agent.mqtt import reasons
 from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Version, new_client
+from edge_agent.mqtt.reasons import Refusal
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT = 10.0
+# A connection that has lasted so long was a good one: the next delay is a short one again.
 STABLE_AFTER = 10.0
-_UNSUPPORTED_PROTOCOL = 132
-_REFUSED = 128
-_HINTS = {
-    134: "check mqtt.username and mqtt.password_file",
-    135: "check mqtt.username, mqtt.password_file and the broker's access rules",
-    133: "the broker does not accept this device_id as part of a client id",
-    142: "another client uses the same client id: is device_id unique?",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker says for us when we are gone without a word."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a connection asks of the broker.
-
-    Attributes:
-        client_id: the session's name at the broker.
-        protocol: MQTT version, or `auto`.
-        keepalive: seconds.
-        expiry: how long the broker keeps the session, seconds; 0: not at all.
-        receive_maximum: most unacknowledged inputs at a time (MQTT 5).
-        max_packet_size: largest packet to be sent to us, bytes (MQTT 5).
-        subscriptions: topic filters with their QoS.
-    """
-
-    client_id: str
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    keepalive: float = 30.0
-    expiry: float = 0.0
-    receive_maximum: int | None = None
-    max_packet_size: int | None = None
-    will: Will | None = None
-    subscriptions: Sequence[tuple[str, int]] = field(default=())
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One established connection; of no use any more once it is down.
-
-    Attributes:
-        client: the client object.
-        version: MQTT version, 5 or 3.1.1.
-        receive_maximum: most results that may be unacknowledged.
-        max_packet_size: largest packet that the broker takes, bytes.
-    """
-
-    client: Client
-    version: str
-    receive_maximum: int
-    max_packet_size: int
-
-    def publish(
-        self, topic: str, payload: bytes | str, qos: int = 0, *, retain: bool = False, properties: Properties | None = None
-    ) -> int | None:
-        """Hands a message to the network thread; returns its id, or None if the link is down."""
-        info = self.client.publish(topic, payload, qos, retain, properties if self.version == "5" else None)
-        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
-
-    def ack(self, message_id: int) -> None:
-        """Acknowledges a QoS 1 message that came over this link."""
-        if message_id:  # QoS 0 messages have none
-            self.client.ack(message_id, 1)
+# How often the network loop looks at the clock: while it waits for the answer to CONNECT, and later.
+HANDSHAKE_TICK = 0.5
+TICKS_PER_KEEPALIVE = 6
 
 
 class Connection:
     """Keeps one session up until it is stopped.
 
-    The callbacks run in the network thread and must be quick and not wait for locks held while publishing.
+    The callbacks run in the connection's own thread, which is also the network thread: while one runs, nothing is read
+    or written. They must not wait for a lock that is held while publishing.
 
     Args:
         endpoint: the broker.
@@ -109,7 +44,7 @@ class Connection:
         on_up: called with each new link.
         on_down: called when the link is gone.
         on_message: called with each input.
-        on_acknowledged: called with a message id and whether the broker took the message (else why not).
+        on_acknowledged: called with the id of a published message and, if the broker has refused it, why.
     """
 
     def __init__(
@@ -120,7 +55,7 @@ class Connection:
         on_up: Callable[[Link], None] = lambda _: None,
         on_down: Callable[[], None] = lambda: None,
         on_message: Callable[[Link, MQTTMessage], None] = lambda *_: None,
-        on_acknowledged: Callable[[int, str], None] = lambda *_: None,
+        on_acknowledged: Callable[[int, Refusal | None], None] = lambda *_: None,
     ) -> None:
         self.endpoint = endpoint
         self.session = session
@@ -128,12 +63,16 @@ class Connection:
         self.problem = "not connected yet"
         self._on_up, self._on_down, self._on_message = on_up, on_down, on_message
         self._on_acknowledged = on_acknowledged
-        self._protocol = "3.1.1" if session.protocol == "3.1.1" else "5"
+        self._version: Version = "3.1.1" if session.protocol == "3.1.1" else "5"
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._subscribed_once = threading.Event()
         self._said = ""
+        self._said_old_version = False
+        self._client: Client | None = None
         self._refusal: ReasonCode | None = None
+        self._goodbye: ReasonCode | None = None
+        self._fault = ""
         self._thread = threading.Thread(target=self._keep_up, name=f"mqtt {session.client_id}", daemon=True)
 
     def start(self) -> None:
@@ -150,186 +89,165 @@ class Connection:
         return self._subscribed_once.wait(timeout)
 
     def stop(self, timeout: float = 0.5) -> None:
-        """Disconnects politely (the will is not sent) and ends the threads.
+        """Sends what has been handed over, disconnects politely (the will is not sent) and ends the thread.
 
         Args:
-            timeout: seconds; after that the connection is simply left.
+            timeout: seconds; after that the thread is left to end by itself.
         """
         self._stopping.set()
-        with self._changed:
-            link = self.link
-            self._changed.notify_all()
-        if link is not None:
-            link.client.disconnect()
+        if (client := self._client) is not None:
+            client.disconnect()
         self._thread.join(timeout)
+
+    # Everything below runs in the connection's thread.
 
     def _keep_up(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
-            began = time.monotonic()
-            self._connect_once()
-            if time.monotonic() - began > STABLE_AFTER:
+            tried = self._version
+            if self._connect_once() > STABLE_AFTER:
                 backoff.reset()
+            if (tried, self._version) == ("5", "3.1.1"):
+                continue  # to try the other version is no repetition
             self._stopping.wait(backoff.delay())
 
-    def _connect_once(self) -> None:
-        """Connects and stays connected for as long as it goes."""
-        ended = threading.Event()
-        self._refusal = None
+    def _connect_once(self) -> float:
+        """Connects and stays connected for as long as it goes; returns for how long, in seconds."""
+        self._refusal, self._goodbye, self._fault = None, None, ""
         try:
-            client = self._new_client(ended)
-            client.connect(
-                self.endpoint.host,
-                self.endpoint.port,
-                int(self.session.keepalive),
-                clean_start=self._clean if self._protocol == "5" else 3,  # 3: "not set", for versions before 5
-                properties=self._connect_properties() if self._protocol == "5" else None,
-            )
-        except OSError as error:
-            self._say(self.endpoint.explain(error))
-            return
+            client = new_client(self.endpoint, self.session, self._version)
+            client.on_connect = self._connected
+            client.on_subscribe = self._subscribed
+            client.on_message = self._received
+            client.on_publish = self._published
+            client.on_disconnect = self._disconnected
+            client.on_log = self._note_fault
+            self.session.connect(self.endpoint, self._version, client)
         except ConfigError as error:
             self._say(str(error))
-            return
-        client.loop_start()
-        ended.wait(HANDSHAKE_TIMEOUT)
-        if self.link is None and not ended.is_set():
-            self._say(f"{self.endpoint.address}: accepts the connection and then says nothing: is it an MQTT broker?")
+        except OSError as error:
+            self._say(self.endpoint.explain(error))
+        except UnicodeError:  # of what can't be the name of a host
+            self._say(self.endpoint.explain(socket.gaierror()))
         else:
-            ended.wait()
-        client.loop_stop()
-        if self.link is not None:
-            with self._changed:
-                self.link = None
+            self._client = client
+            return self._run(client)
+        return 0.0
+
+    def _run(self, client: Client) -> float:
+        """The network loop, until the connection ends; returns for how long it stood, in seconds."""
+        began = time.monotonic()
+        try:
+            while self._goes_on(client, began):
+                client.loop(self.session.keepalive / TICKS_PER_KEEPALIVE if self.link else HANDSHAKE_TICK)
+        except Exception:
+            log.exception("%s: a defect in edge-agent: the connection is opened anew", self.endpoint.address)
+        if (sock := client.socket()) is not None:
+            sock.close()
+        was_up = self.link is not None
+        if not self._stopping.is_set():
+            self._explain_end(was_up=was_up)
+        with self._changed:
+            self.link = None
+        if was_up:
             self._on_down()
+        return time.monotonic() - began if was_up else 0.0
 
-    @property
-    def _clean(self) -> bool:
-        return self.session.expiry == 0
+    def _goes_on(self, client: Client, began: float) -> bool:
+        if client.socket() is None:
+            return False
+        if self.link is not None:
+            return True
+        if time.monotonic() - began > CONNECT_TIMEOUT:
+            self._fault = "accepts the connection and then says nothing: is it an MQTT broker?"
+            return False
+        return not self._stopping.is_set()
 
-    def _new_client(self, ended: threading.Event) -> Client:
-        clean = {} if self._protocol == "5" else {"clean_session": self._clean}
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            self.session.client_id,
-            protocol=MQTTv5 if self._protocol == "5" else MQTTv311,
-            transport="websockets" if self.endpoint.scheme in ("ws", "wss") else "tcp",
-            reconnect_on_failure=False,
-            manual_ack=True,
-            **clean,
-        )
-        client.max_inflight_messages_set(0)  # the outbox has its own bound
-        client.connect_timeout = HANDSHAKE_TIMEOUT
-        if context := self.endpoint.tls_context():
-            client.tls_set_context(context)
-        if self.endpoint.scheme in ("ws", "wss"):
-            client.ws_set_options(self.endpoint.path)
-        if self.endpoint.username is not None:
-            client.username_pw_set(self.endpoint.username, self.endpoint.password())
-        if self.session.will:
-            client.will_set(self.session.will.topic, self.session.will.payload, qos=1, retain=True)
-        client.on_socket_open = self._tune_socket
-        client.on_connect = self._connected
-        client.on_message = self._received
-        client.on_publish = self._published
-        client.on_subscribe = self._subscribed
-
-        def disconnected(
-            _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
-        ) -> None:
-            self._explain_disconnect(flags, reason)
-            ended.set()
-
-        client.on_disconnect = disconnected
-        return client
-
-    def _connect_properties(self) -> Properties:
-        properties = Properties(PacketTypes.CONNECT)
-        if self.session.expiry:
-            properties.SessionExpiryInterval = int(self.session.expiry)
-        if self.session.receive_maximum:
-            properties.ReceiveMaximum = self.session.receive_maximum
-        if self.session.max_packet_size:
-            properties.MaximumPacketSize = self.session.max_packet_size
-        return properties
-
-    def _tune_socket(self, _client: Client, _data: Any, sock: Any) -> None:
-        # Nagle's algorithm against delayed acknowledgements costs 40 ms a message. A peer that does not take our data
-        # for a keepalive interval is gone, whatever the kernel's own, far longer, patience.
-        raw = sock if isinstance(sock, socket.socket) else getattr(sock, "_socket", None)
-        if isinstance(raw, socket.socket):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.session.keepalive * 1000))
+    def _note_fault(self, _client: Client, _data: Any, level: int, text: str) -> None:
+        # When TLS is refused after the handshake, as TLS 1.3 does for want of a certificate, only paho's log says so.
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._fault = self._fault or self.endpoint.explain_alert(text)
 
     def _connected(
         self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        client.on_log = None  # it costs time, and has told what it can
         if reason.is_failure:
-            self._refusal = reason  # said in the disconnect that follows
+            self._refusal = reason
+            return
+        if self._stopping.is_set():
             return
         if self.session.subscriptions:
-            client.subscribe([self._subscription(*wanted) for wanted in self.session.subscriptions])
+            self.session.subscribe(self._version, client)
         link = Link(
             client,
-            self._protocol,
-            receive_maximum=getattr(properties, "ReceiveMaximum", 65535),
+            self._version,
+            receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
             max_packet_size=getattr(properties, "MaximumPacketSize", 268_435_455),
+            max_qos=getattr(properties, "MaximumQoS", 2),
+            retains=bool(getattr(properties, "RetainAvailable", 1)),
         )
         with self._changed:
             self.link = link
-            self.problem = ""
+            self.problem = self._said = ""
             self._changed.notify_all()
-        log.info("connected to %s as %s, MQTT %s", self.endpoint.address, self.session.client_id, self._protocol)
-        self._said = ""
+        self._say_connected(link)
         self._on_up(link)
 
-    def _subscription(self, topic_filter: str, qos: int) -> tuple[str, Any]:
-        if self._protocol != "5":
-            return topic_filter, qos
-        # Retained messages come once, with a new subscription, not again after each reconnect.
-        return topic_filter, SubscribeOptions(qos, retainHandling=0 if topic_filter.startswith("$share/") else 1)
+    def _say_connected(self, link: Link) -> None:
+        address = self.endpoint.address
+        log.info("connected to %s as %s, MQTT %s", address, self.session.client_id, link.version)
+        if (self.session.protocol, link.version) == ("auto", "3.1.1") and not self._said_old_version:
+            self._said_old_version = True
+            log.warning("%s: does not speak MQTT 5: going on with MQTT 3.1.1", address)
+        if link.max_qos == 0:
+            log.warning("%s: takes messages of QoS 0 only: results may get lost on the way", address)
+        if not link.retains:
+            log.warning("%s: keeps no retained messages: who comes later learns no status and no info", address)
 
     def _subscribed(
-        self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
+        self, _client: Client, _data: Any, _mid: int, answers: list[ReasonCode], _properties: Properties | None
     ) -> None:
         self._subscribed_once.set()
-        for (topic_filter, _), reason in zip(self.session.subscriptions, reasons, strict=False):
-            if reason.value >= _REFUSED:
-                log.error(
-                    "%s: the broker refuses the subscription to %s: %s: check its access rules",
-                    self.endpoint.address,
-                    topic_filter,
-                    reason,
-                )
+        for (topic_filter, _), reason in zip(self.session.subscriptions, answers, strict=False):
+            if reasons.failed(reason):
+                what = f"{self.endpoint.address}: the broker refuses the subscription to {topic_filter}"
+                log.error("%s: %s", what, reasons.sentence(reason))
 
-    def _received(self, client: Client, _data: Any, message: MQTTMessage) -> None:
-        link = self.link
-        if link is not None and link.client is client:
-            self._on_message(link, message)
+    def _received(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        if self.link is not None:
+            self._on_message(self.link, message)
 
     def _published(
         self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        self._on_acknowledged(mid, str(reason) if reason.value >= _REFUSED else "")
+        self._on_acknowledged(mid, reasons.refusal(reason))
 
-    def _explain_disconnect(self, flags: DisconnectFlags, reason: ReasonCode) -> None:
-        if self._stopping.is_set():
-            return
-        address, may_fall_back = self.endpoint.address, self.session.protocol == "auto"
-        if self.link is not None:
-            by = "by the broker" if flags.is_disconnect_packet_from_server else "the network or the broker is gone"
-            self._say(f"{address}: connection lost: {by} ({reason}){_hint(reason)}")
-        elif may_fall_back and self._protocol == "5" and (
-            self._refusal is None or self._refusal.value == _UNSUPPORTED_PROTOCOL
-        ):
-            self._protocol = "3.1.1"
-            self._say(f"{address}: does not speak MQTT 5: going on with MQTT 3.1.1")
+    def _disconnected(
+        self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._goodbye = reason
+
+    def _explain_end(self, *, was_up: bool) -> None:
+        """Says why the connection has ended, and settles which version the next attempt speaks."""
+        address, tried = self.endpoint.address, self._version
+        fall_back: Version = "3.1.1" if tried == "5" and self.session.protocol == "auto" else tried
+        self._version = "5" if self.session.protocol == "auto" else tried
+        if was_up and self._goodbye is not None:
+            self._say(f"{address}: connection lost: ended by the broker: {reasons.sentence(self._goodbye)}")
+        elif was_up:
+            self._say(f"{address}: connection lost: the network or the broker is gone")
+        elif self._fault:
+            self._say(f"{address}: {self._fault}")
+        elif self._refusal is not None and self._refusal.value != reasons.UNSUPPORTED_PROTOCOL:
+            self._say(f"{address}: the broker refuses the connection: {reasons.sentence(self._refusal)}")
+        elif fall_back != tried:  # refused as too new, or hung up on, which is what many an older broker does
+            self._version = fall_back
+        elif self._refusal is not None:
+            self._say(f"{address}: does not speak MQTT {tried}: set mqtt.protocol: auto")
         else:
-            if may_fall_back and self._refusal is None:
-                self._protocol = "5"
-            why = f"the broker refuses the connection: {self._refusal}" if self._refusal else "closes the connection"
-            self._say(f"{address}: {why}{_hint(self._refusal)}")
+            self._say(f"{address}: hangs up without a word: is it an MQTT broker, and not its TLS port?")
 
     def _say(self, problem: str) -> None:
         """Logs a state of affairs when it is new."""
@@ -339,8 +257,3 @@ class Connection:
             self._changed.notify_all()
         if new:
             log.warning("%s", problem)
-
-
-def _hint(reason: ReasonCode | None) -> str:
-    hint = _HINTS.get(reason.value) if reason is not None else None
-    return f": {hint}" if hint else ""

@@ -1,30 +1,37 @@
 """Results on disk, in the order in which they were produced. SQLite; written only while results can't be delivered."""
 
-import logging
 import os
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-log = logging.getLogger(__name__)
-
+# Of the layout below. A file of another version is set aside, like a damaged one.
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE results (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    size INTEGER NOT NULL,
     pipeline TEXT NOT NULL,
     topic TEXT NOT NULL,
     payload BLOB NOT NULL,
     qos INTEGER NOT NULL,
     retain INTEGER NOT NULL,
-    expires_at REAL,
+    extra_topic TEXT,
     reply_topic TEXT,
-    correlation_data BLOB
+    correlation_data BLOB,
+    deadline REAL,
+    boot TEXT,
+    expires_at REAL
 )
 """
-_COLUMNS = "pipeline, topic, payload, qos, retain, expires_at, reply_topic, correlation_data"
+# The write-ahead log is emptied into the database when it has so many pages.
+_LOG_PAGES = 250
+_PAGE = 4096
+_ROW_OVERHEAD = 150
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,8 @@ class Row:
     """A result as it waits.
 
     Attributes:
-        expires_at: seconds since the epoch; None: never.
+        deadline: on the monotonic clock of the boot of this machine that `boot` names; None: none.
+        expires_at: the same, seconds since the epoch; None: none, or not known.
     """
 
     pipeline: str
@@ -40,152 +48,210 @@ class Row:
     payload: bytes
     qos: int
     retain: bool
-    expires_at: float | None
-    reply_topic: str | None
-    correlation_data: bytes | None
+    extra_topic: str | None = None
+    reply_topic: str | None = None
+    correlation_data: bytes | None = None
+    deadline: float | None = None
+    boot: str | None = None
+    expires_at: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk: what does not fit into a part of a page takes whole pages of its own."""
+        size = len(self.payload) + len(self.topic) + len(self.correlation_data or b"") + _ROW_OVERHEAD
+        return size if size < _PAGE else -(-size // _PAGE) * _PAGE
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Row))
+_INSERT = f"INSERT INTO results (size, {_COLUMNS}) VALUES (?{', ?' * len(fields(Row))})"  # noqa: S608 - constants
+_SELECT = f"SELECT id, {_COLUMNS} FROM results WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
+
+
+class DamagedError(OSError):
+    """The file could not be used and has been set aside.
+
+    Attributes:
+        lost: how many results of each pipeline were known to be in it.
+    """
+
+    def __init__(self, message: str, lost: Counter[str]) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class DiskQueue:
-    """A bounded queue in a file that survives SIGKILL and power loss.
+    """A bounded queue in a file that survives SIGKILL and power loss. The file exists only while something is in it.
 
-    The file exists only while there is something in it. Not thread-safe.
+    Not thread-safe. No other process can use the file at the same time.
 
     Args:
         path: the database file.
-        max_size: bound on the payloads in it, bytes.
+        max_size: bound on the results in it, bytes on disk; a megabyte of write-ahead log may come on top.
     """
 
     def __init__(self, path: Path, max_size: int) -> None:
-        self._path = path
+        self.path = path
         self._max_size = max_size
         self._db: sqlite3.Connection | None = None
         self._size = 0
-        self._count = 0
-        if path.exists():
-            self._open()
+        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._count
+        return self._counts.total()
 
-    def counts(self) -> Counter[str]:
-        """How many results of each pipeline wait."""
-        if self._db is None:
+    @property
+    def exists(self) -> bool:
+        """Whether there is something on the disk, opened or not."""
+        return self._db is not None or self.path.exists()
+
+    def open(self) -> Counter[str]:
+        """Opens the file, making it if there is none; returns how many results of each pipeline were found.
+
+        Raises:
+            DamagedError: what was there has been set aside; the next call begins a new file.
+            OSError: the disk is full, read-only or failing, or another process has the file open.
+        """
+        if self._db is not None:
             return Counter()
-        return Counter(dict(self._db.execute("SELECT pipeline, count(*) FROM results GROUP BY pipeline")))
+        with self._explained():
+            new = not self.path.exists()
+            if new:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = db = sqlite3.connect(self.path, check_same_thread=False, timeout=1.0)
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                db.executescript(f"BEGIN; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
+            if new:
+                _sync_folder(self.path.parent)
+            if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                raise sqlite3.DatabaseError("it is of another version of edge-agent")
+            if (flaw := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(flaw)
+            counted = db.execute("SELECT pipeline, count(*), sum(size) FROM results GROUP BY pipeline").fetchall()
+            self._counts = Counter({pipeline: count for pipeline, count, _ in counted})
+            self._size = sum(size for _, _, size in counted)
+        return self._counts.copy()
 
-    def append(self, rows: Sequence[Row], *, drop_oldest: bool) -> tuple[int, Counter[str]]:
+    def append(self, rows: Sequence[Row], *, drop_oldest: bool, keep: Collection[int] = ()) -> tuple[int, Counter[str]]:
         """Adds rows; they are on the disk, not only on their way, when this returns.
 
         Args:
             rows: oldest first.
             drop_oldest: what gives way when there is no room: the oldest in the queue, or else the last of `rows`.
+            keep: ids of rows that do not give way.
 
         Returns:
             How many of `rows` were added (the first so many), and how many others, by pipeline, gave way.
 
         Raises:
-            OSError: the disk is full, read-only or failing; nothing has changed.
+            OSError: as for `open`; nothing has been added.
         """
-        dropped: Counter[str] = Counter()
-        if not rows:
-            return 0, dropped
-        try:
-            db = self._db or self._open()
+        with self._explained():
+            db = self._opened()
             with db:
-                kept, size = 0, self._size
+                added, counts, size = 0, self._counts.copy(), self._size
                 for row in rows:
-                    size += len(row.payload)
-                    if drop_oldest and len(row.payload) <= self._max_size:
-                        while size > self._max_size and (oldest := self._pop(db)) is not None:
-                            dropped[oldest[0]] += 1
-                            size -= oldest[1]
-                    if size > self._max_size:
-                        size -= len(row.payload)
+                    while size + row.size > self._max_size and drop_oldest and row.size <= self._max_size:
+                        if (oldest := _pop(db, keep)) is None:
+                            break
+                        counts[oldest[0]] -= 1
+                        size -= oldest[1]
+                    if size + row.size > self._max_size:
                         break
-                    db.execute(f"INSERT INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(row))  # noqa: S608 - a constant
-                    kept += 1
-        except sqlite3.Error as error:
-            raise OSError(f"{self._path}: {error}") from error
-        self._size = size
-        self._count += kept - dropped.total()
-        return kept, dropped
-
-    @staticmethod
-    def _pop(db: sqlite3.Connection) -> tuple[str, int] | None:
-        """Takes the oldest row out; returns its pipeline and size."""
-        query = "DELETE FROM results WHERE id = (SELECT min(id) FROM results) RETURNING pipeline, length(payload)"
-        found: tuple[str, int] | None = db.execute(query).fetchone()
-        return found
+                    db.execute(_INSERT, (row.size, *astuple(row)))
+                    counts[row.pipeline] += 1
+                    size += row.size
+                    added += 1
+            gave_way = self._counts + Counter(row.pipeline for row in rows[:added]) - counts
+            self._counts, self._size = +counts, size
+        return added, gave_way
 
     def after(self, row_id: int, limit: int) -> list[tuple[int, Row]]:
-        """The oldest rows with a larger id than `row_id`, at most `limit`, oldest first."""
+        """The oldest rows with a larger id than `row_id`, at most `limit`, oldest first.
+
+        Raises:
+            OSError: as for `open`.
+        """
         if self._db is None:
             return []
-        found = self._db.execute(
-            f"SELECT id, {_COLUMNS} FROM results WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - a constant
-            (row_id, limit),
-        )
-        return [(number, Row(*values[:4], bool(values[4]), *values[5:])) for number, *values in found]
+        with self._explained():
+            found = self._db.execute(_SELECT, (row_id, limit)).fetchall()
+        return [(row_id, Row(*values)) for row_id, *values in found]
 
     def remove(self, ids: Iterable[int]) -> None:
         """Takes rows out; when none is left, the file is removed.
 
         Raises:
-            OSError: the disk is failing; the rows may come again after a restart.
+            OSError: as for `open`; the rows are still there.
         """
         if self._db is None:
             return
-        try:
-            with self._db:
-                for row_id in ids:
-                    row = self._db.execute("DELETE FROM results WHERE id = ? RETURNING length(payload)", (row_id,))
-                    if (size := row.fetchone()) is not None:
-                        self._size -= size[0]
-                        self._count -= 1
-        except sqlite3.Error as error:
-            raise OSError(f"{self._path}: {error}") from error
-        if self._count == 0:
-            self.close()
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        with self._explained():
+            with self._db as db:
+                query = "DELETE FROM results WHERE id = ? RETURNING pipeline, size"
+                gone = [row for row_id in ids for row in db.execute(query, (row_id,)).fetchall()]
+            self._counts -= Counter(pipeline for pipeline, _ in gone)
+            self._size -= sum(size for _, size in gone)
+            if not self._counts:
+                self.close()
+                for path in self._files(self.path):
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the file."""
         if self._db is not None:
             self._db.close()
             self._db = None
-        self._size = self._count = 0
+        self._size = 0
+        self._counts = Counter()
 
-    def _open(self) -> sqlite3.Connection:
-        new = not self._path.exists()
-        if new:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, check_same_thread=False, timeout=1.0)
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise OSError(f"{self.path}: is not open")
+        return self._db
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns SQLite's errors into ours, and sets a file aside that can't be used any more."""
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            if new:
-                db.execute(_SCHEMA)
-                db.commit()
-                _sync_folder(self._path.parent)
-            elif db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("it is damaged")
-            count, size = db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM results").fetchone()
-        except sqlite3.DatabaseError as error:
-            db.close()
-            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
-                raise  # the disk is full or read-only: the file itself may be sound
-            self._set_aside(error)
-            return self._open()
-        self._db, self._count, self._size = db, count, size
-        return db
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if code in _DAMAGED:
+                raise self._set_aside(error) from error
+            if not self._counts:
+                self.close()
+            hint = ": is another edge-agent running with it?" if code == sqlite3.SQLITE_BUSY else ""
+            raise OSError(f"{self.path}: {error}{hint}") from error
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        aside = self._path.with_name(f"{self._path.name}.damaged-{time.time():.0f}")
-        log.error("%s: the outbox can't be used (%s): set aside as %s, a new one is begun", self._path, error, aside)
-        self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+    def _set_aside(self, error: sqlite3.Error) -> DamagedError:
+        lost = self._counts
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        for path, target in zip(self._files(self.path), self._files(aside), strict=True):
+            target.unlink(missing_ok=True)
+            if path.exists():
+                path.rename(target)
+        why = " ".join(str(error).split())
+        return DamagedError(f"{self.path}: can't be used ({why}): set aside as {aside}, a new one is begun", lost)
+
+    @staticmethod
+    def _files(path: Path) -> list[Path]:
+        return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+
+
+def _pop(db: sqlite3.Connection, keep: Collection[int]) -> tuple[str, int] | None:
+    """Takes the oldest row out that need not be kept; returns its pipeline and size."""
+    spared = ", ".join(str(int(row_id)) for row_id in keep)
+    query = (
+        f"DELETE FROM results WHERE id = (SELECT min(id) FROM results WHERE id NOT IN ({spared}))"  # noqa: S608 - numbers
+        " RETURNING pipeline, size"
+    )
+    rows = db.execute(query).fetchall()
+    return rows[0] if rows else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -51,9 +51,7 @@ class EmbeddedBroker:
             ) from error
         _quieten_logging()
         started: concurrent.futures.Future[int] = concurrent.futures.Future()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="embedded-broker", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(started,), name="embedded-broker", daemon=True)
         self._thread.start()
         try:
             port = started.result(START_TIMEOUT_S)
@@ -95,9 +93,7 @@ class EmbeddedBroker:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                await broker.external_connected(
-                    StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default"
-                )
+                await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
             finally:  # amqtt leaves a connection open whose first packet it dislikes
                 writer.close()
                 with contextlib.suppress(OSError):

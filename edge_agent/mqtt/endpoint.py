@@ -8,18 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from paho.mqtt.client import WebsocketConnectionError
+
 from edge_agent.errors import ConfigError
 from edge_agent.settings import Mqtt
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _MAX_PASSWORD_FILE = 65536
+# OpenSSL's number for what is wrong with the broker's certificate -> what to do; 9 not yet valid, 10 expired,
+# 62 another host name, 64 another address.
+_CERTIFICATE_HINTS = {
+    9: "is this device's clock right?",
+    10: "renew it, or set this device's clock",
+    62: "write the name that stands in the certificate in mqtt.url",
+    64: "write the name that stands in the certificate in mqtt.url",
+}
+# Part of OpenSSL's name for a failure -> what to do.
+_TLS_HINTS = {
+    "CERTIFICATE_REQUIRED": "set mqtt.cert_file and mqtt.key_file",
+    "ALERT_UNKNOWN_CA": "the broker does not know the authority of mqtt.cert_file",
+    "ALERT_CERTIFICATE_EXPIRED": "renew mqtt.cert_file, or set this device's clock",
+    "ALERT_BAD_CERTIFICATE": "the broker does not accept mqtt.cert_file",
+    "HANDSHAKE_FAILURE": "does the broker want a certificate (mqtt.cert_file)?",
+    "PROTOCOL": "the broker must offer TLS 1.2 or later",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker's address and the credentials for it. The password is read anew for each connection, so that it can be
-    changed in place, and is in no representation of this object."""
+    """A broker's address and the credentials for it.
+
+    The password is read anew for each connection, so that it can be changed in place, and is in no representation of
+    this object.
+    """
 
     scheme: str
     host: str
@@ -75,8 +97,10 @@ class Endpoint:
         try:
             with path.open(encoding="utf-8") as file:
                 return file.read(_MAX_PASSWORD_FILE).split("\n", 1)[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError([f"mqtt.password_file: {path} can't be read: {error}"]) from None
+        except OSError as error:
+            raise ConfigError([f"mqtt.password_file: {path} can't be read: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"mqtt.password_file: {path} is not text: it must hold the password alone"]) from None
 
     def tls_context(self) -> ssl.SSLContext | None:
         """TLS 1.2 or later, certificate and host name verified; None for an address without TLS.
@@ -84,34 +108,62 @@ class Endpoint:
         Raises:
             ConfigError: a certificate or key file can't be used.
         """
-        if self.scheme not in ("mqtts", "wss"):
+        if not self.tls:
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file and str(self.ca_file))
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.cert_file:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(str(path) for path in (self.ca_file, self.cert_file, self.key_file) if path)
-            raise ConfigError([f"mqtt: a certificate or key file can't be used ({files}): {error}"]) from None
+        except OSError as error:
+            raise ConfigError([f"mqtt.ca_file: {self.ca_file} can't be used: {_in_words(error)}"]) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert_file:
+            try:
+                # With a password given, a key that wants one is refused; without, it is asked for on the terminal.
+                context.load_cert_chain(self.cert_file, self.key_file, password="")
+            except OSError as error:
+                files = f"mqtt.cert_file, mqtt.key_file: {self.cert_file} and {self.key_file}"
+                raise ConfigError([f"{files} can't be used together: {_in_words(error)}"]) from None
         return context
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in ("mqtts", "wss")
 
     def explain(self, error: OSError) -> str:
         """Why no connection came about, and what to look at."""
         match error:
             case ssl.SSLCertVerificationError():
-                hint = {
-                    10: "renew it, or set this device's clock",
-                    62: "use the name that stands in the certificate in mqtt.url",
-                }.get(error.verify_code, "give its authority as mqtt.ca_file")
-                return f"{self.address}: the broker's certificate is not accepted: {error.verify_message}: {hint}"
+                hint = _CERTIFICATE_HINTS.get(error.verify_code, "give its authority as mqtt.ca_file")
+                why = f"the broker's certificate is not accepted: {error.verify_message.rstrip('.')}: {hint}"
             case ssl.SSLError():
-                reason = (error.reason or str(error)).replace("_", " ").lower()
-                return f"{self.address}: TLS fails: {reason}: is this the broker's TLS port, and does it want a certificate?"
+                why = _tls_failure(error.reason or "")
+            case WebsocketConnectionError():
+                why = f"does not speak MQTT over WebSocket at {self.path}: check mqtt.url"
             case socket.gaierror():
-                return f"{self.address}: the name {self.host} is not known to the network: check mqtt.url"
+                why = f"the name {self.host} is not known to the network: check mqtt.url"
             case TimeoutError():
-                return f"{self.address}: no answer: is the broker up, and does a firewall stand between?"
+                why = "no answer: is the broker up, and does a firewall stand between?"
             case ConnectionRefusedError():
-                return f"{self.address}: nothing listens there: is the broker running, and is the port right?"
-        return f"{self.address}: {error.strerror or error}"
+                why = "nothing listens there: is the broker running, and is the port right?"
+            case ConnectionError() if self.tls:
+                why = _tls_failure("")
+            case _:
+                why = _in_words(error)
+        return f"{self.address}: {why}"
+
+    def explain_alert(self, text: str) -> str:
+        """What OpenSSL's message says, without the address; empty if `text` is none."""
+        alert = re.search(r"\[SSL: (\w+)\]", text)
+        return _tls_failure(alert[1]) if alert else ""
+
+
+def _tls_failure(name: str) -> str:
+    hints = (hint for part, hint in _TLS_HINTS.items() if part in name)
+    what = f"TLS fails: {name.replace('_', ' ').lower()}" if name else "hangs up during the TLS handshake"
+    return f"{what}: {next(hints, 'is this a TLS port of the broker?')}"
+
+
+def _in_words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror or str(error)

@@ -1,70 +1,54 @@
 """Results on their way to the broker.
 
-While the broker is there, results go straight out and nothing touches the disk. While it is away, they wait in a
-`DiskQueue`; after it has come back they are sent in order, marked as replayed, at a bounded rate, beside the live ones.
-One thread, the courier, owns all of this; everything reaches it through one queue.
+While the broker is there, results go straight out and nothing touches the disk. While it is away, they wait in the
+backlog, on disk; after it has come back they are sent in order, marked as replayed, at a bounded rate, beside the live
+ones. One thread, the courier, owns all of this; everything reaches it through one queue, so that no lock is ever held
+while something is published, and an acknowledgement can't come before what it acknowledges is on record.
 """
 
 import contextlib
-import json
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from typing import NamedTuple
 
 from edge_agent import settings
-from edge_agent.counters import Counters, Discarded
-from edge_agent.mqtt.connection import Link
-from edge_agent.mqtt.disk_queue import DiskQueue, Row
-from edge_agent.samples import ReplyTo
+from edge_agent.backoff import Backoff
+from edge_agent.counters import Counters
+from edge_agent.mqtt.backlog import Backlog
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.link import Link
+from edge_agent.mqtt.reasons import Refusal
 
 log = logging.getLogger(__name__)
 
 # Results that may be under way to the broker or to the disk at a time; whoever brings one more waits.
 MAX_IN_HAND = 64
-# While the disk can't be written either, so many wait in memory before the first is given up.
-MAX_IN_MEMORY = 48
-COMMIT_EVERY = 0.2
+# What waits for the broker is written to the disk after so many seconds, or when there are so many.
+COMMIT_EVERY = 0.5
 COMMIT_AT = 32
-DISK_RETRY = 5.0
-REPLAY_TICK = 0.05
+# A broker that is connected but has answered nothing for so long is treated as away.
+STALLED_AFTER = 2.0
+# At most so many replayed results are under way, and never more than half of what the broker allows: a live result
+# waits behind no more of them than that.
 REPLAY_WINDOW = 32
-REMOVE_AT = 100
-# Room for a PUBLISH packet's header, topic and properties.
-_PACKET_OVERHEAD = 1024
+# A broker that takes no more for now is asked again after so many seconds, at first and in the end.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+# Notices that wait; more can come together only while a broker is connected and does not answer.
+MAX_NOTICES = 1000
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """One result to be delivered.
+class Notice(NamedTuple):
+    """A message that is of no use later: not kept while the broker is away."""
 
-    Attributes:
-        document: the result document.
-        expires_at: seconds since the epoch after which nobody wants it; None: never.
-        reply_to: where a copy goes.
-        settle: called once the result is safe: with the broker, on the disk, or given up for good.
-        row_id: its place on the disk, while it is sent from there; None while it is in hand.
-    """
-
-    pipeline: str
     topic: str
-    document: dict[str, Any]
-    qos: int = 1
-    retain: bool = False
-    expires_at: float | None = None
-    reply_to: ReplyTo | None = None
-    settle: Callable[[], None] | None = None
-    row_id: int | None = None
-    copies_under_way: int = 0
-    refusal: str = ""
+    payload: str
+    retain: bool
 
 
 class Outbox:
@@ -77,20 +61,24 @@ class Outbox:
     """
 
     def __init__(self, options: settings.Outbox, path: Path, counters: Callable[[str], Counters]) -> None:
-        self._options = options
         self._counters = counters
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._in_hand = 0
         self._hands = threading.Condition()
-        self._disk = DiskQueue(path, options.max_size)
+        self._in_hand = 0
+        self._accepted = 0
+        self._backlog = Backlog(options, path, counters, self._finished)
+        self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
         self._link: Link | None = None
-        self._sent: dict[int, Delivery] = {}
-        self._unsaved: deque[Delivery] = deque()
-        self._save_at = 0.0
-        self._disk_problem = ""
-        self._replay_from = 0
-        self._replay_at = 0.0
-        self._delivered_rows: list[int] = []
+        # By message id what is with the broker: a result with the number of its copy, or None for a notice. Besides,
+        # the result of which only some copies are with the broker.
+        self._in_flight: dict[int, tuple[Delivery, int] | None] = {}
+        self._half_sent: Delivery | None = None
+        # When the broker last answered, or was last given something after it had answered everything.
+        self._heard_at = 0.0
+        self._overtaken: set[str] = set()
+        self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._paused = False
+        self._paused_until = 0.0
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -100,9 +88,7 @@ class Outbox:
         Args:
             restore: count them; False when they are from this run and so are counted already.
         """
-        if restore:
-            for pipeline, count in self._disk.counts().items():
-                self._counters(pipeline).restore(count)
+        self._backlog.open(restore=restore)
         self._thread.start()
 
     def put(self, delivery: Delivery) -> None:
@@ -111,6 +97,10 @@ class Outbox:
             self._hands.wait_for(lambda: self._in_hand < MAX_IN_HAND)
             self._in_hand += 1
         self._events.put(lambda: self._accept(delivery))
+
+    def notify(self, topic: str, payload: str, *, retain: bool = False) -> None:
+        """Publishes what is of no use later, at QoS 1; it is dropped if the broker is away. Never waits."""
+        self._events.put(lambda: self._notices.append(Notice(topic, payload, retain)))
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing is in hand any more: delivered, on the disk, or given up; False if that takes too long.
@@ -129,8 +119,8 @@ class Outbox:
         """The broker is gone."""
         self._events.put(self._disconnected)
 
-    def acknowledged(self, message_id: int, refusal: str) -> None:
-        """The broker has answered a message, with a refusal or (if that is empty) by taking it."""
+    def acknowledged(self, message_id: int, refusal: Refusal | None) -> None:
+        """The broker has answered a message, by taking it or with a refusal."""
         self._events.put(lambda: self._answered(message_id, refusal))
 
     def stop(self, timeout: float) -> None:
@@ -146,154 +136,190 @@ class Outbox:
     # Everything below runs in the courier's thread.
 
     def _run(self) -> None:
-        while self._deadline is None or (self._in_flight() and time.monotonic() < self._deadline):
-            with contextlib.suppress(queue.Empty):
-                self._events.get(timeout=self._patience())()
-            now = time.monotonic()
-            if self._unsaved and now >= self._save_at:
-                self._save()
-            if self._link is not None and len(self._disk) and now >= self._replay_at:
-                self._replay(self._link)
+        while self._deadline is None or (self._busy() and time.monotonic() < self._deadline):
+            try:
+                with contextlib.suppress(queue.Empty):
+                    self._events.get(timeout=self._patience())()
+                self._step()
+            except Exception:
+                log.exception("a defect in edge-agent: results may be late")
         self._disconnected()
-        self._save()
-        self._remove_delivered()
-        self._disk.close()
+        self._backlog.close()
+
+    def _busy(self) -> bool:
+        """Whether something can still be delivered that is not on the disk."""
+        if not self._events.empty():
+            return True
+        in_flight = any(item is None or item[0].row_id is None for item in self._in_flight.values())
+        waiting = self._backlog.in_memory or self._half_sent or self._notices
+        return self._link is not None and (in_flight or bool(waiting))
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do without an event; None: nothing."""
         moments = [] if self._deadline is None else [self._deadline]
-        if self._unsaved:
-            moments.append(self._save_at)
-        if self._link is not None and len(self._disk):
-            moments.append(self._replay_at)
+        if self._backlog.in_memory:
+            moments.append(self._save_at())
+        if self._backlog.problem:
+            moments.append(self._backlog.retry_at)
+        if self._link is not None and self._room(self._link):
+            replay_at = self._backlog.replay_at(_replay_window(self._link))
+            moments += [] if replay_at is None else [max(replay_at, self._paused_until)]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
-    def _in_flight(self) -> bool:
-        return not self._events.empty() or any(delivery.row_id is None for delivery in self._sent.values())
+    def _step(self) -> None:
+        """Does what can be done now."""
+        now = time.monotonic()
+        if self._link is None:
+            self._notices.clear()
+        elif now >= self._paused_until:
+            self._send_what_fits(self._link)
+        if self._backlog.problem and now >= self._backlog.retry_at:
+            self._backlog.retry()
+        if self._backlog.in_memory and now >= self._save_at():
+            self._backlog.save()
+
+    def _save_at(self) -> float:
+        """When what waits in memory goes to the disk."""
+        backlog = self._backlog
+        if backlog.problem:
+            return backlog.retry_at
+        full = backlog.waiting_since + (COMMIT_EVERY if len(backlog.in_memory) < COMMIT_AT else 0.0)
+        away = self._link is None or self._paused
+        return full if away else max(full, self._heard_at + STALLED_AFTER)
 
     def _accept(self, delivery: Delivery) -> None:
-        if self._link is None:
-            self._keep(delivery)
-        else:
-            self._send(self._link, delivery, replayed=False)
+        self._accepted += 1
+        delivery.number = self._accepted
+        delivery.replayed = self._link is None
+        self._backlog.add([delivery])
+        if self._backlog.problem and self._link is None:
+            self._backlog.trim()
 
-    def _send(self, link: Link, delivery: Delivery, *, replayed: bool) -> None:
-        payload = _payload(delivery, replayed=replayed)
-        if len(payload) + _PACKET_OVERHEAD > link.max_packet_size:
-            self._give_up(delivery, "refused", f"{len(payload)} bytes, the broker takes {link.max_packet_size}")
-            return
-        copies = [(delivery.topic, delivery.retain, None)]
-        if delivery.reply_to is not None:
-            copies.append((delivery.reply_to.topic, False, delivery.reply_to.correlation_data))
-        for topic, retain, correlation_data in copies:
-            properties = _properties(delivery.expires_at, correlation_data)
-            message_id = link.publish(topic, payload, delivery.qos, retain=retain, properties=properties)
+    def _send_what_fits(self, link: Link) -> None:
+        while self._notices and self._room(link):
+            notice = self._notices.popleft()
+            message_id = link.publish(notice.topic, notice.payload, 1, retain=notice.retain)
             if message_id is None:
-                # The link is down, and the event that says so is on the way.
-                self._take_back([delivery])
+                self._disconnected()
                 return
-            delivery.copies_under_way += 1
-            self._sent[message_id] = delivery
+            self._under_way(message_id, None)
+        while self._link is link and (room := self._room(link)):
+            # The last place is for what has waited long, so that a busy pipeline can't keep it waiting for ever.
+            last_place = room == 1 < link.receive_maximum
+            delivery = self._half_sent or self._backlog.next(_replay_window(link), replay_first=last_place)
+            if delivery is None:
+                return
+            self._half_sent = None if self._send(link, delivery) else delivery
 
-    def _answered(self, message_id: int, refusal: str) -> None:
-        delivery = self._sent.pop(message_id, None)
-        if delivery is None:
+    def _room(self, link: Link) -> int:
+        """How many messages the broker takes now."""
+        return max(0, (1 if self._paused else link.receive_maximum) - len(self._in_flight))
+
+    def _send(self, link: Link, delivery: Delivery) -> bool:
+        """Sends as many copies of a result as the broker takes now; returns whether there is no more to send."""
+        payload = delivery.payload()
+        if delivery.sent == 0 and delivery.expired():
+            self._backlog.give_up(delivery, "expired")
+            return True
+        if delivery.sent == 0 and (size := delivery.packet_size(payload)) > link.max_packet_size:
+            why = f"{size} bytes, the broker takes {link.max_packet_size}: raise its maximum packet size"
+            self._refused(delivery, why)
+            return True
+        for copy in delivery.copies()[delivery.sent :]:
+            if not self._room(link):
+                return False
+            retain = copy.retain and not (delivery.replayed and copy.topic in self._overtaken)
+            if retain and not delivery.replayed:
+                self._overtaken.add(copy.topic)
+            properties = delivery.properties(copy)
+            number, delivery.sent = delivery.sent, delivery.sent + 1
+            try:
+                message_id = link.publish(copy.topic, payload, delivery.qos, retain=retain, properties=properties)
+            except ValueError as error:
+                self._count_answer(delivery, number, Refusal(str(error), for_now=False))
+                continue
+            if message_id is None:  # the link is down, and the event that says so is on its way
+                self._half_sent = delivery
+                self._disconnected()
+                return True
+            self._under_way(message_id, (delivery, number))
+        return True
+
+    def _under_way(self, message_id: int, item: tuple[Delivery, int] | None) -> None:
+        if not self._in_flight:
+            self._heard_at = time.monotonic()
+        self._in_flight[message_id] = item
+
+    def _answered(self, message_id: int, refusal: Refusal | None) -> None:
+        if message_id not in self._in_flight:
             return
-        delivery.copies_under_way -= 1
-        delivery.refusal = delivery.refusal or refusal
-        if delivery.copies_under_way:
+        self._heard_at = time.monotonic()
+        item = self._in_flight.pop(message_id)
+        if item is not None:
+            self._count_answer(*item, refusal)
+        elif refusal is not None:
+            log.warning("the broker refuses a message about this device: %s", refusal.why)
+
+    def _count_answer(self, delivery: Delivery, number: int, refusal: Refusal | None) -> None:
+        delivery.answered += 1
+        if refusal is not None and number == 0:
+            delivery.refusal = refusal
+        elif refusal is not None:
+            log.warning("%s: a copy of a result is refused: %s", delivery.copies()[number].topic, refusal.why)
+        if delivery.answered < len(delivery.copies()):
             return
-        if delivery.refusal:
-            self._give_up(delivery, "refused", delivery.refusal)
+        if delivery.refusal is None:
+            self._counters(delivery.pipeline).acknowledge()
+            self._finished(delivery)
+            self._go_on()
+        elif delivery.refusal.for_now:
+            self._pause(delivery.refusal)
+            self._backlog.add_again([delivery])
+        else:
+            self._refused(delivery, delivery.refusal.why)
+
+    def _refused(self, delivery: Delivery, why: str) -> None:
+        log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
+        self._backlog.give_up(delivery, "refused")
+
+    def _pause(self, refusal: Refusal) -> None:
+        now = time.monotonic()
+        if now < self._paused_until:
             return
-        self._counters(delivery.pipeline).acknowledge()
-        self._finished(delivery)
+        if not self._paused:
+            log.warning("the broker takes no more results for now: %s", refusal.why)
+        self._paused, self._paused_until = True, now + self._pauses.delay()
+
+    def _go_on(self) -> None:
+        if self._paused:
+            log.info("the broker takes results again")
+            self._paused, self._paused_until = False, 0.0
+            self._pauses.reset()
 
     def _connected(self, link: Link) -> None:
         self._disconnected()
         self._link = link
-        self._replay_from = 0
-        if len(self._disk) and not self._disk_problem:
-            self._save()
-            return
-        # A short absence: what was not saved yet goes out now, in order, and never touches the disk.
-        waiting, self._unsaved = self._unsaved, deque()
-        for delivery in waiting:
-            self._send(link, delivery, replayed=True)
+        # After a short absence, what waits in memory goes out now and never touches the disk. After a longer one it
+        # has to queue up behind what is on the disk.
+        if self._backlog.on_disk and not self._backlog.problem:
+            self._backlog.save()
 
     def _disconnected(self) -> None:
         self._link = None
-        lost, self._sent = self._sent, {}
-        self._take_back(dict.fromkeys(lost.values()))
-
-    def _take_back(self, deliveries: Iterable[Delivery]) -> None:
-        """What was sent over a connection that is gone, and not acknowledged, waits again."""
-        for delivery in deliveries:
-            delivery.copies_under_way = 0
-            if delivery.row_id is None:
-                self._keep(delivery)
-
-    def _keep(self, delivery: Delivery) -> None:
-        if not self._unsaved:
-            self._save_at = max(self._save_at, time.monotonic() + COMMIT_EVERY)
-        self._unsaved.append(delivery)
-        if not self._disk_problem:
-            if len(self._unsaved) >= COMMIT_AT:
-                self._save()
-        elif len(self._unsaved) > MAX_IN_MEMORY:
-            oldest = self._options.when_full == "drop_oldest"
-            self._give_up(self._unsaved.popleft() if oldest else self._unsaved.pop(), "outbox_full")
-
-    def _save(self) -> None:
-        """Moves what waits in memory to the disk."""
-        batch, self._unsaved = list(self._unsaved), deque()
-        rows = [_row(delivery) for delivery in batch]
-        try:
-            kept, dropped = self._disk.append(rows, drop_oldest=self._options.when_full == "drop_oldest")
-        except OSError as error:
-            self._unsaved.extend(batch)
-            self._save_at = time.monotonic() + DISK_RETRY
-            if not self._disk_problem:
-                log.error("the outbox can't be written, the latest results wait in memory: %s", error)
-            self._disk_problem = str(error)
-            return
-        if self._disk_problem:
-            log.info("the outbox can be written again")
-            self._disk_problem = ""
-        for pipeline, count in dropped.items():
-            self._counters(pipeline).discard("outbox_full", count)
-        for delivery in batch[:kept]:
-            self._finished(delivery)
-        for delivery in batch[kept:]:
-            self._give_up(delivery, "outbox_full")
-
-    def _replay(self, link: Link) -> None:
-        """Sends the next of the results on the disk, as many as the rate and the window allow."""
-        under_way = sum(delivery.row_id is not None for delivery in self._sent.values())
-        limit = min(REPLAY_WINDOW - under_way, max(1, int(self._options.replay_rate * REPLAY_TICK)))
-        batch = self._disk.after(self._replay_from, limit)
-        for row_id, row in batch:
-            self._replay_from = row_id
-            delivery = _delivery(row_id, row)
-            if row.expires_at is not None and row.expires_at < time.time():
-                self._give_up(delivery, "expired")
-            else:
-                self._send(link, delivery, replayed=True)
-        if len(self._delivered_rows) >= REMOVE_AT or not under_way:
-            self._remove_delivered()
-        self._replay_at = time.monotonic() + max(REPLAY_TICK, len(batch) / self._options.replay_rate)
-
-    def _remove_delivered(self) -> None:
-        done, self._delivered_rows = self._delivered_rows, []
-        try:
-            self._disk.remove(done)
-        except OSError as error:
-            log.warning("delivered results stay in the outbox and may be sent again: %s", error)
+        self._paused, self._paused_until = False, 0.0
+        self._overtaken.clear()
+        self._notices.clear()
+        lost = [item[0] for item in self._in_flight.values() if item is not None]
+        if self._half_sent is not None:
+            lost.append(self._half_sent)
+        self._in_flight, self._half_sent = {}, None
+        self._backlog.add_again(dict.fromkeys(lost))
+        self._backlog.remove_done()
 
     def _finished(self, delivery: Delivery) -> None:
-        """The delivery is safe, or given up for good."""
+        """A result is safe, or given up for good."""
         if delivery.row_id is not None:
-            self._delivered_rows.append(delivery.row_id)
+            self._backlog.done(delivery)
             return
         if delivery.settle is not None:
             delivery.settle()
@@ -301,50 +327,6 @@ class Outbox:
             self._in_hand -= 1
             self._hands.notify_all()
 
-    def _give_up(self, delivery: Delivery, reason: Discarded, why: str = "") -> None:
-        if why:
-            log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
-        self._counters(delivery.pipeline).discard(reason)
-        self._finished(delivery)
 
-
-def _payload(delivery: Delivery, *, replayed: bool) -> bytes:
-    document = delivery.document | {"replayed": True} if replayed else delivery.document
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _properties(expires_at: float | None, correlation_data: bytes | None) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)
-    properties.ContentType = "application/json"
-    if expires_at is not None:
-        properties.MessageExpiryInterval = max(1, round(expires_at - time.time()))
-    if correlation_data is not None:
-        properties.CorrelationData = correlation_data
-    return properties
-
-
-def _row(delivery: Delivery) -> Row:
-    reply_to = delivery.reply_to
-    return Row(
-        pipeline=delivery.pipeline,
-        topic=delivery.topic,
-        payload=_payload(delivery, replayed=True),
-        qos=delivery.qos,
-        retain=delivery.retain,
-        expires_at=delivery.expires_at,
-        reply_topic=reply_to.topic if reply_to else None,
-        correlation_data=reply_to.correlation_data if reply_to else None,
-    )
-
-
-def _delivery(row_id: int, row: Row) -> Delivery:
-    return Delivery(
-        pipeline=row.pipeline,
-        topic=row.topic,
-        document=json.loads(row.payload),
-        qos=row.qos,
-        retain=row.retain,
-        expires_at=row.expires_at,
-        reply_to=ReplyTo(row.reply_topic, row.correlation_data) if row.reply_topic else None,
-        row_id=row_id,
-    )
+def _replay_window(link: Link) -> int:
+    return max(1, min(REPLAY_WINDOW, link.receive_maximum // 2))

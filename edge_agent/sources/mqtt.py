@@ -18,7 +18,8 @@ from paho.mqtt.client import MQTTMessage
 from edge_agent import settings
 from edge_agent.errors import InputError
 from edge_agent.intake import Intake
-from edge_agent.mqtt.connection import Connection, Link, Session
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.link import Link, Session
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
 

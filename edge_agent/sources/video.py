@@ -191,10 +191,18 @@ def _is_text(path: Path) -> bool:
 def without_credentials(url: str) -> str:
     """The address without user name, password and query, which may hold keys."""
     scheme, _, rest = url.partition("://")
-    # A password that should have been percent-encoded may hold any separator.
-    if not _HOST.fullmatch(re.split(r"[/?#]", rest, maxsplit=1)[0]):
+    authority = _authority(rest)
+    host = authority.rpartition("@")[2]
+    if not _HOST.fullmatch(host):
+        # A password that should have been percent-encoded may hold any separator.
         rest = rest.rpartition("@")[2]
-    return f"{scheme}://{re.split(r'[?#]', rest, maxsplit=1)[0]}"
+        authority = host = _authority(rest)
+    path = re.split("[?#]", rest[len(authority) :], maxsplit=1)[0]
+    return f"{scheme}://{host}{path}"
+
+
+def _authority(rest: str) -> str:
+    return re.split("[/?#]", rest, maxsplit=1)[0]
 
 
 def create(source: settings.VideoSource, context: Context) -> Reader:

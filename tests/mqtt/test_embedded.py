@@ -123,9 +123,7 @@ def test_mqtt_5_is_refused_in_a_way_that_a_client_understands(port: int) -> None
     "junk",
     [b"GET / HTTP/1.1\r\n\r\n", b"", b"\x10\xff\xff\xff\xff", b"\x10\x0c\x00\x04MQTT\xff\x02", b"\x82"],
 )
-def test_a_connection_that_speaks_something_else_is_closed_and_the_rest_goes_on(
-    port: int, junk: bytes
-) -> None:
+def test_a_connection_that_speaks_something_else_is_closed_and_the_rest_goes_on(port: int, junk: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(junk)
         connection.shutdown(socket.SHUT_WR)
@@ -138,9 +136,7 @@ def test_a_connection_that_speaks_something_else_is_closed_and_the_rest_goes_on(
 def test_it_listens_on_the_loopback_interface_only(port: int) -> None:
     # sl local_address rem_address st …; 0A is a listening socket, and addresses are little-endian.
     rows = [line.split() for name in ("tcp", "tcp6") for line in open_sockets(name)]
-    assert [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")] == [
-        f"0100007F:{port:04X}"
-    ]
+    assert [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
 
 
 def open_sockets(name: str) -> list[str]:
@@ -189,9 +185,7 @@ def test_traffic_leaves_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> 
     assert [record for record in caplog.records if record.name.startswith(("amqtt", "transitions"))] == []
 
 
-def test_what_is_logged_of_a_bad_client_is_warnings_of_one_line(
-    port: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_logged_of_a_bad_client_is_warnings_of_one_line(port: int, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -222,9 +216,7 @@ try:
 except EdgeAgentError as error:
     print(error)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert result.stderr == ""
     [line] = result.stdout.splitlines()
     assert "mqtt.url: the embedded broker did not start (OSError: [Errno 24] Too many open files)" in line

@@ -1,0 +1,123 @@
+"""How things are compared: in turns, in pairs, and again when somebody else was busy."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import Broker, foreign_cores
+
+# A measurement during which others kept more of the machine busy than this is made again, at most so often.
+QUIET = 0.08
+REPEATS = 3
+
+Measured = dict[str, float]
+Turns = dict[str, list[Measured]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every benchmark needs.
+
+    Attributes:
+        folder: for configurations and logs; its `jpegs` folder holds the inputs.
+        jpegs: the inputs.
+        broker: the one that all talk through.
+        cores: how many the programs run on.
+        rounds: how many turns each contender gets.
+        count: inputs a turn.
+        minutes: how long memory is watched.
+        idle_seconds: how long idleness is watched.
+    """
+
+    folder: Path
+    jpegs: Sequence[bytes]
+    broker: Broker
+    cores: int
+    rounds: int
+    count: int
+    minutes: float
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        goal: its number.
+        what: what is divided by what, or measured.
+        value: the median.
+        low, high: the least and the most of the rounds.
+        wanted: `>= 2.0`, or empty where it is told for information.
+        unit: empty for a ratio.
+    """
+
+    goal: int
+    what: str
+    value: float
+    low: float
+    high: float
+    wanted: str = ""
+    unit: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the value is as wanted; None where nothing is."""
+        if not self.wanted:
+            return None
+        relation, limit = self.wanted.split()
+        return self.value >= float(limit) if relation == ">=" else self.value <= float(limit)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Of one benchmark: lines for the table, and the measurements that they come from."""
+
+    figures: list[Figure] = field(default_factory=list)
+    measured: dict[str, Turns] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return {"figures": [asdict(figure) | {"met": figure.met} for figure in self.figures], "turns": self.measured}
+
+
+def take_turns(rounds: int, contenders: dict[str, Callable[[], Measured]]) -> Turns:
+    """Lets each contender be measured once a round, every second round in the opposite order."""
+    turns: Turns = {name: [] for name in contenders}
+    for number in range(rounds):
+        order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        for name in order:
+            turns[name].append(_quietly(contenders[name]))
+    return turns
+
+
+def _quietly(measure: Callable[[], Measured]) -> Measured:
+    """The first measurement during which nobody else was busy, or the one during which they were least so."""
+    attempts: list[Measured] = []
+    for _ in range(REPEATS):
+        measured, foreign = foreign_cores(measure)
+        attempts.append(measured | {"foreign_cores": foreign})
+        if foreign <= QUIET:
+            break
+    return min(attempts, key=lambda attempt: attempt["foreign_cores"])
+
+
+def compare(
+    goal: int, what: str, ours: Sequence[float], theirs: Sequence[float], wanted: str = "", *, difference: bool = False
+) -> Figure:
+    """The ratio (or the difference, in MiB) of two series, round by round, so that a slow spell hits both alike."""
+    pairs = zip(ours, theirs, strict=True)
+    values = [a - b if difference else a / b for a, b in pairs]
+    return summary(goal, what, values, wanted, "MiB" if difference else "")
+
+
+def summary(goal: int, what: str, values: Sequence[float], wanted: str = "", unit: str = "") -> Figure:
+    """Median and spread of a series."""
+    return Figure(goal, what, statistics.median(values), min(values), max(values), wanted, unit)
+
+
+def column(turns: Sequence[Measured], key: str) -> list[float]:
+    """One value of each turn."""
+    return [turn[key] for turn in turns]

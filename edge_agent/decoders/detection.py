@@ -1,0 +1,170 @@
+"""From candidates to detections: what all families that find objects have in common.
+
+A family reads candidates from its tensors; the rest of the way, choosing among those that overlap and leading them back
+to the picture, is here. Poses and instance masks are detections with something more.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.decoders import Limits, check_finite
+from edge_agent.decoders.boxes import nms, strongest
+from edge_agent.decoders.placement import Placement
+from edge_agent.errors import ModelError
+from edge_agent.samples import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# More than this are above a threshold only where the threshold says nothing.
+MAX_CANDIDATES = 1000
+# Far outside of any picture; keeps the arithmetic of areas finite.
+_FARTHEST = 1e6
+_LARGEST_CLASS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a family reads from the tensors of one item, in any order.
+
+    Attributes:
+        boxes: (N, 4) x1, y1, x2, y2 in pixels of the model's input.
+        scores: (N,) 0 to 1.
+        class_ids: (N,).
+        extras: (N, E) what more a family says of each: keypoints, mask coefficients; E may be 0.
+    """
+
+    boxes: "NDArray[np.float32]"
+    scores: "NDArray[np.float32]"
+    class_ids: "NDArray[np.intp]"
+    extras: "NDArray[np.float32]"
+
+    def take(self, rows: "NDArray[np.intp]") -> "Candidates":
+        """Some of them, in that order."""
+        return Candidates(self.boxes[rows], self.scores[rows], self.class_ids[rows], self.extras[rows])
+
+
+Read = Callable[[Sequence["NDArray[Any]"], float], Candidates]
+"""From the tensors of one item (without the axis of the batch) and a least score to candidates, below it or not."""
+
+Details = Callable[[Candidates, Sequence["NDArray[Any]"], Placement], Iterable[dict[str, Any]]]
+"""From the chosen candidates, the tensors of their item and its placement to what else a `Prediction` says of each."""
+
+
+def no_details(found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement) -> Iterable[dict[str, Any]]:
+    """Of a plain detection: see `Details`."""
+    del item, placement
+    return ({} for _ in found.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Decoder of everything that finds objects: see `Decoder`.
+
+    Attributes:
+        read: from tensors to candidates.
+        labels: one for each class id; None: there are only numbers.
+        overlapping: whether candidates may show the same object, so that the best has to be chosen.
+        batched: whether outputs have an axis of the batch; else there is one item.
+        task: as in results.
+        details: what else a prediction says.
+    """
+
+    read: Read
+    labels: Sequence[str] | None
+    overlapping: bool = True
+    batched: bool = True
+    task: str = "detection"
+    details: Details = no_details
+
+    def __call__(
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
+    ) -> list[Prediction]:
+        """Predictions of a batch: see `Decoder`."""
+        predictions = []
+        batch = outputs if self.batched else [output[None] for output in outputs]
+        for placement, item in zip(placements, items(batch, len(placements)), strict=True):
+            found, boxes = self._choose(self.read(item, limits.min_confidence), placement, limits)
+            for row, details in enumerate(self.details(found, item, placement)):
+                class_id = int(found.class_ids[row])
+                x1, y1, x2, y2 = boxes[row].tolist()
+                label, confidence = label_of(class_id, self.labels), min(1.0, float(found.scores[row]))
+                predictions.append(
+                    Prediction(label, class_id, confidence, placement.region, box=(x1, y1, x2, y2), **details)
+                )
+        return predictions
+
+    def _choose(
+        self, found: Candidates, placement: Placement, limits: Limits
+    ) -> "tuple[Candidates, NDArray[np.float32]]":
+        """The candidates that are told, the best first, and their boxes in the picture."""
+        found = found.take(strongest(found.scores, limits.min_confidence, MAX_CANDIDATES))
+        check_finite(found.boxes, found.extras)
+        in_reach = np.clip(found.boxes, -_FARTHEST, _FARTHEST)
+        boxes = placement.boxes_to_picture(in_reach)
+        seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        kept = seen[: limits.top_k]
+        if self.overlapping:
+            classes = None if limits.class_agnostic else found.class_ids[seen]
+            kept = seen[nms(in_reach[seen], found.scores[seen], limits.max_overlap, limits.top_k, classes)]
+        return found.take(kept), boxes[kept]
+
+
+def label_of(class_id: int, labels: Sequence[str] | None) -> str:
+    """The label of a class; its number where there are no labels.
+
+    Raises:
+        ModelError: there are labels, but none for this class.
+    """
+    if labels is None:
+        return str(class_id)
+    if not 0 <= class_id < len(labels):
+        raise ModelError(
+            f"the model says class {class_id}, and there are {len(labels)} labels (0 to {len(labels) - 1}): state the "
+            "labels that it was trained with"
+        )
+    return labels[class_id]
+
+
+def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArray[Any]"]]:
+    """The tensors of each item of a batch, without the axis of the batch.
+
+    Raises:
+        ModelError: an output is no batch of that size.
+    """
+    for output in outputs:
+        if not output.ndim or len(output) != count:
+            raise ModelError(
+                f"expected outputs for {count} picture(s), found one of shape {list(output.shape)}: it can't be "
+                "used with several regions"
+            )
+    yield from ([output[number] for output in outputs] for number in range(count))
+
+
+def check_shape(tensor: "NDArray[Any]", *sizes: int) -> None:
+    """Refuses a tensor that is not of the shape that the model has declared.
+
+    Args:
+        tensor: of one item.
+        sizes: of its axes; -1: any.
+
+    Raises:
+        ModelError: it differs.
+    """
+    if tensor.ndim != len(sizes) or any(
+        size not in (-1, found) for size, found in zip(sizes, tensor.shape, strict=True)
+    ):
+        raise ModelError(f"expected an output of shape {list(sizes)}, found {list(tensor.shape)}")
+
+
+def class_numbers(values: "NDArray[np.float32]") -> "NDArray[np.intp]":
+    """Class ids that a model states as numbers of its output's type.
+
+    Raises:
+        InputError: they are not numbers.
+    """
+    check_finite(values)
+    return np.clip(np.rint(values), -1, _LARGEST_CLASS).astype(np.intp)

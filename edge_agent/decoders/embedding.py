@@ -1,0 +1,70 @@
+"""Embeddings: one vector for a picture, to be compared with others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.detection import items
+from edge_agent.decoders.placement import Placement
+from edge_agent.decoders.recognition import Recognition, sole_output
+from edge_agent.engines import TensorSpec
+from edge_agent.errors import ModelError
+from edge_agent.models.model_file import ModelFile
+from edge_agent.samples import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_NUMBERS = 65_536
+# These bring a vector to length 1 (TFLite, ONNX), which only embeddings need.
+_NORMALIZING = {"L2_NORMALIZATION", "LpNormalization"}
+_NAMES = ("embedding", "feature")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Decodes (batch, numbers), with axes of size 1 anywhere, to one vector each, as the model gives it.
+
+    Attributes:
+        spec: the tensor.
+    """
+
+    task = "embedding"
+
+    spec: TensorSpec
+
+    def __call__(
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
+    ) -> list[Prediction]:
+        """Predictions of a batch: see `Decoder`. There is nothing in them that limits apply to."""
+        del limits
+        predictions = []
+        for placement, item in zip(placements, items(outputs, len(placements)), strict=True):
+            vector = real_values(item[0].reshape(-1), self.spec)
+            check_finite(vector)
+            if len(vector) > MAX_NUMBERS:
+                raise ModelError(f"an embedding of {len(vector)} numbers: expected at most {MAX_NUMBERS}")
+            numbers = tuple(float(f"{number:.7g}") for number in vector.tolist())
+            predictions.append(Prediction(None, None, None, placement.region, vector=numbers))
+        return predictions
+
+
+def recognise_embedding(file: ModelFile, *, stated: bool = False) -> Recognition | None:
+    """[1, numbers]; by shape alone it could be a classifier's scores."""
+    output = sole_output(file)
+    if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or not output.shape[1:]:
+        return None
+    name = file.metadata.get("output0.name", "").lower()
+    operator = file.output_operators[0]
+    if operator in _NORMALIZING:
+        evidence = f"the last operator, {operator}, brings the output {list(output.shape)} to length 1"
+    elif any(word in name for word in _NAMES):
+        evidence = f"the file's metadata calls the output {list(output.shape)} {name!r}"
+    elif stated:
+        evidence = f"the output {list(output.shape)} is one vector"
+    else:
+        return None
+    return Recognition(
+        "embedding", "embedding", (evidence,), build=lambda parts: Embedding(parts.outputs[0]), named=True, labels=()
+    )

@@ -1,0 +1,141 @@
+"""The table of decoder families, and which of them fit a model file.
+
+Classification is not among them: its file shows no more than a row of scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from edge_agent.decoders import Decoder
+from edge_agent.decoders.embedding import recognise_embedding
+from edge_agent.decoders.fomo import recognise_fomo
+from edge_agent.decoders.movenet import recognise_movenet
+from edge_agent.decoders.nanodet import recognise_nanodet
+from edge_agent.decoders.recognition import Parts, Recognition, with_background
+from edge_agent.decoders.regression import recognise_regression
+from edge_agent.decoders.segmentation import recognise_segmentation
+from edge_agent.decoders.ssd import recognise_ssd
+from edge_agent.decoders.ssd_raw import recognise_ssd_raw
+from edge_agent.decoders.ultraface import recognise_ultraface
+from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
+from edge_agent.decoders.yolo_pose import recognise_yolo_pose
+from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
+from edge_agent.decoders.yolox import recognise_yolox
+from edge_agent.engines import TensorSpec
+from edge_agent.errors import ModelError
+from edge_agent.models.model_file import ModelFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Recognise(Protocol):
+    """What a family sees in a file; None if the file is none of it."""
+
+    def __call__(self, file: ModelFile, *, stated: bool = False) -> Recognition | None:
+        """Looks at a file.
+
+        Args:
+            file: its facts.
+            stated: the user names this family: only what contradicts it counts.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A row of the table.
+
+    Attributes:
+        recognise: what it sees in a file.
+        outputs: of which shape, for a person.
+    """
+
+    recognise: Recognise
+    outputs: str
+
+
+FAMILIES = {
+    "ssd": Family(recognise_ssd, "boxes [1, N, 4], classes [1, N], scores [1, N] and their count"),
+    "ssd_raw": Family(recognise_ssd_raw, "[1, anchors, 4] and [1, anchors, classes]"),
+    "yolov5": Family(recognise_yolov5, "[1, 3 x cells, 5 + classes]"),
+    "yolov8": Family(recognise_yolov8, "[1, 4 + classes, cells]"),
+    "yolo_end_to_end": Family(recognise_end_to_end, "[1, detections, 6], or [detections, 7] of YOLOv7"),
+    "yolo_pose": Family(recognise_yolo_pose, "[1, 4 + classes + keypoints, cells] or [1, detections, 6 + keypoints]"),
+    "yolo_segmentation": Family(
+        recognise_yolo_segmentation, "[1, 4 + classes + coefficients, cells] and [1, coefficients, height, width]"
+    ),
+    "yolox": Family(recognise_yolox, "[1, cells, 5 + classes]"),
+    "nanodet": Family(recognise_nanodet, "[1, cells, classes + 32]"),
+    "ultraface": Family(recognise_ultraface, "[1, boxes, 2] and [1, boxes, 4]"),
+    "fomo": Family(recognise_fomo, "[1, rows, columns, classes]"),
+    "movenet": Family(recognise_movenet, "[1, 1, 17, 3] or [1, persons, 56]"),
+    "segmentation": Family(recognise_segmentation, "[1, height, width], or with an axis of classes last or first"),
+    "embedding": Family(recognise_embedding, "[1, numbers]"),
+    "regression": Family(recognise_regression, "[1, values]"),
+}
+
+
+def fitting(file: ModelFile, label_count: int | None = None) -> list[Recognition]:
+    """The families that fit a file. More than one: the user has to say which.
+
+    Args:
+        file: its facts.
+        label_count: number of labels that are stated; None: those in the file count, if there are any.
+    """
+    if label_count is None and file.labels is not None:
+        label_count = len(file.labels)
+    found = [one for family in FAMILIES.values() if (one := family.recognise(file))]
+    if label_count is not None and len(found) > 1:
+        found = [recognition for recognition in found if recognition.takes(label_count)] or found
+    # What the file says of itself outweighs what its shapes may mean.
+    return [recognition for recognition in found if recognition.named] or found
+
+
+def stated(file: ModelFile, family: str) -> Recognition:
+    """The family that the user states.
+
+    Raises:
+        ModelError: there is none of that name, or the file contradicts it.
+    """
+    if family not in FAMILIES:
+        raise ModelError(f"decoder: expected one of {', '.join(FAMILIES)}, found {family!r}")
+    recognition = FAMILIES[family].recognise(file, stated=True)
+    if recognition is None:
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
+        raise ModelError(
+            f"decoder: {family} is for models of pictures that give {FAMILIES[family].outputs}; this one gives {shapes}"
+        )
+    return recognition
+
+
+def build(
+    recognition: Recognition,
+    outputs: Sequence[TensorSpec],
+    labels: Sequence[str] | None,
+    *,
+    anchors: "NDArray[np.float32] | None" = None,
+    output: Literal["probabilities", "logits", "sigmoid"] | None = None,
+) -> Decoder:
+    """The decoder of a recognised model.
+
+    Args:
+        recognition: of its file.
+        outputs: as the engine has them, in its order.
+        labels: one for each class; the background, where there is one, may be left out. None: numbers only.
+        anchors: of `ssd_raw`, where they are stated.
+        output: of `ssd_raw`, where it is stated.
+
+    Raises:
+        ModelError: labels or anchors do not fit.
+    """
+    if labels and not recognition.takes(len(labels)):
+        raise ModelError(
+            f"{recognition.family}: expected {recognition.classes} labels, found {len(labels)}: state those that the "
+            "model was trained with"
+        )
+    if recognition.background and recognition.classes is not None:
+        labels = with_background(labels, recognition.classes)
+    return recognition.build(Parts(outputs, labels, anchors, output))

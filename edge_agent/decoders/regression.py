@@ -1,0 +1,67 @@
+"""Regression: numbers that mean themselves, such as an age or an angle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.detection import items, label_of
+from edge_agent.decoders.placement import Placement
+from edge_agent.decoders.recognition import Recognition, sole_output
+from edge_agent.engines import TensorSpec
+from edge_agent.models.model_file import ModelFile
+from edge_agent.samples import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# An output that ends in one of these is a probability.
+_OF_SCORES = {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax"}
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Decodes (batch, values), with axes of size 1 anywhere, to a prediction for each value, in the model's order.
+
+    Attributes:
+        spec: the tensor.
+        labels: a name for each value; None: they have only numbers.
+    """
+
+    task = "regression"
+
+    spec: TensorSpec
+    labels: Sequence[str] | None
+
+    def __call__(
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
+    ) -> list[Prediction]:
+        """Predictions of a batch: see `Decoder`. A value has no confidence, so all of them are told."""
+        del limits
+        predictions = []
+        for placement, item in zip(placements, items(outputs, len(placements)), strict=True):
+            values = real_values(item[0].reshape(-1), self.spec)
+            check_finite(values)
+            for number, value in enumerate(values.tolist()):
+                label = label_of(number, self.labels)
+                predictions.append(Prediction(label, number, None, placement.region, value=float(f"{value:.7g}")))
+        return predictions
+
+
+def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognition | None:
+    """[1, 1]; several values by shape alone could be a classifier's scores."""
+    output = sole_output(file)
+    if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or -1 in output.shape[1:]:
+        return None
+    values = max(output.shape[1:], default=1)
+    operator = file.output_operators[0]
+    if not stated and (values > 1 or not output.shape or operator in _OF_SCORES or not operator):
+        return None
+    return Recognition(
+        "regression",
+        "regression",
+        (f"the output {list(output.shape)} is {values} value(s), its last operator {operator or 'is not known'}",),
+        build=lambda parts: Regression(parts.outputs[0], parts.labels or None),
+        classes=values,
+        labels=(),
+    )

@@ -1,0 +1,88 @@
+"""YOLO pose: detections that each carry keypoints.
+
+Source: https://github.com/ultralytics/ultralytics/blob/main/ultralytics/nn/modules/head.py (Pose).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.decoders.detection import Candidates, Detector
+from edge_agent.decoders.placement import Placement
+from edge_agent.decoders.recognition import (
+    Parts,
+    Recognition,
+    Size,
+    embedded_list,
+    picture_size,
+    sole_output,
+    ultralytics_task,
+)
+from edge_agent.decoders.yolo import Rows, anchor_free, end_to_end, recognised, to_pixels
+from edge_agent.models.model_file import ModelFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COCO_KEYPOINTS = (17, 3)
+MAX_KEYPOINTS = 1000
+_WITH_CONFIDENCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Keypoints:
+    """Keypoints of detections: see `Details`.
+
+    Attributes:
+        count: of keypoints.
+        numbers: of each: 2 are x, y; 3 are x, y, confidence.
+        size: height, width of the model's input.
+    """
+
+    count: int
+    numbers: int
+    size: Size
+
+    def __call__(
+        self, found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement
+    ) -> Iterator[dict[str, Any]]:
+        """The keypoints of each, in pixels of the picture."""
+        del item
+        values = found.extras.reshape(-1, self.numbers)
+        # Like boxes: pixels or fractions of the input.
+        points = placement.to_picture(values[:, :2] * to_pixels(values[:, :2].max(initial=0), self.size)[:2])
+        told = np.concatenate([points, np.minimum(values[:, 2:], 1)], axis=1).reshape(-1, self.count, self.numbers)
+        yield from ({"keypoints": tuple(map(tuple, person))} for person in told.tolist())
+
+
+def recognise_yolo_pose(file: ModelFile, *, stated: bool = False) -> Recognition | None:
+    """[1, 4 + classes + keypoints, cells], or [1, detections, 6 + keypoints]."""
+    output, size, task = sole_output(file), picture_size(file), ultralytics_task(file)
+    if output is None or size is None or task not in (None, "pose"):
+        return None
+    shape = embedded_list(file.metadata, "kpt_shape") or COCO_KEYPOINTS
+    if len(shape) != 2 or shape[1] not in (2, _WITH_CONFIDENCE) or not 1 <= shape[0] <= MAX_KEYPOINTS:  # noqa: PLR2004 - x, y
+        return None
+    extras = shape[0] * shape[1]
+    rows: Rows | None = anchor_free(output, size, extras, stated=stated) or end_to_end(
+        output, size, extras, stated=stated
+    )
+    if rows is None or (task is None and not stated and rows.classes != 1):
+        return None  # what the file does not name is taken for a pose only if it can be the published one of persons
+    keypoints = Keypoints(*shape, size)
+    return recognised(
+        "yolo_pose",
+        replace(rows, sentence=f"{rows.sentence}, and with {shape[0]} keypoints of {shape[1]} numbers"),
+        output,
+        task="pose",
+        named=task is not None,
+        build=lambda parts: _build(rows, keypoints, parts),
+        labels=None if task else ("person",),
+    )
+
+
+def _build(rows: Rows, keypoints: Keypoints, parts: Parts) -> Detector:
+    read = replace(rows, spec=parts.outputs[rows.output])
+    return Detector(read, parts.labels, overlapping=rows.classes is not None, task="pose", details=keypoints)

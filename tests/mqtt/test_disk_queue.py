@@ -1,0 +1,287 @@
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.mqtt.delivery import Delivery, from_row, to_row
+from edge_agent.mqtt.disk_queue import DamagedError, DiskQueue, Row
+from edge_agent.samples import ReplyTo
+from tests.disks import small_disk, turn_read_only
+
+BIG = 100_000_000
+
+
+def row(number: int = 0, size: int = 10, pipeline: str = "lab") -> Row:
+    return Row(pipeline, f"t/{number:04}", b"x" * size, 1, False)
+
+
+def opened(path: Path, max_size: int = BIG) -> DiskQueue:
+    queue = DiskQueue(path, max_size)
+    queue.open()
+    return queue
+
+
+def topics(queue: DiskQueue) -> list[str]:
+    return [row.topic for _, row in queue.after(0, 1000)]
+
+
+def test_rows_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
+    rows = [
+        Row("lab", "t/ü", b"\x00\xff", 1, True, "extra", "reply", b"\x00id", 12.5, "boot", 1.7e9),
+        row(1),
+    ]
+    queue = opened(tmp_path / "q.db")
+    queue.append(rows, drop_oldest=True)
+    assert [found for _, found in queue.after(0, 10)] == rows
+    queue.close()
+    again = DiskQueue(tmp_path / "q.db", BIG)
+    assert again.open() == Counter({"lab": 2})
+    assert [found for _, found in again.after(0, 10)] == rows
+    again.close()
+
+
+def test_the_file_exists_only_while_something_is_in_it(tmp_path: Path) -> None:
+    queue = DiskQueue(tmp_path / "folder" / "q.db", BIG)
+    assert not queue.exists
+    queue.open()
+    queue.append([row(1), row(2)], drop_oldest=True)
+    [first, second] = [row_id for row_id, _ in queue.after(0, 10)]
+    queue.remove([first])
+    assert (tmp_path / "folder" / "q.db").exists()
+    queue.remove([second])
+    assert list((tmp_path / "folder").iterdir()) == []
+    queue.open()
+    queue.append([row(3)], drop_oldest=True)
+    assert topics(queue) == ["t/0003"]
+    queue.close()
+
+
+def test_when_it_is_full_the_oldest_give_way_or_the_newest_are_not_taken(tmp_path: Path) -> None:
+    ten = 10 * row(0, 100).size
+    for drop_oldest, expected in ((True, range(5, 15)), (False, range(10))):
+        queue = opened(tmp_path / f"{drop_oldest}.db", ten)
+        first = queue.append([row(n, 100) for n in range(8)], drop_oldest=drop_oldest)
+        second = queue.append([row(n, 100) for n in range(8, 15)], drop_oldest=drop_oldest)
+        assert topics(queue) == [f"t/{n:04}" for n in expected]
+        assert first == (8, Counter())
+        assert second == ((7, Counter({"lab": 5})) if drop_oldest else (2, Counter()))
+        queue.close()
+
+
+def test_what_is_under_way_does_not_give_way(tmp_path: Path) -> None:
+    queue = opened(tmp_path / "q.db", 3 * row(0, 100).size)
+    queue.append([row(n, 100) for n in range(3)], drop_oldest=True)
+    [first, *_] = [row_id for row_id, _ in queue.after(0, 10)]
+    assert queue.append([row(3, 100)], drop_oldest=True, keep=[first]) == (1, Counter({"lab": 1}))
+    assert topics(queue) == ["t/0000", "t/0002", "t/0003"]
+    queue.close()
+
+
+def test_what_is_larger_than_the_whole_queue_drives_nothing_out(tmp_path: Path) -> None:
+    queue = opened(tmp_path / "q.db", 10_000)
+    queue.append([row(1)], drop_oldest=True)
+    assert queue.append([row(2, 20_000)], drop_oldest=True) == (0, Counter())
+    assert topics(queue) == ["t/0001"]
+    queue.close()
+
+
+@pytest.mark.parametrize("size", [50, 400, 4000, 4200, 60_000])
+def test_the_bound_holds_for_the_file(tmp_path: Path, size: int) -> None:
+    queue = opened(tmp_path / "q.db", 1_000_000)
+    for first in range(0, max(60, 1_500_000 // size), 20):
+        queue.append([row(first + number, size) for number in range(20)], drop_oldest=True)
+    files = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert files < 1_000_000 * 1.1 + 1_100_000
+    assert queue._size > 900_000
+    queue.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("append"), st.lists(st.integers(0, 3000), max_size=8)),
+            st.tuples(st.just("remove"), st.lists(st.integers(0, 40), max_size=8)),
+            st.tuples(st.just("reopen"), st.just([])),
+        ),
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_it_behaves_like_a_list_with_a_bound(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[int]]], drop_oldest: bool
+) -> None:
+    path, bound = tmp_path_factory.mktemp("queue") / "q.db", 10_000
+    queue, model, number = opened(path, bound), list[Row](), 0
+    for step, values in steps:
+        if step == "append":
+            rows = [row(number + n, size) for n, size in enumerate(values)]
+            number += len(rows)
+            queue.open()
+            kept, gave_way = queue.append(rows, drop_oldest=drop_oldest)
+            before = len(model)
+            for new in rows[:kept]:
+                while sum(old.size for old in model) + new.size > bound:
+                    model.pop(0)
+                model.append(new)
+            assert gave_way.total() == before + kept - len(model)
+        elif step == "remove":
+            ids = [row_id for row_id, _ in queue.after(0, 1000)]
+            chosen = {value for value in values if value < len(ids)}
+            queue.remove([ids[n] for n in chosen])
+            model = [old for n, old in enumerate(model) if n not in chosen]
+        else:
+            queue.close()
+            queue = opened(path, bound)
+        assert [found for _, found in queue.after(0, 1000)] == model
+        assert len(queue) == len(model)
+        assert sum(old.size for old in model) <= bound
+    queue.close()
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def _scribble(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(8192))
+
+
+def _replace(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+
+def _other_layout(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE results DROP COLUMN topic")
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+@pytest.mark.parametrize("damage", [_truncate, _scribble, _replace, _other_layout])
+def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "q.db"
+    queue = opened(path)
+    queue.append([row(number, 1000) for number in range(50)], drop_oldest=True)
+    queue.close()
+    damage(path)
+    queue = DiskQueue(path, BIG)
+    with pytest.raises(DamagedError, match=r"q.db: can't be used \(.*\): set aside as .*q.db.damaged, a new one is begun"):
+        queue.open()
+    assert (tmp_path / "q.db.damaged").exists()
+    assert queue.open() == Counter()
+    queue.append([row(1)], drop_oldest=True)
+    queue.close()
+
+
+def test_an_empty_file_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "q.db").touch()
+    queue = opened(tmp_path / "q.db")
+    queue.append([row(1)], drop_oldest=True)
+    queue.close()
+    assert not (tmp_path / "q.db.damaged").exists()
+
+
+def test_damage_that_shows_in_use_tells_how_much_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    queue = opened(path)
+    queue.append([row(number, 6000) for number in range(1000)], drop_oldest=True)
+    queue.append([row(0, 10, "porch")], drop_oldest=True)
+    queue.close()
+    queue = opened(path)
+    with path.open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(os.urandom(5_000_000))
+    with pytest.raises(DamagedError) as caught:
+        for _ in range(1000):
+            queue.remove([row_id for row_id, _ in queue.after(0, 50)])
+    assert 0 < caught.value.lost["lab"] < 1000
+    assert caught.value.lost["porch"] == 1
+    assert len(queue) == 0
+
+
+def test_a_file_that_is_in_use_is_not_shared(tmp_path: Path) -> None:
+    first = opened(tmp_path / "q.db")
+    first.append([row(1)], drop_oldest=True)
+    with pytest.raises(OSError, match="is another edge-agent running with it"):
+        opened(tmp_path / "q.db")
+    first.close()
+
+
+def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="unable to open database file"):
+        opened(tmp_path / "folder")
+
+
+def test_a_full_disk_changes_nothing_and_is_got_over(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 300_000) as disk:
+        queue = opened(disk / "q.db")
+        stored = 0
+        with pytest.raises(OSError, match="full"):
+            for number in range(1000):
+                queue.append([row(number, 2000)], drop_oldest=True)
+                stored += 1
+        assert stored > 10
+        assert topics(queue) == [f"t/{number:04}" for number in range(stored)]
+        queue.close()
+        queue = opened(disk / "q.db")
+        assert topics(queue) == [f"t/{number:04}" for number in range(stored)]
+        queue.close()
+
+
+def test_a_read_only_disk_is_an_error_and_nothing_is_lost(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        queue = opened(disk / "q.db")
+        queue.append([row(1)], drop_oldest=True)
+        queue.close()
+        turn_read_only(disk)
+        with pytest.raises(OSError, match="q.db: "):
+            queue.open()
+        turn_read_only(disk, back=True)
+        queue.open()
+        assert topics(queue) == ["t/0001"]
+        queue.close()
+
+
+def delivery(**options: object) -> Delivery:
+    document = {"clock_synced": True}
+    return Delivery("lab", "t", document, **options)  # type: ignore[arg-type]  # a test's own shorthand
+
+
+def test_a_delivery_comes_back_from_the_disk() -> None:
+    before = delivery(qos=0, retain=True, extra_topic="extra", reply_to=ReplyTo("reply", b"id"), deadline=1e9)
+    after = from_row(7, to_row(before))
+    assert (after.row_id, after.replayed) == (7, True)
+    assert after.payload() == b'{"clock_synced":true,"replayed":true}'
+    for name in ("pipeline", "topic", "qos", "retain", "extra_topic", "reply_to", "deadline"):
+        assert getattr(after, name) == getattr(before, name)
+
+
+def test_a_deadline_does_not_hang_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = to_row(delivery(deadline=time.monotonic() + 100))
+    for jump in (-1e8, +1e8):
+        monkeypatch.setattr(time, "time", lambda now=time.time() + jump: now)
+        assert not from_row(1, stored).expired()
+
+
+def test_after_a_reboot_the_deadline_goes_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = replace(to_row(delivery(deadline=time.monotonic() + 100)), boot="an earlier one")
+    assert 99 < (from_row(1, stored).deadline or 0) - time.monotonic() < 101
+    monkeypatch.setattr(time, "time", lambda now=time.time() + 200: now)
+    assert from_row(1, stored).expired()
+
+
+def test_after_a_reboot_a_deadline_of_a_clock_that_was_wrong_does_not_count() -> None:
+    late = Delivery("lab", "t", {"clock_synced": False}, deadline=time.monotonic() + 100)
+    stored = replace(to_row(late), boot="an earlier one")
+    assert from_row(1, stored).deadline is None

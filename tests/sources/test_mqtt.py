@@ -1,0 +1,176 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge_agent.models.model import Model
+from tests.broker import Mosquitto, Subscriber, wait_until
+from tests.sources.contract import LosslessContract, Setup, SpoilableContract
+from tests.sources.stage import DIGITS, Stage
+
+IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
+Open = Callable[..., Stage]
+
+
+@pytest.fixture
+def sender(broker: Mosquitto) -> Iterator[Subscriber]:
+    with Subscriber(broker.port, client_id="sender") as client:
+        yield client
+
+
+@pytest.fixture
+def open_mqtt(broker: Mosquitto, digits: Model, tmp_path: Path) -> Open:
+    def open_it(topic: str = "in/#", protocol: str = "5", session_expiry: int = 0, **keys: Any) -> Stage:
+        broker_settings = {"url": broker.url, "protocol": protocol, "session_expiry": session_expiry}
+        return Stage({"type": "mqtt", "topic": topic, **keys}, digits, tmp_path, broker_settings)
+
+    return open_it
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+class TestMqtt(LosslessContract, SpoilableContract):
+    @pytest.fixture
+    def setup(self, protocol: str, open_mqtt: Open, sender: Subscriber) -> Setup:
+        def feed(count: int) -> None:
+            for number in range(count):
+                sender.client.publish(f"in/{number}", IMAGE, 1)
+
+        return Setup(
+            open=lambda: open_mqtt(protocol=protocol),
+            origin={"topic"},
+            feed=feed,
+            spoil=lambda: sender.publish("in/bad", b"no image"),
+        )
+
+
+def test_inputs_come_with_the_topic_they_were_sent_to(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt("site/+/image") as stage:
+        for topic in ("site/a/image", "site/a/other", "elsewhere", "site/b/image"):
+            sender.publish(topic, IMAGE)
+        results = stage.wait_for_results(2)
+    assert [sample.origin["topic"] for sample in results] == ["site/a/image", "site/b/image"]
+
+
+def test_a_request_keeps_where_its_answer_goes(open_mqtt: Open, sender: Subscriber) -> None:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    properties.ResponseTopic = "answers/here"
+    properties.CorrelationData = b"\x00\xff"
+    with open_mqtt() as stage:
+        sender.publish("in/request", IMAGE, properties=properties)
+        sender.publish("in/plain", IMAGE)
+        request, plain = stage.wait_for_results(2)
+    assert request.reply_to is not None
+    assert (request.reply_to.topic, request.reply_to.correlation_data) == ("answers/here", b"\x00\xff")
+    assert plain.reply_to is None
+
+
+def test_no_more_inputs_than_the_receive_maximum_are_in_hand(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt() as stage:
+        stage.gate.clear()
+        for _ in range(40):
+            sender.publish("in/x", IMAGE)
+        stage.wait_for(lambda stage: stage.counts()["captured"] == 16, "sixteen are in hand")
+        sender.publish("in/x", IMAGE)
+        assert stage.counts()["captured"] == 16
+        stage.gate.set()
+        stage.wait_for_results(41)
+
+
+def test_what_has_not_been_answered_comes_again(open_mqtt: Open, sender: Subscriber, broker: Mosquitto) -> None:
+    with open_mqtt("again/#", session_expiry=60) as stage:
+        stage.gate.clear()
+        for number in range(5):
+            sender.publish(f"again/{number}", IMAGE)
+        stage.wait_for(lambda stage: stage.counts()["captured"] == 5, "all have come")
+        stage.pipeline.close(0.0)  # the connection goes while nothing has been answered
+    sender.publish("again/5", IMAGE)
+    with open_mqtt("again/#", session_expiry=60) as stage:
+        results = stage.wait_for_results(6)
+    assert [sample.origin["topic"] for sample in results] == [f"again/{number}" for number in range(6)]
+    assert [sample.origin.get("redelivered", False) for sample in results] == [True] * 5 + [False]
+
+
+def test_after_a_change_of_topic_nothing_of_the_old_one_comes(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt("old/#", session_expiry=60) as stage:
+        sender.publish("old/1", IMAGE)
+        stage.wait_for_results(1)
+    with open_mqtt("new/#", session_expiry=60) as stage:
+        sender.publish("old/2", IMAGE)
+        sender.publish("new/1", IMAGE)
+        [sample] = stage.wait_for_results(1)
+    assert sample.origin["topic"] == "new/1"
+
+
+def test_members_of_a_group_share_the_inputs(open_mqtt: Open, sender: Subscriber) -> None:
+    with (
+        open_mqtt("shared/#", share="crew") as first,
+        Subscriber(sender_port(sender), "$share/crew/shared/#") as second,
+    ):
+        for number in range(10):
+            sender.publish(f"shared/{number}", IMAGE)
+        wait_until(lambda: len(first.results) + len(second.messages) >= 10, 10, "all have gone to one or the other")
+        topics = [sample.origin["topic"] for sample in first.results] + [message.topic for message in second.messages]
+    assert sorted(topics) == [f"shared/{number}" for number in range(10)]
+    assert first.results
+    assert second.messages
+
+
+def sender_port(client: Subscriber) -> int:
+    port: int = client.client.port
+    return port
+
+
+def test_a_payload_above_the_bound_is_refused_before_it_is_decoded(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt(max_payload="1kB") as stage:
+        sender.publish("in/large", b"\x89PNG\r\n\x1a\n" + bytes(1000))
+        stage.wait_for(lambda stage: stage.given_up, "the large one is refused")
+        sender.publish("in/small", (DIGITS / "golden" / "7_printed.png").read_bytes())
+        stage.wait_for_results(1)
+    [(sample, error)] = stage.given_up
+    assert str(error) == "in/large: 1008 bytes: at most 1000 are decoded (max_payload)"
+    assert not isinstance(sample.data, bytes)
+
+
+def test_qos_0_inputs_that_are_too_many_give_way_and_are_counted(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt("in/#", qos=0) as stage:
+        stage.gate.clear()
+        for _ in range(300):
+            sender.client.publish("in/x", IMAGE, 0)
+        stage.wait_for(lambda stage: stage.counts()["captured"] == 300, "all have come")
+        stage.gate.set()
+        stage.wait_for(lambda stage: stage.counts()["in_progress"] == 0, "all are done with")
+    counts = stage.counts()
+    assert counts["dropped"]["superseded"] == 300 - 128 - 2
+    assert counts["inferred"] == 128 + 2
+    assert stage.imbalances == []
+
+
+def test_from_a_broker_that_keeps_no_bound_nothing_is_lost_either(tmp_path: Path, digits: Model) -> None:
+    with (
+        Mosquitto(tmp_path, config=["max_inflight_messages 0"]) as broker,
+        Stage({"type": "mqtt", "topic": "in/#"}, digits, tmp_path, {"url": broker.url, "protocol": "3.1.1"}) as stage,
+        Subscriber(broker.port, protocol=MQTTProtocolVersion.MQTTv311) as sender,
+    ):
+        stage.gate.clear()
+        for number in range(200):
+            sender.publish(f"in/{number}", IMAGE)
+        stage.wait_for(lambda stage: stage.counts()["captured"] >= 128 + 2, "the intake is full")
+        stage.gate.set()
+        results = stage.wait_for_results(200)
+    assert [sample.origin["topic"] for sample in results] == [f"in/{number}" for number in range(200)]
+    assert stage.counts()["dropped"]["superseded"] == 0
+
+
+def test_it_stops_at_once_while_the_intake_is_full(open_mqtt: Open, sender: Subscriber, digits: Model) -> None:
+    with open_mqtt(qos=0) as stage:
+        stage.gate.clear()
+        for _ in range(200):
+            sender.client.publish("in/x", IMAGE, 0)
+        stage.wait_for(lambda stage: stage.counts()["captured"] == 200, "all have come")
+        assert stage.stop() < 0.1
+    assert not [thread for thread in threading.enumerate() if "edge-agent-test-stage" in thread.name]

@@ -1,0 +1,270 @@
+"""What README.md and docs/ show is so: examples load, commands exist and print that, messages and links are real."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ConfigDict, TypeAdapter
+
+from edge_agent import cli, config, settings
+from edge_agent.counters import imbalance
+from edge_agent.errors import ConfigError, InputError
+from edge_agent.models import bundle, registry
+from edge_agent.models.shipped import BUNDLES, shipped
+from tests.broker import Mosquitto, Subscriber
+from tests.daemon import Daemon
+from tests.pages import (
+    MAKE_TARGETS,
+    PAGES,
+    ROOT,
+    Block,
+    arguments,
+    blocks,
+    commands,
+    headings,
+    keys,
+    pattern,
+    plain,
+    share_of_known_words,
+    tables,
+)
+
+MODELS = "\nmodels: {photos: {path: mobilenet-v2}}\n"
+LAB = {
+    "device_id": "porch-pi",
+    "stats_interval": "200ms",
+    "models": {"digits": {"path": "digits"}},
+    "pipelines": {"lab": {"source": {"type": "mqtt", "topic": "lab/images"}, "model": "digits"}},
+}
+TROUBLE = plain("".join(block.text for block in blocks("text")))
+
+
+def each(language: str, start: str = "") -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("block", blocks(language, start), ids=str)
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def test_every_yaml_block_says_what_it_is() -> None:
+    known = [block for kind in ("agent", "model", "wrong") for block in blocks("yaml", f"# {kind}.yaml\n")]
+    assert set(blocks("yaml")) == set(known)
+
+
+@each("yaml", "# agent.yaml")
+def test_a_configuration_that_is_shown_is_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = block.text.replace(": /", f": {tmp_path}/")
+    for variable in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(variable, "rtsp://yard.lan/1")
+    for key, name in re.findall(r"\b(labels|\w+_file|url|path): ([^\s,}\"$*]+)", text):
+        if key != "path" and "://" not in name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    file = tmp_path / "agent.yaml"
+    file.write_text(text if "\nmodels:" in text else text + MODELS)
+    for model in config.load(file).settings.models.values():
+        assert model.path.suffix or str(model.path) in {*registry.entries(), *BUNDLES}
+
+
+def test_the_mistakes_that_are_shown_are_answered_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (wrong,), (answer,) = blocks("yaml", "# wrong.yaml"), blocks("text", "wrong.yaml:")
+    Path("wrong.yaml").write_text(wrong.text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(Path("wrong.yaml"))
+    assert list(caught.value.problems) == answer.text.splitlines()
+
+
+@each("yaml", "# model.yaml")
+def test_a_bundle_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
+    raw = yaml.safe_load(block.text)
+    for name in [*raw["files"].values(), raw["labels"], *(golden["input"] for golden in raw["golden"])]:
+        (tmp_path / name).touch()
+    (tmp_path / "model.yaml").write_text(block.text)
+    bundle.read_manifest(tmp_path)
+
+
+def test_every_key_of_a_bundle_is_explained() -> None:
+    explained = tables("models.md")[""]
+    assert set(explained) == set(bundle.Manifest.model_fields)
+    required = {key for key, default in explained.items() if default == "required"}
+    assert required == {key for key, field in bundle.Manifest.model_fields.items() if field.is_required()}
+
+
+def test_every_key_of_the_configuration_is_explained_once_with_its_default() -> None:
+    explained = tables("configuration.md")
+    real = {(part, key): field for part, key, field in keys(settings.Settings)}
+    assert {(part, key) for part, rows in explained.items() for key in rows} == set(real)
+    for (part, key), field in real.items():
+        shown, default = explained[part][key], field.default
+        if field.is_required():
+            assert shown == "required", f"{part}.{key}"
+        elif default is None or field.default_factory:
+            assert shown == ("none" if default is None else "the host name"), f"{part}.{key}"
+        else:
+            kind = TypeAdapter[Any](field.rebuild_annotation(), config=ConfigDict(regex_engine="python-re"))
+            assert kind.validate_python(yaml.safe_load(shown)) == default, f"{part}.{key}"
+
+
+@each("json")
+def test_json_that_is_shown_parses_and_its_sums_balance(block: Block) -> None:
+    document = json.loads(block.text)
+    for counts in document.get("pipelines", {}).values() if isinstance(document, dict) else ():
+        assert imbalance(counts) == ""
+
+
+def test_what_the_daemon_publishes_has_the_fields_that_are_shown(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    result, error, stats = (json.loads(block.text) for block in blocks("json", page="mqtt.md"))
+    picture = next((shipped("digits") / "golden").glob("*.png")).read_bytes()
+    document = LAB | {"mqtt": {"url": mosquitto.url}}
+    with Subscriber(mosquitto.port, "edge/#") as subscriber, Daemon(tmp_path, document):
+        subscriber.publish("lab/images", b"hello")
+        subscriber.publish("lab/images", picture)
+
+        def first(topic: str) -> Any:
+            came = subscriber.wait_for(lambda message: message.topic == f"edge/porch-pi/{topic}")
+            return json.loads(came[0].payload)
+
+        assert shape(first("lab/result")) == shape(result)
+        assert shape(first("lab/error")) == shape(error)
+        assert shape(first("stats")) == shape(stats)
+        assert first("lab/error")["error"] == error["error"]
+
+
+def shape(document: Any) -> Any:
+    """The names of all fields; of a list and of the pipelines, those of the first one."""
+    if isinstance(document, list):
+        return shape(document[0])
+    if not isinstance(document, dict):
+        return None
+    return {key: shape(list(value.values()) if key == "pipelines" else value) for key, value in document.items()}
+
+
+@each("console")
+def test_commands_that_are_shown_exist(block: Block) -> None:
+    assert commands(block)
+    for command, _ in commands(block):
+        assert not command.startswith("make ") or command.split()[1] in MAKE_TARGETS
+        given = arguments(command)
+        if given is not None and given != ["--version"]:
+            cli._parser().parse_args(given)
+
+
+@each_page
+def test_commands_that_the_text_speaks_of_exist(page: Path) -> None:
+    usage = cli._parser().format_help()
+    for command in re.findall(r"`edge-agent (\w+)", page.read_text()):
+        assert re.search(rf"^    {command} ", usage, re.MULTILINE), command
+    assert {*re.findall(r"`make ([\w-]+)`", page.read_text())} <= {*MAKE_TARGETS}
+
+
+@each_page
+def test_commands_print_what_is_shown(
+    page: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home(tmp_path, data_dir, monkeypatch)
+    for block in blocks("yaml", "# agent.yaml", page.name)[:1]:
+        Path("agent.yaml").write_text(block.text)
+    for block in blocks("console", page=page.name):
+        for command, shown in commands(block):
+            if shown and re.match("edge-agent (?!run|demo)", command):
+                program = [sys.executable, "-m", "edge_agent", *shlex.split(command)[1:]]
+                done = subprocess.run(program, stdout=-1, stderr=-2, text=True, timeout=60, check=False)
+                printed = plain(done.stdout.replace(str(tmp_path), "/home/pi"))
+                assert re.fullmatch(pattern(shown), printed), done.stdout
+
+
+def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home folder with the files that the pages speak of, and a mirror in place of the internet."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("EDGE_AGENT_MIRROR", str(home / ".mirror"))
+    for variable in ("XDG_DATA_HOME", "EDGE_AGENT_MODELS", "STATE_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    classify, labels = data_dir / "classify_tflite", data_dir / "labels" / "coral_imagenet_labels.txt"
+    mobilenet = classify / "mobilenet_v2_1.0_224_quant.tflite"
+    for name, source in {
+        "parrot.jpg": data_dir / "images" / "parrot.jpg",
+        "my_model.onnx": data_dir / "classify_onnx" / "mobilenet_v2_quant.onnx",
+        "for_edgetpu.tflite": classify / "mobilenet_v1_0.5_160_quant_edgetpu.tflite",
+        f".mirror/mobilenet-v2/{mobilenet.name}": mobilenet,
+        ".mirror/mobilenet-v2/imagenet_labels.txt": labels,
+        "with_background.txt": labels,
+    }.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, home / name)
+    (home / "labels.txt").write_text(labels.read_text().partition("\n")[2])
+    (home / "cut.tflite").write_bytes(mobilenet.read_bytes()[:100_000])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "path: mobilenet-v2",
+        "path: my_model.onnx",
+        "path: my_model.onnx, labels: with_background.txt, preprocess: {normalize: imagenet}",
+        "path: parrot.jpg",
+        "path: cut.tflite",
+        "path: for_edgetpu.tflite, labels: with_background.txt",
+        "path: my_model.onnx, labels: labels.txt, preprocess: {normalize: imagenet}, accelerators: [edgetpu]",
+    ],
+)
+def test_a_model_is_refused_in_the_words_that_are_shown(
+    model: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_home(tmp_path, data_dir, monkeypatch)
+    Path("agent.yaml").write_text(f"# agent.yaml\nmodels:\n  mine: {{{model}}}\n")
+    assert cli.main(["check", "-c", "agent.yaml"]) == cli.WRONG_USAGE
+    assert plain(capsys.readouterr().err) in TROUBLE
+
+
+def test_a_broker_is_missed_in_the_words_that_are_shown(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path, ["allow_anonymous false"])
+    document = LAB | {"mqtt": {"url": broker.url}}
+    with Daemon(tmp_path / "1", document) as daemon:
+        missing = daemon.log()
+    with broker, Daemon(tmp_path / "2", document) as daemon:
+        refused = daemon.log()
+    for log, word in (missing, "nothing listens"), (refused, "refuses"):
+        (problem,) = {line.partition("://")[2] for line in log.splitlines() if word in line}
+        assert plain(problem.replace(broker.host, "broker.lan")) in TROUBLE
+
+
+def test_an_input_is_refused_in_the_words_that_are_shown(data_dir: Path) -> None:
+    import numpy as np
+
+    from edge_agent.images import decode_image
+    from edge_agent.regions import Regions
+
+    parrot = (data_dir / "images" / "parrot.jpg").read_bytes()
+    huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (50_000).to_bytes(4) * 2 + b"\x08\2\0\0\0\0\0\0\0"
+    for data in b"hello", b"", parrot[:100_000], huge:
+        with pytest.raises(InputError) as caught:
+            decode_image(data)
+        assert f": {plain(str(caught.value))}\n" in TROUBLE
+    with pytest.raises(InputError) as caught:
+        Regions({"d6": (227, 58, 251, 94)}).cut(np.zeros((120, 160, 3), np.uint8))
+    assert f": {plain(str(caught.value))}\n" in TROUBLE
+
+
+@each("text")
+def test_messages_that_are_shown_are_the_program_s(block: Block) -> None:
+    for message in block.text.splitlines():
+        assert message.startswith("wrong.yaml:") or share_of_known_words(message) > 0.25, message
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        assert not heading or heading in headings(linked), target

@@ -1,0 +1,202 @@
+import io
+import json
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_agent.errors import InputError
+from edge_agent.images import decode_image, image_format
+from edge_agent.opencv import MAX_PIXELS
+
+FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WebP"}
+
+
+def photograph() -> NDArray[np.uint8]:
+    """60 x 40 pixels, no two rows or columns alike."""
+    rng = np.random.default_rng(7)
+    small = rng.integers(0, 256, (10, 15, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(small, (60, 40), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def encoded(ending: str, pixels: NDArray[np.integer[Any]] | None = None) -> bytes:
+    done, data = cv2.imencode(f".{ending}", photograph() if pixels is None else pixels)
+    assert done
+    return bytes(data.tobytes())
+
+
+def png(width: int, height: int, compressed: bytes = b"") -> bytes:
+    """A PNG whose header says what it likes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG with an EXIF block that says how the camera was held."""
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\x00\x00" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_becomes_blue_green_red(ending: str) -> None:
+    image = decode_image(encoded(ending))
+    assert image.shape == (40, 60, 3)
+    assert image.dtype == np.uint8
+    tolerance = 0 if ending in ("png", "bmp") else 12
+    assert np.abs(image.astype(int) - photograph()).mean() <= tolerance
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_formats_are_told_by_their_first_bytes(ending: str) -> None:
+    assert image_format(encoded(ending)) == FORMATS[ending]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((5, 6), 90, np.uint8),
+        np.full((5, 6), 90 * 257, np.uint16),
+        np.full((5, 6, 3), 90 * 257, np.uint16),
+        np.full((5, 6, 4), 90, np.uint8),
+    ],
+    ids=["grey", "grey 16 bit", "colour 16 bit", "transparent"],
+)
+def test_whatever_is_in_a_png_becomes_three_channels_of_8_bits(pixels: NDArray[np.integer[Any]]) -> None:
+    image = decode_image(encoded("png", pixels))
+    assert image.shape == (5, 6, 3)
+    assert (image == 90).all()
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_a_bitmap_may_begin_at_either_end(upside_down: bool) -> None:
+    data = bytearray(encoded("bmp"))
+    pixels = photograph()
+    if upside_down:
+        height = struct.unpack_from("<i", data, 22)[0]
+        struct.pack_into("<i", data, 22, -height)
+        pixels = pixels[::-1]
+    assert (decode_image(bytes(data)) == pixels).all()
+
+
+def test_a_picture_is_turned_upright_as_its_camera_says() -> None:
+    upright = decode_image(encoded("jpg"))
+    turned = decode_image(with_orientation(encoded("jpg"), 6))
+    assert turned.shape == (60, 40, 3)
+    assert np.abs(turned.astype(int) - np.rot90(upright, -1)).max() <= 2
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_image_is_refused_with_one_sentence(ending: str, share: float) -> None:
+    data = encoded(ending)
+    cut = data[: max(3, int(len(data) * share))]
+    with pytest.raises(InputError) as caught:
+        decode_image(cut)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_sentence_says_what_and_how_large_it_was() -> None:
+    data = encoded("jpg")[:-300]
+    with pytest.raises(InputError) as caught:
+        decode_image(data)
+    assert str(caught.value) == f"the JPEG image (60 x 40 pixels, {len(data)} bytes) is cut off or damaged"
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_bytes_that_a_camera_appends_do_no_harm(ending: str) -> None:
+    assert decode_image(encoded(ending) + bytes(1000)).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "the image is empty: 0 bytes"),
+        (b"hello world", "not a JPEG, PNG, BMP or WebP image: starts with 68 65 6c 6c 6f 20 77 6f, 11 bytes"),
+        (b"GIF89a" + bytes(100), "not a JPEG, PNG, BMP or WebP image: starts with 47 49 46 38 39 61 00 00, 106 bytes"),
+        (b'{"values": [1, 2]}', "not a JPEG, PNG, BMP or WebP image: starts with 7b 22 76 61 6c 75 65 73, 18 bytes"),
+        (b"\xff\xd8\xff\xe0" * 3, "the JPEG image's header is damaged: it states no size"),
+        (b"RIFF\x00\x00\x00\x00WEBP", "the WebP image's header is damaged: it states no size"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_one_sentence(data: bytes, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        decode_image(data)
+    assert str(caught.value) == sentence
+
+
+def test_the_size_is_looked_at_before_anything_is_decoded() -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        decode_image(png(50_000, 50_000))
+    assert str(caught.value) == "the PNG image is 50000 x 50000 pixels: at most 50 megapixels are decoded"
+    assert time.monotonic() - began < 0.1
+
+
+@pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS, 1), (1, MAX_PIXELS), (2**31 - 1, 1), (7071, 7071)])
+def test_a_header_of_any_shape_is_survived(width: int, height: int) -> None:
+    with pytest.raises(InputError):
+        decode_image(png(width, height))
+
+
+def test_a_bomb_of_a_few_bytes_costs_no_more_than_the_largest_image() -> None:
+    rows = zlib.compress(bytes((7000 * 3 + 1) * 7000), 9)
+    assert len(rows) < 200_000
+    began = time.monotonic()
+    assert decode_image(png(7000, 7000, rows)).shape == (7000, 7000, 3)
+    assert time.monotonic() - began < 5
+
+
+@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.data_too_large])
+@given(st.sampled_from(sorted(FORMATS)), st.data())
+def test_damage_of_any_kind_ends_in_an_image_or_in_a_sentence(ending: str, data: st.DataObject) -> None:
+    content = bytearray(encoded(ending))
+    for _ in range(data.draw(st.integers(1, 20))):
+        place = data.draw(st.integers(0, len(content) - 1) | st.integers(0, min(60, len(content) - 1)))
+        content[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.just(len(content)) | st.integers(0, len(content)))
+    sentence = image = None
+    try:
+        image = decode_image(bytes(content[:cut]))
+    except InputError as error:
+        sentence = str(error)
+    if image is not None:
+        assert image.ndim == 3
+        assert image.shape[0] * image.shape[1] <= MAX_PIXELS
+    else:
+        assert sentence
+        assert "\n" not in sentence
+
+
+def test_opencv_has_the_same_bound_whatever_is_imported_first(tmp_path: Path) -> None:
+    # Should a header say one size to us and another one to the decoder, the decoder must refuse it as well.
+    large = tmp_path / "large.bmp"
+    large.write_bytes(b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 7100, 7100, 1, 24, 0, 0, 0, 0, 0, 0))
+    program = (
+        "import json, sys, {module}; from edge_agent.opencv import cv2\n"
+        "try: cv2.imread(sys.argv[1]); found = 'read'\n"
+        "except cv2.error as error: found = error.err\n"
+        "print(json.dumps(found))"
+    )
+    for module in ("edge_agent.agent", "edge_agent.preprocess", "edge_agent.sources.video"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("{module}", module), str(large)],
+            capture_output=True,
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert "CV_IO_MAX_IMAGE_PIXELS" in json.load(io.BytesIO(done.stdout))
