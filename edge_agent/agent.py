@@ -1,5 +1,6 @@
 """The daemon: builds pipelines from settings, starts and stops them, reloads, reports on itself."""
 
+import gc
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import Pipeline
+from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.sources import Context, open_source
 
@@ -136,6 +138,7 @@ class Agent:
             log.error("the new configuration is refused, the old one goes on")
         else:
             self._change_to(fresh, fresh_models)
+            gc.collect()  # frees the models that nothing uses any more, now rather than some time
             log.info("the configuration has been reloaded")
         systemd.notify_ready()
 
@@ -154,14 +157,10 @@ class Agent:
         self._stop_pipelines(changed)
         if not same_broker:
             self._disconnect()
-        self._config, replaced = fresh, self._models
-        self._models = fresh_models
+        self._config, self._models = fresh, fresh_models
         if not same_broker:
             self._connect(restore=False)
         self._start_pipelines()
-        for key, model in replaced.items():
-            if fresh_models.get(key) is not model:
-                model.close()
         self._come_online()
 
     def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
@@ -255,7 +254,7 @@ class Agent:
                 source,
                 model,
                 self._counters_of(name),
-                publish=self._publisher(name, model),
+                publish=self._publisher(name, pipeline_options, model),
                 report=self._reporter(name, live=source.live),
             )
             self._pipelines[name].start()
@@ -273,11 +272,15 @@ class Agent:
         for pipeline in stopped:
             pipeline.close(deadline)
 
-    def _publisher(self, pipeline: str, model: Model) -> Callable[..., None]:
+    def _publisher(self, pipeline: str, options: settings.Pipeline, model: Model) -> Callable[..., None]:
         topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
-        device_id = self._config.settings.device_id
+        device_id, wanted = self._config.settings.device_id, options.publish
+        gate = Gate(wanted, options.min_confidence, model.decode.task)
 
         def publish(sample: Sample, predictions: list[Prediction], facts: dict[str, Any], timing: Timing) -> None:
+            if not gate.opens(predictions, sample.captured) and sample.reply_to is None:
+                sample.settled()
+                return
             result = Result(
                 device_id=device_id,
                 pipeline=pipeline,
@@ -291,8 +294,19 @@ class Agent:
                 input=facts,
                 timing=timing,
             )
+            extra = wanted.topic and topic_of(wanted.topic, device_id, pipeline, predictions)
             self._outbox.put(
-                Delivery(pipeline, topic, result.as_dict(), reply_to=sample.reply_to, settle=sample.settle)
+                Delivery(
+                    pipeline,
+                    topic,
+                    result.as_dict(),
+                    qos=wanted.qos,
+                    retain=wanted.retain,
+                    extra_topic=extra,
+                    reply_to=sample.reply_to,
+                    deadline=wanted.expire_after and sample.captured + wanted.expire_after,
+                    settle=sample.settle,
+                )
             )
 
         return publish

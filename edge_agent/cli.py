@@ -143,6 +143,9 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 def _run(args: argparse.Namespace) -> int:
     import faulthandler
+    import logging
+    import os
+    import threading
 
     from edge_agent import config, logs
     from edge_agent.agent import Agent
@@ -152,7 +155,12 @@ def _run(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     if not loaded.settings.pipelines:
         raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
-    return Agent(loaded).run(once=args.once)
+    code = Agent(loaded).run(once=args.once)
+    if threading.active_count() > 1:
+        # A thread that is still inside a native library, in a read that blocks, would crash the interpreter's way down.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
-_JPEG_END = b"\xff\xd9"
-MAX_JPEG_TRAILER = 65536  # some cameras append padding or a thumbnail
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def image_format(data: bytes) -> str | None:
@@ -49,7 +48,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise InputError(f"the {kind} image can't be decoded: {error.err}") from None
-    # OpenCV before version 5 makes up the missing part of a JPEG.
-    if image is None or (kind == "JPEG" and data.rfind(_JPEG_END, max(0, len(data) - MAX_JPEG_TRAILER)) < 0):
+    # OpenCV before version 5 makes up the missing part of a JPEG. Its end is the one after the last scan: a thumbnail
+    # in the header has one too.
+    if image is None or (kind == "JPEG" and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)):
         raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
     return np.asarray(image, np.uint8)

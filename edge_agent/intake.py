@@ -69,6 +69,18 @@ class Intake:
             self._changed.notify_all()
             return sample
 
+    def abandon(self) -> int:
+        """Lets go of all that waits, counted as superseded: by what comes after a change, or after the next start."""
+        with self._changed:
+            self._closed = True
+            abandoned = len(self._samples)
+            self._samples.clear()
+            self._bytes = 0
+            if abandoned:
+                self._counters.drop("superseded", abandoned)
+            self._changed.notify_all()
+            return abandoned
+
     def close(self) -> None:
         """Takes no more samples; what waits can still be had."""
         with self._changed:

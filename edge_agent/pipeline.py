@@ -94,10 +94,15 @@ class Pipeline:
         """After `stop`: waits for what has been taken.
 
         Args:
-            deadline: on the monotonic clock; what is not finished then is left.
+            deadline: on the monotonic clock; what has not been begun then is given up. It is not settled, so that
+                inputs from a broker come again.
         """
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+        if left := self._intake.abandon():
+            log.warning(
+                "%s: %d inputs could not be worked on in time; unless they were QoS 1, they are lost", self.name, left
+            )
 
     def close(self, deadline: float) -> None:
         """After `finish`, when all results are safe: lets go of the source.

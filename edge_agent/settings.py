@@ -311,6 +311,45 @@ def _with_area(value: tuple[float, float, float, float]) -> tuple[float, float, 
 Region = Annotated[tuple[float, float, float, float], BeforeValidator(_four_numbers), AfterValidator(_with_area)]
 
 
+class Publish(Frozen):
+    """Which results are published, and how. A result that somebody asked for (MQTT 5 response topic) always is."""
+
+    on_change: bool = False
+    """Publish only what says something else than the last published result: another winning label (of a region),
+    another number of objects of a label, another value. The counters then show more `inferred` than `produced`."""
+    hysteresis: float = Field(0.0, ge=0)
+    """For on_change: by how much the confidence of a new label must lead that of the old one, that of a new object be
+    above min_confidence, or a value differ."""
+    heartbeat: Seconds | None = Field(None, gt=0, le=31536000)
+    """For on_change: publish an unchanged result all the same when nothing has been published for so long."""
+    min_interval: Seconds = Field(0.0, ge=0, le=86400)
+    """Publish no more often than this; what comes sooner is left out."""
+    expire_after: Seconds | None = Field(None, gt=0, le=31536000)
+    """Nobody wants a result that is older: it is not sent any more, and brokers (MQTT 5) do not deliver it any more."""
+    qos: Literal[0, 1] = 1
+    """1: every result arrives at least once. 0: results may be lost on the way."""
+    retain: bool = False
+    """The broker keeps the latest result for whoever subscribes later."""
+    topic: str | None = Field(None, min_length=1, max_length=1024, pattern=r"^[^+#$\x00-\x1f][^+#\x00-\x1f]*$")
+    """A further topic that each result is published to; `{device_id}`, `{pipeline}` and `{label}` (of the most
+    confident prediction) are filled in."""
+
+    @field_validator("topic")
+    @classmethod
+    def _known_names(cls, value: str | None) -> str | None:
+        if value is not None and re.search("[{}]", re.sub(r"\{(device_id|pipeline|label)\}", "", value)):
+            raise ValueError("may hold {device_id}, {pipeline} and {label}, and no other braces")
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Publish":
+        if not self.on_change and (self.hysteresis or self.heartbeat is not None):
+            raise ValueError("hysteresis and heartbeat need on_change: true")
+        if self.heartbeat is not None and self.heartbeat < self.min_interval:
+            raise ValueError("heartbeat must not be shorter than min_interval")
+        return self
+
+
 class Pipeline(Frozen):
     """One road from a source through a model to a topic."""
 
@@ -325,6 +364,8 @@ class Pipeline(Frozen):
     regions: dict[str, Region] = Field({}, max_length=256)
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""
+    publish: Publish = Publish()
+    """Which results are published, and how; default: every one, once, at QoS 1."""
 
 
 class Settings(Frozen):

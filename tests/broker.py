@@ -235,9 +235,7 @@ class Subscriber:
             if not self._ready:
                 raise AssertionError(f"not connected and subscribed to {self._topics} within {timeout:g} s")
 
-    def wait_for(
-        self, predicate: Callable[[Message], bool], count: int = 1, timeout: float = 10.0
-    ) -> list[Message]:
+    def wait_for(self, predicate: Callable[[Message], bool], count: int = 1, timeout: float = 10.0) -> list[Message]:
         """All messages that satisfy `predicate`, in order of arrival, once there are at least `count`.
 
         Raises:
@@ -279,9 +277,7 @@ class Subscriber:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connected(
-        self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure or not self._topics:
             self._stands([reason])
         elif self._protocol == MQTTProtocolVersion.MQTTv5:

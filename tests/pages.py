@@ -13,6 +13,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -134,6 +135,7 @@ def share_of_known_words(message: str) -> float:
     return sum(known) / len(message)
 
 
+@cache
 def _templates() -> list[list[str]]:
     """The texts of the program, each as the parts that stand between the values that are filled in."""
     found = []

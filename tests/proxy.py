@@ -50,9 +50,10 @@ class Proxy:
         self._call(self._thawed.set)
 
     def _call(self, action: Callable[[], None]) -> None:
-        done = threading.Event()
-        self._loop.call_soon_threadsafe(lambda: (action(), done.set()))
-        assert done.wait(10)
+        async def act() -> None:
+            action()
+
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
 
     def __enter__(self) -> Self:
         self._thread.start()

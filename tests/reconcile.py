@@ -36,8 +36,8 @@ class Ledger:
     def answers(self, pipeline: str, inputs: Collection[str]) -> Counter[str]:
         """How often each input was answered, which is at least once; inputs are told apart by their topic.
 
-        An input that was answered more than once was so because of a redelivery or a replay, and says so: at most one of
-        its answers bears no mark.
+        An input that was answered more than once was so because of a redelivery or a replay, and says so: at most one
+        of its answers bears no mark.
         """
         results = self.results[pipeline]
         answered = Counter(result["input"]["topic"] for result in results)
@@ -51,7 +51,7 @@ class Ledger:
         return answered
 
     def without_gaps(self, pipeline: str, *, discarded: int = 0) -> None:
-        """In every run of the agent, the results are numbered from 1 without gaps, but for those counted as discarded."""
+        """In every run of the agent, the results are numbered from 1, without gaps but for what was discarded."""
         numbers: dict[str, set[int]] = defaultdict(set)
         for result in self.results[pipeline]:
             numbers[result["boot_id"]].add(result["seq"])

@@ -174,7 +174,7 @@ def test_commands_print_what_is_shown(
         Path("agent.yaml").write_text(block.text)
     for block in blocks("console", page=page.name):
         for command, shown in commands(block):
-            if shown and re.match("edge-agent (?!run|demo)", command):
+            if shown and re.match("edge-agent (?!run|demo|bench)", command):
                 program = [sys.executable, "-m", "edge_agent", *shlex.split(command)[1:]]
                 done = subprocess.run(program, stdout=-1, stderr=-2, text=True, timeout=60, check=False)
                 printed = plain(done.stdout.replace(str(tmp_path), "/home/pi"))
@@ -259,6 +259,12 @@ def test_an_input_is_refused_in_the_words_that_are_shown(data_dir: Path) -> None
 def test_messages_that_are_shown_are_the_program_s(block: Block) -> None:
     for message in block.text.splitlines():
         assert message.startswith("wrong.yaml:") or share_of_known_words(message) > 0.25, message
+
+
+def test_the_parts_that_development_names_are_there() -> None:
+    named = re.findall(r"`(\w+(?:/|\.py))`", (ROOT / "docs" / "development.md").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / "edge_agent" / name).exists()] == []
 
 
 @each_page

@@ -117,6 +117,16 @@ def test_the_sentence_says_what_and_how_large_it_was() -> None:
     assert str(caught.value) == f"the JPEG image (60 x 40 pixels, {len(data)} bytes) is cut off or damaged"
 
 
+def test_a_truncated_photograph_with_a_whole_thumbnail_is_refused() -> None:
+    thumbnail = b"Exif\x00\x00" + encoded("jpg", photograph()[::8, ::8])
+    whole = encoded("jpg")
+    data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
+    assert decode_image(data).shape == (40, 60, 3)
+    for cut in (1, 2, 100, 500):
+        with pytest.raises(InputError, match="is cut off or damaged"):
+            decode_image(data[:-cut])
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_bytes_that_a_camera_appends_do_no_harm(ending: str) -> None:
     assert decode_image(encoded(ending) + bytes(1000)).shape == (40, 60, 3)

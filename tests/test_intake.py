@@ -103,6 +103,18 @@ def test_a_closed_intake_takes_nothing_and_gives_what_it_has(counters: Counters)
     assert counters.as_dict()["captured"] == 1
 
 
+def test_to_abandon_closes_and_counts_what_waited(counters: Counters) -> None:
+    intake = Intake(5, counters, keep_newest=False)
+    for _ in range(3):
+        intake.put(sample())
+    assert intake.abandon() == 3
+    assert intake.get() is None
+    assert not intake.put(sample())
+    assert intake.abandon() == 0
+    assert dropped(counters) == 3
+    assert counters.as_dict()["in_progress"] == 0
+
+
 def test_to_close_sets_free_whoever_waits(counters: Counters) -> None:
     full, empty = Intake(1, counters, keep_newest=False), Intake(1, counters, keep_newest=False)
     full.put(sample())

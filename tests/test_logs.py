@@ -15,7 +15,12 @@ def run(program: str, **environment: str) -> list[str]:
     """What a program writes to standard error, as lines, after the log has been set up."""
     setup = f"import logging, sys; from edge_agent import logs; logs.set_up(debug={'DEBUG' in program});"
     done = subprocess.run(
-        [sys.executable, "-c", setup + program], capture_output=True, check=True, cwd=PROJECT, env=environment, text=True
+        [sys.executable, "-c", setup + program],
+        capture_output=True,
+        check=True,
+        cwd=PROJECT,
+        env=environment,
+        text=True,
     )
     assert done.stdout == ""
     return done.stderr.splitlines()

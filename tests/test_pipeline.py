@@ -169,13 +169,28 @@ def test_after_stop_what_was_taken_is_finished_until_the_deadline(golden: Stage)
         stage.gate.clear()
         stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "some are taken")
         stage.pipeline.stop()
+        finishing = threading.Thread(target=stage.pipeline.finish, args=(time.monotonic() + 10,))
+        finishing.start()
+        stage.gate.set()
+        finishing.join(10)
+        assert stage.pipeline.ended
+    assert len(stage.results) == WORKERS + 2
+
+
+def test_after_the_deadline_what_was_not_begun_is_given_up_and_counted(golden: Stage) -> None:
+    with golden as stage:
+        stage.gate.clear()
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "some are taken")
+        stage.pipeline.stop()
         began = time.monotonic()
         stage.pipeline.finish(began + 0.2)
         assert 0.2 <= time.monotonic() - began < 0.4
-        assert len(stage.results) == 0
         stage.gate.set()
-        stage.pipeline.finish(time.monotonic() + 10)
-    assert len(stage.results) == WORKERS + 2
+        stage.wait_until_ended()
+    assert len(stage.results) == WORKERS
+    assert stage.counts()["dropped"]["superseded"] == 2
+    assert stage.given_up == []
+    assert stage.imbalances == []
 
 
 def test_two_pipelines_share_a_model_and_each_gets_its_own_answers(model: Model, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import socketserver
 import threading
@@ -11,8 +12,9 @@ from tests.proxy import Proxy
 
 class _Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        while data := self.request.recv(65536):
-            self.request.sendall(data)
+        with contextlib.suppress(ConnectionError):
+            while data := self.request.recv(65536):
+                self.request.sendall(data)
 
 
 @pytest.fixture

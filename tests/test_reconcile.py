@@ -9,7 +9,12 @@ from tests.reconcile import Ledger
 
 
 def result(number: int, *, boot: str = "b", replayed: bool = False, topic: str = "", **facts: Any) -> Message:
-    document = {"boot_id": boot, "seq": number, "replayed": replayed, "input": {"topic": topic or f"in/{number}", **facts}}
+    document = {
+        "boot_id": boot,
+        "seq": number,
+        "replayed": replayed,
+        "input": {"topic": topic or f"in/{number}", **facts},
+    }
     return Message("edge/device/lab/result", json.dumps(document).encode(), False, 1, None, 0.0)
 
 

@@ -66,9 +66,7 @@ def test_the_status_is_one_bounded_line(service_manager: socket.socket, text: st
 
 
 @pytest.mark.parametrize("address", ["", "/no/such/socket", "@no-such-name", "vsock:2:1", "/" + "x" * 200])
-def test_without_a_listening_service_manager_nothing_happens(
-    monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+def test_without_a_listening_service_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     systemd.notify_ready()
     monkeypatch.delenv("NOTIFY_SOCKET")

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_systemd_finds_no_mistake_in_the_unit(tmp_path: Path) -> None:

@@ -27,15 +27,14 @@ def iou(first: "NDArray[np.float32]", second: "NDArray[np.float32]") -> "NDArray
 
     Boxes without an area overlap with nothing.
     """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=2)
-    union = _areas(first)[:, None] + _areas(second)[None, :] - intersection
-    return np.minimum(intersection / np.where(intersection > 0, union, 1), 1)
-
-
-def _areas(boxes: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    return np.asarray(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1), np.float32)
+    # Column by column: several times as fast as on axes of two.
+    x1, y1, x2, y2 = (first[:, None, edge] for edge in range(4))
+    left, top, right, bottom = (second[None, :, edge] for edge in range(4))
+    wide = np.maximum(np.minimum(x2, right) - np.maximum(x1, left), 0)
+    high = np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top), 0)
+    both = wide * high
+    union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - both
+    return np.asarray(np.minimum(both / np.where(both > 0, union, 1), 1), np.float32)
 
 
 def strongest(scores: "NDArray[np.float32]", min_score: float, count: int) -> "NDArray[np.intp]":
@@ -63,14 +62,13 @@ def nms(
         class_ids: (N,); only boxes of the same class suppress each other. None: all do.
     """
     order = np.argsort(-scores, kind="stable")
+    boxes, classes = boxes[order], np.zeros(len(order)) if class_ids is None else class_ids[order]
     kept: list[np.intp] = []
     while len(order) and len(kept) < count:
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        goes = iou(boxes[[best]], boxes[rest])[0] > max_overlap
-        if class_ids is not None:
-            goes &= class_ids[rest] == class_ids[best]
-        order = rest[~goes]
+        kept.append(order[0])
+        stays = (iou(boxes[:1], boxes)[0] <= max_overlap) | (classes != classes[0])
+        stays[0] = False  # it has been kept
+        order, boxes, classes = order[stays], boxes[stays], classes[stays]
     return np.asarray(kept, np.intp)
 
 

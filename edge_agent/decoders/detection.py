@@ -84,18 +84,23 @@ class Detector:
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
         """Predictions of a batch: see `Decoder`."""
-        predictions = []
         batch = outputs if self.batched else [output[None] for output in outputs]
-        for placement, item in zip(placements, items(batch, len(placements)), strict=True):
-            found, boxes = self._choose(self.read(item, limits.min_confidence), placement, limits)
-            for row, details in enumerate(self.details(found, item, placement)):
-                class_id = int(found.class_ids[row])
-                x1, y1, x2, y2 = boxes[row].tolist()
-                label, confidence = label_of(class_id, self.labels), min(1.0, float(found.scores[row]))
-                predictions.append(
-                    Prediction(label, class_id, confidence, placement.region, box=(x1, y1, x2, y2), **details)
-                )
+        predictions: list[Prediction] = []
+        # What overflows becomes infinite, and infinite values are clipped or refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for placement, item in zip(placements, items(batch, len(placements)), strict=True):
+                predictions += self._predictions(item, placement, limits)
         return predictions
+
+    def _predictions(
+        self, item: Sequence["NDArray[Any]"], placement: Placement, limits: Limits
+    ) -> Iterator[Prediction]:
+        found, boxes = self._choose(self.read(item, limits.min_confidence), placement, limits)
+        for row, details in enumerate(self.details(found, item, placement)):
+            class_id = int(found.class_ids[row])
+            label, confidence = label_of(class_id, self.labels), min(1.0, float(found.scores[row]))
+            x1, y1, x2, y2 = boxes[row].tolist()
+            yield Prediction(label, class_id, confidence, placement.region, box=(x1, y1, x2, y2), **details)
 
     def _choose(
         self, found: Candidates, placement: Placement, limits: Limits

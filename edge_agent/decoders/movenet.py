@@ -60,7 +60,8 @@ class SinglePose:
             counted = scores[scores > MIN_KEYPOINT_SCORE]
             confidence = float(counted.mean()) if len(counted) else 0.0
             if confidence >= limits.min_confidence:
-                points = placement.to_picture(values[:, 1::-1] * whole(self.size)[:2])
+                with np.errstate(over="ignore"):  # what becomes infinite is clipped to the picture
+                    points = placement.to_picture(values[:, 1::-1] * whole(self.size)[:2])
                 keypoints = np.concatenate([points, scores[:, None]], axis=1)
                 predictions.append(
                     Prediction(

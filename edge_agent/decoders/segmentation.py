@@ -101,7 +101,7 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
     operator = file.output_operators[0]
     kind = _kind(output, size)
     if kind == "numbers":
-        by_type = output.dtype.startswith(("int", "uint"))
+        by_type = output.dtype.startswith(("int", "uint")) and output.scale is None
         if operator not in _ARGMAX and not by_type and not stated:
             return None
         classes, what = None, f"the number of a class for each pixel ({operator or output.dtype})"

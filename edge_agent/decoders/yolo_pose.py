@@ -66,9 +66,7 @@ def recognise_yolo_pose(file: ModelFile, *, stated: bool = False) -> Recognition
     if len(shape) != 2 or shape[1] not in (2, _WITH_CONFIDENCE) or not 1 <= shape[0] <= MAX_KEYPOINTS:  # noqa: PLR2004 - x, y
         return None
     extras = shape[0] * shape[1]
-    rows: Rows | None = anchor_free(output, size, extras, stated=stated) or end_to_end(
-        output, size, extras, stated=stated
-    )
+    rows: Rows | None = anchor_free(output, size, extras) or end_to_end(output, size, extras)
     if rows is None or (task is None and not stated and rows.classes != 1):
         return None  # what the file does not name is taken for a pose only if it can be the published one of persons
     keypoints = Keypoints(*shape, size)

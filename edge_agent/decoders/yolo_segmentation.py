@@ -94,6 +94,7 @@ class Masks:
 
 def recognise_yolo_segmentation(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """An output of detections with coefficients, and one of prototypes at a quarter of the input's size."""
+    del stated  # without its prototypes it can't be read
     size, task = picture_size(file), ultralytics_task(file)
     if size is None or task not in (None, "segment") or len(file.outputs) != 2:  # noqa: PLR2004 - those two
         return None
@@ -103,11 +104,9 @@ def recognise_yolo_segmentation(file: ModelFile, *, stated: bool = False) -> Rec
     prototypes = found[0]
     place = 1 - prototypes.output
     output, count = file.outputs[place], prototypes.count
-    rows: Rows | None = (
-        anchored(output, size, count, stated=False)
-        or anchor_free(output, size, count, stated=stated)
-        or end_to_end(output, size, count, stated=stated)
-    )
+    rows: Rows | None = None
+    for kind in (anchored, anchor_free, end_to_end):
+        rows = rows or kind(output, size, count)
     if rows is None:
         return None
     rows = replace(

@@ -112,4 +112,4 @@ def on_first_accelerator(accelerators: Sequence[str], known: Collection[str], lo
 def reason(error: Exception) -> str:
     """A runtime's own words, in one line of bounded length."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
+    return text.rstrip(".") if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"

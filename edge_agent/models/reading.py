@@ -189,8 +189,8 @@ def _normalization(
         return (float(-_INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
     else:
         missing["preprocess.normalize"] = (
-            f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: unit (0..1), "
-            "signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
+            f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: "
+            "unit (0..1), signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
         )
         return PRESETS["raw"]
     if len(mean) not in (1, channels) or len(std) not in (1, channels):

@@ -110,6 +110,7 @@ class Backlog:
         if saved is None:
             self.trim()
             return
+        self._say_well()
         self.in_memory.clear()
         for delivery in batch[:saved]:
             self._finished(delivery)
@@ -118,7 +119,10 @@ class Backlog:
 
     def retry(self) -> None:
         """Tries whether the disk can be used again."""
-        self._on_disk(self._open)
+        if self.in_memory:
+            self.save()
+        elif self._on_disk(self._open):
+            self._say_well()
 
     def trim(self) -> None:
         """Bounds what waits in memory while the disk can't be written."""
@@ -153,11 +157,14 @@ class Backlog:
             self._counters(pipeline).discard("outbox_full", count)
         return saved
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
         found = self._disk.open()
         if self._restore:
             for pipeline, count in found.items():
                 self._counters(pipeline).restore(count)
+        return True
+
+    def _say_well(self) -> None:
         if self.problem:
             log.info("the outbox can be used again")
             self.problem = ""

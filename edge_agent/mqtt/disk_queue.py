@@ -86,7 +86,7 @@ class DiskQueue:
 
     Args:
         path: the database file.
-        max_size: bound on the results in it, bytes on disk; a megabyte of write-ahead log may come on top.
+        max_size: bound on the results in it, bytes on disk. On top come a megabyte and one batch of write-ahead log.
     """
 
     def __init__(self, path: Path, max_size: int) -> None:

@@ -175,7 +175,7 @@ class Outbox:
             self._send_what_fits(self._link)
         if self._backlog.problem and now >= self._backlog.retry_at:
             self._backlog.retry()
-        if self._backlog.in_memory and now >= self._save_at():
+        elif self._backlog.in_memory and now >= self._save_at():
             self._backlog.save()
 
     def _save_at(self) -> float:

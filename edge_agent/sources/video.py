@@ -1,5 +1,6 @@
 """Video files, and streams over RTSP or HTTP, through OpenCV."""
 
+import logging
 import re
 import threading
 import time
@@ -19,8 +20,12 @@ from edge_agent.sources.reader import Reader
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 _OPEN_TIMEOUT_MS = 10_000
 _FALLBACK_FPS = 25.0
+# Of the frames that a header promises, which for some formats is an estimate.
+_SURELY_SHORT = 0.95
 _HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d+)?")
 
 
@@ -121,6 +126,7 @@ class Video:
         native = capture.get(cv2.CAP_PROP_FPS)
         native = native if 0 < native <= 1000 else _FALLBACK_FPS  # noqa: PLR2004 - a header may claim anything
         wanted = self._fps if isinstance(self._fps, float) else native
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         started, shown, number, read_any = time.monotonic(), 0, 0, False
         while not stopping.is_set():
             if not capture.grab():
@@ -138,8 +144,12 @@ class Video:
                 break
             origin = {"url": self.name, "frame": number, "position_s": round(position, 3)}
             yield _sample(_retrieve(capture, self.name, number), origin)
-        if number == 0 and not stopping.is_set():
+        if stopping.is_set():
+            return
+        if number == 0:
             raise SourceError(f"{self.name}: has no frame that can be read")
+        if number < count * _SURELY_SHORT:
+            log.warning("%s: ends after %d of %d frames: is the file cut off?", self.name, number, count)
 
 
 def stream(

@@ -16,6 +16,13 @@ from edge_agent.samples import Prediction
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.float32]
+
+
+def floats(values: Any) -> Floats:
+    """Numbers as a model gives them."""
+    return np.array(values, np.float32)
+
+
 ALL = Limits(top_k=100, min_confidence=0.25)
 
 
@@ -86,7 +93,7 @@ def as_it_is(size: tuple[int, int] = (64, 64)) -> Placement:
 def quantised(values: Floats, dtype: str, scale: float, zero_point: int) -> NDArray[Any]:
     """What a quantised model stores for values."""
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    return np.asarray(np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max), dtype)
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:

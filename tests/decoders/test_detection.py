@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,10 @@ from edge_agent.errors import InputError, ModelError
 from tests.decoders.scenes import ALL, Floats, as_it_is
 
 
-@dataclass
 class Told:
     """Reads rows of x1, y1, x2, y2, score, class."""
 
-    asked: int = 0
-
-    def __call__(self, item: Sequence[NDArray[Any]], min_score: float) -> Candidates:
+    def __call__(self, item: Sequence[NDArray[Any]], _: float) -> Candidates:
         rows = item[0]
         return Candidates(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.intp), rows[:, 6:])
 

@@ -3,7 +3,7 @@ import pytest
 
 from edge_agent.decoders import families
 from edge_agent.errors import InputError, ModelError
-from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts
+from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats
 
 SIZE = (240, 320)
 FACES = (Thing((10, 12, 50, 60), 1, 0.95), Thing((200, 100, 300, 220), 1, 0.8))
@@ -17,7 +17,7 @@ def encoded() -> list[Floats]:
     for number, face in enumerate(FACES):
         for row, better in ((100 * number, 0), (100 * number + 1, 0.01)):
             scores[0, row] = [1 - face.score + better, face.score - better]
-            boxes[0, row] = np.float32(face.box) / (320, 240, 320, 240)
+            boxes[0, row] = floats(face.box) / (320, 240, 320, 240)
     return [scores, boxes]
 
 
@@ -51,4 +51,6 @@ def test_an_answer_of_no_numbers_is_refused() -> None:
 def test_the_number_of_places_tells_the_family_and_with_it_the_labels(size: tuple[int, int], count: int) -> None:
     (found,) = families.fitting(facts((1, count, 2), (1, count, 4), size=size))
     assert (found.family, found.labels, found.normalization) == ("ultraface", LABELS, ((127,), (128,)))
-    assert "ultraface" not in [one.family for one in families.fitting(facts((1, count + 1, 2), (1, count + 1, 4), size=size))]
+    assert "ultraface" not in [
+        one.family for one in families.fitting(facts((1, count + 1, 2), (1, count + 1, 4), size=size))
+    ]

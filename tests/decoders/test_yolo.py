@@ -10,13 +10,13 @@ from edge_agent.decoders.boxes import cell_count
 from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models.model_file import Tensor
-from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, quantised
+from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats, quantised
 
 SIZE = (96, 160)  # height, width
 CELLS = cell_count(SIZE, (8, 16, 32))
 LABELS = ("cat", "dog", "bird")
 THINGS = (Thing((10, 12, 50, 60), 1, 0.9), Thing((80, 20, 150, 90), 2, 0.75), Thing((60, 5, 75, 15), 0, 0.5))
-FRACTION = np.float32([SIZE[1], SIZE[0]] * 2)
+FRACTION = floats([SIZE[1], SIZE[0]] * 2)
 
 
 def background(cells: int) -> Floats:
@@ -56,7 +56,7 @@ def detections(things: Sequence[Thing], *, fractions: bool, count: int = 100) ->
     """(detections, 6): the rest are zeros."""
     rows = np.zeros((count, 6), np.float32)
     for number, thing in enumerate(things):
-        box = np.float32(thing.box) / FRACTION if fractions else np.float32(thing.box)
+        box = floats(thing.box) / FRACTION if fractions else floats(thing.box)
         rows[number] = [*box, thing.score, thing.class_id]
     return rows
 
@@ -97,7 +97,7 @@ def test_yolov7_states_the_class_before_the_score_and_has_no_axis_of_the_batch()
     (recognition,) = families.fitting(file)
     assert (recognition.family, recognition.named) == ("yolo_end_to_end", True)
     decode = decoder(file, "yolo_end_to_end", LABELS)
-    output = np.float32([[0, *thing.box, thing.class_id, thing.score] for thing in THINGS])
+    output = floats([[0, *thing.box, thing.class_id, thing.score] for thing in THINGS])
     assert_same(decode([output], [as_it_is(SIZE)], ALL), THINGS, score=1e-5, iou=0.999)
     assert decode([output[:0]], [as_it_is(SIZE)], ALL) == []
     with pytest.raises(ModelError, match="can't be used with several regions"):
@@ -111,7 +111,9 @@ def test_quantised_outputs_give_the_same_to_within_a_step(dtype: str, scale: flo
         ("yolov8", without_objectness(THINGS, fractions=True)),
     ):
         file = facts(Tensor("", (1, *values.shape), dtype, scale, zero_point), size=SIZE)
-        found = decoder(file, family, LABELS)([quantised(values, dtype, scale, zero_point)[None]], [as_it_is(SIZE)], ALL)
+        found = decoder(file, family, LABELS)(
+            [quantised(values, dtype, scale, zero_point)[None]], [as_it_is(SIZE)], ALL
+        )
         assert_same(found, THINGS, score=2 * scale, iou=0.9)
 
 
@@ -145,7 +147,9 @@ def test_an_answer_of_another_shape_than_declared_is_refused() -> None:
 
 def test_a_threshold_of_nothing_still_gives_the_best_first() -> None:
     output = without_objectness(THINGS, fractions=False)
-    found = decoder(facts((1, *output.shape), size=SIZE), "yolov8", LABELS)([output[None]], [as_it_is(SIZE)], Limits(3, 0))
+    found = decoder(facts((1, *output.shape), size=SIZE), "yolov8", LABELS)(
+        [output[None]], [as_it_is(SIZE)], Limits(3, 0)
+    )
     assert [one.class_id for one in found] == [1, 2, 0]
 
 

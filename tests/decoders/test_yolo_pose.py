@@ -5,12 +5,12 @@ from edge_agent.decoders import families
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError
-from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts
+from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats
 
 SIZE = (96, 160)
 CELLS = cell_count(SIZE, (8, 16, 32))
 PERSONS = (Thing((10, 12, 50, 60), 0, 0.9), Thing((80, 20, 150, 90), 0, 0.75))
-FRACTION = np.float32([SIZE[1], SIZE[0]])
+FRACTION = floats([SIZE[1], SIZE[0]])
 POSE = {"stride": "32", "names": "{0: 'person'}", "task": "pose"}
 
 

@@ -21,7 +21,12 @@ def encoded(*, decoded: bool = False) -> Floats:
                 for number, thing in enumerate(THINGS):
                     centre_x, centre_y, wide, high = thing.xywh
                     if (centre_x // stride, centre_y // stride, (16, 32, 8)[number]) == (x, y, stride):
-                        row[:4] = [centre_x / stride - x, centre_y / stride - y, np.log(wide / stride), np.log(high / stride)]
+                        row[:4] = [
+                            centre_x / stride - x,
+                            centre_y / stride - y,
+                            np.log(wide / stride),
+                            np.log(high / stride),
+                        ]
                         row[4:] = [0.9, *(thing.score / 0.9 if of == thing.class_id else 0.01 for of in range(3))]
                 if decoded:
                     row[:4] = [(row[0] + x) * stride, (row[1] + y) * stride, *(np.exp(row[2:4]) * stride)]

@@ -269,9 +269,8 @@ def test_a_refusal_of_an_old_broker_is_a_sentence_too() -> None:
 
 
 def test_the_same_problem_is_said_once_however_often_it_is_met(caplog: pytest.LogCaptureFixture) -> None:
-    with ScriptedBroker(lambda _: connack(0x86)) as strict:
-        with Probe(f"mqtt://127.0.0.1:{strict.port}"):
-            wait_until(lambda: len(strict.levels) >= 3, 15, "three attempts")
+    with ScriptedBroker(lambda _: connack(0x86)) as strict, Probe(f"mqtt://127.0.0.1:{strict.port}"):
+        wait_until(lambda: len(strict.levels) >= 3, 15, "three attempts")
     assert caplog.text.count("Bad user name or password") == 1
 
 

@@ -98,7 +98,7 @@ def test_the_bound_holds_for_the_file(tmp_path: Path, size: int) -> None:
     for first in range(0, max(60, 1_500_000 // size), 20):
         queue.append([row(first + number, size) for number in range(20)], drop_oldest=True)
     files = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert files < 1_000_000 * 1.1 + 1_100_000
+    assert files < 1_000_000 * 1.1 + 1_100_000 + 20 * size
     assert queue._size > 900_000
     queue.close()
 
@@ -175,7 +175,9 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: Callable[[Path], No
     queue.close()
     damage(path)
     queue = DiskQueue(path, BIG)
-    with pytest.raises(DamagedError, match=r"q.db: can't be used \(.*\): set aside as .*q.db.damaged, a new one is begun"):
+    with pytest.raises(
+        DamagedError, match=r"q.db: can't be used \(.*\): set aside as .*q.db.damaged, a new one is begun"
+    ):
         queue.open()
     assert (tmp_path / "q.db.damaged").exists()
     assert queue.open() == Counter()
@@ -201,9 +203,13 @@ def test_damage_that_shows_in_use_tells_how_much_is_lost(tmp_path: Path) -> None
     with path.open("r+b") as file:
         file.seek(1_000_000)
         file.write(os.urandom(5_000_000))
+
+    def empty() -> None:
+        while rows := queue.after(0, 50):
+            queue.remove([row_id for row_id, _ in rows])
+
     with pytest.raises(DamagedError) as caught:
-        for _ in range(1000):
-            queue.remove([row_id for row_id, _ in queue.after(0, 50)])
+        empty()
     assert 0 < caught.value.lost["lab"] < 1000
     assert caught.value.lost["porch"] == 1
     assert len(queue) == 0
@@ -226,11 +232,15 @@ def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
 def test_a_full_disk_changes_nothing_and_is_got_over(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 300_000) as disk:
         queue = opened(disk / "q.db")
-        stored = 0
-        with pytest.raises(OSError, match="full"):
-            for number in range(1000):
+        numbers = iter(range(1000))
+
+        def fill() -> None:
+            for number in numbers:
                 queue.append([row(number, 2000)], drop_oldest=True)
-                stored += 1
+
+        with pytest.raises(OSError, match="full"):
+            fill()
+        stored = next(numbers) - 1
         assert stored > 10
         assert topics(queue) == [f"t/{number:04}" for number in range(stored)]
         queue.close()
@@ -245,7 +255,7 @@ def test_a_read_only_disk_is_an_error_and_nothing_is_lost(tmp_path: Path) -> Non
         queue.append([row(1)], drop_oldest=True)
         queue.close()
         turn_read_only(disk)
-        with pytest.raises(OSError, match="q.db: "):
+        with pytest.raises(OSError, match=r"q\.db: "):
             queue.open()
         turn_read_only(disk, back=True)
         queue.open()
@@ -269,15 +279,15 @@ def test_a_delivery_comes_back_from_the_disk() -> None:
 
 def test_a_deadline_does_not_hang_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = to_row(delivery(deadline=time.monotonic() + 100))
-    for jump in (-1e8, +1e8):
-        monkeypatch.setattr(time, "time", lambda now=time.time() + jump: now)
+    for moment in (0.0, 1e10):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
         assert not from_row(1, stored).expired()
 
 
 def test_after_a_reboot_the_deadline_goes_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = replace(to_row(delivery(deadline=time.monotonic() + 100)), boot="an earlier one")
     assert 99 < (from_row(1, stored).deadline or 0) - time.monotonic() < 101
-    monkeypatch.setattr(time, "time", lambda now=time.time() + 200: now)
+    monkeypatch.setattr(time, "time", lambda: 1e10)
     assert from_row(1, stored).expired()
 
 

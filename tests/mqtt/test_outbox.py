@@ -161,14 +161,17 @@ def test_stopping_saves_what_the_broker_does_not_answer(tmp_path: Path, broker: 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_cuts_at_any_moment_lose_nothing(broker: Mosquitto, tmp_path: Path, seed: int) -> None:
-    with Proxy(broker.port) as proxy, Subscriber(broker.port, RESULTS) as client:
-        with Bench(tmp_path, url(proxy.port)) as bench:
-            for round_ in range(4):
-                bench.wait_until_connected()
-                proxy.cut_after(1000 + 997 * seed + 3001 * round_)
-                bench.produce(100)
-            bench.wait_for(acknowledged=400, timeout=30)
-            ledger = arrived(client, 400)
+    with (
+        Proxy(broker.port) as proxy,
+        Subscriber(broker.port, RESULTS) as client,
+        Bench(tmp_path, url(proxy.port)) as bench,
+    ):
+        for round_ in range(4):
+            bench.wait_until_connected()
+            proxy.cut_after(1000 + 997 * seed + 3001 * round_)
+            bench.produce(100)
+        bench.wait_for(acknowledged=400, timeout=30)
+        ledger = arrived(client, 400)
     ledger.answers("lab", [f"in/{bench.boot_id}/{seq}" for seq in range(1, 401)])
     ledger.without_gaps("lab")
     ledger.in_order("lab")
@@ -282,11 +285,13 @@ def test_a_busy_pipeline_does_not_keep_a_replay_waiting(tmp_path: Path) -> None:
         time.sleep(0.005)
         return 0
 
-    with ScriptedBroker(lambda _: connack(properties=b"\x21\0\2"), slowly) as busy:
-        with Bench(tmp_path, url(busy.port)) as bench:
-            bench.wait_until_connected()
-            bench.produce(300)
-            assert sum(before.boot_id.encode() in message.payload for message in busy.published) == 10
+    with (
+        ScriptedBroker(lambda _: connack(properties=b"\x21\0\2"), slowly) as busy,
+        Bench(tmp_path, url(busy.port)) as bench,
+    ):
+        bench.wait_until_connected()
+        bench.produce(300)
+        assert sum(before.boot_id.encode() in message.payload for message in busy.published) == 10
 
 
 def test_a_replayed_result_does_not_take_the_place_of_a_newer_retained_one(broker: Mosquitto, tmp_path: Path) -> None:
@@ -362,12 +367,14 @@ def test_what_the_broker_refuses_is_counted_and_said(
     if replayed:
         with Bench(tmp_path, url(free_port())) as before:
             before.produce(3)
-    with ScriptedBroker(on_publish=lambda message: 0x87 if b'"seq":2,' in message.payload else 0) as strict:
-        with Bench(tmp_path, url(strict.port)) as bench:
-            if not replayed:
-                bench.wait_until_connected()
-                bench.produce(3)
-            bench.wait_for(acknowledged=2, refused=1)
+    with (
+        ScriptedBroker(on_publish=lambda message: 0x87 if b'"seq":2,' in message.payload else 0) as strict,
+        Bench(tmp_path, url(strict.port)) as bench,
+    ):
+        if not replayed:
+            bench.wait_until_connected()
+            bench.produce(3)
+        bench.wait_for(acknowledged=2, refused=1)
     assert caplog.text.count("edge/bench/lab/result: a result is given up: the broker refuses it: Not authorized") == 1
     assert not list(tmp_path.iterdir())
 
@@ -375,11 +382,13 @@ def test_what_the_broker_refuses_is_counted_and_said(
 def test_a_refused_copy_does_not_make_the_result_a_refused_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with ScriptedBroker(on_publish=lambda message: 0x87 if message.topic == "reply" else 0) as strict:
-        with Bench(tmp_path, url(strict.port)) as bench:
-            bench.wait_until_connected()
-            bench.produce(reply_to=ReplyTo("reply", None))
-            bench.wait_for(acknowledged=1)
+    with (
+        ScriptedBroker(on_publish=lambda message: 0x87 if message.topic == "reply" else 0) as strict,
+        Bench(tmp_path, url(strict.port)) as bench,
+    ):
+        bench.wait_until_connected()
+        bench.produce(reply_to=ReplyTo("reply", None))
+        bench.wait_for(acknowledged=1)
     assert "reply: a copy of a result is refused: Not authorized" in caplog.text
 
 
@@ -407,14 +416,17 @@ def test_a_quota_makes_results_wait_and_loses_none(
 def test_a_result_that_is_too_large_for_the_broker_is_counted_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Mosquitto(tmp_path / "broker", config=["max_packet_size 2000"]) as small:
-        with Subscriber(small.port, RESULTS) as client, Bench(tmp_path, small.url) as bench:
-            bench.wait_until_connected()
-            for size in (300, 1900, 2000, 5000, 300):
-                bench.produce(size=size)
-            bench.wait_for(acknowledged=3, refused=2)
-            arrived(client, 3)
-            assert bench.connection.link
+    with (
+        Mosquitto(tmp_path / "broker", config=["max_packet_size 2000"]) as small,
+        Subscriber(small.port, RESULTS) as client,
+        Bench(tmp_path, small.url) as bench,
+    ):
+        bench.wait_until_connected()
+        for size in (300, 1900, 2000, 5000, 300):
+            bench.produce(size=size)
+        bench.wait_for(acknowledged=3, refused=2)
+        arrived(client, 3)
+        assert bench.connection.link
     assert "bytes, the broker takes 2000: raise its maximum packet size" in caplog.text
 
 
@@ -452,7 +464,6 @@ def test_a_full_disk_is_said_and_got_over(
             ledger = arrived(client, bench.counts()["acknowledged"])
     ledger.without_gaps("lab", discarded=bench.counts()["discarded"]["outbox_full"])
     assert [result["seq"] for result in ledger.results["lab"]][-1] == 300, "the newest are kept"
-    assert caplog.text.count("the outbox can't be used") == 1
 
 
 def test_without_a_disk_results_go_out_as_long_as_the_broker_is_there(
@@ -460,15 +471,18 @@ def test_without_a_disk_results_go_out_as_long_as_the_broker_is_there(
 ) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         turn_read_only(disk)
-        with Proxy(broker.port) as proxy, Subscriber(broker.port, RESULTS) as client:
-            with Bench(disk, url(proxy.port)) as bench:
-                bench.wait_until_connected()
-                bench.produce(100)
-                bench.wait_for(acknowledged=100)
-                proxy.cut()
-                bench.produce(30)
-                bench.wait_for(acknowledged=130)
-                arrived(client, 130).without_gaps("lab")
+        with (
+            Proxy(broker.port) as proxy,
+            Subscriber(broker.port, RESULTS) as client,
+            Bench(disk, url(proxy.port)) as bench,
+        ):
+            bench.wait_until_connected()
+            bench.produce(100)
+            bench.wait_for(acknowledged=100)
+            proxy.cut()
+            bench.produce(30)
+            bench.wait_for(acknowledged=130)
+            arrived(client, 130).without_gaps("lab")
 
 
 def test_what_waits_on_a_disk_that_is_read_only_is_delivered_later(
@@ -489,30 +503,32 @@ def test_what_waits_on_a_disk_that_is_read_only_is_delivered_later(
             arrived(client, 15).without_gaps("lab")
 
 
-def test_notices_are_published_or_dropped_and_never_kept(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    with Bench(tmp_path, mosquitto.url) as bench, Subscriber(mosquitto.port, "edge/bench/#") as client:
+def test_notices_are_published_or_dropped_and_never_kept(broker: Mosquitto, proxy: Proxy, tmp_path: Path) -> None:
+    with Subscriber(broker.port, "edge/bench/#") as client, Bench(tmp_path, url(proxy.port)) as bench:
         bench.wait_until_connected()
-        bench.outbox.notify("edge/bench/info", "1", retain=True)
+        bench.outbox.notify("edge/bench/info", "1")
         client.wait_for(on("info"))
-        mosquitto.stop()
+        proxy.mode = "refuse"
+        proxy.cut()
         wait_until(lambda: not bench.connection.link, 10, "the connection is gone")
         bench.outbox.notify("edge/bench/info", "2")
         bench.produce()
         bench.wait_until_saved()
-        mosquitto.start()
-        client.wait_ready(30)
-        arrived(client, 1, timeout=30)
+        proxy.mode = "forward"
+        arrived(client, 1)
         assert [message.payload for message in client.messages if on("info")(message)] == [b"1"]
 
 
 def test_notices_do_not_pile_up_without_bound(tmp_path: Path) -> None:
-    with ScriptedBroker(lambda _: connack(properties=b"\x21\0\1"), lambda _: None) as mute:
-        with Bench(tmp_path, url(mute.port)) as bench:
-            bench.wait_until_connected()
-            for number in range(3 * MAX_NOTICES):
-                bench.outbox.notify("edge/bench/error", str(number))
-            wait_until(bench.outbox._events.empty, 10, "all have been looked at")
-            assert len(bench.outbox._notices) <= MAX_NOTICES
+    with (
+        ScriptedBroker(lambda _: connack(properties=b"\x21\0\1"), lambda _: None) as mute,
+        Bench(tmp_path, url(mute.port)) as bench,
+    ):
+        bench.wait_until_connected()
+        for number in range(3 * MAX_NOTICES):
+            bench.outbox.notify("edge/bench/error", str(number))
+        wait_until(bench.outbox._events.empty, 10, "all have been looked at")
+        assert len(bench.outbox._notices) <= MAX_NOTICES
 
 
 def test_a_damaged_outbox_is_set_aside_and_a_new_one_begun(
@@ -541,7 +557,7 @@ def test_an_outbox_that_is_damaged_while_it_is_in_use_is_accounted_for(
         assert bench.counts()["discarded"]["damaged"] > 0
         bench.produce(10)
         wait_until(lambda: bench.counts()["queued"] == 0, 20, "it goes on")
-        assert len(set(message.payload for message in client.messages)) <= bench.counts()["acknowledged"]
+        assert len({message.payload for message in client.messages}) <= bench.counts()["acknowledged"]
     assert caplog.text.count("set aside as") == 1
 
 

@@ -1,0 +1,191 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent import cli
+from edge_agent.models.shipped import shipped
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command is called, with the shipped model's files in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_AGENT_MODELS", str(tmp_path / "pulled"))
+    for file in shipped("digits").glob("digits.*"):
+        shutil.copy(file, tmp_path)
+    shutil.copy(shipped("digits") / "labels.txt", tmp_path)
+    (tmp_path / "frames").mkdir()
+    return tmp_path
+
+
+def check(text: str, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str, list[str]]:
+    """Exit code, standard output, and the lines of standard error."""
+    Path("agent.yaml").write_text(text)
+    code = cli.main(["check", "-c", "agent.yaml", *options])
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
+
+
+CONFIGURATION = """\
+device_id: porch-pi
+mqtt: {url: 'mqtts://broker.lan', topic_prefix: home}
+models:
+  tflite: {path: digits.tflite, labels: labels.txt, preprocess: {normalize: unit}}
+  onnx: {path: digits.onnx, labels: labels.txt, preprocess: {normalize: unit}, accelerators: [edgetpu, cpu]}
+  shipped: {path: digits}
+pipelines:
+  meter:
+    source: {type: images, path: frames}
+    model: tflite
+    regions: {a: [0, 0, 0.5, 1], b: [0.5, 0, 1, 1]}
+  lab: {source: {type: mqtt, topic: lab/images}, model: shipped}
+"""
+
+
+def test_it_prints_what_would_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = check(CONFIGURATION, capsys)
+    assert (code, err) == (0, [])
+    first, *lines = out.splitlines()
+    assert first == "agent.yaml is valid: device porch-pi, broker mqtts://broker.lan"
+    assert "  meter: images -> tflite -> home/porch-pi/meter/result" in lines
+    assert "  lab: mqtt -> shipped -> home/porch-pi/lab/result" in lines
+    (tflite,) = [line for line in lines if line.startswith("  model tflite: digits.tflite: ")]
+    assert tflite.endswith(" on cpu, classification")
+
+
+def test_a_fallback_is_told_with_its_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = check(CONFIGURATION, capsys)
+    assert "    falls back to cpu, since edgetpu: models of this format can't use it, only cpu" in out.splitlines()
+
+
+def test_as_json_it_is_one_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = check(CONFIGURATION, capsys, "--json")
+    plan: dict[str, Any] = json.loads(out)
+    assert (code, err) == (0, [])
+    assert (plan["device_id"], plan["broker"]) == ("porch-pi", "mqtts://broker.lan")
+    assert plan["pipelines"][0] == {
+        "name": "meter",
+        "source": "images",
+        "model": "tflite",
+        "topic": "home/porch-pi/meter/result",
+    }
+    assert {model["name"]: model["accelerator"] for model in plan["models"]} == {
+        "tflite": "cpu",
+        "onnx": "cpu",
+        "shipped": "cpu",
+    }
+
+
+def test_a_configuration_without_pipelines_is_valid_but_runs_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = check("device_id: porch\n", capsys)
+    assert (code, out.splitlines()[1:]) == (0, ["  no pipelines: nothing would run"])
+
+
+def test_it_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("agent.yaml").write_text(CONFIGURATION)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    check(CONFIGURATION, capsys)
+    before.pop(folder / "agent.yaml")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "agent.yaml"} == before
+
+
+DAMAGED = "the model file is damaged"
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("{path: gone.tflite}", "there is no such file or folder, and no model of that name in the registry"),
+        ("{path: digitz}", "there is no such file or folder, and no model of that name in the registry; did you mean"),
+        ("{path: mobilenet-v2}", "not on this device yet: run `edge-agent models pull mobilenet-v2`"),
+        ("{path: frames}", "not a model bundle: it has no model.yaml"),
+        ("{path: labels.txt}", "expected a TFLite or ONNX model, found text that begins with '0'"),
+        ("{path: cut.tflite, labels: none}", DAMAGED),
+        ("{path: cut.onnx, labels: none}", DAMAGED),
+        ("{path: empty.tflite}", "the model file is empty: copy or download it again"),
+        ("{path: labels.txt/digits.tflite}", "can't be read: Not a directory"),
+        ("{path: ~nobody/digits.tflite}", "there is no such file or folder"),
+        ('{path: "a\\0b"}', "can't be read: embedded null byte"),
+        (f"{{path: {'x' * 5000}}}", "can't be read: File name too long"),
+        ("{path: digits.tflite}", "the file carries no labels: state labels: FILE with 11 lines, or `labels: none`"),
+        ("{path: digits.onnx, labels: none}", "the file does not say how pixels become its input (float32): state"),
+        ("{path: digits.tflite, labels: few.txt}", "labels few.txt: 10 labels for 11 classes: if class 0 is a back"),
+        ("{path: digits.tflite, labels: many.txt}", "labels many.txt: 12 labels for 11 classes: if the first line"),
+        ("{path: digits.tflite, labels: empty.tflite}", "labels empty.tflite: 0 labels for 11 classes"),
+        ("{path: digits.tflite, labels: digits.tflite}", "labels digits.tflite: not a text file in UTF-8: save it as"),
+        ("{path: digits.tflite, labels: none, preprocess: {color: bgr}}", "preprocess.color: bgr does not fit an"),
+        ("{path: digits.tflite, labels: none, accelerators: [edgetpu]}", "edgetpu: "),
+        ("{path: digits.onnx, labels: none, accelerators: [edgetpu], preprocess: {normalize: unit}}",
+         "edgetpu: models of this format can't use it, only cpu"),
+    ],
+)  # fmt: skip
+def test_a_model_that_can_not_be_used_is_told_with_the_line_of_its_name(
+    model: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("digits.tflite", "digits.onnx"):
+        content = Path(name).read_bytes()
+        Path(name.replace("digits", "cut")).write_bytes(content[: len(content) // 2])
+    labels = Path("labels.txt").read_text().splitlines(keepends=True)
+    Path("few.txt").write_text("".join(labels[:-1]))
+    Path("many.txt").write_text("".join([*labels, "one more\n"]))
+    Path("empty.tflite").touch()
+    code, out, err = check(f"device_id: porch\nmodels:\n  m: {model}\n", capsys, "--json")
+    assert (code, out) == (2, "")
+    (line,) = err
+    assert line.startswith("agent.yaml:3: models.m: ")
+    assert says in line
+
+
+def test_every_model_that_can_not_be_used_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = check("models:\n  a: {path: x}\n  b: {path: digits}\n  c: {path: y}\n", capsys)
+    assert code == 2
+    assert [line.split(": ")[:2] for line in err] == [["agent.yaml:2", "models.a"], ["agent.yaml:4", "models.c"]]
+
+
+@pytest.mark.parametrize("path", ["digits.tflite", "digits.onnx"])
+def test_an_unknown_accelerator_is_refused_alike_for_every_engine(
+    path: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = f"{{path: {path}, labels: none, preprocess: {{normalize: unit}}, accelerators: [cpu, npu]}}"
+    code, _, err = check(f"models:\n  m: {model}\n", capsys)
+    assert (code, err) == (2, ["agent.yaml:2: models.m.accelerators.1: must be cpu or edgetpu (got npu)"])
+
+
+def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
+    folder: Path, capsys: pytest.CaptureFixture[str], data_dir: Path
+) -> None:
+    path = data_dir / "classify_tflite/mobilenet_v1_0.25_224_quant.tflite"
+    code, out, err = check(f"models: {{m: {{path: '{path}', accelerators: [edgetpu, cpu]}}}}\n", capsys)
+    assert (code, err) == (0, [])
+    assert "    falls back to cpu, since edgetpu: its library can't be loaded: libedgetpu.so.1: " in out
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (
+            "classify_tflite/mobilenet_v1_0.5_160_quant_edgetpu.tflite",
+            "Encountered unresolved custom op: edgetpu-custom-op: it is compiled for the Edge TPU: run it there",
+        ),
+        (
+            "bad_models/person_detect_vela.tflite",
+            "Encountered unresolved custom op: ethos-u: it is compiled for the Ethos-U: use the file that it was",
+        ),
+        ("bad_models/model_invoking_error.tflite", "not an image classifier: expected one input of four axes, found"),
+        ("tflm/person_detect.tflite", "refuses the model: quantized_dimension must be in range [0, 1)."),
+    ],
+)
+def test_a_public_model_that_no_runtime_here_can_run_is_refused_with_the_reason(
+    path: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str], data_dir: Path
+) -> None:
+    code, _, err = check(f"models: {{m: {{path: '{data_dir / path}', labels: none}}}}\n", capsys)
+    assert code == 2
+    (line,) = err
+    assert line.startswith(f"agent.yaml:1: models.m: {data_dir / path}: ")
+    assert says in line
+    assert len(line) < 700

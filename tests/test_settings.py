@@ -1,0 +1,132 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from edge_agent.settings import (
+    CameraSource,
+    Frozen,
+    Model,
+    Mqtt,
+    MqttSource,
+    Normalize,
+    Pipeline,
+    Preprocess,
+    Settings,
+    VideoSource,
+)
+
+
+def refusals(settings: type[Frozen], **values: Any) -> list[str]:
+    """What is wrong, by key."""
+    with pytest.raises(ValidationError) as caught:
+        settings(**values)
+    return [".".join(str(part) for part in details["loc"]) for details in caught.value.errors()]
+
+
+def test_settings_can_not_be_changed() -> None:
+    settings = Settings(device_id="porch")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.device_id = "lab"  # type: ignore[misc]  # what is not allowed is what is tried
+
+
+def test_the_defaults_are_sound() -> None:
+    assert Settings.model_validate(Settings(device_id="x").model_dump()) == Settings(device_id="x")
+
+
+@pytest.mark.parametrize("name", ["porch", "porch pi", "küche", "12", "a-b_c.d", "$x"[1:], "x" * 64])
+def test_names_that_can_stand_in_a_topic(name: str) -> None:
+    assert Settings(device_id=name, models={name: Model(path=Path("x"))}).device_id == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a+b", "#", "$SYS", "a\n", "\nb", "a\0b", "a\x7f", "x" * 65])
+def test_names_that_can_not_stand_in_a_topic(name: str) -> None:
+    assert refusals(Settings, device_id=name) == ["device_id"]
+    assert refusals(MqttSource, type="mqtt", topic="t", share=name) == ["share"]
+    assert refusals(Settings, models={name: {"path": "x"}}) == [f"models.{name}.[key]"]
+
+
+@pytest.mark.parametrize("prefix", ["edge", "site/hill/edge", "a"])
+def test_prefixes_of_one_and_more_levels(prefix: str) -> None:
+    assert Mqtt(topic_prefix=prefix).topic_prefix == prefix
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/a", "a/", "a b", "a/#", "+/a", "$SYS", "a\n", "a\0"])
+def test_prefixes_that_make_no_topic(prefix: str) -> None:
+    assert refusals(Mqtt, topic_prefix=prefix) == ["topic_prefix"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["embedded", "mqtt://b", "mqtt://b:1883", "mqtts://b.lan:8883", "ws://b/mqtt", "wss://b:9001/x", "mqtt://[::1]"],
+)
+def test_brokers_addresses(url: str) -> None:
+    assert Mqtt(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "broker", "http://b", "mqtt://", "mqtt://b c", "mqtt://u:p@b", "mqtt://b:0x1", "mqtt://b:65536", "mqtt://[b"],
+)
+def test_what_is_no_brokers_address(url: str) -> None:
+    assert refusals(Mqtt, url=url) == ["url"]
+
+
+@pytest.mark.parametrize("topic", ["a", "a/b", "+", "#", "a/+/b", "a/#", "+/+/#", "/a", "$SYS/#", " "])
+def test_topic_filters(topic: str) -> None:
+    assert MqttSource(type="mqtt", topic=topic).topic == topic
+
+
+@pytest.mark.parametrize("topic", ["", "a#", "#/a", "a/#/b", "##", "a+", "+a/b", "$share/g/t", "a\0b", "x" * 1025])
+def test_what_is_no_topic_filter(topic: str) -> None:
+    assert refusals(MqttSource, type="mqtt", topic=topic) == ["topic"]
+
+
+def test_a_file_may_be_looped_and_a_stream_not() -> None:
+    assert VideoSource(type="video", url="clip.mp4", loop=True).live is False
+    assert VideoSource(type="video", url="file:///clip.mp4", loop=True).live is False
+    assert VideoSource(type="video", url="rtsp://camera/1").live is True
+    assert refusals(VideoSource, type="video", url="rtsp://camera/1", loop=True) == ["loop"]
+
+
+@pytest.mark.parametrize("device", [0, 1, "/dev/video0", "HD Webcam"])
+def test_a_camera_is_a_number_a_path_or_a_name(device: int | str) -> None:
+    assert CameraSource(type="camera", device=device).device == device
+
+
+def test_a_camera_whose_number_is_text_is_that_number() -> None:
+    assert CameraSource(type="camera", device="2").device == 2
+
+
+@pytest.mark.parametrize(
+    "region", [[0, 0, 1, 1], [10, 20, 30, 40], [0.25, 0.5, 0.75, 1]], ids=["whole", "pixels", "fractions"]
+)
+def test_regions_are_rectangles_with_an_area(region: list[float]) -> None:
+    pipeline = Pipeline.model_validate({"source": {"type": "camera"}, "model": "m", "regions": {"r": region}})
+    assert pipeline.regions["r"] == tuple(region)
+
+
+@pytest.mark.parametrize(
+    "region", [[0, 0, 0, 1], [1, 0, 0, 1], [-1, 0, 1, 1], [0, 2, 1, 1], [0, 0, 1], [0, 0, 1, 1, 1], [], "left"]
+)
+def test_what_is_no_region(region: object) -> None:
+    found = refusals(Pipeline, source={"type": "camera"}, model="m", regions={"r": region, "s": [0, 0, 1, 1]})
+    assert found == ["regions.r"]
+
+
+@pytest.mark.parametrize("std", [0, -1, (1, 0, 1), float("nan")])
+def test_pixels_are_not_divided_by_what_is_not_above_zero(std: object) -> None:
+    assert refusals(Normalize, std=std)
+
+
+def test_an_accelerator_that_nobody_knows_is_refused() -> None:
+    assert Model(path=Path("x"), accelerators=("edgetpu", "cpu")).accelerators == ("edgetpu", "cpu")
+    assert refusals(Model, path="x", accelerators=["gpu", "cpu"]) == ["accelerators.0"]
+    assert refusals(Model, path="x", accelerators=[]) == ["accelerators"]
+
+
+def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
+    assert Mqtt.model_validate({"url": None, "username": None}) == Mqtt()
+    assert Model.model_validate({"path": "x", "preprocess": None}).preprocess == Preprocess()
+    assert refusals(Model, path=None) == ["path"]
