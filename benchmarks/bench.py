@@ -1,6 +1,7 @@
 """How things are compared: in turns, in pairs, and again when somebody else was busy."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 from benchmarks.processes import Broker, foreign_cores
 
-# A measurement during which others kept more of the machine busy than this is made again, at most so often.
+# Cores that others may keep busy during a measurement, else it is made again, at most so often.
 QUIET = 0.08
 REPEATS = 3
+# Before each attempt, seconds for which a calm moment is waited for, and how long that is.
+PATIENCE = 20.0
+MOMENT = 0.25
 
 Measured = dict[str, float]
 Turns = dict[str, list[Measured]]
@@ -97,6 +101,9 @@ def _quietly(measure: Callable[[], Measured]) -> Measured:
     """The first measurement during which nobody else was busy, or the one during which they were least so."""
     attempts: list[Measured] = []
     for _ in range(REPEATS):
+        deadline = time.monotonic() + PATIENCE
+        while foreign_cores(lambda: time.sleep(MOMENT))[1] > QUIET and time.monotonic() < deadline:
+            pass
         measured, foreign = foreign_cores(measure)
         attempts.append(measured | {"foreign_cores": foreign})
         if foreign <= QUIET:

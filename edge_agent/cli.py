@@ -82,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="one-off inference on files")
     _add_model_arguments(predict)
     predict.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files")
-    predict.add_argument("--top-k", type=_between(1, 1000), default=5, metavar="N", help="predictions an input (5)")
+    predict.add_argument("--top-k", type=_between(1, 1000), metavar="N", help="predictions an input at the most")
     predict.add_argument(
-        "--min-confidence", type=_between(0.0, 1.0), default=0.0, metavar="C", help="leave out what is below, 0 to 1"
+        "--min-confidence", type=_between(0.0, 1.0), metavar="C", help="leave out what is below, 0 to 1"
     )
     predict.set_defaults(command=_predict)
 
@@ -122,6 +122,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("unit", "signed", "raw", "imagenet"),
         help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
     )
+    parser.add_argument("--decoder", metavar="NAME", help="how its outputs are read, where the file does not show it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -207,7 +208,7 @@ def _model_settings(args: argparse.Namespace) -> "Model":
     from edge_agent import settings
 
     preprocess = settings.Preprocess(normalize=args.normalize)
-    return settings.Model(path=Path(args.model), labels=args.labels, preprocess=preprocess)
+    return settings.Model(path=Path(args.model), labels=args.labels, decoder=args.decoder, preprocess=preprocess)
 
 
 if __name__ == "__main__":

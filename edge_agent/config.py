@@ -90,6 +90,7 @@ def _check_files(raw: object, problems: Problems) -> None:
     check("mqtt", "password_file", unless=ENV.fullmatch)
     for name in _names(value_at(raw, ("models",))):
         check("models", name, "labels", unless=str(NO_LABELS).__eq__)
+        check("models", name, "anchors")
     for name in _names(value_at(raw, ("pipelines",))):
         source = ("pipelines", name, "source")
         match value_at(raw, (*source, "type")):

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
+from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.images import decode_image
 from edge_agent.intake import Intake
@@ -66,6 +67,7 @@ class Pipeline:
         self._publish = publish
         self._report = report
         self._regions = Regions(options.regions)
+        self._limits = limits(options, model.decode.task)
         self._turns = Turns()
         capacity = LIVE_CAPACITY if source.live else FINITE_CAPACITY
         if isinstance(options.source, settings.MqttSource):
@@ -159,15 +161,16 @@ class Pipeline:
         timing.queue = watch.lap()
         with self._busy():
             image = _pixels(sample)
-            names, crops = self._regions.cut(image)
-            tensor = self.model.preprocess(crops)
+            views = self._regions.cut(image)
+            tensor = self.model.preprocess([view.pixels for view in views])
         timing.preprocess = watch.lap()
         with turn:
             timing.queue += watch.lap()
             with self._busy():
                 outputs = self.model.infer(tensor)
                 timing.inference = watch.lap()
-                predictions = self.model.decode(outputs, self.options.top_k, self.options.min_confidence, names)
+                placements = [self.model.place(view) for view in views]
+                predictions = self.model.decode(outputs, placements, self._limits)
             timing.postprocess = watch.lap()
             height, width = image.shape[:2]
             self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
@@ -192,6 +195,16 @@ def _pixels(sample: Sample) -> Any:
     if isinstance(sample.data, InputError):
         raise sample.data
     return decode_image(sample.data) if isinstance(sample.data, bytes) else sample.data
+
+
+def limits(options: settings.Pipeline, task: str) -> Limits:
+    """What is to be told of a task's predictions: as stated, else what suits the task."""
+    top_k, min_confidence = (5, 0.0) if task == "classification" else (100, 0.25)
+    return Limits(
+        top_k=top_k if options.top_k is None else options.top_k,
+        min_confidence=min_confidence if options.min_confidence is None else options.min_confidence,
+        max_overlap=options.max_overlap,
+    )
 
 
 class Stopwatch:

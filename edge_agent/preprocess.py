@@ -89,7 +89,8 @@ def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) ->
         pixels: (height, width) or (height, width, channels), uint8.
         width: wanted, in pixels.
         height: wanted, in pixels.
-        resize: `stretch`; `letterbox`: keeps the aspect ratio, centred on grey; `center_crop`: keeps it, cuts.
+        resize: `stretch`; `letterbox`: keeps the aspect ratio, padded with grey right and below; `center_crop`: keeps
+            it, cuts.
     """
     rows, columns = pixels.shape[:2]
     if resize == "center_crop":
@@ -101,9 +102,8 @@ def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) ->
     if resize == "letterbox":
         scale = min(width / columns, height / rows)
         inner_x, inner_y = max(1, round(columns * scale)), max(1, round(rows * scale))
-        x, y = (width - inner_x) // 2, (height - inner_y) // 2
         canvas = np.full((height, width, *pixels.shape[2:]), LETTERBOX_GRAY, np.uint8)
-        canvas[y : y + inner_y, x : x + inner_x] = _resized(pixels, inner_x, inner_y)
+        canvas[:inner_y, :inner_x] = _resized(pixels, inner_x, inner_y)
         return canvas
     return _resized(pixels, width, height)
 

@@ -1,6 +1,7 @@
 """Named rectangles of a frame, each looked at by itself."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import InputError
@@ -10,6 +11,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rectangle = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a model looks at: a picture, or a part of one.
+
+    Attributes:
+        region: its name; None for the whole picture.
+        x, y: of its upper left corner in the picture, in pixels.
+        pixels: (height, width, 3), uint8, BGR; shares memory with the picture.
+        picture_size: width, height of the picture, in pixels.
+    """
+
+    region: str | None
+    x: int
+    y: int
+    pixels: "NDArray[np.uint8]"
+    picture_size: tuple[int, int]
 
 
 class Regions:
@@ -23,18 +42,18 @@ class Regions:
     def __init__(self, rectangles: Mapping[str, Rectangle]) -> None:
         self._rectangles = rectangles
 
-    def cut(self, frame: "NDArray[np.uint8]") -> "tuple[list[str | None], list[NDArray[np.uint8]]]":
-        """The names and the crops, in the order of the settings; crops are views of the frame.
+    def cut(self, frame: "NDArray[np.uint8]") -> list[View]:
+        """What is to be looked at, in the order of the settings.
 
         Raises:
             InputError: the frame is smaller than a region needs.
         """
         if not self._rectangles:
-            return [None], [frame]
-        return list(self._rectangles), [_crop(frame, name, box) for name, box in self._rectangles.items()]
+            return [View(None, 0, 0, frame, (frame.shape[1], frame.shape[0]))]
+        return [_crop(frame, name, rectangle) for name, rectangle in self._rectangles.items()]
 
 
-def _crop(frame: "NDArray[np.uint8]", name: str, rectangle: Rectangle) -> "NDArray[np.uint8]":
+def _crop(frame: "NDArray[np.uint8]", name: str, rectangle: Rectangle) -> View:
     height, width = frame.shape[:2]
     if max(rectangle) <= 1:
         rectangle = (rectangle[0] * width, rectangle[1] * height, rectangle[2] * width, rectangle[3] * height)
@@ -42,4 +61,4 @@ def _crop(frame: "NDArray[np.uint8]", name: str, rectangle: Rectangle) -> "NDArr
     if x2 > width or y2 > height:
         raise InputError(f"region {name!r} reaches to ({x2}, {y2}), the frame has only {width} x {height} pixels")
     x1, y1 = min(x1, width - 1), min(y1, height - 1)
-    return frame[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+    return View(name, x1, y1, frame[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)], (width, height))

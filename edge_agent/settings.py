@@ -41,6 +41,7 @@ TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, patte
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
 Accelerator = Literal["cpu", "edgetpu"]
+Output = Literal["probabilities", "logits", "sigmoid"]
 
 
 class Frozen(BaseModel):
@@ -173,8 +174,8 @@ class Preprocess(Frozen):
     """How pixels become the model's input tensor; what is left out is read from the model file."""
 
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
-    """Fit the picture to the model's input: `stretch` (default), `letterbox` (keep the aspect ratio, pad) or
-    `center_crop` (keep the aspect ratio, cut)."""
+    """Fit the picture to the model's input: `stretch`, `letterbox` (keep the aspect ratio, pad right and below) or
+    `center_crop` (keep the aspect ratio, cut); default: as the model family was published, else stretch."""
     color: Literal["rgb", "bgr", "gray"] | None = None
     """Channel order the model was trained with; default: rgb for three channels, gray for one."""
     layout: Literal["nhwc", "nchw"] | None = None
@@ -191,7 +192,11 @@ class Model(Frozen):
     labels: Path | None = None
     """Text file, one label a line in the order of the model's outputs; default: what the file itself carries; `none`:
     class numbers only."""
-    output: Literal["probabilities", "logits", "sigmoid"] | None = None
+    decoder: str | None = None
+    """How the outputs are read, where the file does not show it: `classification`, or a family that `inspect` names."""
+    anchors: Path | None = None
+    """Text file with the anchors of an SSD without post-processing: centre y, centre x, height, width in fractions."""
+    output: Output | None = None
     """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor, where the file does not say."""
@@ -357,10 +362,15 @@ class Pipeline(Frozen):
     """Where inputs come from."""
     model: str
     """Name of one of `models`."""
-    top_k: int = Field(5, ge=1, le=1000)
-    """At most so many predictions for a result (for each region, where there are regions), the most confident first."""
-    min_confidence: Fraction = 0.0
-    """Predictions below this are left out; a result may then have none."""
+    top_k: int | None = Field(None, ge=1, le=1000)
+    """At most so many predictions for a result (for each region, where there are regions), the most confident first;
+    default: 5 for classification, 100 for other tasks."""
+    min_confidence: Fraction | None = None
+    """Predictions below this are left out; a result may then have none. Default: 0 for classification, 0.25 for other
+    tasks."""
+    max_overlap: Fraction = 0.45
+    """Of two boxes of one class that overlap by more than this (intersection over union), the less confident is left
+    out."""
     regions: dict[str, Region] = Field({}, max_length=256)
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""

@@ -33,6 +33,10 @@ class Proxy:
         self._stopping = asyncio.Event()
         self.port = 0
 
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
     def cut(self) -> None:
         """Ends all connections at once."""
         self._call(self._abort)

@@ -3,13 +3,18 @@
 import random
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from edge_agent.models.shipped import shipped
-from tests.broker import Mosquitto, Subscriber, wait_until
+from edge_agent.opencv import cv2
+from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon import Daemon, configuration
-from tests.reconcile import Ledger
+from tests.proxy import Proxy
+from tests.reconcile import Ledger, on
 
 DIGITS = shipped("digits")
 IMAGES = [path.read_bytes() for path in sorted((DIGITS / "golden").glob("*.png"))]
@@ -88,7 +93,8 @@ def kill_again_and_again(
     config = lab(broker, "victim")
     config["mqtt"]["protocol"] = protocol
     daemon = Daemon(folder, config)
-    with Subscriber(broker.port, "edge/victim/#", client_id="witness") as client:
+    with Subscriber(broker.port, "edge/victim/#") as client, ExitStack() as ends:
+        ends.push(daemon)
         daemon.start()
         client.wait_for(lambda message: message.payload == b"online", timeout=30)
         with Sender(broker.port, images, images / (kills * 1.5)) as sender:
@@ -112,3 +118,95 @@ def kill_again_and_again(
 def redelivered(ledger: Ledger) -> int:
     """How many results are of inputs that the broker delivered again."""
     return sum(bool(result["input"].get("redelivered")) for result in ledger.results["lab"])
+
+
+def clip(path: Path, fps: float) -> Path:
+    """A film of 50 pictures of digits."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 96))
+    for number in range(50):
+        encoded = np.frombuffer(IMAGES[number % len(IMAGES)], np.uint8)
+        writer.write(cv2.resize(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)), (64, 96)))
+    writer.release()
+    return path
+
+
+def film(broker: Mosquitto | str, device: str, path: Path, **sections: Any) -> dict[str, Any]:
+    """A configuration with one pipeline, `lab`, that reads a clip at its own pace, in a loop."""
+    source = {"type": "video", "url": str(path), "loop": True}
+    pipelines = {"lab": {"source": source, "model": "digits", "top_k": 1}}
+    return configuration(broker, device, models=MODELS, pipelines=pipelines) | sections
+
+
+def broker_away(folder: Path, broker: Mosquitto, *, seconds: float, **outbox: Any) -> Ledger:
+    """The broker stops for a while and comes back while a source runs at 20 frames a second.
+
+    Everything that was produced arrives, in order, or is counted as discarded because the outbox was too small.
+    """
+    path = clip(folder / "clip.avi", 20)
+    with Proxy(broker.port) as way, ExitStack() as ends:
+        daemon = Daemon(folder / "agent", film(way.url, "camera", path, outbox=outbox))
+        ends.push(daemon)
+        with Subscriber(broker.port, "edge/camera/#") as client:
+            daemon.start()
+            client.wait_for(on("result"), 20)
+            broker.stop()
+            before = client.messages
+        time.sleep(seconds)
+        way.mode = "refuse"  # until there is a witness again: a broker that has restarted knows no subscriptions
+        broker.start()
+        with Subscriber(broker.port, "edge/camera/#") as client:
+            way.mode = "forward"
+            return _until_caught_up(daemon, client, before)
+
+
+def _until_caught_up(daemon: Daemon, client: Subscriber, before: list[Message]) -> Ledger:
+    def caught_up() -> bool:
+        stats = Ledger(client.messages).stats
+        return bool(stats) and stats[-1]["pipelines"]["lab"]["queued"] < 5
+
+    wait_until(caught_up, 120, "what had to wait is delivered")
+    daemon.stop()
+    wait_until(lambda: any(m.payload == b"offline" for m in client.messages), 10, "it has said goodbye")
+    ledger = Ledger([*before, *client.messages])
+    ledger.balanced()
+    ledger.in_order("lab")
+    counts = ledger.last_counts("lab")
+    ledger.without_gaps("lab", discarded=sum(counts["discarded"].values()))
+    assert counts["produced"] == max(result["seq"] for result in ledger.results["lab"])
+    assert counts["queued"] == 0
+    return ledger
+
+
+def bad_network(folder: Path, broker: Mosquitto, *, rounds: int, seed: int) -> Ledger:
+    """Connections are cut, in the middle of a packet too, or freeze, or are slow, while images arrive."""
+    dice = random.Random(seed)
+    with Proxy(broker.port) as way, Subscriber(broker.port, "edge/far/#") as client:
+        config = lab(way.url, "far")
+        config["mqtt"]["keepalive"] = "2s"
+        with Daemon(folder, config) as daemon:
+            client.wait_for(lambda message: message.payload == b"online")
+            with Sender(broker.port, rounds * 60, 20) as sender:
+                for _ in range(rounds):
+                    trouble = dice.choice(["cut", "cut in a packet", "freeze", "freeze and cut", "delay"])
+                    way.delay = 0.1 if trouble == "delay" else 0.0
+                    if trouble == "cut in a packet":
+                        way.cut_after(dice.randrange(1, 3000))
+                    if "freeze" in trouble:
+                        way.freeze()
+                    time.sleep(dice.uniform(0.5, 5 if "freeze" in trouble else 2))
+                    if trouble.endswith("cut"):
+                        way.cut()
+                    way.thaw()
+                    time.sleep(dice.uniform(0, 1))
+                way.delay = 0.0
+                sender.finish()
+                all_answered(client, sender, 90)
+            daemon.stop()
+            client.wait_for(lambda message: message.payload == b"offline" and not message.retain)
+            ledger = Ledger(client.messages)
+    answered = ledger.answers("lab", sender.topics)
+    ledger.without_gaps("lab")
+    ledger.balanced()
+    again = sum(count > 1 for count in answered.values())
+    print(f"{rounds} troubles, {way.connections} connections, {len(answered)} inputs answered, {again} more than once")
+    return ledger

@@ -64,3 +64,20 @@ def test_what_does_not_change_is_not_published_and_counts_as_inferred(mosquitto:
     with Subscriber(mosquitto.port, "edge/meter/lab/result") as later:
         [kept] = later.wait_for(lambda message: message.retain)
         assert b'"seq":4,' in kept.payload
+
+
+def test_results_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "broker", persistence=tmp_path / "state") as broker:
+        ledger = scenarios.broker_away(tmp_path, broker, seconds=3)
+    replayed = sum(result["replayed"] for result in ledger.results["lab"])
+    assert replayed >= 50
+    assert not list((tmp_path / "agent").glob("outbox*")), "nothing is left on the disk"
+
+
+def test_an_outbox_that_is_too_small_keeps_the_newest_and_counts_the_rest(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    ledger = scenarios.broker_away(tmp_path, mosquitto, seconds=6, max_size="100kB")
+    assert ledger.last_counts("lab")["discarded"]["outbox_full"] > 0
+
+
+def test_a_bad_network_loses_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    scenarios.bad_network(tmp_path, mosquitto, rounds=4, seed=3)

@@ -103,9 +103,9 @@ def test_to_crop_keeps_the_shape_and_cuts_what_is_too_much() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 100), (100, 400)])
-def test_to_letterbox_keeps_the_shape_and_pads_with_grey_on_both_sides(width: int, height: int) -> None:
+def test_to_letterbox_keeps_the_shape_and_pads_with_grey_right_and_below(width: int, height: int) -> None:
     fitted = fit(marked(width, height), 40, 40, "letterbox")
-    inner = fitted[15:25] if width > height else fitted[:, 15:25]
+    inner = fitted[:10] if width > height else fitted[:, :10]
     assert (inner == marked(width // 10, height // 10)).all()
     assert (fitted == LETTERBOX_GRAY).all(axis=2).sum() == 40 * 30
 

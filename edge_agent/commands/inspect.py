@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from edge_agent.config import NO_LABELS, resolve
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model_file import ModelFile, Tensor
-from edge_agent.models.reading import Reading, UnclearError, read_classifier
+from edge_agent.models.reading import Reading, UnclearError, read
 from edge_agent.terminal import printable
 from edge_agent.units import format_size
 
@@ -35,23 +35,27 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     source = models.find(options, Path.cwd())
     reading: Reading | None = None
     missing: Mapping[str, str] = {}
-    problem = ""
+    problem = decoder = ""
+    evidence: list[str] = []
     try:
-        reading = read_classifier(source.file, source.stated)
+        reading = read(source.file, source.stated)
+        decoder, evidence = reading.family, reading.evidence
     except UnclearError as error:
-        missing = error.missing
+        missing, decoder, evidence = error.missing, error.family, error.evidence
     except ModelError as error:
         problem = str(error)
     configuration = {} if problem else _configuration(options, missing)
     if as_json:
         document = _document(source, reading) | {
+            "evidence": evidence,
             "missing": dict(missing),
             "problem": problem or None,
             "configuration": configuration or None,
         }
         print(json.dumps(document, indent=2))
     else:
-        _show(source, reading, missing, problem)
+        decoder += ", once it is stated what is missing" if missing else ""
+        _show(source, reading, [f"none: {problem}" if problem else decoder, *evidence], missing)
         if configuration:
             print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
             print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
@@ -75,9 +79,8 @@ def _document(source: models.ModelSource, reading: Reading | None) -> dict[str, 
         "custom_operators": list(file.custom_operators),
         "metadata": dict(file.metadata),
         "labels": list(labels) if labels is not None else None,
-        "task": "classification" if reading else None,
-        "decoder": "classification" if reading else None,
-        "evidence": reading.evidence if reading else [],
+        "task": reading.task if reading else None,
+        "decoder": reading.family if reading else None,
     }
 
 
@@ -112,11 +115,10 @@ def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[
     return {"models": {name[:64]: stated}}
 
 
-def _show(source: models.ModelSource, reading: Reading | None, missing: Mapping[str, str], problem: str) -> None:
+def _show(
+    source: models.ModelSource, reading: Reading | None, decoder: Sequence[str], missing: Mapping[str, str]
+) -> None:
     file = source.file
-    decoder = (
-        f"none: {problem}" if problem else f"classification{', once it is stated what is missing' * bool(missing)}"
-    )
     facts = {key: value for key, value in file.metadata.items() if value not in file.description}
     rows = [
         ("file", f"{file.path}, {format_size(file.size)}, sha256 {file.sha256[:12]}"),
@@ -129,8 +131,7 @@ def _show(source: models.ModelSource, reading: Reading | None, missing: Mapping[
         ("custom", models.operator_hint(file)),
         ("labels", _labels(reading.labels if reading else source.stated.labels or file.labels)),
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
-        ("decoder", decoder),
-        *(("decoder", fact) for fact in (reading.evidence if reading else [])),
+        *(("decoder", fact) for fact in decoder),
         *(("missing", question) for question in missing.values()),
     ]
     last = ""

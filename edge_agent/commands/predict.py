@@ -36,7 +36,9 @@ class _NoSource:
     def close(self, deadline: float) -> None: ...
 
 
-def run(options: settings.Model, inputs: Sequence[Path], top_k: int, min_confidence: float, *, as_json: bool) -> int:
+def run(
+    options: settings.Model, inputs: Sequence[Path], top_k: int | None, min_confidence: float | None, *, as_json: bool
+) -> int:
     """Prints what the model says to each input; returns the exit code: 1 if an input could not be used.
 
     Raises:
@@ -106,6 +108,28 @@ def _show(document: Mapping[str, Any]) -> None:
         return
     print(printable(path))
     for prediction in document["predictions"]:
-        print(f"  {prediction['confidence']:7.2%}  {printable(prediction['label'])}")
+        print(f"  {_in_words(prediction)}")
     if not document["predictions"]:
         print("  nothing")
+
+
+def _in_words(prediction: Mapping[str, Any]) -> str:
+    parts = []
+    if "confidence" in prediction:
+        parts.append(f"{prediction['confidence']:7.2%}")
+    if "label" in prediction:
+        parts.append(printable(prediction["label"]))
+    if "value" in prediction:
+        parts.append(f"{prediction['value']:.6g}")
+    if "region" in prediction:
+        parts.append(f"in {printable(prediction['region'])}")
+    if "box" in prediction:
+        x1, y1, x2, y2 = prediction["box"]
+        parts.append(f"from ({x1:.0f}, {y1:.0f}) to ({x2:.0f}, {y2:.0f})")
+    if "area" in prediction:
+        parts.append(f"{prediction['area']} pixels")
+    if "keypoints" in prediction:
+        parts.append("at " + " ".join(f"({point[0]:.0f}, {point[1]:.0f})" for point in prediction["keypoints"]))
+    if "vector" in prediction:
+        parts.append(f"vector of {len(prediction['vector'])} numbers")
+    return "  ".join(parts)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edge_agent.decoders import real_values
+from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.placement import Placement
 from edge_agent.engines import TensorSpec
-from edge_agent.errors import InputError
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:
@@ -41,31 +41,20 @@ class Classification:
         """
         stored = outputs[0]
         scores = real_values(stored.reshape(-1, len(self.labels)), self.spec)
-        if not np.isfinite(scores).all():
-            raise InputError("the model's answer has values that are not numbers (NaN or infinite)")
+        check_finite(scores)
         return softmax(scores) if self.output == "logits" else scores
 
     def __call__(
-        self,
-        outputs: Sequence["NDArray[Any]"],
-        top_k: int,
-        min_confidence: float,
-        regions: Sequence[str | None],
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch, for each of its items the most confident first.
-
-        Args:
-            outputs: of the engine.
-            top_k: at most so many for an item.
-            min_confidence: less confident ones are left out.
-            regions: the name of the region that each item of the batch shows, or None.
-        """
+        """Predictions of a batch: see `Decoder`. Of placements only the region's name counts."""
         predictions = []
-        for region, confidences in zip(regions, self.confidences(outputs), strict=True):
-            for class_id in _largest(confidences, top_k):
+        for placement, confidences in zip(placements, self.confidences(outputs), strict=True):
+            for class_id in _largest(confidences, limits.top_k):
                 confidence = min(1.0, float(confidences[class_id]))
-                if confidence >= min_confidence:
-                    predictions.append(Prediction(self.labels[class_id], int(class_id), confidence, region))
+                if confidence >= limits.min_confidence:
+                    label = self.labels[class_id]
+                    predictions.append(Prediction(label, int(class_id), confidence, placement.region))
         return predictions
 
 

@@ -1,17 +1,14 @@
 """Where in a picture the items of a batch come from, and the way back from the model's input to that picture."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
-Fit = Literal["stretch", "letterbox", "letterbox_top_left", "center_crop"]
-"""How a picture is brought to the size of the model's input: as in `preprocess.fit`; letterbox_top_left: padded only
-right and below."""
+    from edge_agent.preprocess import Resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Placement:
         offset_x, offset_y: top left corner of the crop in the picture.
         crop_width, crop_height: size of the crop, in pixels of the picture; nothing is seen outside of it.
         scale_x, scale_y: input pixels for each picture pixel.
-        pad_x, pad_y: input pixels left of and above the crop (letterbox); negative where it was cut (center_crop).
+        pad_x, pad_y: input pixels left of and above the crop: 0, or negative where it was cut (center_crop).
     """
 
     region: str | None
@@ -60,7 +57,7 @@ def place(
     crop_size: tuple[int, int],
     picture_size: tuple[int, int],
     input_size: tuple[int, int],
-    resize: Fit,
+    resize: "Resize",
 ) -> Placement:
     """The placement of a crop that `preprocess.fit` has brought to the model's input size.
 
@@ -76,12 +73,10 @@ def place(
     pad_x = pad_y = 0.0
     scale_x, scale_y = width / columns, height / rows
     # The same roundings as in `fit`: a letterboxed picture ends on whole pixels, a cut one begins on them.
-    if resize in ("letterbox", "letterbox_top_left"):
+    if resize == "letterbox":
         scale = min(scale_x, scale_y)
         inner_x, inner_y = max(1, round(columns * scale)), max(1, round(rows * scale))
         scale_x, scale_y = inner_x / columns, inner_y / rows
-        if resize == "letterbox":
-            pad_x, pad_y = float((width - inner_x) // 2), float((height - inner_y) // 2)
     elif resize == "center_crop":
         scale = max(scale_x, scale_y)
         keep_x, keep_y = min(columns, max(1, round(width / scale))), min(rows, max(1, round(height / scale)))

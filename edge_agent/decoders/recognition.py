@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_agent.decoders.placement import Fit
-    from edge_agent.preprocess import Color
+    from edge_agent.preprocess import Color, Resize
 
 Channels = tuple[float, ...]
 Size = tuple[int, int]
@@ -74,7 +73,7 @@ class Recognition:
     classes: int | None = None
     background: bool = False
     labels: tuple[str, ...] | None = None
-    resize: "Fit | None" = None
+    resize: "Resize | None" = None
     color: "Color | None" = None
     normalization: tuple[Channels, Channels] | None = None
     missing: tuple[str, ...] = ()

@@ -93,7 +93,7 @@ def recognise_yolox(file: ModelFile, *, stated: bool = False) -> Recognition | N
         build=lambda parts: _build(parts, classes, size, strides),
         named=named,
         classes=classes,
-        resize="letterbox_top_left",
+        resize="letterbox",
         color="bgr",
         normalization=RAW,
     )

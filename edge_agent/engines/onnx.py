@@ -46,7 +46,8 @@ class OnnxEngine:
         options.log_severity_level = _FATAL_ONLY
         self.accelerator = accelerator
         self.fallback = ""
-        self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[accelerator]])
+        # Its own fallback would change the accelerator without a word to us, and with some on standard output.
+        self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[accelerator]], enable_fallback=0)
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge_agent.errors import ModelError
-from edge_agent.settings import Fraction, Frozen, Preprocess
+from edge_agent.settings import Fraction, Frozen, Output, Preprocess
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 
@@ -44,7 +44,11 @@ class Manifest(Frozen):
     """The same model in one or more formats, relative to the bundle."""
     labels: Path | None = None
     """Text file, one label a line; default: what the model file carries."""
-    output: Literal["probabilities", "logits", "sigmoid"] | None = None
+    decoder: str | None = None
+    """How the outputs are read, where the file does not show it."""
+    anchors: Path | None = None
+    """Text file with the anchors of an SSD without post-processing, relative to the bundle."""
+    output: Output | None = None
     """What a classifier's output is, where the file does not show it."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor."""
@@ -71,7 +75,7 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest is None or problems.texts():
         raise ModelError("; ".join(problems.texts()))
     named = [*manifest.files.values(), *(golden.input for golden in manifest.golden)]
-    for name in [*named, manifest.labels] if manifest.labels else named:
+    for name in [*named, *filter(None, (manifest.labels, manifest.anchors))]:
         try:
             file_path = (folder / name).resolve()
             inside, there = file_path.is_relative_to(folder.resolve()), file_path.is_file()
@@ -82,6 +86,14 @@ def read_manifest(folder: Path) -> Manifest:
         if not there:
             raise ModelError(f"{path}: names {name}, which is not there")
     return manifest
+
+
+def manifest_beside(file: Path) -> Manifest | None:
+    """The manifest of the bundle that a model file belongs to; None if it belongs to none."""
+    if not (file.parent / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(file.parent)
+    return manifest if Path(file.name) in manifest.files.values() else None
 
 
 def choose_file(manifest: Manifest) -> Path:

@@ -11,19 +11,22 @@ import numpy as np
 
 from edge_agent import engines, settings
 from edge_agent.config import NO_LABELS, resolve
-from edge_agent.decoders.classification import Classification
+from edge_agent.decoders import Limits
+from edge_agent.decoders.placement import Placement, place
 from edge_agent.engines import Engine
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import bundle, model_file, registry
 from edge_agent.models.labels import read_labels
-from edge_agent.models.reading import Reading, Stated, read_classifier
+from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
 from edge_agent.preprocess import Preprocess
+from edge_agent.regions import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_VERSION = 64
+WARM_UP_LIMITS = Limits(top_k=1, min_confidence=0.0)
 # How the names of operators begin that no plain runtime has, and what to do then.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
@@ -46,7 +49,7 @@ class Model:
 
     Attributes:
         preprocess: pictures to input tensor.
-        decode: output tensors to predictions.
+        decode: output tensors to predictions, a `Decoder`.
         identity: name, version and hash, as results carry them.
         engine: what runs it.
     """
@@ -70,7 +73,7 @@ class Model:
             mean=reading.mean,
             std=reading.std,
         )
-        self.decode = Classification(engine.outputs[0], reading.labels, reading.output)  # type: ignore[arg-type]  # one of its literals, by settings and reading
+        self.decode = reading.build(engine.outputs)
         self._batches = engine.inputs[0].shape[0] != 1
         self._lock = threading.Lock()
 
@@ -106,15 +109,26 @@ class Model:
             ModelError: the model can't be run.
         """
         black = np.zeros((self.preprocess.height, self.preprocess.width, 3), np.uint8)
+        view = View(None, 0, 0, black, (self.preprocess.width, self.preprocess.height))
         if batch > 1:
             try:
                 self._batches = True
-                if len(self.infer(self.preprocess([black] * batch))[0]) == batch:
-                    return
-            except ModelError:
-                pass  # then one after the other
-            self._batches = False
-        self.decode.confidences(self.infer(self.preprocess([black])))
+                outputs = self.infer(self.preprocess([black] * batch))
+                self.decode(outputs, [self.place(view)] * batch, WARM_UP_LIMITS)
+            except (ModelError, InputError):
+                self._batches = False  # then one after the other
+        self.decode(self.infer(self.preprocess([black])), [self.place(view)], WARM_UP_LIMITS)
+
+    def place(self, view: View) -> Placement:
+        """Where in its picture the input made of a view comes from."""
+        return place(
+            view.region,
+            (view.x, view.y),
+            (view.pixels.shape[1], view.pixels.shape[0]),
+            view.picture_size,
+            (self.preprocess.width, self.preprocess.height),
+            self.preprocess.resize,
+        )
 
     def infer(self, tensor: "NDArray[Any]") -> list["NDArray[Any]"]:
         """Output tensors for a batch, at once where the model allows it, else one after the other.
@@ -148,20 +162,29 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         ModelError: there is no such model, or it can't be read.
     """
     path = _locate(model.path, folder)
-    manifest = bundle.read_manifest(path) if path.is_dir() else None
-    file = model_file.read(path / bundle.choose_file(manifest) if manifest else path)
+    if path.is_dir():
+        manifest: bundle.Manifest | None = bundle.read_manifest(path)
+        path = path / bundle.choose_file(manifest) if manifest else path
+    else:
+        manifest = bundle.manifest_beside(path)
+    file = model_file.read(path)
     labels_path = model.labels and resolve(model.labels, folder)
     if labels_path is None and manifest and manifest.labels:
-        labels_path = path / manifest.labels
+        labels_path = path.parent / manifest.labels
     without_labels = model.labels == NO_LABELS
+    anchors = model.anchors and resolve(model.anchors, folder)
+    if anchors is None and manifest and manifest.anchors:
+        anchors = path.parent / manifest.anchors
     stated = Stated(
+        decoder=model.decoder or (manifest.decoder if manifest else None),
+        anchors=anchors,
         preprocess=_merged(model.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
         output=model.output or (manifest.output if manifest else None),
         labels=read_labels(labels_path) if labels_path and not without_labels else None,
         labels_from=str(labels_path or ""),
         without_labels=without_labels,
     )
-    version = manifest.version if manifest else file.metadata.get("version", "")[:MAX_VERSION] or "1"
+    version = manifest.version if manifest else _version(file)
     return ModelSource(file, version, stated)
 
 
@@ -174,7 +197,7 @@ def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Mode
     """
     source = find(model, folder)
     try:
-        reading = read_classifier(source.file, source.stated)
+        reading = read(source.file, source.stated)
         engine = engines.load_engine(
             source.file.path, source.file.format, model.accelerators, model.threads or default_threads()
         )
@@ -192,6 +215,12 @@ def operator_hint(file: model_file.ModelFile) -> str:
         if any(name.startswith(start) for name in file.custom_operators):
             return hint
     return ""
+
+
+def _version(file: model_file.ModelFile) -> str:
+    """The version that a bare file states of itself; an Ultralytics export states that of the exporter instead."""
+    stated = "" if "stride" in file.metadata else file.metadata.get("version", "")
+    return stated[:MAX_VERSION] or "1"
 
 
 def default_threads() -> int:

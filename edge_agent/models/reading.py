@@ -5,11 +5,17 @@ file's tensors that is named as evidence. What none of them states is asked for;
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent import settings
+from edge_agent.decoders import Decoder, families
+from edge_agent.decoders.classification import Classification
+from edge_agent.decoders.recognition import Parts, Recognition
+from edge_agent.decoders.ssd_raw import read_anchors
+from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.models.labels import check_count
 from edge_agent.models.model_file import ModelFile, Tensor
@@ -29,7 +35,7 @@ _INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 # Real ranges that a quantised input covers when pixels are meant to go in as they are.
 _PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 _STEPS = 2.0
-_OUTPUTS = {
+_OUTPUTS: dict[str, settings.Output] = {
     "SOFTMAX": "probabilities",
     "LOG_SOFTMAX": "logits",
     "LOGISTIC": "sigmoid",
@@ -44,23 +50,38 @@ _OUTPUTS = {
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
 _MAX_SIDE = 8192
+CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
     """What the configuration and the bundle state, the configuration first."""
 
+    decoder: str | None = None
     preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
-    output: str | None = None
+    output: settings.Output | None = None
     labels: tuple[str, ...] | None = None
     labels_from: str = ""
     without_labels: bool = False
+    anchors: Path | None = None
 
 
 @dataclass(slots=True)
 class Reading:
-    """Everything needed to build the preprocessing and the decoder of a classifier."""
+    """Everything needed to build the preprocessing and the decoder of a model of pictures.
 
+    Attributes:
+        family: of decoders, as `decoder:` states it.
+        task: as in results.
+        height, width, channels: of the input.
+        mean, std: lead from pixels to stored values of the input.
+        labels: one for each class; None: class numbers, or a task without classes.
+        build: makes the decoder from the engine's outputs.
+        evidence: a sentence for each fact.
+    """
+
+    family: str
+    task: str
     height: int
     width: int
     channels: int
@@ -69,8 +90,8 @@ class Reading:
     resize: "Resize"
     mean: Channels
     std: Channels
-    output: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
     evidence: list[str] = field(default_factory=list)
 
 
@@ -79,47 +100,51 @@ class UnclearError(ModelError):
 
     Attributes:
         missing: what to state, by its key in a model's settings.
+        family: of decoders that the model seems to be of.
+        evidence: a sentence for each fact that is known.
     """
 
-    def __init__(self, missing: Mapping[str, str]) -> None:
+    def __init__(self, missing: Mapping[str, str], family: str, evidence: Sequence[str]) -> None:
         super().__init__("; ".join(missing.values()))
         self.missing = dict(missing)
+        self.family = family
+        self.evidence = list(evidence)
 
 
-def read_classifier(file: ModelFile, stated: Stated) -> Reading:
-    """Reads an image classifier.
+def read(file: ModelFile, stated: Stated) -> Reading:
+    """Reads a model of pictures.
 
     Raises:
-        UnclearError: facts are missing or contradict each other.
-        ModelError: it is no image classifier, or its labels do not fit.
+        UnclearError: facts are missing, or more than one reading is possible.
+        ModelError: it is no model of pictures, or what is stated does not fit it.
     """
     evidence: list[str] = []
     missing: dict[str, str] = {}
     tensor = _image_input(file)
-    classes = _class_count(file)
+    recognition = _recognise(file, stated, evidence, missing)
     layout = _layout(tensor, stated, evidence, missing)
     height, width, channels = _sides(tensor, layout)
-    color = stated.preprocess.color or ("gray" if channels == 1 else "rgb")
-    if (channels == 1) != (color == "gray"):
-        raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
-    usual = "for one channel" if channels == 1 else "as is usual for three channels"
-    evidence.append(f"color: {color}, {'as stated' if stated.preprocess.color else usual}")
-    mean, std = _normalization(file, tensor, stated, color, evidence, missing)
-    output = _output(file, stated, evidence, missing)
-    labels = _labels(file, stated, classes, evidence, missing)
+    color = _color(channels, stated, recognition, evidence)
+    resize = stated.preprocess.resize or recognition.resize or "stretch"
+    evidence.append(f"resize: {resize}, {_source(stated.preprocess.resize, recognition.resize)}")
+    mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
+    labels = _labels(file, stated, recognition, evidence, missing)
     if missing:
-        raise UnclearError(missing)
+        raise UnclearError(missing, recognition.family, evidence)
+    anchors = read_anchors(stated.anchors) if stated.anchors else None
     return Reading(
+        family=recognition.family,
+        task=recognition.task,
         height=height,
         width=width,
         channels=channels,
         layout=layout,
         color=color,
-        resize=stated.preprocess.resize or "stretch",
+        resize=resize,
         mean=mean,
         std=std,
-        output=output,
         labels=labels,
+        build=lambda outputs: families.build(recognition, outputs, labels, anchors=anchors, output=stated.output),
         evidence=evidence,
     )
 
@@ -127,10 +152,46 @@ def read_classifier(file: ModelFile, stated: Stated) -> Reading:
 def _image_input(file: ModelFile) -> Tensor:
     if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
-        raise ModelError(f"not an image classifier: expected one input of four axes, found {shapes or 'none'}")
-    if file.inputs[0].dtype not in ("uint8", "int8", "float32", "float16"):
-        raise ModelError(f"not an image classifier: its input is of type {file.inputs[0].dtype}")
+        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}")
+    if file.inputs[0].dtype not in ("uint8", "int8", "int32", "float32", "float16"):
+        raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
     return file.inputs[0]
+
+
+def _recognise(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> Recognition:
+    """The decoder family: the one that is stated, else the only one that fits."""
+    if stated.decoder == CLASSIFICATION:
+        return _classification(file, stated, evidence, missing)
+    if stated.decoder is not None:
+        found = [families.stated(file, stated.decoder)]
+    else:
+        found = families.fitting(file, len(stated.labels) if stated.labels is not None else None)
+    if not found:
+        return _classification(file, stated, evidence, missing)
+    if len(found) > 1:
+        names = [recognition.family for recognition in found]
+        readings = "; ".join(f"{one.family}: {one.evidence[0]}" for one in found)
+        missing["decoder"] = f"more than one reading fits ({readings}): state decoder: {' or '.join(names)}"
+    chosen = found[0]
+    evidence.append(f"decoder: {chosen.family}, {'as stated' if stated.decoder else chosen.evidence[0]}")
+    evidence += chosen.evidence[0 if stated.decoder else 1 :]
+    needs = {"anchors": stated.anchors, "output": stated.output}
+    for number, sentence in enumerate(chosen.missing):
+        key = next((key for key in needs if key in sentence), f"decoder {number}")
+        if needs.get(key) is None:
+            missing[key] = sentence
+    return chosen
+
+
+def _classification(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> Recognition:
+    classes = _class_count(file)
+    evidence.append(f"decoder: {CLASSIFICATION}, one output of {classes} score(s)")
+    output = _output(file, stated, evidence, missing)
+
+    def build(parts: Parts) -> Decoder:
+        return Classification(parts.outputs[0], parts.labels or [str(number) for number in range(classes)], output)
+
+    return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes)
 
 
 def _class_count(file: ModelFile) -> int:
@@ -139,8 +200,28 @@ def _class_count(file: ModelFile) -> int:
     sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
-        raise ModelError(f"not a classifier: expected one output of one score a class, found {shapes or 'none'}")
+        known = ", ".join([CLASSIFICATION, *families.FAMILIES])
+        raise ModelError(f"what its outputs mean can't be told ({shapes or 'none'}): known are {known}")
     return sizes[0][0]
+
+
+def _color(channels: int, stated: Stated, recognition: Recognition, evidence: list[str]) -> "Color":
+    if channels == 1:
+        color: Color = stated.preprocess.color or "gray"
+        source = "as stated" if stated.preprocess.color else "for one channel"
+    else:
+        color = stated.preprocess.color or recognition.color or "rgb"
+        source = _source(stated.preprocess.color, recognition.color)
+    if (channels == 1) != (color == "gray"):
+        raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
+    evidence.append(f"color: {color}, {source}")
+    return color
+
+
+def _source(stated: object, published: object) -> str:
+    if stated is not None:
+        return "as stated"
+    return "as the family was published" if published is not None else "as is usual"
 
 
 def _layout(tensor: Tensor, stated: Stated, evidence: list[str], missing: dict[str, str]) -> "Layout":
@@ -172,7 +253,13 @@ def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
 
 
 def _normalization(
-    file: ModelFile, tensor: Tensor, stated: Stated, color: "Color", evidence: list[str], missing: dict[str, str]
+    file: ModelFile,
+    tensor: Tensor,
+    stated: Stated,
+    recognition: Recognition,
+    color: "Color",
+    evidence: list[str],
+    missing: dict[str, str],
 ) -> tuple[Channels, Channels]:
     """Mean and std that lead from pixels to the stored values of the input tensor."""
     channels = 1 if color == "gray" else 3
@@ -182,11 +269,14 @@ def _normalization(
     elif file.normalization is not None:
         mean, std = file.normalization
         source = "from the file's metadata"
-    elif tensor.dtype == "uint8" and tensor.scale is None:
-        mean, std, source = *PRESETS["raw"], "for an input of unsigned bytes"
+    elif tensor.dtype in ("uint8", "int32") and tensor.scale is None:
+        mean, std, source = *PRESETS["raw"], "for an input of whole numbers"
     elif any(_covers(tensor, values) for values in _PIXEL_RANGES):
         evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
         return (float(-_INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
+    elif recognition.normalization is not None:
+        mean, std = recognition.normalization
+        source = "as the family was published"
     else:
         missing["preprocess.normalize"] = (
             f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: "
@@ -234,7 +324,7 @@ def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels,
     return tuple(means), tuple(stds)
 
 
-def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> str:
+def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> settings.Output:
     if stated.output:
         evidence.append(f"output: {stated.output}, as stated")
         return stated.output
@@ -251,23 +341,29 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[
 
 
 def _labels(
-    file: ModelFile, stated: Stated, classes: int, evidence: list[str], missing: dict[str, str]
-) -> tuple[str, ...]:
+    file: ModelFile, stated: Stated, recognition: Recognition, evidence: list[str], missing: dict[str, str]
+) -> tuple[str, ...] | None:
+    if recognition.labels == ():
+        return stated.labels
     if stated.without_labels:
         evidence.append("labels: none, as stated: class numbers only")
-        return tuple(str(number) for number in range(classes))
+        return None
     if stated.labels is not None:
-        check_count(stated.labels, classes, stated.labels_from)
-        evidence.append(f"labels: {classes}, from {stated.labels_from}")
-        return stated.labels
-    if file.labels is not None:
-        check_count(file.labels, classes, file.labels_from)
-        evidence.append(f"labels: {classes}, {file.labels_from}")
-        return file.labels
-    missing["labels"] = (
-        f"the file carries no labels: state labels: FILE with {classes} lines, or `labels: none` for class numbers only"
-    )
-    return ()
+        labels, source = stated.labels, f"from {stated.labels_from}"
+    elif file.labels is not None:
+        labels, source = file.labels, file.labels_from
+    elif recognition.labels is not None:
+        labels, source = recognition.labels, "those of the family"
+    else:
+        count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
+        missing["labels"] = (
+            f"the file carries no labels: state labels: FILE{count}, or `labels: none` for class numbers only"
+        )
+        return None
+    if recognition.classes is not None and not recognition.takes(len(labels)):
+        check_count(labels, recognition.classes, stated.labels_from or source)
+    evidence.append(f"labels: {len(labels)}, {source}")
+    return labels
 
 
 def _listed(values: Channels) -> str:

@@ -150,9 +150,9 @@ class _Attempt:
             for sample in self._readable.samples(stopping):
                 if stopping.is_set() or (sample is not None and not self._intake.put(sample)):
                     break
-                if came_back and not self.alive:
-                    log.info("%s: is back", name)
-                self._seen, self.alive = time.monotonic(), True
+                self._seen = time.monotonic()
+                if not self.alive:
+                    self._come_alive(came_back=came_back)
         except EdgeAgentError as error:
             self.failure = error
         except OSError as error:
@@ -164,6 +164,13 @@ class _Attempt:
             with self._changed:
                 self.ended = True
                 self._changed.notify_all()
+
+    def _come_alive(self, *, came_back: bool) -> None:
+        if came_back:
+            log.info("%s: is back", self._readable.name)
+        with self._changed:
+            self.alive = True
+            self._changed.notify_all()  # from now on the watch is closer
 
     def watch(self, stopping: threading.Event, *, came_back: bool) -> EdgeAgentError:
         """Reads in a thread of its own until that ends, fails or stalls, or `stopping` is set; returns why."""

@@ -223,6 +223,15 @@ def test_a_model_cut_off_anywhere_is_refused_with_one_line(
         assert file in err[0]
 
 
+def test_a_runtime_that_is_at_a_loss_prints_nothing_of_its_own(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = (shipped("digits") / "digits.onnx").read_bytes()
+    (folder / "odd.onnx").write_bytes(content.replace(b"Conv", b"\xffonv"))
+    code = cli.main(["predict", "odd.onnx", str(GOLDEN / "7_printed.png"), "--labels", "none", "--normalize", "unit"])
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
 # What the plain interpreters say, from the README of the test data.
 SEEN = [
     ("classify_tflite/mobilenet_v2_1.0_224_quant.tflite", "cat.bmp", "Egyptian cat", 0.79),

@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent import settings
+from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification, Output, softmax
+from edge_agent.decoders.placement import Placement
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.images import decode_image
 from edge_agent.models import model as models
 from edge_agent.samples import Prediction
+from tests.decoders.scenes import as_it_is
 
 ANIMALS = ("cat", "dog", "owl", "ant")
 
@@ -24,7 +28,11 @@ def classification(output: Output, **spec: Any) -> Classification:
 
 
 def decode(decoder: Classification, scores: NDArray[Any], *, top_k: int = 4, at_least: float = 0.0) -> list[Prediction]:
-    return decoder([scores], top_k, at_least, [None] * len(scores))
+    return decoder([scores], [as_it_is()] * len(scores), Limits(top_k, at_least))
+
+
+def region(name: str) -> Placement:
+    return replace(as_it_is(), region=name)
 
 
 def labels(predictions: list[Prediction]) -> list[str | None]:
@@ -99,14 +107,14 @@ def test_a_score_rounded_to_more_than_one_is_a_confidence_of_one() -> None:
 
 def test_each_item_of_a_batch_has_predictions_with_the_name_of_its_region() -> None:
     scores = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6]], np.float32)
-    predictions = classification("probabilities")([scores], 1, 0.0, ["left", "right"])
+    predictions = classification("probabilities")([scores], [region("left"), region("right")], Limits(1, 0.0))
     assert [(one.region, one.label) for one in predictions] == [("left", "cat"), ("right", "ant")]
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (1, 1, 4), (1, 4, 1, 1), (4,)])
 def test_axes_of_one_make_no_difference(shape: tuple[int, ...]) -> None:
     scores = np.array([0.1, 0.6, 0.05, 0.25], np.float32).reshape(shape)
-    assert labels(classification("probabilities")([scores], 1, 0.0, [None])) == ["dog"]
+    assert labels(classification("probabilities")([scores], [as_it_is()], Limits(1, 0.0))) == ["dog"]
 
 
 @pytest.mark.parametrize("output", ["probabilities", "logits", "sigmoid"])
@@ -164,7 +172,7 @@ def test_public_models_say_what_their_runtimes_say(
     model = models.load("it", settings.Model.model_validate(keys | {"path": str(data_dir / name)}), tmp_path)
     image = decode_image((data_dir / "images" / picture).read_bytes())
     outputs = model.infer(model.preprocess([image]))
-    [first] = model.decode(outputs, 1, 0.0, [None])
+    [first] = model.decode(outputs, [as_it_is()], Limits(1, 0.0))
     assert short(first.label) == label
     if confidence is not None:
         assert first.confidence == pytest.approx(confidence, abs=0.1)
@@ -192,7 +200,9 @@ def test_a_float_network_and_its_int8_twin_agree(name: str, data_dir: Path, tmp_
         scores = interpreter.get_tensor(made["index"])[0].astype(np.float64)
         if made["dtype"] == np.int8:
             scores = (scores - made["quantization"][1]) * made["quantization"][0]
-        [first] = model.decode(model.infer(model.preprocess([decode_image(picture.read_bytes())])), 1, 0.0, [None])
+        [first] = model.decode(
+            model.infer(model.preprocess([decode_image(picture.read_bytes())])), [as_it_is()], Limits(1, 0.0)
+        )
         assert first.class_id == scores.argmax()
         assert first.confidence == pytest.approx(scores.max(), abs=0.005)
 
@@ -208,7 +218,7 @@ def test_handwritten_digits_are_read_as_the_plain_runtime_reads_them(data_dir: P
     truth = idx(data_dir, "labels", 8)[:1000]
     said = []
     for image in images:
-        [first] = model.decode(model.infer(model.preprocess([cv2.merge([image] * 3)])), 1, 0.0, [None])
+        [first] = model.decode(model.infer(model.preprocess([cv2.merge([image] * 3)])), [as_it_is()], Limits(1, 0.0))
         [scores] = session.run(None, {session.get_inputs()[0].name: image.astype(np.float32)[None, None]})
         assert first.class_id == scores[0].argmax()
         powers = np.exp(scores[0] - scores[0].max())

@@ -80,8 +80,8 @@ def test_boxes_are_clipped_to_the_picture_and_those_outside_of_it_do_not_count()
 
 def test_what_lies_in_the_padding_is_not_in_the_picture() -> None:
     placement = place(None, (0, 0), (640, 320), (640, 320), (64, 64), "letterbox")
-    found = DETECTOR(rows((10, 0, 20, 15, 0.9, 0), (10, 14, 20, 26, 0.8, 0)), [placement], ALL)
-    assert [one.box for one in found] == [(100, 0, 200, 100)]
+    found = DETECTOR(rows((10, 33, 20, 48, 0.9, 0), (10, 22, 20, 34, 0.8, 0)), [placement], ALL)
+    assert [one.box for one in found] == [(100, 220, 200, 320)]
 
 
 def test_each_item_of_a_batch_goes_back_to_its_own_region() -> None:

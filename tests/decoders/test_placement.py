@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.decoders.placement import Fit, Placement, place
+from edge_agent.decoders.placement import Placement, place
 from edge_agent.preprocess import LETTERBOX_GRAY, Resize, fit
 from tests.decoders.scenes import floats
 
 SIDES = st.integers(1, 3000)
 INPUTS = st.tuples(st.integers(8, 700), st.integers(8, 700))
-FITS = st.sampled_from(get_args(Fit))
+FITS = st.sampled_from(get_args(Resize))
 LETTERBOXES = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
@@ -30,7 +30,7 @@ def test_every_point_of_a_crop_finds_its_way_there_and_back_at_any_aspect_ratio(
     picture: tuple[int, int],
     crop: tuple[int, int],
     size: tuple[int, int],
-    how: Fit,
+    how: Resize,
     x: float,
     y: float,
     data: st.DataObject,
@@ -46,7 +46,7 @@ def test_every_point_of_a_crop_finds_its_way_there_and_back_at_any_aspect_ratio(
 
 @settings(deadline=None)
 @given(st.tuples(SIDES, SIDES), INPUTS, FITS)
-def test_no_point_lies_outside_of_the_crop(crop: tuple[int, int], size: tuple[int, int], how: Fit) -> None:
+def test_no_point_lies_outside_of_the_crop(crop: tuple[int, int], size: tuple[int, int], how: Resize) -> None:
     placement = place(None, (7, 9), crop, (crop[0] + 20, crop[1] + 20), size, how)
     points = placement.to_picture(floats([[-1e5, -1e5], [1e5, 1e5]]))
     assert points.tolist() == [[7, 9], [7 + crop[0], 9 + crop[1]]]
@@ -91,15 +91,15 @@ def test_a_cut_picture_begins_on_the_pixel_where_preprocessing_has_cut_it() -> N
 
 
 def test_padding_only_right_and_below_leaves_the_picture_at_the_upper_left() -> None:
-    placement = place(None, (0, 0), (810, 1080), (810, 1080), (640, 640), "letterbox_top_left")
+    placement = place(None, (0, 0), (810, 1080), (810, 1080), (640, 640), "letterbox")
     assert (placement.pad_x, placement.pad_y) == (0, 0)
     assert placement.to_picture(floats([[480, 640], [640, 640]])).tolist() == [[810, 1080], [810, 1080]]
 
 
 def test_a_box_in_a_region_comes_out_in_pixels_of_the_frame() -> None:
     placement = place("door", (100, 50), (200, 100), (400, 300), (100, 100), "letterbox")
-    # The region is 100 x 50 pixels of the input, 25 below its upper edge.
-    assert placement.boxes_to_picture(floats([[10, 35, 20, 45]])).tolist() == [[120, 70, 140, 90]]
+    # The region is the upper 100 x 50 pixels of the input.
+    assert placement.boxes_to_picture(floats([[10, 15, 20, 25]])).tolist() == [[120, 80, 140, 100]]
 
 
 def test_pixels_of_a_resized_picture_keep_their_place() -> None:

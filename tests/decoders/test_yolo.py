@@ -118,11 +118,11 @@ def test_quantised_outputs_give_the_same_to_within_a_step(dtype: str, scale: flo
 
 
 def test_boxes_come_out_in_pixels_of_a_letterboxed_picture() -> None:
-    output = without_objectness([Thing((40, 0, 80, 96), 1, 0.9)], fractions=True)
+    output = without_objectness([Thing((27, 0, 80, 96), 1, 0.9)], fractions=True)
     placement = place(None, (0, 0), (1080, 1920), (1080, 1920), (SIZE[1], SIZE[0]), "letterbox")
     (found,) = decoder(facts((1, *output.shape), size=SIZE), "yolov8", LABELS)([output[None]], [placement], ALL)
-    # 54 of the 160 columns show the picture, 53 to 107: a twentieth of its width each.
-    assert found.box == pytest.approx((0, 0, 27 * 20, 1920), abs=0.01)
+    # The first 54 of the 160 columns show the picture, each 20 pixels of it.
+    assert found.box == pytest.approx((27 * 20, 0, 1080, 1920), abs=0.01)
 
 
 @pytest.mark.parametrize("family", ["yolov5", "yolov8", "yolo_end_to_end"])

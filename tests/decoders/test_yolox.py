@@ -70,7 +70,7 @@ def test_the_published_export_is_known_by_the_names_of_its_tensors() -> None:
         input_name="images",
     )
     (found,) = families.fitting(named)
-    assert (found.family, found.classes, found.color, found.resize) == ("yolox", 80, "bgr", "letterbox_top_left")
+    assert (found.family, found.classes, found.color, found.resize) == ("yolox", 80, "bgr", "letterbox")
 
 
 def test_the_number_of_labels_tells_yolox_from_nanodet_and_yolov8() -> None:

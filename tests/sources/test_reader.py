@@ -110,6 +110,26 @@ def test_a_reader_that_returns_after_it_was_left_behind_delivers_nothing() -> No
     assert running.counters.as_dict()["captured"] == 1
 
 
+def test_a_source_that_stalls_after_a_slow_start_is_noticed_in_time() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(_: threading.Event) -> Iterator[Sample | None]:
+        started.wait()
+        yield sample()
+        release.wait()
+
+    running = Running(made := Made(slow, live=True))
+    with pytest.raises(AssertionError):
+        wait_until(lambda: running.troubles, 5 * made.stall_timeout, "an opening that takes long is given up")
+    started.set()
+    began = time.monotonic()
+    wait_until(lambda: running.troubles, 10, "the stall is noticed")
+    assert time.monotonic() - began < made.stall_timeout + 0.5
+    assert running.troubles == ["made: nothing has come for 0.1 s"]
+    release.set()
+    running.stop()
+
+
 def test_signs_of_life_keep_a_source_from_being_given_up() -> None:
     def lives(stopping: threading.Event) -> Iterator[Sample | None]:
         yield sample()

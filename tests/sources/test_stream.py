@@ -170,7 +170,10 @@ def test_an_address_that_does_not_answer_holds_up_no_other_one(
         server.die()
         stage.wait_for(lambda stage: stage.troubles, "the other one fails")
         server.start()
+        began = time.monotonic()
         wait_for_news(stage)
+        # The mute one is given ten seconds to answer.
+        assert time.monotonic() - began < 5
         mute.die()
 
 
