@@ -25,7 +25,7 @@ from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Outbox
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline import Pipeline, limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.sources import Context, open_source
@@ -275,7 +275,8 @@ class Agent:
     def _publisher(self, pipeline: str, options: settings.Pipeline, model: Model) -> Callable[..., None]:
         topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
         device_id, wanted = self._config.settings.device_id, options.publish
-        gate = Gate(wanted, options.min_confidence, model.decode.task)
+        task = model.decode.task
+        gate = Gate(wanted, limits(options, task).min_confidence, task)
 
         def publish(sample: Sample, predictions: list[Prediction], facts: dict[str, Any], timing: Timing) -> None:
             if not gate.opens(predictions, sample.captured) and sample.reply_to is None:
@@ -289,7 +290,7 @@ class Agent:
                 captured_at=sample.captured_at,
                 clock_synced=self._clock.synced(),
                 model=model.identity,
-                task=model.decode.task,
+                task=task,
                 predictions=predictions,
                 input=facts,
                 timing=timing,

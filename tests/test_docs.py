@@ -15,8 +15,10 @@ from pydantic import ConfigDict, TypeAdapter
 
 from edge_agent import cli, config, settings
 from edge_agent.counters import imbalance
+from edge_agent.decoders.families import FAMILIES
 from edge_agent.errors import ConfigError, InputError
 from edge_agent.models import bundle, registry
+from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.models.shipped import BUNDLES, shipped
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon import Daemon
@@ -113,6 +115,10 @@ def test_every_key_of_the_configuration_is_explained_once_with_its_default() -> 
             assert kind.validate_python(yaml.safe_load(shown)) == default, f"{part}.{key}"
 
 
+def test_every_decoder_is_explained() -> None:
+    assert list(tables("models.md")["decoder"]) == [CLASSIFICATION, *FAMILIES]
+
+
 @each("json")
 def test_json_that_is_shown_parses_and_its_sums_balance(block: Block) -> None:
     document = json.loads(block.text)
@@ -121,7 +127,7 @@ def test_json_that_is_shown_parses_and_its_sums_balance(block: Block) -> None:
 
 
 def test_what_the_daemon_publishes_has_the_fields_that_are_shown(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    result, error, stats = (json.loads(block.text) for block in blocks("json", page="mqtt.md"))
+    result, _, error, stats = (json.loads(block.text) for block in blocks("json", page="mqtt.md"))
     picture = next((shipped("digits") / "golden").glob("*.png")).read_bytes()
     document = LAB | {"mqtt": {"url": mosquitto.url}}
     with Subscriber(mosquitto.port, "edge/#") as subscriber, Daemon(tmp_path, document):

@@ -47,6 +47,7 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     configuration = {} if problem else _configuration(options, missing)
     if as_json:
         document = _document(source, reading) | {
+            "decoder": decoder or None,
             "evidence": evidence,
             "missing": dict(missing),
             "problem": problem or None,
@@ -80,7 +81,6 @@ def _document(source: models.ModelSource, reading: Reading | None) -> dict[str, 
         "metadata": dict(file.metadata),
         "labels": list(labels) if labels is not None else None,
         "task": reading.task if reading else None,
-        "decoder": reading.family if reading else None,
     }
 
 

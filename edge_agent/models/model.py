@@ -163,18 +163,20 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     """
     path = _locate(model.path, folder)
     if path.is_dir():
+        bundle_folder = path
         manifest: bundle.Manifest | None = bundle.read_manifest(path)
         path = path / bundle.choose_file(manifest) if manifest else path
     else:
+        bundle_folder = path.parent
         manifest = bundle.manifest_beside(path)
     file = model_file.read(path)
     labels_path = model.labels and resolve(model.labels, folder)
     if labels_path is None and manifest and manifest.labels:
-        labels_path = path.parent / manifest.labels
+        labels_path = bundle_folder / manifest.labels
     without_labels = model.labels == NO_LABELS
     anchors = model.anchors and resolve(model.anchors, folder)
     if anchors is None and manifest and manifest.anchors:
-        anchors = path.parent / manifest.anchors
+        anchors = bundle_folder / manifest.anchors
     stated = Stated(
         decoder=model.decoder or (manifest.decoder if manifest else None),
         anchors=anchors,

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,19 @@ PUBLIC = [
     "tinymlperf/pretrainedResnet_quant.tflite",
     "tinymlperf/vww_96_int8.tflite",
 ]
-# Those that say themselves, or once what they ask for is stated, all that a classifier needs, and that run here.
-CLASSIFIERS = [
+# Those of pictures, but for those that are compiled for hardware that is not here, or that the runtime refuses.
+PICTURES = [
     name
     for name in PUBLIC
-    if name.startswith(("classify_", "tinymlperf/pretrained", "tinymlperf/vww")) and "edgetpu" not in name
+    if name.startswith(("classify_", "detect_", "misc_", "tinymlperf/pretrained", "tinymlperf/vww"))
+    and "edgetpu" not in name
 ]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A model file without its bundle, which says less of itself than is needed."""
+    return Path(shutil.copy(shipped("digits") / "digits.onnx", tmp_path))
 
 
 def inspect(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -103,28 +111,27 @@ def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["configuration"] == {"models": {"digits": {"path": "digits"}}}
 
 
-def test_what_is_missing_is_asked_for_by_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    path = shipped("digits") / "digits.onnx"
-    document = facts(capsys, path)
+def test_what_is_missing_is_asked_for_by_its_key(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = facts(capsys, bare)
+    assert (document["decoder"], document["task"], document["problem"]) == ("classification", None, None)
     assert list(document["missing"]) == ["preprocess.normalize", "labels"]
     assert document["missing"]["labels"] == (
         "the file carries no labels: state labels: FILE with 11 lines, or `labels: none` for class numbers only"
     )
     assert document["configuration"] == {
-        "models": {"digits": {"path": str(path), "preprocess": {"normalize": BLANK}, "labels": BLANK}}
+        "models": {"digits": {"path": str(bare), "preprocess": {"normalize": BLANK}, "labels": BLANK}}
     }
-    text = inspect(capsys, path)
+    text = inspect(capsys, bare)
     assert f"\nIn a configuration, with each {BLANK} filled in:\n" in text
     assert text.count(BLANK) == 3
 
 
-def test_what_is_stated_is_not_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = shipped("digits") / "digits.onnx"
+def test_what_is_stated_is_not_asked_for(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = shipped("digits") / "labels.txt"
-    document = facts(capsys, path, "--labels", labels, "--normalize", "unit")
+    document = facts(capsys, bare, "--labels", labels, "--normalize", "unit")
     assert document["missing"] == {}
     assert document["configuration"]["models"]["digits"] == {
-        "path": str(path),
+        "path": str(bare),
         "labels": str(labels),
         "preprocess": {"normalize": "unit"},
     }
@@ -185,7 +192,7 @@ def test_any_public_model_is_described_and_says_what_it_is_or_lacks(
     assert all(len(line) < 400 for line in text.splitlines())
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", PICTURES)
 def test_check_accepts_the_configuration_that_is_printed_once_it_is_completed(
     name: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,9 +210,9 @@ def test_check_accepts_the_configuration_for_the_shipped_model(
 
 
 def test_check_refuses_the_configuration_while_a_blank_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = inspect(capsys, shipped("digits") / "digits.onnx")
+    text = inspect(capsys, bare)
     (tmp_path / "agent.yaml").write_text(text[text.index("models:\n") :])
     assert cli.main(["check", "-c", str(tmp_path / "agent.yaml")]) == 2
     lines = capsys.readouterr().err.splitlines()

@@ -99,8 +99,8 @@ SEEN = {
 }
 
 
-# The int8 YOLOv5n is unsteady on this picture: noise of one in the last bit of its input moves its confidences by as much
-# as 0.18, and of the dog it says 0.52 with the antialiased filter, 0.64 with averaged areas.
+# The int8 YOLOv5n is unsteady on this picture: noise of -1 to 1 on the pixels of its input moves its confidences by as
+# much as 0.18, and of the dog it says 0.52 with the antialiased filter, 0.64 with averaged areas.
 UNSTEADY = {(YOLOV5, "dog.jpg", "dog"): 0.13}
 
 

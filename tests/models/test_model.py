@@ -52,6 +52,18 @@ def test_a_file_beside_the_configuration_goes_before_a_name_from_the_registry(tm
     assert models.find(Model(path=Path("digits")), tmp_path).file.path == tmp_path / "digits/digits.tflite"
 
 
+def test_what_a_bundle_names_is_relative_to_the_bundle_wherever_its_model_lies(tmp_path: Path) -> None:
+    (tmp_path / "mine/weights").mkdir(parents=True)
+    shutil.copy(DIGITS / "digits.tflite", tmp_path / "mine/weights")
+    shutil.copy(DIGITS / "labels.txt", tmp_path / "mine")
+    (tmp_path / "mine/model.yaml").write_text(
+        "{name: mine, version: 2, task: classification, files: {tflite: weights/digits.tflite}, labels: labels.txt}"
+    )
+    source = models.find(Model(path=Path("mine")), tmp_path)
+    assert source.stated.labels == (*"0123456789", "blank")
+    assert source.version == "2"
+
+
 def test_a_bundle_states_labels_and_preprocessing_and_the_settings_go_first(tmp_path: Path) -> None:
     stated = models.find(Model(path=Path("digits")), tmp_path).stated
     assert stated.labels == (*"0123456789", "blank")

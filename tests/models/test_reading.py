@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from edge_agent import settings
+from edge_agent.decoders.classification import Classification
+from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
+from edge_agent.models import reading as readings
 from edge_agent.models.model_file import ModelFile, Tensor
-from edge_agent.models.reading import Reading, Stated, UnclearError, read_classifier
+from edge_agent.models.reading import Reading, Stated, UnclearError
 from edge_agent.settings import Normalize, Preprocess
 
 LABELS = ("cat", "dog", "bird")
@@ -41,10 +45,18 @@ def quantised(dtype: str, scale: float, zero_point: int, normalization: Any = No
 
 
 def read(
-    file: ModelFile, *, labels: tuple[str, ...] | None = None, output: str | None = None, **stated: Any
+    file: ModelFile, *, labels: tuple[str, ...] | None = None, output: settings.Output | None = None, **stated: Any
 ) -> Reading:
     preprocess = Preprocess.model_validate(stated)
-    return read_classifier(file, Stated(preprocess, output, labels, "names.txt"))
+    labels_from = "names.txt" if labels is not None else ""
+    return readings.read(file, Stated(preprocess=preprocess, output=output, labels=labels, labels_from=labels_from))
+
+
+def scores(reading: Reading) -> str:
+    """What the decoder takes the model's scores for."""
+    decoder = reading.build([TensorSpec("scores", (1, 3), "float32")])
+    assert isinstance(decoder, Classification)
+    return decoder.output
 
 
 def missing(file: ModelFile, **stated: Any) -> dict[str, str]:
@@ -84,19 +96,19 @@ def test_a_layout_that_the_shape_does_not_tell_is_asked_for(shape: tuple[int, ..
         (image((1, -1, -1, 3)), "the input's size is open or out of bounds, shape [1, -1, -1, 3]: export the model"),
         (image((1, 100_000, 24, 3)), "the input's size is open or out of bounds"),
         (image((1, 32, 0, 3)), "the input's size is open or out of bounds"),
-        (image((1, 32)), "not an image classifier: expected one input of four axes, found image [1, 32]"),
-        (image(()), "not an image classifier: expected one input of four axes, found image []"),
-        (image((1, 32, 24, 3), "int64"), "not an image classifier: its input is of type int64"),
-        (replace(FLOAT, inputs=()), "not an image classifier: expected one input of four axes, found none"),
-        (replace(FLOAT, inputs=FLOAT.inputs * 2), "not an image classifier: expected one input of four axes, found im"),
-        (replace(FLOAT, outputs=()), "not a classifier: expected one output of one score a class, found none"),
-        (replace(FLOAT, outputs=FLOAT.outputs * 2), "not a classifier: expected one output of one score a class, foun"),
-        (replace(FLOAT, outputs=(Tensor("x", (), "float32"),)), "not a classifier: expected one output"),
-        (replace(FLOAT, outputs=(Tensor("x", (1, 25200, 85), "float32"),)), "not a classifier: expected one output"),
-        (replace(FLOAT, outputs=(Tensor("x", (1, -1), "float32"),)), "not a classifier: expected one output"),
+        (image((1, 32)), "not a model of pictures: expected one input of four axes, found image [1, 32]"),
+        (image(()), "not a model of pictures: expected one input of four axes, found image []"),
+        (image((1, 32, 24, 3), "int64"), "not a model of pictures: its input is of type int64"),
+        (replace(FLOAT, inputs=()), "not a model of pictures: expected one input of four axes, found none"),
+        (replace(FLOAT, inputs=FLOAT.inputs * 2), "not a model of pictures: expected one input of four axes, found im"),
+        (replace(FLOAT, outputs=()), "what its outputs mean can't be told ("),
+        (replace(FLOAT, outputs=FLOAT.outputs * 2), "what its outputs mean can't be told ("),
+        (replace(FLOAT, outputs=(Tensor("x", (), "float32"),)), "what its outputs mean can't be told ("),
+        (replace(FLOAT, outputs=(Tensor("x", (1, 25200, 85), "float32"),)), "what its outputs mean can't be told ("),
+        (replace(FLOAT, outputs=(Tensor("x", (1, -1), "float32"),)), "what its outputs mean can't be told ("),
     ],
 )  # fmt: skip
-def test_what_is_no_image_classifier_is_refused(file: ModelFile, says: str) -> None:
+def test_what_is_no_model_of_pictures_or_of_no_known_family_is_refused(file: ModelFile, says: str) -> None:
     with pytest.raises(ModelError) as caught:
         read(file)
     assert str(caught.value).startswith(says)
@@ -241,27 +253,27 @@ def test_imagenet_normalisation_is_folded_into_the_quantisation() -> None:
 )
 def test_the_last_operator_tells_what_the_scores_are(operator: str, output: str) -> None:
     reading = read(replace(FLOAT, output_operators=(operator,)))
-    assert reading.output == output
+    assert scores(reading) == output
     assert f"output: {output}, the last operator is {operator}" in reading.evidence
 
 
-@pytest.mark.parametrize("operators", [("",), (), ("DIV",), ("edgetpu-custom-op",), ("ai.own.Head",)])
+@pytest.mark.parametrize("operators", [("",), ("DIV",), ("edgetpu-custom-op",), ("ai.own.Head",)])
 def test_scores_that_the_last_operator_does_not_tell_are_asked_for(operators: tuple[str, ...]) -> None:
     file = replace(FLOAT, output_operators=operators)
     assert "state output: probabilities, logits or sigmoid" in missing(file)["output"]
-    assert read(file, output="sigmoid").output == "sigmoid"
+    assert scores(read(file, output="sigmoid")) == "sigmoid"
 
 
 @pytest.mark.parametrize(("dtype", "zero_point"), [("uint8", 0), ("int8", -128)])
 def test_scores_whose_quantised_range_is_0_to_1_are_probabilities(dtype: str, zero_point: int) -> None:
-    scores = Tensor("scores", (1, 3), dtype, scale=1 / 256, zero_point=zero_point)
-    file = replace(FLOAT, outputs=(scores,), output_operators=("edgetpu-custom-op",))
-    assert read(file).output == "probabilities"
+    output = Tensor("scores", (1, 3), dtype, scale=1 / 256, zero_point=zero_point)
+    file = replace(FLOAT, outputs=(output,), output_operators=("edgetpu-custom-op",))
+    assert scores(read(file)) == "probabilities"
 
 
 def test_what_is_stated_goes_before_what_the_file_shows() -> None:
     reading = read(FLOAT, output="logits", labels=("a", "b", "c"), normalize="raw", resize="letterbox")
-    assert (reading.output, reading.labels, reading.mean, reading.resize) == (
+    assert (scores(reading), reading.labels, reading.mean, reading.resize) == (
         "logits",
         ("a", "b", "c"),
         (0.0,),
@@ -282,8 +294,11 @@ def test_labels_that_nobody_has_are_asked_for_with_their_number() -> None:
 
 
 def test_without_labels_classes_are_their_numbers() -> None:
-    reading = read_classifier(FLOAT, Stated(without_labels=True))
-    assert reading.labels == ("0", "1", "2")
+    reading = readings.read(FLOAT, Stated(without_labels=True))
+    assert reading.labels is None
+    decoder = reading.build([TensorSpec("scores", (1, 3), "float32")])
+    assert isinstance(decoder, Classification)
+    assert decoder.labels == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -311,5 +326,6 @@ def test_everything_that_is_missing_is_asked_for_at_once() -> None:
     file = replace(image((1, 3, 24, 3)), normalization=None, labels=None, output_operators=("DIV",))
     with pytest.raises(UnclearError) as caught:
         read(file)
-    assert list(caught.value.missing) == ["preprocess.layout", "preprocess.normalize", "output", "labels"]
+    assert set(caught.value.missing) == {"preprocess.layout", "preprocess.normalize", "output", "labels"}
+    assert caught.value.family == "classification"
     assert all(question in str(caught.value) for question in caught.value.missing.values())

@@ -17,7 +17,7 @@ from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models import registry
 from edge_agent.models.bundle import read_manifest
 from edge_agent.models.model import find
-from edge_agent.models.reading import read_classifier
+from edge_agent.models.reading import read
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model
 from tests.broker import wait_until
@@ -69,7 +69,7 @@ class TestTheShippedRegistry:
         for name in classifiers:
             registry.pull(name, registry.models_dir(), str(mirror))
             source = find(Model(path=Path(name)), tmp_path)
-            reading = read_classifier(source.file, source.stated)
+            reading = read(source.file, source.stated)
             assert len(reading.labels) in (2, 10, 1001)
         assert len(classifiers) > 5
 
