@@ -8,7 +8,7 @@ import queue
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Outbox
-from edge_agent.pipeline import Pipeline, limits
+from edge_agent.pipeline import Follower, Pipeline, Publish, limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.sources import Context, open_source
@@ -41,6 +41,8 @@ HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
 # A signal that comes while something else is waited for waits so long.
 SIGNAL_PATIENCE = 0.2
+
+TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 
 ModelKey = tuple[str, int]
 
@@ -58,6 +60,7 @@ class Agent:
         self._started = time.monotonic()
         self._clock = Clock()
         self._counters: dict[str, Counters] = {}
+        self._followers: dict[str, list[Follower]] = {}
         self._models: dict[ModelKey, Model] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
@@ -189,6 +192,12 @@ class Agent:
                 loaded[key] = current
             except (ModelError, MissingExtraError) as error:
                 problems.append(f"{wanted.where('models', name)}: {error}")
+        for name, pipeline in wanted.settings.pipelines.items():
+            if isinstance(pipeline.source, settings.PipelineSource) and not problems:
+                task = loaded[_key(wanted.settings.pipelines[pipeline.source.name])].decode.task
+                if task not in TASKS_WITH_BOXES:
+                    where = wanted.where("pipelines", name, "source", "name")
+                    problems.append(f"{where}: {pipeline.source.name} finds no boxes, its task is {task}")
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
         return loaded
@@ -237,7 +246,10 @@ class Agent:
 
     def _start_pipelines(self) -> None:
         options = self._config.settings
-        for name, pipeline_options in options.pipelines.items():
+        # Those that follow another pipeline first, so that they miss nothing of it.
+        for name, pipeline_options in sorted(
+            options.pipelines.items(), key=lambda item: item[1].source.type != "pipeline"
+        ):
             if name in self._pipelines:
                 continue
             model = self._models[_key(pipeline_options)]
@@ -246,6 +258,7 @@ class Agent:
                 client_id=f"edge-agent-{options.device_id}-{name}",
                 endpoint=self._endpoint,
                 mqtt=options.mqtt,
+                followers_of=self._followers_of,
             )
             source = open_source(pipeline_options.source, context)
             self._pipelines[name] = Pipeline(
@@ -256,6 +269,7 @@ class Agent:
                 self._counters_of(name),
                 publish=self._publisher(name, pipeline_options, model),
                 report=self._reporter(name, live=source.live),
+                followers=self._followers_of(name),
             )
             self._pipelines[name].start()
 
@@ -272,16 +286,18 @@ class Agent:
         for pipeline in stopped:
             pipeline.close(deadline)
 
-    def _publisher(self, pipeline: str, options: settings.Pipeline, model: Model) -> Callable[..., None]:
+    def _publisher(self, pipeline: str, options: settings.Pipeline, model: Model) -> Publish:
         topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
         device_id, wanted = self._config.settings.device_id, options.publish
         task = model.decode.task
         gate = Gate(wanted, limits(options, task).min_confidence, task)
 
-        def publish(sample: Sample, predictions: list[Prediction], facts: dict[str, Any], timing: Timing) -> None:
+        def publish(
+            sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
+        ) -> int | None:
             if not gate.opens(predictions, sample.captured) and sample.reply_to is None:
                 sample.settled()
-                return
+                return None
             result = Result(
                 device_id=device_id,
                 pipeline=pipeline,
@@ -309,6 +325,7 @@ class Agent:
                     settle=sample.settle,
                 )
             )
+            return result.seq
 
         return publish
 
@@ -409,6 +426,9 @@ class Agent:
 
     def _queued(self) -> int:
         return sum(counts["queued"] for counts in self.counters().values())
+
+    def _followers_of(self, pipeline: str) -> list[Follower]:
+        return self._followers.setdefault(pipeline, [])
 
     def _counters_of(self, pipeline: str) -> Counters:
         return self._counters.setdefault(pipeline, Counters())

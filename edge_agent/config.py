@@ -49,6 +49,7 @@ def load(path: Path) -> Config:
         raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
     settings = validate(Settings, raw, problems)
     _check_references(raw, problems)
+    _check_chains(raw, problems)
     _check_files(raw, problems)
     if settings is None or problems.texts():
         raise ConfigError(problems.texts())
@@ -69,6 +70,26 @@ def _check_references(raw: object, problems: Problems) -> None:
         if isinstance(model, str) and model not in _names(models):
             known = did_you_mean(model, models) if _names(models) else "; there is no models section"
             problems.add(key, f"there is no model '{problems.quoted(key, model)}'{known}")
+
+
+def _check_chains(raw: object, problems: Problems) -> None:
+    """Pipelines that follow another one name one that exists, and none follows itself, be it over others."""
+    names = _names(value_at(raw, ("pipelines",)))
+    parents = {
+        name: value_at(raw, ("pipelines", name, "source", "name"))
+        for name in names
+        if value_at(raw, ("pipelines", name, "source", "type")) == "pipeline"
+    }
+    for name, parent in parents.items():
+        key: Key = ("pipelines", name, "source", "name")
+        if isinstance(parent, str) and parent not in names:
+            problems.add(key, f"there is no pipeline '{problems.quoted(key, parent)}'{did_you_mean(parent, names)}")
+        seen, ancestor = {name}, parent
+        while isinstance(ancestor, str) and ancestor not in seen:
+            seen.add(ancestor)
+            ancestor = parents.get(ancestor)
+        if ancestor == name:
+            problems.add(key, "follows itself")
 
 
 def _check_files(raw: object, problems: Problems) -> None:

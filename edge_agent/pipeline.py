@@ -8,9 +8,9 @@ samples came, and results leave in that order.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
@@ -23,17 +23,44 @@ from edge_agent.regions import Regions
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Source
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 log = logging.getLogger(__name__)
 
 WORKERS = 2
-# Samples that wait in memory: of a live source only the newest, of a finite one just enough to keep the workers busy,
-# of MQTT what a broker may send before it waits for acknowledgements.
-LIVE_CAPACITY = 1
-FINITE_CAPACITY = 2
-MQTT_CAPACITY = 128
 
-Publish = Callable[[Sample, list[Prediction], Mapping[str, Any], Timing], None]
+Publish = Callable[[Sample, list[Prediction], Mapping[str, Any], Timing], int | None]
 Report = Callable[[EdgeAgentError, Sample | None], None]
+
+
+class Follower(Protocol):
+    """Something that looks at a pipeline's pictures together with what was found in them."""
+
+    def follow(
+        self,
+        image: "NDArray[np.uint8]",
+        sample: Sample,
+        predictions: Sequence[Prediction],
+        parent: dict[str, Any],
+        *,
+        may_wait: bool,
+    ) -> None:
+        """Called with each result, in order, in the pipeline's own thread.
+
+        Args:
+            image: (height, width, 3), uint8, BGR; not to be changed or kept.
+            sample: what the picture came from.
+            predictions: in pixels of the picture.
+            parent: the pipeline's name, and `seq` of its result if that was published.
+            may_wait: whether the pipeline may be held up.
+        """
+        ...
+
+    def end(self) -> None:
+        """The pipeline's source has ended: nothing follows."""
+        ...
 
 
 class Pipeline:
@@ -45,8 +72,10 @@ class Pipeline:
         source: where samples come from.
         model: what they go through; may be shared with other pipelines.
         counters: of this pipeline.
-        publish: takes predictions, facts about the input, and where the time went; may wait.
+        publish: takes predictions, facts about the input, and where the time went; may wait; returns the result's
+            `seq`, or None if it was held back.
         report: takes what went wrong, with the sample, or with none if it was the source.
+        followers: see every picture and what was found in it; the list may change at any time.
     """
 
     def __init__(
@@ -58,6 +87,7 @@ class Pipeline:
         counters: Counters,
         publish: Publish,
         report: Report,
+        followers: Sequence[Follower] = (),
     ) -> None:
         self.name = name
         self.options = options
@@ -66,17 +96,17 @@ class Pipeline:
         self._source = source
         self._publish = publish
         self._report = report
+        self._followers = followers
         self._regions = Regions(options.regions)
         self._limits = limits(options, model.decode.task)
         self._turns = Turns()
-        capacity = LIVE_CAPACITY if source.live else FINITE_CAPACITY
-        if isinstance(options.source, settings.MqttSource):
-            capacity = MQTT_CAPACITY
-        self._intake = Intake(capacity, counters, keep_newest=source.live)
+        self._intake = Intake(source.capacity, counters, keep_newest=source.live)
         self._workers = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(WORKERS)
         ]
         self._busy_since: dict[int, float] = {}
+        self._at_work, self._leaving = WORKERS, threading.Lock()
+        self._stopped = False
 
     def start(self) -> None:
         """Begins to take input."""
@@ -90,6 +120,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """Stops taking input; what has been taken goes on."""
+        self._stopped = True
         self._source.stop()
 
     def finish(self, deadline: float) -> None:
@@ -154,6 +185,14 @@ class Pipeline:
             turn, sample = taken
             self.answer(sample, turn)
             turn.over()
+        if self._last_to_leave() and not self._stopped:
+            for follower in list(self._followers):
+                follower.end()
+
+    def _last_to_leave(self) -> bool:
+        with self._leaving:
+            self._at_work -= 1
+            return self._at_work == 0
 
     def _travel(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
         """The road."""
@@ -173,7 +212,10 @@ class Pipeline:
                 predictions = self.model.decode(outputs, placements, self._limits)
             timing.postprocess = watch.lap()
             height, width = image.shape[:2]
-            self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
+            seq = self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
+            for follower in list(self._followers):
+                parent = {"pipeline": self.name, "seq": seq}
+                follower.follow(image, sample, predictions, parent, may_wait=not self._source.live)
             self.counters.infer()
 
     @contextmanager

@@ -297,7 +297,22 @@ class ImagesSource(Frozen):
     """Folder or glob pattern."""
 
 
-Source = Annotated[MqttSource | CameraSource | VideoSource | ImagesSource, Field(discriminator="type")]
+class PipelineSource(Frozen):
+    """The objects that another pipeline finds, each cut out of its picture: detect, then classify."""
+
+    type: Literal["pipeline"]
+    """`pipeline`"""
+    name: TopicLevel
+    """Name of the other pipeline, whose model must find boxes."""
+    labels: tuple[str, ...] = ()
+    """Only objects with one of these labels; default: all."""
+    min_confidence: Fraction = 0.0
+    """Only objects that the other pipeline is at least so sure of."""
+    margin: Fraction = 0.0
+    """What is added to the box on each side, as a share of its size."""
+
+
+Source = Annotated[MqttSource | CameraSource | VideoSource | ImagesSource | PipelineSource, Field(discriminator="type")]
 
 
 def _four_numbers(value: object) -> object:

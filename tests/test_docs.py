@@ -16,12 +16,12 @@ from pydantic import ConfigDict, TypeAdapter
 from edge_agent import cli, config, settings
 from edge_agent.counters import imbalance
 from edge_agent.decoders.families import FAMILIES
-from edge_agent.errors import ConfigError, InputError
-from edge_agent.models import bundle, registry
-from edge_agent.models.reading import CLASSIFICATION
+from edge_agent.errors import ConfigError, InputError, ModelError
+from edge_agent.models import bundle, reading, registry
 from edge_agent.models.shipped import BUNDLES, shipped
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon import Daemon
+from tests.decoders.scenes import facts
 from tests.pages import (
     MAKE_TARGETS,
     PAGES,
@@ -116,7 +116,7 @@ def test_every_key_of_the_configuration_is_explained_once_with_its_default() -> 
 
 
 def test_every_decoder_is_explained() -> None:
-    assert list(tables("models.md")["decoder"]) == [CLASSIFICATION, *FAMILIES]
+    assert list(tables("models.md")["decoder"]) == [reading.CLASSIFICATION, *FAMILIES]
 
 
 @each("json")
@@ -230,6 +230,12 @@ def test_a_model_is_refused_in_the_words_that_are_shown(
     Path("agent.yaml").write_text(f"# agent.yaml\nmodels:\n  mine: {{{model}}}\n")
     assert cli.main(["check", "-c", "agent.yaml"]) == cli.WRONG_USAGE
     assert plain(capsys.readouterr().err) in TROUBLE
+
+
+def test_a_model_that_can_be_read_in_several_ways_is_refused_in_the_words_that_are_shown() -> None:
+    with pytest.raises(ModelError) as caught:
+        reading.read(facts((1, 8400, 85), size=(640, 640)), reading.Stated(without_labels=True))
+    assert f": {plain(str(caught.value))}\n" in TROUBLE
 
 
 def test_a_broker_is_missed_in_the_words_that_are_shown(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class _NoSource:
     """Stands where a pipeline has its source; the samples are handed to it one by one instead."""
 
     live = False
+    capacity = 1
 
     def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None: ...
 

@@ -91,6 +91,8 @@ class Replay:
         if self._done and (all_of_them or len(self._done) >= _REMOVE_AT or len(self._done) == len(self._disk)):
             self._disk.remove(self._done)
             self._done.clear()
+            if not len(self._disk):
+                self._read_up_to = 0  # the next file numbers its rows anew
 
     def forget(self, lost: Counter[str]) -> Counter[str]:
         """The disk queue is lost.

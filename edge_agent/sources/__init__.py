@@ -6,7 +6,7 @@ intake itself.
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -16,6 +16,7 @@ from edge_agent.intake import Intake
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
+    from edge_agent.pipeline import Follower
 
 Trouble = Callable[[EdgeAgentError], None]
 
@@ -25,6 +26,7 @@ SOURCES = {
     "camera": "edge_agent.sources.camera",
     "video": "edge_agent.sources.video",
     "images": "edge_agent.sources.images",
+    "pipeline": "edge_agent.sources.pipeline",
 }
 
 
@@ -37,12 +39,14 @@ class Context:
         client_id: a name for a session with the broker that is this source's own.
         endpoint: the broker.
         mqtt: the broker's settings.
+        followers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
     folder: Path
     client_id: str
     endpoint: "Endpoint"
     mqtt: settings.Mqtt
+    followers_of: "Callable[[str], list[Follower]]" = field(default=lambda _: [])
 
 
 class Source(Protocol):
@@ -50,6 +54,8 @@ class Source(Protocol):
 
     live: bool
     """Whether the newest sample matters more than every sample."""
+    capacity: int
+    """Samples that may wait in memory."""
 
     def start(self, intake: Intake, trouble: Trouble) -> None:
         """Begins to feed.

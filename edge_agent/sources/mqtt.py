@@ -31,6 +31,7 @@ class MqttSource:
     """Feeds each message of a topic filter into the intake."""
 
     live = False
+    capacity = 128  # what a broker of MQTT 3.1.1 may send before it waits for acknowledgements
 
     def __init__(self, source: settings.MqttSource, context: Context) -> None:
         self._source = source

@@ -53,6 +53,8 @@ class Reader:
 
     def __init__(self, readable: Readable) -> None:
         self.live = readable.live
+        # Of a live source only the newest, of a finite one just enough to keep the workers busy.
+        self.capacity = 1 if readable.live else 2
         self._readable = readable
         self._stopping = threading.Event()
         self._changed = threading.Condition()

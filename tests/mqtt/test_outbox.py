@@ -122,6 +122,21 @@ def test_results_wait_on_disk_while_the_broker_is_away_and_come_in_order(mosquit
     assert all(result["replayed"] for result in ledger.results["lab"])
 
 
+def test_a_second_absence_is_got_over_like_the_first(broker: Mosquitto, proxy: Proxy, tmp_path: Path) -> None:
+    with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, url(proxy.port)) as bench:
+        for absence, count in enumerate((20, 10, 30)):
+            proxy.mode = "refuse"
+            proxy.cut()
+            wait_until(lambda: not bench.connection.link, 10, "the connection is gone")
+            bench.produce(count)
+            bench.wait_until_saved()
+            proxy.mode = "forward"
+            wait_until(lambda: bench.counts()["queued"] == 0, 10, f"all are delivered after absence {absence}")
+        ledger = arrived(client, 60)
+    ledger.without_gaps("lab")
+    ledger.in_order("lab")
+
+
 def test_results_outlive_the_agent(broker: Mosquitto, tmp_path: Path) -> None:
     with Bench(tmp_path, url(free_port())) as first:
         first.produce(10)
