@@ -8,7 +8,7 @@ import queue
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,16 @@ from edge_agent import __version__, config, settings, systemd
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.counters import Counters
-from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError, SourceError
+from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Outbox
-from edge_agent.pipeline import Follower, Pipeline, Publish, limits
-from edge_agent.publishing import Gate, topic_of
-from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.pipeline import Follower, Pipeline
+from edge_agent.publisher import Device, Publisher
 from edge_agent.sources import Context, open_source
 
 log = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class Agent:
     """
 
     def __init__(self, loaded: Config) -> None:
-        self.boot_id = uuid.uuid4().hex[:8]
+        self._boot_id = uuid.uuid4().hex[:8]
         self._config = loaded
         self._started = time.monotonic()
         self._clock = Clock()
@@ -64,7 +62,7 @@ class Agent:
         self._models: dict[ModelKey, Model] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
-        self._source_failed = False
+        self._publishers: dict[str, Publisher] = {}
         self._online = False
         self._broker: EmbeddedBroker | None = None
 
@@ -86,7 +84,8 @@ class Agent:
         self._serve(once=once)
         systemd.notify_stopping()
         self.stop()
-        return 1 if once and self._source_failed else 0
+        failed = [publisher for publisher in self._publishers.values() if publisher.failed]
+        return 1 if once and failed else 0
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
@@ -260,15 +259,17 @@ class Agent:
                 mqtt=options.mqtt,
                 followers_of=self._followers_of,
             )
-            source = open_source(pipeline_options.source, context)
+            counters = self._counters_of(name)
+            publisher = Publisher(self._device(), name, pipeline_options, model, counters, self._outbox)
+            self._publishers[name] = publisher
             self._pipelines[name] = Pipeline(
                 name,
                 pipeline_options,
-                source,
+                open_source(pipeline_options.source, context),
                 model,
-                self._counters_of(name),
-                publish=self._publisher(name, pipeline_options, model),
-                report=self._reporter(name, live=source.live),
+                counters,
+                publisher.publish,
+                publisher.report,
                 followers=self._followers_of(name),
             )
             self._pipelines[name].start()
@@ -285,69 +286,6 @@ class Agent:
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for pipeline in stopped:
             pipeline.close(deadline)
-
-    def _publisher(self, pipeline: str, options: settings.Pipeline, model: Model) -> Publish:
-        topic, counters = self._topic(pipeline, "result"), self._counters_of(pipeline)
-        device_id, wanted = self._config.settings.device_id, options.publish
-        task = model.decode.task
-        gate = Gate(wanted, limits(options, task).min_confidence, task)
-
-        def publish(
-            sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
-        ) -> int | None:
-            if not gate.opens(predictions, sample.captured) and sample.reply_to is None:
-                sample.settled()
-                return None
-            result = Result(
-                device_id=device_id,
-                pipeline=pipeline,
-                boot_id=self.boot_id,
-                seq=counters.produce(),
-                captured_at=sample.captured_at,
-                clock_synced=self._clock.synced(),
-                model=model.identity,
-                task=task,
-                predictions=predictions,
-                input=facts,
-                timing=timing,
-            )
-            extra = wanted.topic and topic_of(wanted.topic, device_id, pipeline, predictions)
-            self._outbox.put(
-                Delivery(
-                    pipeline,
-                    topic,
-                    result.as_dict(),
-                    qos=wanted.qos,
-                    retain=wanted.retain,
-                    extra_topic=extra,
-                    reply_to=sample.reply_to,
-                    deadline=wanted.expire_after and sample.captured + wanted.expire_after,
-                    settle=sample.settle,
-                )
-            )
-            return result.seq
-
-        return publish
-
-    def _reporter(self, pipeline: str, *, live: bool) -> Callable[[EdgeAgentError, Sample | None], None]:
-        topic = self._topic(pipeline, "error")
-
-        def report(error: EdgeAgentError, sample: Sample | None) -> None:
-            if sample is not None:
-                log.warning("%s: %s", pipeline, error)
-            elif isinstance(error, SourceError) and not live:
-                self._source_failed = True
-            document = {
-                "device_id": self._config.settings.device_id,
-                "pipeline": pipeline,
-                "boot_id": self.boot_id,
-                "at": timestamp(time.time()),
-                "error": str(error),
-                "input": dict(sample.origin) if sample is not None else None,
-            }
-            self._outbox.notify(topic, json.dumps(document))
-
-        return report
 
     def _link_up(self, link: Link) -> None:
         self._outbox.link_up(link)
@@ -379,7 +317,7 @@ class Agent:
         options = self._config.settings
         return {
             "device_id": options.device_id,
-            "boot_id": self.boot_id,
+            "boot_id": self._boot_id,
             "version": __version__,
             "pipelines": {
                 name: {
@@ -395,7 +333,7 @@ class Agent:
     def _publish_stats(self) -> None:
         document = {
             "device_id": self._config.settings.device_id,
-            "boot_id": self.boot_id,
+            "boot_id": self._boot_id,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "pipelines": self.counters(),
         }
@@ -433,9 +371,13 @@ class Agent:
     def _counters_of(self, pipeline: str) -> Counters:
         return self._counters.setdefault(pipeline, Counters())
 
-    def _topic(self, *levels: str) -> str:
+    def _device(self) -> Device:
         options = self._config.settings
-        return "/".join((options.mqtt.topic_prefix, options.device_id, *levels))
+        prefix = f"{options.mqtt.topic_prefix}/{options.device_id}"
+        return Device(options.device_id, prefix, self._boot_id, self._clock)
+
+    def _topic(self, *levels: str) -> str:
+        return self._device().topic(*levels)
 
 
 def _key(pipeline: settings.Pipeline) -> ModelKey:

@@ -207,6 +207,7 @@ def bad_network(folder: Path, broker: Mosquitto, *, rounds: int, seed: int) -> L
     answered = ledger.answers("lab", sender.topics)
     ledger.without_gaps("lab")
     ledger.balanced()
+    assert ledger.last_counts("lab")["queued"] == 0
     again = sum(count > 1 for count in answered.values())
     print(f"{rounds} troubles, {way.connections} connections, {len(answered)} inputs answered, {again} more than once")
     return ledger

@@ -1,0 +1,118 @@
+"""The end of the road: predictions become a result document, and the document goes to the outbox."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent import settings
+from edge_agent.clock import Clock
+from edge_agent.counters import Counters
+from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.models.model import Model
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.outbox import Outbox
+from edge_agent.pipeline import limits
+from edge_agent.publishing import Gate, topic_of
+from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What all results of one run of the agent have in common.
+
+    Attributes:
+        prefix: of all topics of this device, `{topic_prefix}/{device_id}`.
+        boot_id: new at every start of the agent.
+    """
+
+    device_id: str
+    prefix: str
+    boot_id: str
+    clock: Clock
+
+    def topic(self, *levels: str) -> str:
+        """A topic of this device."""
+        return "/".join((self.prefix, *levels))
+
+
+class Publisher:
+    """Publishes the results and the errors of one pipeline.
+
+    Attributes:
+        failed: whether a finite source could not be read.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        name: str,
+        options: settings.Pipeline,
+        model: Model,
+        counters: Counters,
+        outbox: Outbox,
+    ) -> None:
+        self.failed = False
+        self._device = device
+        self._name = name
+        self._options = options.publish
+        self._model = model
+        self._counters = counters
+        self._outbox = outbox
+        self._gate = Gate(options.publish, limits(options, model.decode.task).min_confidence, model.decode.task)
+
+    def publish(
+        self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
+    ) -> int | None:
+        """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
+        if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
+            sample.settled()
+            return None
+        device, options = self._device, self._options
+        result = Result(
+            device_id=device.device_id,
+            pipeline=self._name,
+            boot_id=device.boot_id,
+            seq=self._counters.produce(),
+            captured_at=sample.captured_at,
+            clock_synced=device.clock.synced(),
+            model=self._model.identity,
+            task=self._model.decode.task,
+            predictions=predictions,
+            input=facts,
+            timing=timing,
+        )
+        self._outbox.put(
+            Delivery(
+                self._name,
+                device.topic(self._name, "result"),
+                result.as_dict(),
+                qos=options.qos,
+                retain=options.retain,
+                extra_topic=options.topic and topic_of(options.topic, device.device_id, self._name, predictions),
+                reply_to=sample.reply_to,
+                deadline=options.expire_after and sample.captured + options.expire_after,
+                settle=sample.settle,
+            )
+        )
+        return result.seq
+
+    def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
+        """Publishes why an input, or without a sample the source, could not be used."""
+        if sample is not None:
+            log.warning("%s: %s", self._name, error)
+        elif isinstance(error, SourceError):
+            self.failed = True
+        document = {
+            "device_id": self._device.device_id,
+            "pipeline": self._name,
+            "boot_id": self._device.boot_id,
+            "at": timestamp(time.time()),
+            "error": str(error),
+            "input": dict(sample.origin) if sample is not None else None,
+        }
+        self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
