@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent import __version__, config, settings, systemd
+from edge_agent import __version__, config, systemd
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.counters import Counters
-from edge_agent.errors import ConfigError, MissingExtraError, ModelError
-from edge_agent.models import model as models
+from edge_agent.errors import ConfigError
+from edge_agent.models.loading import ModelKey, key_of, load_models
 from edge_agent.models.model import Model
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.embedded import EmbeddedBroker
@@ -39,10 +39,6 @@ HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
 # A signal that comes while something else is waited for waits so long.
 SIGNAL_PATIENCE = 0.2
-
-TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
-
-ModelKey = tuple[str, int]
 
 
 class Agent:
@@ -154,7 +150,7 @@ class Agent:
             for name, pipeline in self._pipelines.items()
             if not same_broker
             or fresh.settings.pipelines.get(name) != pipeline.options
-            or fresh_models[_key(pipeline.options)] is not pipeline.model
+            or fresh_models[key_of(pipeline.options)] is not pipeline.model
         ]
         self._stop_pipelines(changed)
         if not same_broker:
@@ -166,54 +162,29 @@ class Agent:
         self._come_online()
 
     def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
-        """Models by name and batch size; those that have not changed are taken over.
-
-        Raises:
-            ConfigError: with what is wrong with each model that can't be used.
-        """
-        loaded: dict[ModelKey, Model] = {}
-        problems: list[str] = []
-        for key in sorted({_key(pipeline) for pipeline in wanted.settings.pipelines.values()}):
-            name, batch = key
-            options = wanted.settings.models[name]
-            try:
-                current = self._models.get(key)
-                if current is None or not current.is_still(options, wanted.path.parent):
-                    current = models.load(name, options, wanted.path.parent, batch)
-                    log.info("%s: %s", name, current.describe())
-                    if current.engine.fallback:
-                        log.warning(
-                            "%s: runs on %s, since %s",
-                            name,
-                            current.engine.accelerator,
-                            current.engine.fallback,
-                        )
-                loaded[key] = current
-            except (ModelError, MissingExtraError) as error:
-                problems.append(f"{wanted.where('models', name)}: {error}")
-        for name, pipeline in wanted.settings.pipelines.items():
-            if isinstance(pipeline.source, settings.PipelineSource) and not problems:
-                task = loaded[_key(wanted.settings.pipelines[pipeline.source.name])].decode.task
-                if task not in TASKS_WITH_BOXES:
-                    where = wanted.where("pipelines", name, "source", "name")
-                    problems.append(f"{where}: {pipeline.source.name} finds no boxes, its task is {task}")
-        if problems:
-            raise ConfigError(list(dict.fromkeys(problems)))
+        """The models of a configuration, those that are new said."""
+        loaded = load_models(wanted, self._models)
+        for key, model in loaded.items():
+            if self._models.get(key) is not model:
+                log.info("%s: %s", key[0], model.describe())
+                if model.engine.fallback:
+                    log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.engine.fallback)
         return loaded
 
     def _connect(self, *, restore: bool) -> None:
         options = self._config.settings
-        url, protocol = None, options.mqtt.protocol
+        self._mqtt = options.mqtt
         if options.mqtt.url == "embedded":
             self._broker = EmbeddedBroker()
-            url, protocol = self._broker.start(), "3.1.1"  # the only one that it speaks
-        self._endpoint = Endpoint.from_settings(options.mqtt, self._config.path.parent, url)
+            # 3.1.1 is the only version that it speaks.
+            self._mqtt = options.mqtt.model_copy(update={"url": self._broker.start(), "protocol": "3.1.1"})
+        self._endpoint = Endpoint.from_settings(self._mqtt, self._config.path.parent)
         self._outbox = Outbox(options.outbox, self._outbox_path(), self._counters_of)
         self._outbox.start(restore=restore)
         session = Session(
             client_id=f"edge-agent-{options.device_id}",
-            protocol=protocol,
-            keepalive=options.mqtt.keepalive,
+            protocol=self._mqtt.protocol,
+            keepalive=self._mqtt.keepalive,
             will=Will(self._topic("status"), b"offline"),
         )
         self._connection = Connection(
@@ -231,7 +202,8 @@ class Agent:
         path = self._config.settings.outbox.path
         if path is not None:
             return self._config.resolve(path)
-        return Path(os.environ.get("STATE_DIRECTORY") or self._config.path.parent) / "outbox.db"
+        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
+        return Path(state or self._config.path.parent) / "outbox.db"
 
     def _disconnect(self) -> None:
         self._outbox.stop(DELIVER_TIMEOUT)
@@ -251,12 +223,12 @@ class Agent:
         ):
             if name in self._pipelines:
                 continue
-            model = self._models[_key(pipeline_options)]
+            model = self._models[key_of(pipeline_options)]
             context = Context(
                 folder=self._config.path.parent,
-                client_id=f"edge-agent-{options.device_id}-{name}",
+                topic=self._topic(name),
                 endpoint=self._endpoint,
-                mqtt=options.mqtt,
+                mqtt=self._mqtt,
                 followers_of=self._followers_of,
             )
             counters = self._counters_of(name)
@@ -378,10 +350,6 @@ class Agent:
 
     def _topic(self, *levels: str) -> str:
         return self._device().topic(*levels)
-
-
-def _key(pipeline: settings.Pipeline) -> ModelKey:
-    return pipeline.model, max(1, len(pipeline.regions))
 
 
 def _in_words(counts: dict[str, Any]) -> str:

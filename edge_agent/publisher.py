@@ -17,6 +17,7 @@ from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Publisher:
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         """Publishes why an input, or without a sample the source, could not be used."""
         if sample is not None:
-            log.warning("%s: %s", self._name, error)
+            log.warning("%s: %s: %s", self._name, _where(sample), error)
         elif isinstance(error, SourceError):
             self.failed = True
         document = {
@@ -116,3 +117,9 @@ class Publisher:
             "input": dict(sample.origin) if sample is not None else None,
         }
         self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
+
+
+def _where(sample: Sample) -> str:
+    """Where a sample came from, in a few words."""
+    known = (str(sample.origin[key]) for key in ("path", "topic", "url") if key in sample.origin)
+    return printable(next(known, "an input"))

@@ -6,7 +6,6 @@ from typing import Any
 
 from edge_agent import config
 from edge_agent.config import Config
-from edge_agent.errors import ConfigError
 
 
 def run(path: Path, *, as_json: bool) -> int:
@@ -16,6 +15,7 @@ def run(path: Path, *, as_json: bool) -> int:
         ConfigError: with every problem found.
     """
     loaded = config.load(path)
+    _check_access(loaded)
     plan = _plan(loaded)
     if as_json:
         print(json.dumps(plan, indent=2))
@@ -52,27 +52,27 @@ def _plan(loaded: Config) -> dict[str, Any]:
 
 
 def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
-    """Loads each model once, as `run` would, with the largest batch that a pipeline asks for."""
-    from edge_agent.errors import MissingExtraError, ModelError
-    from edge_agent.models import model as models
+    """Loads the models as `run` would, and those that no pipeline uses."""
+    from edge_agent.models.loading import load_models
 
-    options, problems, found = loaded.settings, [], []
-    for name, model_options in options.models.items():
-        batches = [len(pipeline.regions) for pipeline in options.pipelines.values() if pipeline.model == name]
-        try:
-            model = models.load(name, model_options, loaded.path.parent, max([1, *batches]))
-        except (ModelError, MissingExtraError) as error:
-            problems.append(f"{loaded.where('models', name)}: {error}")
-            continue
-        found.append(
-            {
-                "name": name,
-                "description": model.describe(),
-                "accelerator": model.engine.accelerator,
-                "fallback": model.engine.fallback,
-            }
-        )
-        model.close()
-    if problems:
-        raise ConfigError(problems)
-    return found
+    models = load_models(loaded, {}, unused_too=True)
+    return [
+        {
+            "name": name,
+            "description": model.describe(),
+            "accelerator": model.engine.accelerator,
+            "fallback": model.engine.fallback,
+        }
+        for (name, _), model in models.items()
+    ]
+
+
+def _check_access(loaded: Config) -> None:
+    """Certificates and keys can be used, and the password can be read."""
+    from edge_agent.mqtt.endpoint import Endpoint
+
+    mqtt = loaded.settings.mqtt
+    if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
+        endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
+        endpoint.tls_context()
+        endpoint.password()

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
@@ -20,6 +19,7 @@ from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.models.model_file import ModelFile
+from edge_agent.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

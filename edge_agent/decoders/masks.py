@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+
+from edge_agent.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_agent.decoders.placement import Placement
+from edge_agent.decoders.placement import Placement
 
 Polygons = tuple[tuple[tuple[float, float], ...], ...]
 

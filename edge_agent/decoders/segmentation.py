@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 
 from edge_agent.decoders import Limits, check_finite, real_values
@@ -18,6 +17,7 @@ from edge_agent.decoders.recognition import Recognition, Size, is_batch, picture
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.opencv import cv2
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

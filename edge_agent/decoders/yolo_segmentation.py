@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
@@ -21,6 +20,7 @@ from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, 
 from edge_agent.decoders.yolo import Rows, anchor_free, anchored, end_to_end, recognised
 from edge_agent.engines import TensorSpec
 from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,6 +13,7 @@ from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import LogLevel
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -88,14 +89,20 @@ class Connection:
         """Waits until the subscriptions stand (or have been refused); returns whether that came in time."""
         return self._subscribed_once.wait(timeout)
 
-    def stop(self, timeout: float = 0.5) -> None:
-        """Sends what has been handed over, disconnects politely (the will is not sent) and ends the thread.
+    def stop(self, timeout: float = 0.5, *, with_will: bool = False) -> None:
+        """Sends what has been handed over, disconnects politely and ends the thread.
 
         Args:
             timeout: seconds; after that the thread is left to end by itself.
+            with_will: whether the broker publishes the will, as it does when we are gone without a word.
         """
         self._stopping.set()
-        if (client := self._client) is not None:
+        link, client = self.link, self._client
+        if with_will and link is not None and link.version == "5":
+            link.client.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
+        elif client is not None:
+            if with_will and link is not None and self.session.will is not None:
+                link.publish(self.session.will.topic, self.session.will.payload, 1, retain=True)
             client.disconnect()
         self._thread.join(timeout)
 
@@ -177,8 +184,7 @@ class Connection:
             return
         if self._stopping.is_set():
             return
-        if self.session.subscriptions:
-            self.session.subscribe(self._version, client)
+        self.session.subscribe(self._version, client)
         link = Link(
             client,
             self._version,
@@ -209,9 +215,9 @@ class Connection:
         self, _client: Client, _data: Any, _mid: int, answers: list[ReasonCode], _properties: Properties | None
     ) -> None:
         self._subscribed_once.set()
-        for (topic_filter, _), reason in zip(self.session.subscriptions, answers, strict=False):
+        for wanted, reason in zip(self.session.subscriptions, answers, strict=False):
             if reasons.failed(reason):
-                what = f"{self.endpoint.address}: the broker refuses the subscription to {topic_filter}"
+                what = f"{self.endpoint.address}: the broker refuses the subscription to {wanted.topic}"
                 log.error("%s: %s", what, reasons.sentence(reason))
 
     def _received(self, _client: Client, _data: Any, message: MQTTMessage) -> None:

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -20,10 +20,27 @@ Version = Literal["5", "3.1.1"]
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker says for us when we are gone without a word."""
+    """What the broker says for us, retained, when we are gone without a word.
+
+    Attributes:
+        delay: how long the broker waits whether we come back, in seconds (MQTT 5).
+    """
 
     topic: str
     payload: bytes
+    delay: int = 0
+
+
+class Subscription(NamedTuple):
+    """A topic filter, and how it is subscribed to.
+
+    Attributes:
+        retained_again: whether retained messages are wanted after each reconnect, not only the first time (MQTT 5).
+    """
+
+    topic: str
+    qos: int
+    retained_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,8 @@ class Session:
         expiry: how long the broker keeps the session, seconds; 0: not at all.
         receive_maximum: most unacknowledged inputs at a time (MQTT 5).
         max_packet_size: largest packet to be sent to us, bytes (MQTT 5).
-        subscriptions: topic filters with their QoS.
+        subscriptions: what is subscribed to.
+        unsubscriptions: topic filters that the broker's session may hold and shall not hold any longer.
     """
 
     client_id: str
@@ -47,7 +65,8 @@ class Session:
     receive_maximum: int | None = None
     max_packet_size: int | None = None
     will: Will | None = None
-    subscriptions: Sequence[tuple[str, int]] = field(default=())
+    subscriptions: Sequence[Subscription] = field(default=())
+    unsubscriptions: Sequence[str] = field(default=())
 
     def connect(self, endpoint: Endpoint, version: Version, client: Client) -> None:
         """Opens the network connection and has CONNECT sent by the first turn of the network loop.
@@ -63,15 +82,19 @@ class Session:
 
     def subscribe(self, version: Version, client: Client) -> None:
         """Asks for the subscriptions, which does no harm where the broker's session has them already."""
-        if version != "5":
-            client.subscribe(list(self.subscriptions))
+        if self.unsubscriptions:
+            client.unsubscribe(list(self.unsubscriptions))
+        if not self.subscriptions:
             return
-        # Retained messages come once, with a new subscription, not again after each reconnect.
-        options = {
-            topic: SubscribeOptions(qos, retainHandling=0 if topic.startswith("$share/") else 1)
-            for topic, qos in self.subscriptions
-        }
-        client.subscribe(list(options.items()))
+        if version != "5":
+            client.subscribe([(wanted.topic, wanted.qos) for wanted in self.subscriptions])
+            return
+        handling = [0 if wanted.retained_again else 1 for wanted in self.subscriptions]
+        options = [
+            (wanted.topic, SubscribeOptions(wanted.qos, retainHandling=when))
+            for wanted, when in zip(self.subscriptions, handling, strict=True)
+        ]
+        client.subscribe(options)
 
     def _properties(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
@@ -136,6 +159,14 @@ class Link:
             self.client.ack(message_id, 1)
 
 
+def _delay(will: Will, version: Version) -> Properties | None:
+    if version != "5":
+        return None
+    properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    properties.WillDelayInterval = will.delay
+    return properties
+
+
 def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client:
     """A client object for one attempt to connect.
 
@@ -160,7 +191,9 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
     if endpoint.username is not None:
         client.username_pw_set(endpoint.username, endpoint.password())
     if session.will:
-        client.will_set(session.will.topic, session.will.payload, qos=1, retain=True)
+        client.will_set(
+            session.will.topic, session.will.payload, 1, retain=True, properties=_delay(session.will, version)
+        )
 
     def tune(_client: Client, _data: Any, sock: Any) -> None:
         # Nagle's algorithm against delayed acknowledgements costs 40 ms a message. A peer whose kernel does not take

@@ -36,14 +36,14 @@ class Context:
 
     Attributes:
         folder: what relative paths are relative to.
-        client_id: a name for a session with the broker that is this source's own.
+        topic: what the topics of the pipeline begin with: prefix, device, pipeline.
         endpoint: the broker.
         mqtt: the broker's settings.
         followers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
     folder: Path
-    client_id: str
+    topic: str
     endpoint: "Endpoint"
     mqtt: settings.Mqtt
     followers_of: "Callable[[str], list[Follower]]" = field(default=lambda _: [])

@@ -9,7 +9,6 @@ there is room for. QoS 0 inputs can't be slowed down: when there are too many, t
 """
 
 import time
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +18,10 @@ from edge_agent import settings
 from edge_agent.errors import InputError
 from edge_agent.intake import Intake
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.link import Link, Session
+from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
+from edge_agent.sources.mqtt_group import Group, session_name
 
 # Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
 RECEIVE_MAXIMUM = 16
@@ -37,17 +37,19 @@ class MqttSource:
         self._source = source
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
         session = Session(
-            # A broker keeps the subscriptions of a session. Under another topic, inputs of the old one must not come.
-            client_id=f"{context.client_id}-{zlib.crc32(topic.encode()):08x}",
+            client_id=session_name(*context.topic.rsplit("/", 2)[1:], topic),
             protocol=context.mqtt.protocol,
             keepalive=context.mqtt.keepalive,
-            # A group's inputs go to its other members when one is away; a single agent's wait for it.
-            expiry=0 if source.share else context.mqtt.session_expiry,
+            expiry=context.mqtt.session_expiry,
             receive_maximum=RECEIVE_MAXIMUM,
             max_packet_size=context.mqtt.max_packet_size,
-            subscriptions=((topic, source.qos),),
+            subscriptions=(Subscription(topic, source.qos),),
         )
-        self._connection = Connection(context.endpoint, session, on_message=self._received)
+        self._group = None
+        if source.share:
+            self._group = Group(context.topic, topic, context.endpoint, self._received)
+            session = self._group.session(session)
+        self._connection = Connection(context.endpoint, session, on_up=self._up, on_message=self._received)
 
     def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
         """See `Source.start`."""
@@ -64,9 +66,18 @@ class MqttSource:
 
     def close(self, deadline: float) -> None:
         """Leaves the broker, which keeps what is not acknowledged."""
-        self._connection.stop(max(0.0, deadline - time.monotonic()))
+        timeout = max(0.0, deadline - time.monotonic())
+        if self._group is not None:
+            self._group.close(timeout / 2)
+        self._connection.stop(timeout, with_will=True)
+
+    def _up(self, link: Link) -> None:
+        if self._group is not None:
+            self._group.up(link)
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
+        if self._group is not None and self._group.takes(link, message):
+            return
         # The sample must not keep the message: a payload that is refused would stay in memory with it.
         message_id = message.mid
         origin: dict[str, Any] = {"topic": message.topic}
@@ -91,9 +102,12 @@ class MqttSource:
 
 
 def _reply_to(message: MQTTMessage) -> ReplyTo | None:
+    """Where the sender wants its result; nowhere, if that is no topic that anybody could publish to."""
     properties: Mapping[str, Any] = vars(message.properties) if message.properties else {}
-    topic = properties.get("ResponseTopic")
-    return ReplyTo(topic, properties.get("CorrelationData")) if topic else None
+    topic = properties.get("ResponseTopic", "")
+    if not topic or not topic.isprintable() or set("+#") & set(topic):
+        return None
+    return ReplyTo(topic, properties.get("CorrelationData"))
 
 
 def create(source: settings.MqttSource, context: Context) -> MqttSource:

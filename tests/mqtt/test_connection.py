@@ -15,7 +15,7 @@ from edge_agent import settings
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Link, Session, Will
+from edge_agent.mqtt.link import Link, Session, Subscription, Will
 from edge_agent.mqtt.reasons import Refusal
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.mqtt.scripted_broker import ScriptedBroker, connack, connack_3
@@ -96,7 +96,9 @@ def test_what_is_published_is_acknowledged(broker: Mosquitto) -> None:
 
 
 def test_messages_come_with_the_link_over_which_they_can_be_acknowledged(broker: Mosquitto) -> None:
-    session = replace(SESSION, client_id="receiver", expiry=60, receive_maximum=2, subscriptions=[("in", 1)])
+    session = replace(
+        SESSION, client_id="receiver", expiry=60, receive_maximum=2, subscriptions=[Subscription("in", 1)]
+    )
     with Probe(broker.url, session) as probe, Subscriber(broker.port) as client:
         assert probe.connection.wait_until_subscribed(10)
         for number in range(4):
@@ -109,7 +111,7 @@ def test_messages_come_with_the_link_over_which_they_can_be_acknowledged(broker:
 
 
 def test_the_broker_keeps_what_is_not_acknowledged_and_says_that_it_comes_again(broker: Mosquitto) -> None:
-    session = replace(SESSION, client_id="keeper", expiry=60, subscriptions=[("kept", 1)])
+    session = replace(SESSION, client_id="keeper", expiry=60, subscriptions=[Subscription("kept", 1)])
     with Subscriber(broker.port) as client:
         with Probe(broker.url, session) as probe:
             assert probe.connection.wait_until_subscribed(10)
@@ -122,7 +124,7 @@ def test_the_broker_keeps_what_is_not_acknowledged_and_says_that_it_comes_again(
 
 
 def test_subscriptions_stand_again_after_the_broker_has_forgotten_the_session(mosquitto: Mosquitto) -> None:
-    session = replace(SESSION, expiry=60, subscriptions=[("in", 1)])
+    session = replace(SESSION, expiry=60, subscriptions=[Subscription("in", 1)])
     with Probe(mosquitto.url, session) as probe:
         assert probe.connection.wait_until_subscribed(10)
         mosquitto.restart()

@@ -13,7 +13,7 @@ from edge_agent import settings
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Link, Session
+from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.mqtt.reasons import Refusal
 from tests.broker import Mosquitto, wait_until
 from tests.certificates import Authority, Certificate, openssl
@@ -234,7 +234,7 @@ def test_a_refused_subscription_is_said(caplog: pytest.LogCaptureFixture, protoc
     # Mosquitto lets everybody subscribe, and then sends nothing that may not be read.
     with ScriptedBroker(suback=code) as strict:
         endpoint = Endpoint.from_settings(settings.Mqtt(url=f"mqtt://127.0.0.1:{strict.port}"), Path())
-        connection = Connection(endpoint, Session("s", protocol, keepalive=5, subscriptions=[("a/#", 1)]))
+        connection = Connection(endpoint, Session("s", protocol, keepalive=5, subscriptions=[Subscription("a/#", 1)]))
         connection.start()
         assert connection.wait_until_subscribed(10)
         wait_until(lambda: caplog.records, 10, "something is said")

@@ -59,7 +59,7 @@ class Stage:
         self.gate.set()
         pipeline = settings.Pipeline.model_validate({"source": source, "model": "digits"} | options)
         broker = settings.Mqtt.model_validate(mqtt or {})
-        context = Context(folder, "edge-agent-test-stage", Endpoint.from_settings(broker, folder), broker)
+        context = Context(folder, "edge/test/stage", Endpoint.from_settings(broker, folder), broker)
         self.source = open_source(pipeline.source, context)
         self.pipeline = Pipeline(
             "stage", pipeline, self.source, model, self.counters, publish=self._publish, report=self._report

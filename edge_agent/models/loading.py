@@ -1,0 +1,59 @@
+"""All models of a configuration, loaded and ready to serve."""
+
+from collections.abc import Mapping
+
+from edge_agent import settings
+from edge_agent.config import Config
+from edge_agent.errors import ConfigError, MissingExtraError, ModelError
+from edge_agent.models.model import Model, load
+
+TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
+
+ModelKey = tuple[str, int]
+"""Name and batch size: a pipeline with regions has a copy of its own, laid out for so many pictures at once."""
+
+
+def key_of(pipeline: settings.Pipeline) -> ModelKey:
+    """Which of the loaded models a pipeline uses."""
+    return pipeline.model, max(1, len(pipeline.regions))
+
+
+def load_models(
+    wanted: Config, present: Mapping[ModelKey, Model], *, unused_too: bool = False
+) -> dict[ModelKey, Model]:
+    """Loads the models that the pipelines need.
+
+    Args:
+        wanted: the configuration.
+        present: models that are loaded already; those that have not changed are taken over.
+        unused_too: also those that no pipeline needs.
+
+    Raises:
+        ConfigError: with what is wrong with each model that can't be used.
+    """
+    pipelines = wanted.settings.pipelines
+    keys = {key_of(pipeline) for pipeline in pipelines.values()}
+    if unused_too:
+        keys |= {(name, 1) for name in wanted.settings.models if name not in {used for used, _ in keys}}
+    loaded: dict[ModelKey, Model] = {}
+    problems: list[str] = []
+    for key in sorted(keys):
+        name, batch = key
+        options, folder = wanted.settings.models[name], wanted.path.parent
+        try:
+            current = present.get(key)
+            if current is None or not current.is_still(options, folder):
+                current = load(name, options, folder, batch)
+            loaded[key] = current
+        except (ModelError, MissingExtraError) as error:
+            problems.append(f"{wanted.where('models', name)}: {error}")
+    for name, pipeline in pipelines.items():
+        if isinstance(pipeline.source, settings.PipelineSource) and not problems:
+            parent = pipeline.source.name
+            task = loaded[key_of(pipelines[parent])].decode.task
+            if task not in TASKS_WITH_BOXES:
+                where = wanted.where("pipelines", name, "source", "name")
+                problems.append(f"{where}: {parent} finds no boxes, its task is {task}")
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return loaded

@@ -1,0 +1,128 @@
+"""Agents that share a topic's load look after each other's inputs.
+
+A broker holds for each member of a group what it has not answered. It may keep that for a member that is away for as
+long as the session lasts, and Mosquitto does; it even goes on dealing inputs to that member. So the others do not wait:
+each member says, retained and with its will, whether it is there, and when one is away, one of those that are there
+takes up its session, ends its share, and answers what the broker holds for it. If it comes back, it takes its session
+back, as MQTT lets it.
+"""
+
+import json
+import logging
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from paho.mqtt.client import MQTTMessage
+
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.link import Link, Session, Subscription, Will
+
+log = logging.getLogger(__name__)
+
+# The last level of the topic on which a member says whether it is there.
+LEVEL = "share"
+# A member that comes back within so many seconds (a restart) is not stood in for (MQTT 5).
+PATIENCE = 5
+MAX_MEMBERS = 1000
+MAX_PAYLOAD = 4096
+
+Received = Callable[[Link, MQTTMessage], None]
+
+
+class Group:
+    """One member's view of its group.
+
+    Args:
+        topic: what the topics of the member's pipeline begin with: prefix, device, pipeline.
+        subscription: the shared subscription.
+        endpoint: the broker.
+        received: called with each input of a member that is away.
+    """
+
+    def __init__(self, topic: str, subscription: str, endpoint: Endpoint, received: Received) -> None:
+        self._prefix, self._device, self._pipeline = topic.rsplit("/", 2)
+        self._subscription = subscription
+        self._endpoint = endpoint
+        self._received = received
+        self._own = session_name(self._device, self._pipeline, subscription)
+        self._there: dict[str, bool] = {}
+        self._stand_ins: dict[str, Connection] = {}
+        self._closed = False
+
+    def session(self, session: Session) -> Session:
+        """The member's session, with what makes it a member."""
+        will = Will(self._own_topic, self._document(there=False), PATIENCE)
+        others = Subscription(f"{self._prefix}/+/+/{LEVEL}", 1, retained_again=True)
+        self._plan = replace(session, subscriptions=(), unsubscriptions=(self._subscription,))
+        return replace(session, will=will, subscriptions=(*session.subscriptions, others))
+
+    def up(self, link: Link) -> None:
+        """The member is connected."""
+        link.publish(self._own_topic, self._document(there=True), 1, retain=True)
+
+    def takes(self, link: Link, message: MQTTMessage) -> bool:
+        """Whether a message is a member's word, not an input; it has been dealt with then."""
+        levels = message.topic.rsplit("/", 3)
+        if len(levels) != 4 or levels[0] != self._prefix or levels[-1] != LEVEL:
+            return False
+        link.ack(message.mid)
+        member = session_name(levels[1], levels[2], self._subscription)
+        there = self._read(message.payload)
+        if there is None or len(self._there) >= MAX_MEMBERS:
+            self._there.pop(member, None)
+        else:
+            self._there[member] = there
+        self._stand_in()
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Leaves what is held for others to others.
+
+        Args:
+            timeout: seconds.
+        """
+        self._closed = True
+        for connection in list(self._stand_ins.values()):
+            connection.stop(timeout)
+
+    def _stand_in(self) -> None:
+        """Stands in for whoever is away, if that falls to this member: to that with the first name of those there."""
+        away = {member for member, there in self._there.items() if not there} - {self._own}
+        first = min({member for member, there in self._there.items() if there} | {self._own})
+        wanted = away if first == self._own and not self._closed else set[str]()
+        for member in self._stand_ins.keys() - wanted:
+            self._stand_ins.pop(member).stop(0)
+        for member in wanted - self._stand_ins.keys():
+            log.info("%s: %s is away: what the broker holds for it is answered here", self._pipeline, member)
+            connection = Connection(self._endpoint, replace(self._plan, client_id=member), on_message=self._received)
+            self._stand_ins[member] = connection
+            connection.start()
+
+    @property
+    def _own_topic(self) -> str:
+        return f"{self._prefix}/{self._device}/{self._pipeline}/{LEVEL}"
+
+    def _document(self, *, there: bool) -> bytes:
+        return json.dumps({"subscription": self._subscription, "there": there}).encode()
+
+    def _read(self, payload: bytes | bytearray) -> bool | None:
+        """Whether a member is there; None if it is none of this group, or what it says can't be read."""
+        try:
+            document = json.loads(payload) if len(payload) <= MAX_PAYLOAD else None
+        except ValueError:
+            return None
+        if not isinstance(document, dict) or document.get("subscription") != self._subscription:
+            return None
+        there = document.get("there")
+        return there if isinstance(there, bool) else None
+
+
+def session_name(device: str, pipeline: str, subscription: str) -> str:
+    """The client id of a pipeline's session for its inputs.
+
+    A broker keeps the subscriptions of a session. Under another topic, inputs of the old one must not come: so the
+    name is another one then.
+    """
+    return f"edge-agent-{device}-{pipeline}-{zlib.crc32(subscription.encode()):08x}"
