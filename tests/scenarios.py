@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -210,4 +211,36 @@ def bad_network(folder: Path, broker: Mosquitto, *, rounds: int, seed: int) -> L
     assert ledger.last_counts("lab")["queued"] == 0
     again = sum(count > 1 for count in answered.values())
     print(f"{rounds} troubles, {way.connections} connections, {len(answered)} inputs answered, {again} more than once")
+    return ledger
+
+
+def a_member_is_killed(
+    folder: Path, broker: Mosquitto, *, images: int, comes_back: bool, protocol: str = "5", kills: int = 1
+) -> Ledger:
+    """Of two agents that share a topic one is killed in the middle of work."""
+    members = {}
+    for name in ("first", "second"):
+        config = lab(broker, name, source={"share": "team"})
+        config["mqtt"]["protocol"] = protocol
+        members[name] = Daemon(folder / name, config)
+    with Subscriber(broker.port, "edge/#") as client, ExitStack() as ends:
+        for name, member in members.items():
+            ends.push(member)
+            member.start()
+            client.wait_for(lambda m, topic=f"edge/{name}/status": m.topic == topic and m.payload == b"online")
+        with Sender(broker.port, images, 200) as sender:
+            for kill in range(kills):
+                victim = members["first" if kill % 2 == 0 else "second"]
+                client.wait_for(on("lab", "result"), images // 4 * (kill + 1) // kills)
+                victim.kill()
+                if comes_back:
+                    victim.start()
+            ledger = all_answered(client, sender, 60)
+        for member in members.values() if comes_back else [members["second"]]:
+            member.stop()
+    answered = ledger.answers("lab", sender.topics)
+    shares = Counter(result["device_id"] for result in ledger.results["lab"])
+    assert len(shares) == 2, "both take part"
+    again = sum(count > 1 for count in answered.values())
+    print(f"{len(answered)} of {images} inputs answered, {again} of them more than once, by {dict(shares)}")
     return ledger

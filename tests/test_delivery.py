@@ -81,3 +81,10 @@ def test_an_outbox_that_is_too_small_keeps_the_newest_and_counts_the_rest(mosqui
 
 def test_a_bad_network_loses_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
     scenarios.bad_network(tmp_path, mosquitto, rounds=4, seed=3)
+
+
+@pytest.mark.parametrize(("comes_back", "protocol"), [(True, "5"), (False, "5"), (False, "3.1.1")])
+def test_a_group_loses_nothing_when_a_member_is_killed(
+    mosquitto: Mosquitto, tmp_path: Path, comes_back: bool, protocol: str
+) -> None:
+    scenarios.a_member_is_killed(tmp_path, mosquitto, images=200, comes_back=comes_back, protocol=protocol)

@@ -36,8 +36,9 @@ class MqttSource:
     def __init__(self, source: settings.MqttSource, context: Context) -> None:
         self._source = source
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
+        _, device, pipeline = context.topic.rsplit("/", 2)
         session = Session(
-            client_id=session_name(*context.topic.rsplit("/", 2)[1:], topic),
+            client_id=session_name(device, pipeline, topic),
             protocol=context.mqtt.protocol,
             keepalive=context.mqtt.keepalive,
             expiry=context.mqtt.session_expiry,
@@ -66,10 +67,9 @@ class MqttSource:
 
     def close(self, deadline: float) -> None:
         """Leaves the broker, which keeps what is not acknowledged."""
-        timeout = max(0.0, deadline - time.monotonic())
+        self._connection.stop(max(0.0, deadline - time.monotonic()), with_will=self._group is not None)
         if self._group is not None:
-            self._group.close(timeout / 2)
-        self._connection.stop(timeout, with_will=True)
+            self._group.close()
 
     def _up(self, link: Link) -> None:
         if self._group is not None:

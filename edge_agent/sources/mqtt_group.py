@@ -21,8 +21,6 @@ from edge_agent.mqtt.link import Link, Session, Subscription, Will
 
 log = logging.getLogger(__name__)
 
-# The last level of the topic on which a member says whether it is there.
-LEVEL = "share"
 # A member that comes back within so many seconds (a restart) is not stood in for (MQTT 5).
 PATIENCE = 5
 MAX_MEMBERS = 1000
@@ -54,7 +52,7 @@ class Group:
     def session(self, session: Session) -> Session:
         """The member's session, with what makes it a member."""
         will = Will(self._own_topic, self._document(there=False), PATIENCE)
-        others = Subscription(f"{self._prefix}/+/+/{LEVEL}", 1, retained_again=True)
+        others = Subscription(f"{self._prefix}/+/+/share", 1, retained_again=True)
         self._plan = replace(session, subscriptions=(), unsubscriptions=(self._subscription,))
         return replace(session, will=will, subscriptions=(*session.subscriptions, others))
 
@@ -64,28 +62,26 @@ class Group:
 
     def takes(self, link: Link, message: MQTTMessage) -> bool:
         """Whether a message is a member's word, not an input; it has been dealt with then."""
-        levels = message.topic.rsplit("/", 3)
-        if len(levels) != 4 or levels[0] != self._prefix or levels[-1] != LEVEL:
-            return False
-        link.ack(message.mid)
-        member = session_name(levels[1], levels[2], self._subscription)
-        there = self._read(message.payload)
-        if there is None or len(self._there) >= MAX_MEMBERS:
-            self._there.pop(member, None)
-        else:
-            self._there[member] = there
-        self._stand_in()
-        return True
+        match message.topic.rsplit("/", 3):
+            case [prefix, device, pipeline, "share"] if prefix == self._prefix:
+                link.ack(message.mid)
+                self._heard(session_name(device, pipeline, self._subscription), message.payload)
+                return True
+        return False
 
-    def close(self, timeout: float) -> None:
-        """Leaves what is held for others to others.
-
-        Args:
-            timeout: seconds.
-        """
+    def close(self) -> None:
+        """Leaves what is held for others to others."""
         self._closed = True
         for connection in list(self._stand_ins.values()):
-            connection.stop(timeout)
+            connection.stop(0)
+
+    def _heard(self, member: str, payload: bytes | bytearray) -> None:
+        there = self._read(payload)
+        if there is None:
+            self._there.pop(member, None)
+        elif member in self._there or len(self._there) < MAX_MEMBERS:
+            self._there[member] = there
+        self._stand_in()
 
     def _stand_in(self) -> None:
         """Stands in for whoever is away, if that falls to this member: to that with the first name of those there."""
@@ -102,7 +98,7 @@ class Group:
 
     @property
     def _own_topic(self) -> str:
-        return f"{self._prefix}/{self._device}/{self._pipeline}/{LEVEL}"
+        return f"{self._prefix}/{self._device}/{self._pipeline}/share"
 
     def _document(self, *, there: bool) -> bytes:
         return json.dumps({"subscription": self._subscription, "there": there}).encode()
@@ -111,7 +107,7 @@ class Group:
         """Whether a member is there; None if it is none of this group, or what it says can't be read."""
         try:
             document = json.loads(payload) if len(payload) <= MAX_PAYLOAD else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or document.get("subscription") != self._subscription:
             return None
