@@ -122,6 +122,12 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("unit", "signed", "raw", "imagenet"),
         help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
     )
+    parser.add_argument("--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted")
+    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
+    parser.add_argument("--layout", choices=("nhwc", "nchw"), help="order of the axes of its input")
+    parser.add_argument(
+        "--output", choices=("probabilities", "logits", "sigmoid"), help="what a classifier's scores are"
+    )
     parser.add_argument("--decoder", metavar="NAME", help="how its outputs are read, where the file does not show it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -207,8 +213,11 @@ def _schema(_: argparse.Namespace) -> int:
 def _model_settings(args: argparse.Namespace) -> "Model":
     from edge_agent import settings
 
-    preprocess = settings.Preprocess(normalize=args.normalize)
-    return settings.Model(path=Path(args.model), labels=args.labels, decoder=args.decoder, preprocess=preprocess)
+    keys = ("normalize", "resize", "color", "layout")
+    preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
+    return settings.Model(
+        path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess
+    )
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ def edges(crop: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 
 
 def test_without_regions_the_frame_stays_whole_and_has_no_name(frame: NDArray[np.uint8]) -> None:
-    names, crops = Regions({}).cut(frame)
-    assert names == [None]
-    assert crops[0] is frame
+    [view] = Regions({}).cut(frame)
+    assert view.pixels is frame
+    assert (view.region, view.x, view.y, view.picture_size) == (None, 0, 0, (100, 60))
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def test_without_regions_the_frame_stays_whole_and_has_no_name(frame: NDArray[np
 def test_a_rectangle_is_in_pixels_or_in_fractions(
     rectangle: Rectangle, cut: tuple[int, int, int, int], frame: NDArray[np.uint8]
 ) -> None:
-    names, [crop] = Regions({"here": rectangle}).cut(frame)
-    assert names == ["here"]
-    assert edges(crop) == cut
+    [view] = Regions({"here": rectangle}).cut(frame)
+    assert edges(view.pixels) == cut
+    assert (view.region, view.x, view.y, view.picture_size) == ("here", *cut[:2], (100, 60))
 
 
 def test_regions_come_in_the_order_of_the_settings(frame: NDArray[np.uint8]) -> None:
-    names, crops = Regions({"b": (1, 0, 2, 1), "a": (0, 0, 1, 1), "c": (2, 0, 3, 1)}).cut(frame)
-    assert names == ["b", "a", "c"]
-    assert [int(crop[0, 0, 0]) for crop in crops] == [1, 0, 2]
+    views = Regions({"b": (1, 0, 2, 1), "a": (0, 0, 1, 1), "c": (2, 0, 3, 1)}).cut(frame)
+    assert [view.region for view in views] == ["b", "a", "c"]
+    assert [int(view.pixels[0, 0, 0]) for view in views] == [1, 0, 2]
 
 
 @pytest.mark.parametrize("rectangle", [(90, 0, 101, 10), (0, 50, 10, 61), (200, 200, 300, 300)])
@@ -63,5 +63,5 @@ def test_a_frame_smaller_than_a_region_is_no_usable_input(rectangle: Rectangle, 
 
 
 def test_no_pixels_are_copied(frame: NDArray[np.uint8]) -> None:
-    _, [crop] = Regions({"here": (10, 10, 20, 20)}).cut(frame)
-    assert np.shares_memory(crop, frame)
+    [view] = Regions({"here": (10, 10, 20, 20)}).cut(frame)
+    assert np.shares_memory(view.pixels, frame)
