@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -214,6 +215,10 @@ def bad_network(folder: Path, broker: Mosquitto, *, rounds: int, seed: int) -> L
     return ledger
 
 
+def _online(device: str) -> Callable[[Message], bool]:
+    return lambda message: message.topic == f"edge/{device}/status" and message.payload == b"online"
+
+
 def a_member_is_killed(
     folder: Path, broker: Mosquitto, *, images: int, comes_back: bool, protocol: str = "5", kills: int = 1
 ) -> Ledger:
@@ -227,7 +232,7 @@ def a_member_is_killed(
         for name, member in members.items():
             ends.push(member)
             member.start()
-            client.wait_for(lambda m, topic=f"edge/{name}/status": m.topic == topic and m.payload == b"online")
+            client.wait_for(_online(name))
         with Sender(broker.port, images, 200) as sender:
             for kill in range(kills):
                 victim = members["first" if kill % 2 == 0 else "second"]

@@ -108,7 +108,7 @@ def test_every_mistake_is_reported_in_one_go_sorted_by_line(tmp_path: Path) -> N
         "28: pipelines.lab/x.model: is required",
         "29: pipelines.lab/x.source.topic: '#' is allowed only as the last level of a topic filter",
         "29: pipelines.lab/x.source.qos: must be 0 or 1 (got 2)",
-        "31: pipelines.a.source.type: must be one of mqtt, camera, video, images (got vidoe)",
+        "31: pipelines.a.source.type: must be one of mqtt, camera, video, images, pipeline (got vidoe)",
         "33: pipelines.b.source.type: is required, as in `type: mqtt`",
         "35: pipelines.c.source.fps: must be source or max, or be a number (got fast)",
         "35: pipelines.c.source.loop: must be true or false (got yes please)",

@@ -69,10 +69,10 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
 
 def _check_access(loaded: Config) -> None:
     """Certificates and keys can be used, and the password can be read."""
-    from edge_agent.mqtt.endpoint import Endpoint
-
     mqtt = loaded.settings.mqtt
     if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
+        from edge_agent.mqtt.endpoint import Endpoint
+
         endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
         endpoint.tls_context()
         endpoint.password()

@@ -1,0 +1,35 @@
+"""Produces results for a broker that is not there and says, on standard output, which of them are safe on the disk.
+
+Run as a process of its own: `python -m tests.faults.produce FOLDER [unsynced]`. With `unsynced` it writes lines to a
+file instead and says so without having had them written to the disk: what a power cut does to those shows what it is.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+from edge_agent import settings
+from edge_agent.counters import Counters
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.outbox import Outbox
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    if "unsynced" in sys.argv:
+        with (folder / "lines").open("w") as lines:
+            for number in itertools.count(1):
+                lines.write(f"{number}\n")
+                lines.flush()
+                print(number, flush=True)
+    counters = Counters()
+    outbox = Outbox(settings.Outbox(), folder / "outbox.db", lambda _: counters)
+    outbox.start()
+    for number in itertools.count(1):
+        document = {"boot_id": "boot", "seq": counters.produce(), "clock_synced": True, "padding": "x" * 400}
+        settle = lambda safe=number: print(safe, flush=True)  # noqa: E731 - binds the number
+        outbox.put(Delivery("lab", "edge/bench/lab/result", document, settle=settle))
+
+
+if __name__ == "__main__":
+    main()
