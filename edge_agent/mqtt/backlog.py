@@ -69,7 +69,6 @@ class Backlog:
         """Puts results back that the broker has not taken."""
         in_hand = []
         for delivery in deliveries:
-            delivery.begin_again()
             if delivery.row_id is None:
                 in_hand.append(delivery)
             elif not self._replay.again(delivery):

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_agent import settings
-from edge_agent.backoff import Backoff
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
+from edge_agent.mqtt.setbacks import Pause, Suspicion
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,6 @@ STALLED_AFTER = 2.0
 # At most so many replayed results are under way, and never more than half of what the broker allows: a live result
 # waits behind no more of them than that.
 REPLAY_WINDOW = 32
-# A broker that takes no more for now is asked again after so many seconds, at first and in the end.
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
 # Notices that wait; more can come together only while a broker is connected and does not answer.
 MAX_NOTICES = 1000
 
@@ -73,12 +70,13 @@ class Outbox:
         # the result of which only some copies are with the broker.
         self._in_flight: dict[int, tuple[Delivery, int] | None] = {}
         self._half_sent: Delivery | None = None
-        # When the broker last answered, or was last given something after it had answered everything.
+        # Whether the broker has answered anything over this link; and when it last did, or was last given something
+        # after it had answered everything.
+        self._heard = False
         self._heard_at = 0.0
         self._overtaken: set[str] = set()
-        self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._paused = False
-        self._paused_until = 0.0
+        self._pause = Pause()
+        self._suspicion = Suspicion()
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -163,7 +161,7 @@ class Outbox:
             moments.append(self._backlog.retry_at)
         if self._link is not None and self._room(self._link):
             replay_at = self._backlog.replay_at(_replay_window(self._link))
-            moments += [] if replay_at is None else [max(replay_at, self._paused_until)]
+            moments += [] if replay_at is None else [max(replay_at, self._pause.until)]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _step(self) -> None:
@@ -171,7 +169,7 @@ class Outbox:
         now = time.monotonic()
         if self._link is None:
             self._notices.clear()
-        elif now >= self._paused_until:
+        elif now >= self._pause.until:
             self._send_what_fits(self._link)
         if self._backlog.problem and now >= self._backlog.retry_at:
             self._backlog.retry()
@@ -184,7 +182,7 @@ class Outbox:
         if backlog.problem:
             return backlog.retry_at
         full = backlog.waiting_since + (COMMIT_EVERY if len(backlog.in_memory) < COMMIT_AT else 0.0)
-        away = self._link is None or self._paused
+        away = self._link is None or self._pause.on
         return full if away else max(full, self._heard_at + STALLED_AFTER)
 
     def _accept(self, delivery: Delivery) -> None:
@@ -213,7 +211,7 @@ class Outbox:
 
     def _room(self, link: Link) -> int:
         """How many messages the broker takes now."""
-        return max(0, (1 if self._paused else link.receive_maximum) - len(self._in_flight))
+        return max(0, (1 if self._pause.on else link.receive_maximum) - len(self._in_flight))
 
     def _send(self, link: Link, delivery: Delivery) -> bool:
         """Sends as many copies of a result as the broker takes now; returns whether there is no more to send."""
@@ -253,7 +251,7 @@ class Outbox:
     def _answered(self, message_id: int, refusal: Refusal | None) -> None:
         if message_id not in self._in_flight:
             return
-        self._heard_at = time.monotonic()
+        self._heard, self._heard_at = True, time.monotonic()
         item = self._in_flight.pop(message_id)
         if item is not None:
             self._count_answer(*item, refusal)
@@ -271,9 +269,10 @@ class Outbox:
         if delivery.refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
-            self._go_on()
+            self._pause.end()
         elif delivery.refusal.for_now:
-            self._pause(delivery.refusal)
+            self._pause.begin(delivery.refusal)
+            delivery.begin_again()
             self._backlog.add_again([delivery])
         else:
             self._refused(delivery, delivery.refusal.why)
@@ -281,20 +280,6 @@ class Outbox:
     def _refused(self, delivery: Delivery, why: str) -> None:
         log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
         self._backlog.give_up(delivery, "refused")
-
-    def _pause(self, refusal: Refusal) -> None:
-        now = time.monotonic()
-        if now < self._paused_until:
-            return
-        if not self._paused:
-            log.warning("the broker takes no more results for now: %s", refusal.why)
-        self._paused, self._paused_until = True, now + self._pauses.delay()
-
-    def _go_on(self) -> None:
-        if self._paused:
-            log.info("the broker takes results again")
-            self._paused, self._paused_until = False, 0.0
-            self._pauses.reset()
 
     def _connected(self, link: Link) -> None:
         self._disconnected()
@@ -306,14 +291,21 @@ class Outbox:
 
     def _disconnected(self) -> None:
         self._link = None
-        self._paused, self._paused_until = False, 0.0
+        self._pause.forget()
         self._overtaken.clear()
         self._notices.clear()
-        lost = [item[0] for item in self._in_flight.values() if item is not None]
+        lost = dict.fromkeys(item[0] for item in self._in_flight.values() if item is not None)
         if self._half_sent is not None:
-            lost.append(self._half_sent)
+            lost[self._half_sent] = None
         self._in_flight, self._half_sent = {}, None
-        self._backlog.add_again(dict.fromkeys(lost))
+        for delivery in lost:
+            delivery.begin_again()
+        first = next(iter(lost), None)
+        if first is not None and self._heard and self._suspicion.confirmed(first):
+            del lost[first]
+            self._refused(first, f"it hangs up on it ({len(first.payload())} bytes): is that more than it takes?")
+        self._heard = False
+        self._backlog.add_again(lost)
         self._backlog.remove_done()
 
     def _finished(self, delivery: Delivery) -> None:

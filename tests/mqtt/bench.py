@@ -10,7 +10,7 @@ from edge_agent.counters import Counters, imbalance
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Session
+from edge_agent.mqtt.link import Link, Session
 from edge_agent.mqtt.outbox import Outbox
 from tests.broker import wait_until
 
@@ -22,10 +22,14 @@ class Bench:
         folder: where the outbox is.
         url: the broker's.
         session: how the connection is made.
+        announces: whether it says `online` whenever it is connected, as an agent does.
         options: of the outbox.
     """
 
-    def __init__(self, folder: Path, url: str, session: Session | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, url: str, session: Session | None = None, *, announces: bool = False, **options: Any
+    ) -> None:
+        self._announces = announces
         self.path = folder / "outbox.db"
         self.boot_id = uuid.uuid4().hex[:8]
         self.counters: dict[str, Counters] = defaultdict(Counters)
@@ -34,10 +38,15 @@ class Bench:
         self.connection = Connection(
             Endpoint.from_settings(settings.Mqtt(url=url), folder),
             session or Session(f"bench-{self.boot_id}", keepalive=2),
-            on_up=self.outbox.link_up,
+            on_up=self._up,
             on_down=self.outbox.link_down,
             on_acknowledged=self.outbox.acknowledged,
         )
+
+    def _up(self, link: Link) -> None:
+        self.outbox.link_up(link)
+        if self._announces:
+            self.outbox.notify("edge/bench/status", "online")
 
     def __enter__(self) -> Self:
         self.outbox.start()

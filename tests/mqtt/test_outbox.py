@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edge_agent.backoff import Backoff
+from edge_agent.mqtt.link import Session
 from edge_agent.mqtt.outbox import MAX_IN_HAND, MAX_NOTICES, REPLAY_WINDOW
 from edge_agent.samples import ReplyTo
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
@@ -411,7 +412,7 @@ def test_a_refused_copy_does_not_make_the_result_a_refused_one(
 def test_a_quota_makes_results_wait_and_loses_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, replayed: bool
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt.outbox.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("edge_agent.mqtt.setbacks.FIRST_PAUSE", 0.2)
     caplog.set_level(logging.INFO)
     if replayed:
         with Bench(tmp_path, url(free_port())) as before:
@@ -516,6 +517,68 @@ def test_what_waits_on_a_disk_that_is_read_only_is_delivered_later(
             turn_read_only(disk, back=True)
             bench.wait_for(acknowledged=15, restored=10)
             arrived(client, 15).without_gaps("lab")
+
+
+def test_a_result_at_which_an_old_broker_hangs_up_is_found_and_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session("old", "3.1.1", keepalive=2)
+    with (
+        Mosquitto(tmp_path / "broker", config=["max_packet_size 2000"]) as small,
+        Subscriber(small.port, RESULTS) as client,
+        Bench(tmp_path, small.url, session, announces=True) as bench,
+    ):
+        bench.wait_until_connected()
+        for size in (300, 5000, 300, 300):
+            bench.produce(size=size)
+        bench.wait_for(acknowledged=3, refused=1, timeout=30)
+        bench.produce(20)
+        bench.wait_for(acknowledged=23)
+        ledger = arrived(client, 23)
+    ledger.without_gaps("lab", discarded=1)
+    assert "it hangs up on it (" in caplog.text
+
+
+def test_a_network_that_breaks_again_and_again_makes_no_result_a_suspect(
+    broker: Mosquitto, proxy: Proxy, tmp_path: Path
+) -> None:
+    with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, url(proxy.port), announces=True) as bench:
+        bench.wait_until_connected()
+        for _ in range(8):
+            bench.produce(20)
+            proxy.cut()
+            wait_until(lambda: not bench.connection.link, 10, "the connection is gone")
+            bench.wait_until_connected()
+        bench.wait_for(acknowledged=160, refused=0, timeout=30)
+        arrived(client, 160).without_gaps("lab")
+
+
+def test_a_jump_of_the_wall_clock_changes_nothing(
+    broker: Mosquitto, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, url(proxy.port)) as bench:
+        bench.wait_until_connected()
+        for moment in (1e10, 0.0):
+            proxy.mode = "refuse"
+            proxy.cut()
+            wait_until(lambda: not bench.connection.link, 10, "the connection is gone")
+            bench.produce(20, deadline=time.monotonic() + 60)
+            monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+            bench.produce(20, deadline=time.monotonic() + 60)
+            bench.wait_until_saved()
+            proxy.mode = "forward"
+            bench.wait_until_connected()
+        bench.wait_for(acknowledged=80, expired=0)
+        arrived(client, 80).without_gaps("lab")
+
+
+def test_results_of_qos_0_are_counted_when_they_are_sent(broker: Mosquitto, tmp_path: Path) -> None:
+    with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, broker.url) as bench:
+        bench.wait_until_connected()
+        bench.produce(100, qos=0)
+        bench.wait_for(acknowledged=100)
+        arrived(client, 100)
+        assert {message.qos for message in client.messages} == {0}
 
 
 def test_notices_are_published_or_dropped_and_never_kept(broker: Mosquitto, proxy: Proxy, tmp_path: Path) -> None:

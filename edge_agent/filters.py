@@ -1,0 +1,184 @@
+"""Which predictions are told: by label, confidence, size, and where in the frame they are."""
+
+import dataclasses
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from edge_agent import settings
+from edge_agent.decoders import Limits
+from edge_agent.errors import InputError
+from edge_agent.samples import Prediction
+
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Polygon = Sequence[Point]
+
+# What a decoder is asked for at least where some of it is going to be left out.
+CANDIDATES = 300
+# Keypoints below this are guesses; the value is that of the public MoveNet demonstrations:
+# https://www.tensorflow.org/hub/tutorials/movenet
+VISIBLE = 0.3
+
+
+class Filter:
+    """Leaves out predictions that nobody wants to hear of.
+
+    Args:
+        options: what is wanted.
+        limits: how many predictions of how much confidence are wanted.
+
+    Attributes:
+        decoder_limits: what to ask the decoder for, so that what is left out here takes nobody's place among the
+            `top_k`, and a label with a lower confidence of its own comes through.
+    """
+
+    def __init__(self, options: settings.Filters, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        idle = options == settings.Filters()
+        self.decoder_limits = dataclasses.replace(
+            limits,
+            top_k=limits.top_k if idle else max(limits.top_k, CANDIDATES),
+            min_confidence=min(self._thresholds()),
+        )
+
+    def __call__(self, predictions: Sequence[Prediction], width: int, height: int) -> list[Prediction]:
+        """The predictions that are wanted, in the same order; with the names of their zones where there are zones.
+
+        Args:
+            predictions: of one frame, for each of its regions the most confident first.
+            width: of the frame, in pixels.
+            height: of the frame, in pixels.
+
+        Raises:
+            InputError: the frame is smaller than a zone that is stated in pixels.
+        """
+        self._check_zones(width, height)
+        kept = []
+        taken: Counter[str | None] = Counter()
+        for prediction in predictions:
+            if not self._is_wanted(prediction) or not self._has_size(prediction, width * height):
+                continue
+            placed = self._in_zones(prediction, width, height)
+            if placed.zones == () or taken[prediction.region] == self._limits.top_k:
+                continue
+            taken[prediction.region] += 1
+            kept.append(placed)
+        return kept
+
+    def _thresholds(self) -> Iterator[float]:
+        labels, own = self._options.labels, self._options.min_confidence
+        if not labels or any(label not in own for label in labels):
+            yield self._limits.min_confidence
+        yield from (value for label, value in own.items() if not labels or label in labels)
+
+    def _is_wanted(self, prediction: Prediction) -> bool:
+        label, options = prediction.label, self._options
+        if options.labels and label not in options.labels:
+            return False
+        least = options.min_confidence.get(label or "", self._limits.min_confidence)
+        return prediction.confidence is None or prediction.confidence >= least
+
+    def _has_size(self, prediction: Prediction, frame: int) -> bool:
+        box = extent(prediction)
+        if box is None:
+            return True
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        least, most = (_pixels(limit, frame) for limit in (self._options.min_area, self._options.max_area))
+        return (least is None or area >= least) and (most is None or area <= most)
+
+    def _in_zones(self, prediction: Prediction, width: int, height: int) -> Prediction:
+        point = standing_point(prediction)
+        if not self._options.zones or point is None:
+            return prediction
+        x, y = min(max(point[0], 0.5), width - 0.5), min(max(point[1], 0.5), height - 0.5)
+        names = (name for name, zone in self._options.zones.items() if contains(in_pixels(zone, width, height), x, y))
+        return dataclasses.replace(prediction, zones=tuple(names))
+
+    def _check_zones(self, width: int, height: int) -> None:
+        for name, zone in self._options.zones.items():
+            _, _, reach_x, reach_y = around(in_pixels(zone, width, height))
+            if reach_x > width or reach_y > height:
+                raise InputError(
+                    f"zone {name!r} reaches to ({reach_x:g}, {reach_y:g}), the frame has only {width} x {height} pixels"
+                )
+
+
+def unknown_labels(options: settings.Filters, known: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The keys of settings with labels that a model never says, each with a sentence about it.
+
+    Args:
+        options: the settings.
+        known: the model's labels; none: it says numbers, and nothing is known of them.
+    """
+    for key, wanted in (("labels", options.labels), ("min_confidence", options.min_confidence)):
+        for label in wanted:
+            if known and label not in known:
+                nearest = difflib.get_close_matches(label, known, n=1)
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"its labels begin with {', '.join(known[:5])}"
+                yield key, f"the model has no label {label!r}: {hint}"
+
+
+def extent(prediction: Prediction) -> Box | None:
+    """The box around a prediction, x1, y1, x2, y2 in pixels; None if it says no place.
+
+    Its own box; else that of its keypoints, unless they are guesses; else that of its outline.
+    """
+    if prediction.box is not None:
+        return prediction.box
+    points = [point for point in prediction.keypoints or () if is_visible(point)]
+    points += [point for part in prediction.polygons or () for point in part]
+    return around(points) if points else None
+
+
+def is_visible(keypoint: Sequence[float]) -> bool:
+    """Whether a keypoint x, y, confidence (or x, y, where the model gives none) is more than a guess."""
+    return keypoint[-1] >= VISIBLE if len(keypoint) > len(("x", "y")) else True
+
+
+def around(points: Iterable[Sequence[float]]) -> Box:
+    """The box x1, y1, x2, y2 around points x, y."""
+    x, y = zip(*(point[:2] for point in points), strict=True)
+    return min(x), min(y), max(x), max(y)
+
+
+def standing_point(prediction: Prediction) -> Point | None:
+    """The point x, y in pixels by which a prediction is in a zone or not; None if it says no place.
+
+    Zones are mostly drawn on the ground, and what is detected touches the ground at the middle of its box's lower edge:
+    the head of somebody who stands before a fence is seen behind it. What has no box is a shape seen by parts (a pose,
+    a mask), whose lower edge may be anywhere; the middle of all its parts is meant then.
+    """
+    box = extent(prediction)
+    if box is None:
+        return None
+    x1, y1, x2, y2 = box
+    # Half a pixel up is the middle of its lowest row: a box that ends at the frame's edge stands inside the frame.
+    return (x1 + x2) / 2, y2 - 0.5 if prediction.box is not None else (y1 + y2) / 2
+
+
+def in_pixels(polygon: Polygon, width: int, height: int) -> Polygon:
+    """A polygon of the settings in pixels of a frame: if no number is above 1, it is in fractions of the frame."""
+    if max(max(point) for point in polygon) > 1:
+        return polygon
+    return [(x * width, y * height) for x, y in polygon]
+
+
+def contains(polygon: Polygon, x: float, y: float) -> bool:
+    """Whether a point lies in a polygon, by the even-odd rule; of two with a common edge exactly one has a point on it.
+
+    Source: https://wrfranklin.org/Research/Short_Notes/pnpoly.html
+    """
+    inside = False
+    x1, y1 = polygon[-1]
+    for x2, y2 in polygon:
+        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
+            inside = not inside
+        x1, y1 = x2, y2
+    return inside
+
+
+def _pixels(limit: float | None, frame: int) -> float | None:
+    """Square pixels of an area that is stated as a share of the frame if it is not above 1."""
+    return limit * frame if limit is not None and limit <= 1 else limit
