@@ -1,6 +1,7 @@
 """The daemon: builds pipelines from settings, starts and stops them, reloads, reports on itself."""
 
 import gc
+import itertools
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import queue
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import Follower, Pipeline
-from edge_agent.publisher import Device, Publisher
+from edge_agent.publisher import Device, Publisher, events_of
+from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class Agent:
         self._clock = Clock()
         self._counters: dict[str, Counters] = {}
         self._followers: dict[str, list[Follower]] = {}
+        self._track_ids: dict[str, Iterator[int]] = {}
         self._models: dict[ModelKey, Model] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
@@ -232,8 +235,13 @@ class Agent:
                 followers_of=self._followers_of,
             )
             counters = self._counters_of(name)
-            publisher = Publisher(self._device(), name, pipeline_options, model, counters, self._outbox)
+            events = self._counters_of(events_of(name)) if pipeline_options.tracking else Counters()
+            publisher = Publisher(self._device(), name, pipeline_options, model, counters, events, self._outbox)
             self._publishers[name] = publisher
+            followers = self._followers_of(name)
+            followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
+            if pipeline_options.snapshot is not None:
+                followers.append(Snapshots(pipeline_options, pipeline_options.snapshot, publisher.show))
             self._pipelines[name] = Pipeline(
                 name,
                 pipeline_options,
@@ -242,7 +250,9 @@ class Agent:
                 counters,
                 publisher.publish,
                 publisher.report,
-                followers=self._followers_of(name),
+                publisher.tell,
+                self._track_ids.setdefault(name, itertools.count(1)),
+                followers,
             )
             self._pipelines[name].start()
 

@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--min-confidence", type=_between(0.0, 1.0), metavar="C", help="leave out what is below, 0 to 1"
     )
+    predict.add_argument(
+        "--annotate", type=Path, metavar="OUT", help="draw what was found into a JPEG, or for several inputs a folder"
+    )
     predict.set_defaults(command=_predict)
 
     inspect = commands.add_parser("inspect", help="what a model file is")
@@ -179,7 +182,14 @@ def _check(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
     from edge_agent.commands import predict
 
-    return predict.run(_model_settings(args), args.inputs, args.top_k, args.min_confidence, as_json=args.json)
+    return predict.run(
+        _model_settings(args),
+        args.inputs,
+        args.top_k,
+        args.min_confidence,
+        annotate=args.annotate,
+        as_json=args.json,
+    )
 
 
 def _inspect(args: argparse.Namespace) -> int:

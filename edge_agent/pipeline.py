@@ -16,12 +16,14 @@ from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
+from edge_agent.filters import Filter
 from edge_agent.images import decode_image
 from edge_agent.intake import Intake
 from edge_agent.models.model import Model
 from edge_agent.regions import Regions
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Source
+from edge_agent.tracking import Event, Tracker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ WORKERS = 2
 
 Publish = Callable[[Sample, list[Prediction], Mapping[str, Any], Timing], int | None]
 Report = Callable[[EdgeAgentError, Sample | None], None]
+Tell = Callable[[Sample, Sequence[Event]], None]
 
 
 class Follower(Protocol):
@@ -75,6 +78,8 @@ class Pipeline:
         publish: takes predictions, facts about the input, and where the time went; may wait; returns the result's
             `seq`, or None if it was held back.
         report: takes what went wrong, with the sample, or with none if it was the source.
+        tell: takes what has happened to tracked objects, with the sample that showed it; may wait.
+        track_ids: where the numbers of tracked objects come from.
         followers: see every picture and what was found in it; the list may change at any time.
     """
 
@@ -87,6 +92,8 @@ class Pipeline:
         counters: Counters,
         publish: Publish,
         report: Report,
+        tell: Tell = lambda _sample, _events: None,
+        track_ids: Iterator[int] | None = None,
         followers: Sequence[Follower] = (),
     ) -> None:
         self.name = name
@@ -98,7 +105,9 @@ class Pipeline:
         self._report = report
         self._followers = followers
         self._regions = Regions(options.regions)
-        self._limits = limits(options, model.decode.task)
+        self._filter = Filter(options.filters, limits(options, model.decode.task))
+        self._tell = tell
+        self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
         self._turns = Turns()
         self._intake = Intake(source.capacity, counters, keep_newest=source.live)
         self._workers = [
@@ -209,14 +218,27 @@ class Pipeline:
                 outputs = self.model.infer(tensor)
                 timing.inference = watch.lap()
                 placements = [self.model.place(view) for view in views]
-                predictions = self.model.decode(outputs, placements, self._limits)
+                height, width = image.shape[:2]
+                found = self.model.decode(outputs, placements, self._filter.decoder_limits)
+                predictions, events = self._filter(found, width, height), list[Event]()
+                if self._tracker is not None:
+                    predictions, events = self._tracker.update(predictions, sample.captured)
             timing.postprocess = watch.lap()
-            height, width = image.shape[:2]
             seq = self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
-            for follower in list(self._followers):
-                parent = {"pipeline": self.name, "seq": seq}
-                follower.follow(image, sample, predictions, parent, may_wait=not self._source.live)
+            if events:
+                self._tell(sample, events)
             self.counters.infer()
+            self._show(image, sample, predictions, seq)
+
+    def _show(
+        self, image: "NDArray[np.uint8]", sample: Sample, predictions: Sequence[Prediction], seq: int | None
+    ) -> None:
+        parent = {"pipeline": self.name, "seq": seq}
+        for follower in list(self._followers):
+            try:
+                follower.follow(image, sample, predictions, parent, may_wait=not self._source.live)
+            except Exception:  # the result is out already, whatever becomes of its followers
+                log.exception("%s: a defect in edge-agent: what follows this result is left out", self.name)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from edge_agent.pipeline import limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.terminal import printable
+from edge_agent.tracking import Event
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class Device:
 
 
 class Publisher:
-    """Publishes the results and the errors of one pipeline.
+    """Publishes the results, the events, the snapshots and the errors of one pipeline.
+
+    Events have counters, and so a `seq`, of their own.
 
     Attributes:
         failed: whether a finite source could not be read.
@@ -55,6 +58,7 @@ class Publisher:
         options: settings.Pipeline,
         model: Model,
         counters: Counters,
+        event_counters: Counters,
         outbox: Outbox,
     ) -> None:
         self.failed = False
@@ -63,6 +67,7 @@ class Publisher:
         self._options = options.publish
         self._model = model
         self._counters = counters
+        self._event_counters = event_counters
         self._outbox = outbox
         self._gate = Gate(options.publish, limits(options, model.decode.task).min_confidence, model.decode.task)
 
@@ -102,6 +107,25 @@ class Publisher:
         )
         return result.seq
 
+    def tell(self, sample: Sample, events: Sequence[Event]) -> None:
+        """Publishes what has happened to tracked objects; it waits in the outbox like a result."""
+        device = self._device
+        for event in events:
+            document = {
+                "device_id": device.device_id,
+                "pipeline": self._name,
+                "boot_id": device.boot_id,
+                "seq": self._event_counters.produce(),
+                "at": timestamp(sample.captured_at - (sample.captured - event.time)),
+                "clock_synced": device.clock.synced(),
+                **event.as_dict(),
+            }
+            self._outbox.put(Delivery(events_of(self._name), device.topic(self._name, "event"), document))
+
+    def show(self, jpeg: bytes) -> None:
+        """Publishes a snapshot; it is of no use later."""
+        self._outbox.notify(self._device.topic(self._name, "snapshot"), jpeg)
+
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         """Publishes why an input, or without a sample the source, could not be used."""
         if sample is not None:
@@ -117,6 +141,11 @@ class Publisher:
             "input": dict(sample.origin) if sample is not None else None,
         }
         self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
+
+
+def events_of(pipeline: str) -> str:
+    """Under which name a pipeline's events are counted."""
+    return f"{pipeline}/event"
 
 
 def _where(sample: Sample) -> str:

@@ -66,6 +66,8 @@ class Prediction:
             belongs to it.
         value: what a regression says.
         vector: what an embedding says.
+        zones: names of the zones of the frame that it is in, where there are zones.
+        track_id: the same for the same object in every frame, where objects are tracked.
     """
 
     label: str | None
@@ -78,6 +80,8 @@ class Prediction:
     polygons: tuple[tuple[tuple[float, float], ...], ...] | None = None
     value: float | None = None
     vector: tuple[float, ...] | None = None
+    zones: tuple[str, ...] | None = None
+    track_id: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As published: without what does not apply; confidences with four decimals, pixels with one."""
@@ -92,6 +96,8 @@ class Prediction:
             "polygons": self.polygons and [[[round(x, 1), round(y, 1)] for x, y in part] for part in self.polygons],
             "value": self.value,
             "vector": self.vector and list(self.vector),
+            "zones": self.zones and list(self.zones),
+            "track_id": self.track_id,
         }
         return {key: value for key, value in published.items() if getattr(self, key) is not None}
 

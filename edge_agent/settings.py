@@ -370,6 +370,64 @@ class Publish(Frozen):
         return self
 
 
+def _two_numbers(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) != len(("x", "y")):
+        raise ValueError(f"needs two numbers, [x, y] (got {len(value)})")
+    return value
+
+
+def _an_outline(value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    if any(min(point) < 0 for point in value):
+        raise ValueError("needs numbers >= 0")
+    edges = zip(value, (*value[1:], value[0]), strict=True)
+    if not sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in edges):
+        raise ValueError("needs corners that enclose an area")
+    return value
+
+
+Point = Annotated[tuple[float, float], BeforeValidator(_two_numbers)]
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=100), AfterValidator(_an_outline)]
+
+
+class Filters(Frozen):
+    """Which predictions are told. Those that say no place (classification, regression) have no zone and no area."""
+
+    labels: tuple[str, ...] = Field((), max_length=1000)
+    """Only these; default: all."""
+    min_confidence: dict[str, Fraction] = Field({}, max_length=1000)
+    """By label, where it is to differ from the pipeline's min_confidence."""
+    zones: dict[TopicLevel, Polygon] = Field({}, max_length=64)
+    """Named polygons [[x, y], …] of the frame, each in pixels, or, if no number is above 1, in fractions of the frame.
+    What is in none of them is left out. A detection is where the middle of its box's lower edge is."""
+    min_area: float | None = Field(None, ge=0)
+    """Least area of a box: a share of the frame, or, above 1, square pixels of it."""
+    max_area: float | None = Field(None, gt=0)
+    """Largest area of a box: a share of the frame, or, above 1, square pixels of it."""
+
+
+class Tracking(Frozen):
+    """Objects keep a number from one frame to the next, and events tell of their coming, staying and going."""
+
+    start_confidence: Fraction = 0.5
+    """What is less confident can only be an object that is known already, else it is left out. A pipeline's
+    min_confidence below this lets weak sightings (of something half hidden) keep an object."""
+    lost_after: Seconds = Field(2.0, ge=0.1, le=3600)
+    """An object that has not been seen for so long has left; frames must come more often than that."""
+    dwell: Seconds | None = Field(None, gt=0, le=604800)
+    """An event when an object has stayed for so long: in a zone where there are zones, else in the frame."""
+
+
+class Snapshot(Frozen):
+    """Pictures with what was found in them drawn in, as JPEG."""
+
+    interval: Seconds = Field(10.0, ge=0.1, le=86400)
+    """At most one picture in this time."""
+    max_side: int = Field(640, ge=96, le=8192)
+    """Larger pictures are made smaller, to this width or height."""
+    max_size: Bytes = Field(100_000, ge=4000, le=10_000_000)
+    """No picture has more bytes; quality gives way first, then width and height."""
+
+
 class Pipeline(Frozen):
     """One road from a source through a model to a topic."""
 
@@ -389,6 +447,13 @@ class Pipeline(Frozen):
     regions: dict[str, Region] = Field({}, max_length=256)
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""
+    filters: Filters = Filters()
+    """Which predictions are told, besides top_k and min_confidence."""
+    tracking: Tracking | None = None
+    """Gives objects numbers that last from frame to frame, and tells events on `P/{pipeline}/event`; default: off.
+    `tracking: {}` turns it on."""
+    snapshot: Snapshot | None = None
+    """Publishes pictures now and then on `P/{pipeline}/snapshot`; default: off. `snapshot: {}` turns it on."""
     publish: Publish = Publish()
     """Which results are published, and how; default: every one, once, at QoS 1."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_agent.config import load
 from edge_agent.errors import ConfigError
@@ -42,16 +43,18 @@ def test_each_object_that_is_wanted_is_classified_and_names_its_parent(
     broker: Mosquitto, data_dir: Path, tmp_path: Path
 ) -> None:
     images = {"type": "images", "path": str(data_dir / "images" / "*.jpg")}
-    wanted = {"labels": ["bus", "cat", "dog", "bird"], "min_confidence": 0.6}
+    labels = ["bus", "cat", "dog", "bird"]
     with Subscriber(broker.port, "edge/cascade/#") as client:
-        daemon = Daemon(tmp_path, cascade(broker, data_dir, images, **wanted), arguments=("--once",)).start(ready=False)
+        daemon = Daemon(
+            tmp_path, cascade(broker, data_dir, images, labels=labels, min_confidence=0.6), arguments=("--once",)
+        ).start(ready=False)
         assert daemon.wait(60).code == 0, daemon.log()
         client.wait_for(ended)
     found = [
         (result["seq"], prediction["label"], prediction["confidence"])
         for result in documents(client, "porch")
         for prediction in result["predictions"]
-        if prediction["label"] in wanted["labels"] and prediction["confidence"] >= 0.6
+        if prediction["label"] in labels and prediction["confidence"] >= 0.6
     ]
     parents = [result["input"]["parent"] for result in documents(client, "which")]
     assert found
@@ -129,7 +132,7 @@ def test_an_mqtt_source_works_with_the_embedded_broker(tmp_path: Path) -> None:
     }
     with Daemon(tmp_path, settings) as daemon:
         port = int(daemon.log().split("mqtt://127.0.0.1:")[1].split()[0])
-        with Subscriber(port, "edge/inside/#", protocol=4) as client:
+        with Subscriber(port, "edge/inside/#", protocol=MQTTProtocolVersion.MQTTv311) as client:
             client.publish("lab/in", (shipped("digits") / "golden" / "3_seven_segment.png").read_bytes())
             [message] = client.wait_for(lambda message: message.topic == "edge/inside/lab/result")
     assert json.loads(message.payload)["predictions"][0]["label"] == "3"

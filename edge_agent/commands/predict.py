@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.clock import Clock
@@ -19,6 +19,13 @@ from edge_agent.pipeline import Pipeline
 from edge_agent.samples import Prediction, Result, Sample, Timing
 from edge_agent.sources.images import read_file
 from edge_agent.terminal import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_ANNOTATED = 20_000_000
+ANNOTATED_QUALITY = 90
 
 
 class _NoSource:
@@ -37,18 +44,63 @@ class _NoSource:
     def close(self, deadline: float) -> None: ...
 
 
+class _Annotated:
+    """Writes each picture with what was found drawn into it; several pictures into a folder."""
+
+    def __init__(self, path: Path, pictures: int) -> None:
+        self._path = path
+        self._many = pictures > 1 or path.is_dir()
+        self.problem = ""
+
+    def follow(
+        self,
+        image: "NDArray[np.uint8]",
+        sample: Sample,
+        predictions: Sequence[Prediction],
+        parent: dict[str, Any],  # noqa: ARG002 - every follower is told
+        *,
+        may_wait: bool,  # noqa: ARG002 - every follower is told
+    ) -> None:
+        from edge_agent.drawing import annotate, encode_jpeg
+
+        path = self._path / f"{Path(sample.origin['path']).stem}.jpg" if self._many else self._path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_jpeg(annotate(image, predictions), MAX_ANNOTATED, ANNOTATED_QUALITY))
+        except OSError as error:
+            self.problem = f"{path}: can't be written: {error.strerror}"
+
+    def end(self) -> None: ...
+
+
 def run(
-    options: settings.Model, inputs: Sequence[Path], top_k: int | None, min_confidence: float | None, *, as_json: bool
+    options: settings.Model,
+    inputs: Sequence[Path],
+    top_k: int | None,
+    min_confidence: float | None,
+    *,
+    annotate: Path | None,
+    as_json: bool,
 ) -> int:
     """Prints what the model says to each input; returns the exit code: 1 if an input could not be used.
 
+    Args:
+        options: of the model.
+        inputs: image files.
+        top_k: see `settings.Pipeline`.
+        min_confidence: likewise.
+        annotate: where pictures with what was found drawn in go: a file, or for several inputs a folder.
+        as_json: print one JSON document instead of lines.
+
     Raises:
         ModelError: the model can't be used.
+        EdgeAgentError: a picture can't be written.
     """
     folders = [path for path in inputs if path.is_dir()]
     if folders:
         raise ConfigError([f"{folders[0]}: is a folder: give its files, as in {folders[0]}/*.jpg"])
     model = models.load(_name(options.path), options, Path.cwd())
+    followers = [] if annotate is None else [_Annotated(annotate, len(inputs))]
     boot_id, clock, counters = uuid.uuid4().hex[:8], Clock(), Counters()
     documents: list[dict[str, Any]] = []
 
@@ -84,10 +136,14 @@ def run(
         counters,
         publish,
         report,
+        followers=followers,
     )
     for path in inputs:
         counters.capture()
         road.answer(read_file(path), contextlib.nullcontext())
+        for follower in followers:
+            if follower.problem:
+                raise EdgeAgentError(follower.problem)
         if not as_json:
             _show(documents[-1])
     if as_json:

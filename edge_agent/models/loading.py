@@ -1,12 +1,14 @@
 """All models of a configuration, loaded and ready to serve."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from edge_agent import settings
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
+from edge_agent.filters import unknown_labels
 from edge_agent.models.model import Model, load
 
+TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 
 ModelKey = tuple[str, int]
@@ -47,13 +49,25 @@ def load_models(
             loaded[key] = current
         except (ModelError, MissingExtraError) as error:
             problems.append(f"{wanted.where('models', name)}: {error}")
+    problems += [] if problems else _misfits(wanted, loaded)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return loaded
+
+
+def _misfits(wanted: Config, loaded: Mapping[ModelKey, Model]) -> Iterator[str]:
+    """What pipelines want of their models that these do not give."""
+    pipelines = wanted.settings.pipelines
     for name, pipeline in pipelines.items():
-        if isinstance(pipeline.source, settings.PipelineSource) and not problems:
+        model = loaded[key_of(pipeline)]
+        if isinstance(pipeline.source, settings.PipelineSource):
             parent = pipeline.source.name
             task = loaded[key_of(pipelines[parent])].decode.task
             if task not in TASKS_WITH_BOXES:
                 where = wanted.where("pipelines", name, "source", "name")
-                problems.append(f"{where}: {parent} finds no boxes, its task is {task}")
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    return loaded
+                yield f"{where}: {parent} finds no boxes, its task is {task}"
+        if pipeline.tracking is not None and model.decode.task not in TASKS_WITH_OBJECTS:
+            where = wanted.where("pipelines", name, "tracking")
+            yield f"{where}: {pipeline.model} finds no objects, its task is {model.decode.task}"
+        for key, problem in unknown_labels(pipeline.filters, model.reading.labels or ()):
+            yield f"{wanted.where('pipelines', name, 'filters', key)}: {problem}"

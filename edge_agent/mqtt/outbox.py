@@ -44,7 +44,7 @@ class Notice(NamedTuple):
     """A message that is of no use later: not kept while the broker is away."""
 
     topic: str
-    payload: str
+    payload: bytes | str
     retain: bool
 
 
@@ -96,7 +96,7 @@ class Outbox:
             self._in_hand += 1
         self._events.put(lambda: self._accept(delivery))
 
-    def notify(self, topic: str, payload: str, *, retain: bool = False) -> None:
+    def notify(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
         """Publishes what is of no use later, at QoS 1; it is dropped if the broker is away. Never waits."""
         self._events.put(lambda: self._notices.append(Notice(topic, payload, retain)))
 
@@ -211,7 +211,7 @@ class Outbox:
 
     def _room(self, link: Link) -> int:
         """How many messages the broker takes now."""
-        return max(0, (1 if self._pause.on else link.receive_maximum) - len(self._in_flight))
+        return max(0, (1 if self._pause.on or self._suspicion.on else link.receive_maximum) - len(self._in_flight))
 
     def _send(self, link: Link, delivery: Delivery) -> bool:
         """Sends as many copies of a result as the broker takes now; returns whether there is no more to send."""
@@ -266,6 +266,7 @@ class Outbox:
             log.warning("%s: a copy of a result is refused: %s", delivery.copies()[number].topic, refusal.why)
         if delivery.answered < len(delivery.copies()):
             return
+        self._suspicion.answered(delivery)
         if delivery.refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
@@ -279,6 +280,7 @@ class Outbox:
 
     def _refused(self, delivery: Delivery, why: str) -> None:
         log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
+        self._suspicion.answered(delivery)
         self._backlog.give_up(delivery, "refused")
 
     def _connected(self, link: Link) -> None:
@@ -301,7 +303,7 @@ class Outbox:
         for delivery in lost:
             delivery.begin_again()
         first = next(iter(lost), None)
-        if first is not None and self._heard and self._suspicion.confirmed(first):
+        if first is not None and self._suspicion.hung_up(first, worked=self._heard):
             del lost[first]
             self._refused(first, f"it hangs up on it ({len(first.payload())} bytes): is that more than it takes?")
         self._heard = False

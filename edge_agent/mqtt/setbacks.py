@@ -53,16 +53,34 @@ class Pause:
 class Suspicion:
     """Finds the result at which a broker hangs up, as those of MQTT 3.1.1 do when one is too large for them.
 
-    Without that, it would be sent again and again, and nothing behind it would ever arrive.
+    Without that, it would be sent again and again, and nothing behind it would ever arrive. The first result without an
+    answer when a connection ends is the suspect. Until it has one, one message is sent at a time, so that it is plain
+    whether the broker works and what it hangs up on.
     """
 
     def __init__(self) -> None:
-        self._payload = b""
+        self._suspect: bytes | None = None
         self._times = 0
 
-    def confirmed(self, delivery: Delivery) -> bool:
-        """The connection, which had worked, ended with this result the first without an answer: is it to blame?"""
-        payload = delivery.payload()
-        self._times = self._times + 1 if payload == self._payload else 1
-        self._payload = payload
+    @property
+    def on(self) -> bool:
+        """Whether there is a suspect."""
+        return self._suspect is not None
+
+    def hung_up(self, first: Delivery, *, worked: bool) -> bool:
+        """The connection has ended; returns whether a result is to blame.
+
+        Args:
+            first: the first result without an answer.
+            worked: whether the broker had answered anything else over this connection.
+        """
+        payload = first.payload()
+        if payload != self._suspect:
+            self._suspect, self._times = payload, 0
+        self._times += worked
         return self._times >= HANG_UPS
+
+    def answered(self, delivery: Delivery) -> None:
+        """The broker has answered a result."""
+        if self._suspect is not None and self._suspect == delivery.payload():
+            self._suspect = None
