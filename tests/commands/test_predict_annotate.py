@@ -36,4 +36,4 @@ def test_a_picture_that_can_not_be_written_is_one_line(tmp_path: Path, capsys: p
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / "out.jpg"
     assert predict("digits", THREE, "--annotate", out) == 1
-    assert capsys.readouterr().err.splitlines() == [f"{out}: can't be written: Not a directory"]
+    assert capsys.readouterr().err.splitlines() == [f"{out}: can't be written: File exists"]
