@@ -24,7 +24,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
-from edge_agent.mqtt.outbox import Outbox
+from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
 from edge_agent.snapshots import Snapshots
@@ -270,9 +270,7 @@ class Agent:
             pipeline.close(deadline)
 
     def _link_up(self, link: Link) -> None:
-        self._outbox.link_up(link)
-        if self._online:
-            self._announce()
+        self._outbox.link_up(link, self._announcements() if self._online else [])
 
     def _come_online(self) -> None:
         """Says that the agent is there, once whoever hears it can send input that will be answered."""
@@ -292,8 +290,12 @@ class Agent:
         return False
 
     def _announce(self) -> None:
-        self._outbox.notify(self._topic("status"), "online", retain=True)
-        self._outbox.notify(self._topic("info"), json.dumps(self._info()), retain=True)
+        for notice in self._announcements():
+            self._outbox.notify(notice.topic, notice.payload, retain=notice.retain)
+
+    def _announcements(self) -> list[Notice]:
+        status = Notice(self._topic("status"), "online", retain=True)
+        return [status, Notice(self._topic("info"), json.dumps(self._info()), retain=True)]
 
     def _info(self) -> dict[str, Any]:
         options = self._config.settings

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +36,8 @@ STALLED_AFTER = 2.0
 # At most so many replayed results are under way, and never more than half of what the broker allows: a live result
 # waits behind no more of them than that.
 REPLAY_WINDOW = 32
-# Notices that wait; more can come together only while a broker is connected and does not answer.
-MAX_NOTICES = 1000
+# Bytes of notices that wait; more can come together only while a broker is connected and does not answer.
+MAX_NOTICES_SIZE = 4_000_000
 
 
 class Notice(NamedTuple):
@@ -64,7 +64,7 @@ class Outbox:
         self._in_hand = 0
         self._accepted = 0
         self._backlog = Backlog(options, path, counters, self._finished)
-        self._notices: deque[Notice] = deque(maxlen=MAX_NOTICES)
+        self._notices: deque[Notice] = deque()
         self._link: Link | None = None
         # By message id what is with the broker: a result with the number of its copy, or None for a notice. Besides,
         # the result of which only some copies are with the broker.
@@ -109,9 +109,14 @@ class Outbox:
         with self._hands:
             return self._hands.wait_for(lambda: self._in_hand == 0, timeout)
 
-    def link_up(self, link: Link) -> None:
-        """The broker is there."""
-        self._events.put(lambda: self._connected(link))
+    def link_up(self, link: Link, notices: Iterable[Notice] = ()) -> None:
+        """The broker is there.
+
+        Args:
+            link: the connection.
+            notices: what it is told before anything else.
+        """
+        self._events.put(lambda: self._connected(link, notices))
 
     def link_down(self) -> None:
         """The broker is gone."""
@@ -192,6 +197,11 @@ class Outbox:
         self._backlog.add([delivery])
         if self._backlog.problem and self._link is None:
             self._backlog.trim()
+
+    def _add_notices(self, notices: Iterable[Notice]) -> None:
+        self._notices.extend(notices)
+        while sum(len(notice.payload) for notice in self._notices) > MAX_NOTICES_SIZE:
+            self._notices.popleft()
 
     def _send_what_fits(self, link: Link) -> None:
         while self._notices and self._room(link):
@@ -283,9 +293,10 @@ class Outbox:
         self._suspicion.answered(delivery)
         self._backlog.give_up(delivery, "refused")
 
-    def _connected(self, link: Link) -> None:
+    def _connected(self, link: Link, notices: Iterable[Notice]) -> None:
         self._disconnected()
         self._link = link
+        self._add_notices(notices)
         # After a short absence, what waits in memory goes out now and never touches the disk. After a longer one it
         # has to queue up behind what is on the disk.
         if self._backlog.on_disk and not self._backlog.problem:

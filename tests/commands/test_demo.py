@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -83,7 +84,7 @@ def test_each_file_of_the_model_reads_the_clip_rightly(digits: Model) -> None:
         truth = truth_of(number)
         if truth is None:
             continue
-        views = regions.cut(frame)
+        views = regions.cut(np.asarray(frame, np.uint8))
         outputs = digits.infer(digits.preprocess([view.pixels for view in views]))
         predictions = digits.decode(outputs, [digits.place(view) for view in views], Limits(1, 0.0))
         said.update(one.label == digit for one, digit in zip(predictions, truth, strict=True))

@@ -11,7 +11,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session
-from edge_agent.mqtt.outbox import Outbox
+from edge_agent.mqtt.outbox import Notice, Outbox
 from tests.broker import wait_until
 
 
@@ -44,9 +44,7 @@ class Bench:
         )
 
     def _up(self, link: Link) -> None:
-        self.outbox.link_up(link)
-        if self._announces:
-            self.outbox.notify("edge/bench/status", "online")
+        self.outbox.link_up(link, [Notice("edge/bench/status", "online")] if self._announces else [])
 
     def __enter__(self) -> Self:
         self.outbox.start()

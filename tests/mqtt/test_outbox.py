@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.backoff import Backoff
 from edge_agent.mqtt.link import Session
-from edge_agent.mqtt.outbox import MAX_IN_HAND, MAX_NOTICES, REPLAY_WINDOW
+from edge_agent.mqtt.outbox import MAX_IN_HAND, MAX_NOTICES_SIZE, REPLAY_WINDOW
 from edge_agent.samples import ReplyTo
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.disks import small_disk, turn_read_only
@@ -603,10 +603,10 @@ def test_notices_do_not_pile_up_without_bound(tmp_path: Path) -> None:
         Bench(tmp_path, url(mute.port)) as bench,
     ):
         bench.wait_until_connected()
-        for number in range(3 * MAX_NOTICES):
-            bench.outbox.notify("edge/bench/error", str(number))
+        for _ in range(100):
+            bench.outbox.notify("edge/bench/snapshot", bytes(100_000))
         wait_until(bench.outbox._events.empty, 10, "all have been looked at")
-        assert len(bench.outbox._notices) <= MAX_NOTICES
+        assert sum(len(notice.payload) for notice in bench.outbox._notices) <= MAX_NOTICES_SIZE
 
 
 def test_a_damaged_outbox_is_set_aside_and_a_new_one_begun(
