@@ -45,7 +45,7 @@ class Notice(NamedTuple):
 
     topic: str
     payload: bytes | str
-    retain: bool
+    retain: bool = False
 
 
 class Outbox:
@@ -98,7 +98,7 @@ class Outbox:
 
     def notify(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
         """Publishes what is of no use later, at QoS 1; it is dropped if the broker is away. Never waits."""
-        self._events.put(lambda: self._notices.append(Notice(topic, payload, retain)))
+        self._events.put(lambda: self._add_notices([Notice(topic, payload, retain)]))
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing is in hand any more: delivered, on the disk, or given up; False if that takes too long.
