@@ -220,7 +220,14 @@ def _online(device: str) -> Callable[[Message], bool]:
 
 
 def a_member_is_killed(
-    folder: Path, broker: Mosquitto, *, images: int, comes_back: bool, protocol: str = "5", kills: int = 1
+    folder: Path,
+    broker: Mosquitto,
+    *,
+    images: int,
+    comes_back: bool,
+    protocol: str = "5",
+    kills: int = 1,
+    absence: float = 0.0,
 ) -> Ledger:
     """Of two agents that share a topic one is killed in the middle of work."""
     members = {}
@@ -239,6 +246,7 @@ def a_member_is_killed(
                 client.wait_for(on("lab", "result"), images // 4 * (kill + 1) // kills)
                 victim.kill()
                 if comes_back:
+                    time.sleep(absence)
                     victim.start()
             ledger = all_answered(client, sender, 60)
         for member in members.values() if comes_back else [members["second"]]:

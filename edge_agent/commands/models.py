@@ -1,4 +1,4 @@
-"""`edge-agent models`: the public models of the registry, and getting them onto this machine."""
+"""`edge-agent models`: the public models of the registry, and bundles: made here, proven here."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.commands.model_arguments import add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `models list` and `models pull`; both set `command` to `run`."""
-    models = subparsers.add_parser("models", help="list public models, pull them to this machine")
+    """Adds `models list`, `pull`, `verify` and `bundle`; all set `command` to `run`."""
+    models = subparsers.add_parser("models", help="list public models, pull them; make bundles, verify them")
     models.set_defaults(command=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what there is, and what is on this machine already")
@@ -27,21 +28,39 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pulling.add_argument("names", nargs="+", metavar="NAME", help="as `models list` shows it")
     pulling.add_argument("--mirror", help="address or folder to take the files from ($EDGE_AGENT_MIRROR)")
     pulling.add_argument("--into", type=Path, metavar="DIR", help="folder of models ($EDGE_AGENT_MODELS)")
-    for parser in (listing, pulling):
+    verifying = actions.add_parser("verify", help="ask models their golden samples, on this machine")
+    verifying.add_argument(
+        "bundles", nargs="*", metavar="BUNDLE", help="name, folder or .zip; default: all here that have golden samples"
+    )
+    bundling = actions.add_parser("bundle", help="make a bundle of a model file and what is known of it")
+    add_model_arguments(bundling)
+    bundling.add_argument("--name", required=True, help="of the model")
+    bundling.add_argument("--version", default="1", metavar="V", help="of the model (1)")
+    bundling.add_argument("--licence", default="", metavar="L", help="SPDX name of the licence of the weights")
+    bundling.add_argument(
+        "--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="what the model says of these now is right"
+    )
+    bundling.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
+    for parser in (listing, pulling, verifying):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `models list` or `models pull`.
+    """Runs the action.
 
     Returns:
-        0; or 1 where a model could not be pulled, which is said on stderr.
+        0; or 1 where a model could not be pulled, or does not answer its golden samples rightly.
 
     Raises:
         ConfigError: a name or the mirror is wrong.
+        ModelError: no bundle can be made of a model.
     """
     if args.action == "list":
         return _list(as_json=args.json)
+    if args.action == "verify":
+        return _verify(args.bundles, as_json=args.json)
+    if args.action == "bundle":
+        return _bundle(args)
     mirror = args.mirror or os.environ.get("EDGE_AGENT_MIRROR") or None
     return _pull(args.names, mirror, args.into, as_json=args.json)
 
@@ -129,3 +148,81 @@ def _shown(name: str) -> Iterator["Progress | None"]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _verify(bundles: Sequence[str], *, as_json: bool) -> int:
+    answers = [_verified(bundle) for bundle in bundles or _with_golden_samples()]
+    if as_json:
+        print(json.dumps(answers, indent=2))
+    else:
+        for answer in answers:
+            _show_verified(answer)
+    return 1 if any("error" in answer for answer in answers) else 0
+
+
+def _with_golden_samples() -> list[str]:
+    """What comes with edge-agent and what was pulled, as far as it has golden samples, or can't be read."""
+    from edge_agent.models import bundle, registry
+    from edge_agent.models.shipped import BUNDLES
+
+    folder = registry.models_dir()
+    here = [path for path in sorted(folder.iterdir()) if (path / bundle.MANIFEST).is_file()] if folder.is_dir() else []
+    found = list(BUNDLES)
+    for path in here:
+        try:
+            if bundle.read_manifest(path).golden:
+                found.append(str(path))
+        except ModelError:
+            found.append(str(path))
+    return found
+
+
+def _verified(bundle: str) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from edge_agent import settings
+    from edge_agent.models.trial import try_model
+
+    try:
+        proof = try_model(settings.Model(path=Path(bundle)), Path.cwd())
+    except ModelError as error:
+        return {"bundle": bundle, "error": str(error)}
+    wrong = sum(not check.right for check in proof.checks)
+    answer = {"bundle": bundle} | asdict(proof)
+    if not proof.checks:
+        answer["error"] = "it has no golden samples: `edge-agent models bundle … --golden IMAGE…` records some"
+    elif wrong:
+        answer["error"] = f"{wrong} of {len(proof.checks)} golden samples come out wrong"
+    return answer
+
+
+def _show_verified(answer: dict[str, Any]) -> None:
+    from edge_agent.terminal import printable
+
+    checks = answer.get("checks", ())
+    if checks:
+        print(f"{printable(answer['bundle'])}: {answer['runtime']} on {answer['accelerator']}")
+    width = max((len(check["input"]) for check in checks), default=0)
+    for check in checks:
+        verdict = "right" if check["right"] else "WRONG"
+        line = f"  {verdict}  {check['input']:{width}}  expected {check['expected']}, found {check['found']}"
+        print(printable(line))
+    if "error" in answer:
+        text = answer["error"]
+        print(printable(text if text.startswith(answer["bundle"]) else f"{answer['bundle']}: {text}"), file=sys.stderr)
+    else:
+        print(f"{printable(answer['bundle'])}: all {len(checks)} golden samples come out right")
+
+
+def _bundle(args: argparse.Namespace) -> int:
+    from edge_agent.models.pack import About, pack
+
+    about = About(args.name, args.version, args.licence)
+    manifest = pack(model_settings(args), Path.cwd(), about, args.golden, args.out)
+    if args.json:
+        print(json.dumps({"path": str(args.out)} | manifest.model_dump(mode="json", exclude_none=True), indent=2))
+        return 0
+    print(f"{args.out}: {manifest.task}, {len(manifest.golden)} golden predictions of {len(args.golden)} images")
+    if not args.golden:
+        print("without golden samples it can't be verified: --golden IMAGE… records some", file=sys.stderr)
+    return 0

@@ -6,25 +6,39 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_agent.config import NO_LABELS
 from edge_agent.errors import ModelError
-from edge_agent.settings import Fraction, Frozen, Output, Preprocess
+from edge_agent.settings import Fraction, Frozen, Output, Preprocess, Region
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000
 FileFormat = Literal["tflite", "onnx"]
+# Format of the model file -> the modules that can run it.
+RUNTIMES: dict[FileFormat, tuple[str, ...]] = {"tflite": ("ai_edge_litert", "tflite_runtime"), "onnx": ("onnxruntime",)}
 
 
 class Golden(Frozen):
-    """An input and what the model must say to it."""
+    """An input and one prediction that the model must make of it; an input with several objects stands several times.
+
+    What the lines of an input state is all: nothing else may be more confident, but for the tolerance.
+    """
 
     input: Path
     """Image file, relative to the bundle."""
     label: str
-    """The top label."""
+    """Label of the prediction."""
     min_confidence: Fraction = 0.0
     """Its least confidence."""
+    confidence: Fraction | None = None
+    """Its confidence."""
+    tolerance: Fraction = 0.05
+    """By how much that may differ here."""
+    box: Region | None = None
+    """Of a detection: where it is, [x1, y1, x2, y2] in pixels of the input."""
+    min_overlap: Fraction = 0.9
+    """How well the box must fit: intersection over union."""
 
 
 class Manifest(Frozen):
@@ -43,7 +57,7 @@ class Manifest(Frozen):
     files: dict[FileFormat, Path] = Field(min_length=1)
     """The same model in one or more formats, relative to the bundle."""
     labels: Path | None = None
-    """Text file, one label a line; default: what the model file carries."""
+    """Text file, one label a line; default: what the model file carries; `none`: class numbers only."""
     decoder: str | None = None
     """How the outputs are read, where the file does not show it."""
     anchors: Path | None = None
@@ -75,7 +89,8 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest is None or problems.texts():
         raise ModelError("; ".join(problems.texts()))
     named = [*manifest.files.values(), *(golden.input for golden in manifest.golden)]
-    for name in [*named, *filter(None, (manifest.labels, manifest.anchors))]:
+    labels = None if manifest.labels == NO_LABELS else manifest.labels
+    for name in [*named, *filter(None, (labels, manifest.anchors))]:
         try:
             file_path = (folder / name).resolve()
             inside, there = file_path.is_relative_to(folder.resolve()), file_path.is_file()
@@ -98,8 +113,7 @@ def manifest_beside(file: Path) -> Manifest | None:
 
 def choose_file(manifest: Manifest) -> Path:
     """The file of the bundle that the installed runtimes can run, TFLite before ONNX; else the first."""
-    runtimes = {"tflite": ("ai_edge_litert", "tflite_runtime"), "onnx": ("onnxruntime",)}
-    for file_format, modules in runtimes.items():
+    for file_format, modules in RUNTIMES.items():
         if file_format in manifest.files and any(importlib.util.find_spec(module) for module in modules):
             return manifest.files[file_format]
     return next(iter(manifest.files.values()))

@@ -15,7 +15,7 @@ from edge_agent.decoders import Limits
 from edge_agent.decoders.placement import Placement, place
 from edge_agent.engines import Engine
 from edge_agent.errors import InputError, ModelError
-from edge_agent.models import bundle, model_file, registry
+from edge_agent.models import archive, bundle, model_file, registry
 from edge_agent.models.labels import read_labels
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
@@ -37,11 +37,17 @@ _FOREIGN_OPERATORS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that has been found on disk, before it is loaded."""
+    """A model that has been found on disk, before it is loaded.
+
+    Attributes:
+        folder: what the inputs of its golden samples are relative to.
+    """
 
     file: model_file.ModelFile
     version: str
     stated: Stated
+    folder: Path
+    golden: tuple[bundle.Golden, ...]
 
 
 class Model:
@@ -161,7 +167,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     Raises:
         ModelError: there is no such model, or it can't be read.
     """
-    path = _locate(model.path, folder)
+    path = archive.unpacked(_locate(model.path, folder))
     if path.is_dir():
         bundle_folder = path
         manifest: bundle.Manifest | None = bundle.read_manifest(path)
@@ -173,7 +179,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     labels_path = model.labels and resolve(model.labels, folder)
     if labels_path is None and manifest and manifest.labels:
         labels_path = bundle_folder / manifest.labels
-    without_labels = model.labels == NO_LABELS
+    without_labels = (model.labels or (manifest and manifest.labels)) == NO_LABELS
     anchors = model.anchors and resolve(model.anchors, folder)
     if anchors is None and manifest and manifest.anchors:
         anchors = bundle_folder / manifest.anchors
@@ -187,7 +193,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         without_labels=without_labels,
     )
     version = manifest.version if manifest else _version(file)
-    return ModelSource(file, version, stated)
+    return ModelSource(file, version, stated, bundle_folder, manifest.golden if manifest else ())
 
 
 def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Model:
@@ -197,7 +203,16 @@ def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Mode
         ModelError: anything of that fails; one line that says what and how to mend it.
         MissingExtraError: the runtime is not installed.
     """
-    source = find(model, folder)
+    return load_here(name, model, find(model, folder), batch)
+
+
+def load_here(name: str, model: settings.Model, source: ModelSource, batch: int) -> Model:
+    """Loads and warms up a model that has been found, proven or not.
+
+    Raises:
+        ModelError: the file does not say enough, or the runtime refuses it.
+        MissingExtraError: the runtime is not installed.
+    """
     try:
         reading = read(source.file, source.stated)
         engine = engines.load_engine(

@@ -52,7 +52,7 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.outbox.stop(2)
+        self.outbox.stop(0.5)
         self.connection.stop(5)
         assert not self.outbox._thread.is_alive()
 

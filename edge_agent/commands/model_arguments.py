@@ -1,0 +1,40 @@
+"""The arguments by which commands are told of a model, and the settings that they become."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_agent.settings import Model
+
+MODEL = "a .tflite or .onnx file, a bundle (folder or .zip), or a name from the registry"
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the model, what may be stated of it, and --json."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label a line; `none`: class numbers only")
+    parser.add_argument(
+        "--normalize",
+        choices=("unit", "signed", "raw", "imagenet"),
+        help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
+    )
+    parser.add_argument("--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted")
+    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
+    parser.add_argument("--layout", choices=("nhwc", "nchw"), help="order of the axes of its input")
+    parser.add_argument(
+        "--output", choices=("probabilities", "logits", "sigmoid"), help="what a classifier's scores are"
+    )
+    parser.add_argument("--decoder", metavar="NAME", help="how its outputs are read, where the file does not show it")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def model_settings(args: argparse.Namespace) -> "Model":
+    """What the arguments state."""
+    from edge_agent import settings
+
+    keys = ("normalize", "resize", "color", "layout")
+    preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
+    return settings.Model(
+        path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess
+    )

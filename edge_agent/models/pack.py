@@ -1,0 +1,154 @@
+"""Making a bundle of a bare model file and what is known of it."""
+
+import math
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_agent import settings
+from edge_agent.config import NO_LABELS
+from edge_agent.errors import InputError, ModelError
+from edge_agent.models import golden
+from edge_agent.models import model as models
+from edge_agent.models.bundle import MANIFEST, Golden, Manifest
+from edge_agent.models.reading import Reading, Stated, read
+from edge_agent.models.trial import try_model
+from edge_agent.one_off import OneOff
+from edge_agent.sources.images import read_file
+from edge_agent.terminal import printable
+
+LABELS_FILE, ANCHORS_FILE, GOLDEN_FOLDER = "labels.txt", "anchors.txt", "golden"
+# The first time that a zip archive can state: the same content makes the same bytes.
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a bundle says that no model file says of itself."""
+
+    name: str
+    version: str
+    licence: str
+
+
+def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[Path], out: Path) -> Manifest:
+    """Writes a bundle: a folder or, if `out` ends in .zip, one archive.
+
+    Args:
+        model: the file, and what is stated of it.
+        folder: what relative paths in `model` are relative to.
+        about: of the bundle.
+        pictures: what the model says of these now becomes its golden samples.
+        out: where; nothing is there yet.
+
+    Raises:
+        ModelError: the model can't be read or run, a picture makes no golden sample, or `out` can't be written.
+    """
+    if out.exists():
+        raise ModelError(f"{out}: is there already: remove it, or name another place")
+    source = models.find(model, folder)
+    reading = read(source.file, source.stated)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+            part = Path(scratch) / "bundle"
+            part.mkdir()
+            manifest = _write(source, reading, about, part)
+            if pictures:
+                _copy_pictures(pictures, part / GOLDEN_FOLDER)
+                manifest = manifest.model_copy(update={"golden": _record(about.name, part)})
+                _write_manifest(manifest, reading, part)
+            if out.suffix == ".zip":
+                _zip(part, part.with_suffix(".zip"))
+                part = part.with_suffix(".zip")
+            part.rename(out)
+    except OSError as error:
+        raise ModelError(f"{error.filename or out}: {error.strerror}") from None
+    return manifest
+
+
+def _write(source: models.ModelSource, reading: Reading, about: About, part: Path) -> Manifest:
+    """Writes all but the golden samples: the files, what is stated of them, and what was found."""
+    stated, file_name = source.stated, f"model.{source.file.format}"
+    shutil.copyfile(source.file.path, part / file_name)
+    if stated.labels is not None:
+        (part / LABELS_FILE).write_text("".join(f"{label}\n" for label in stated.labels), encoding="utf-8")
+    if stated.anchors is not None:
+        shutil.copyfile(stated.anchors, part / ANCHORS_FILE)
+    found = settings.Preprocess(resize=reading.resize, color=reading.color, layout=reading.layout)
+    manifest = Manifest(
+        name=about.name,
+        version=about.version,
+        task=reading.task,
+        licence=about.licence,
+        files={source.file.format: Path(file_name)},
+        labels=_labels(stated),
+        decoder=reading.family,
+        anchors=Path(ANCHORS_FILE) if stated.anchors is not None else None,
+        output=stated.output,
+        preprocess=found.model_copy(update={"normalize": stated.preprocess.normalize}),
+    )
+    _write_manifest(manifest, reading, part)
+    return manifest
+
+
+def _labels(stated: Stated) -> Path | None:
+    if stated.without_labels:
+        return NO_LABELS
+    return Path(LABELS_FILE) if stated.labels is not None else None
+
+
+def _write_manifest(manifest: Manifest, reading: Reading, part: Path) -> None:
+    facts = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"golden"})
+    lines = [line.model_dump(mode="json", exclude_none=True, exclude_unset=True) for line in manifest.golden]
+    evidence = "".join(f"# {printable(sentence)}\n" for sentence in reading.evidence)
+    text = _yaml(facts, flow=None) + ("golden:\n" if lines else "")
+    text += "".join(f"  - {_yaml(line, flow=True)}" for line in lines)
+    (part / MANIFEST).write_text(f"{text}# How it is read, and why:\n{evidence}", encoding="utf-8")
+
+
+def _yaml(facts: dict[str, Any], *, flow: bool | None) -> str:
+    text: str = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=flow)
+    return text
+
+
+def _copy_pictures(pictures: Sequence[Path], folder: Path) -> None:
+    folder.mkdir()
+    for picture in pictures:
+        name = re.sub(r"[^\w.-]", "-", picture.name)
+        if (folder / name).exists():
+            raise ModelError(f"{picture}: another golden sample is called {name} as well: rename one")
+        shutil.copyfile(picture, folder / name)
+
+
+def _record(name: str, part: Path) -> tuple[Golden, ...]:
+    """What the model of an unfinished bundle says to the pictures in it."""
+    options = settings.Model(path=part)
+    try_model(options, part)
+    model = models.load_here(name, options, models.find(options, part), batch=1)
+    road = OneOff(model, top_k=None, min_confidence=None)
+    lines: list[Golden] = []
+    try:
+        for picture in sorted((part / GOLDEN_FOLDER).iterdir()):
+            predictions = road.ask(read_file(picture)).predictions
+            lines += golden.record(f"{GOLDEN_FOLDER}/{picture.name}", model.decode.task, predictions)
+    except InputError as error:
+        raise ModelError(f"{picture.name}: can't be a golden sample: {error}") from None
+    finally:
+        model.close()
+    return tuple(lines)
+
+
+def _zip(folder: Path, out: Path) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                entry = zipfile.ZipInfo(str(path.relative_to(folder)), _NO_TIME)
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)

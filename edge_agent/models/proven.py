@@ -1,0 +1,77 @@
+"""Models that serve have passed their trial on this machine; one that has passed before needs no second."""
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent import __version__, settings
+from edge_agent.errors import ModelError
+from edge_agent.models import cache
+from edge_agent.models.bundle import RUNTIMES, FileFormat
+from edge_agent.models.trial import try_model
+
+if TYPE_CHECKING:
+    from edge_agent.models.model import ModelSource
+
+_PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MULTILINE)
+
+
+def prove(
+    model: settings.Model, folder: Path, source: "ModelSource", batch: int, waiting: Callable[[], None] = lambda: None
+) -> None:
+    """Sees to it that a model can be loaded here and answers its golden samples rightly.
+
+    Args:
+        model: its settings.
+        folder: what relative paths are relative to.
+        source: what is found there.
+        batch: the largest that it will be run with.
+        waiting: see `try_model`.
+
+    Raises:
+        ModelError: it can't be, or does not.
+    """
+    key = _key(model, source, batch)
+    if cache.has_passed(key):
+        return
+    proof = try_model(model, folder, batch, waiting=waiting)
+    wrong = [check for check in proof.checks if not check.right]
+    if wrong:
+        raise ModelError(
+            f"{source.file.path}: {len(wrong)} of {len(proof.checks)} golden samples come out wrong with "
+            f"{proof.runtime} on {proof.accelerator}; {wrong[0].input}: expected {wrong[0].expected}, found "
+            f"{wrong[0].found}: `edge-agent models verify` shows all"
+        )
+    cache.note_passed(key)
+
+
+def _key(model: settings.Model, source: "ModelSource", batch: int) -> str:
+    """Stands for everything on which the outcome of a trial depends."""
+    pictures = [_sha256(source.folder / line.input) for line in source.golden]
+    facts = (__version__, model, source, batch, pictures, _installed(source.file.format), _processor())
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _installed(file_format: FileFormat) -> list[tuple[str, int]]:
+    """The runtimes for a format as they are installed: where, and since when; they are not imported for that."""
+    specs = [importlib.util.find_spec(module) for module in RUNTIMES[file_format]]
+    return [(spec.origin, Path(spec.origin).stat().st_mtime_ns) for spec in specs if spec and spec.origin]
+
+
+def _processor() -> list[str]:
+    """What the processor is and what it can do: a memory card may have moved to another machine."""
+    try:
+        return sorted(set(_PROCESSOR.findall(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))))
+    except OSError:
+        return []

@@ -1,0 +1,64 @@
+"""Model files that are well-formed and do harm when they are run: they hang, or take all memory."""
+
+import struct
+from pathlib import Path
+
+from edge_agent import settings
+from tests.models.model_bytes import message, node, value_info
+
+_FLOAT, _INT64, _BOOL = 1, 7, 9
+
+
+def classifier_options(path: Path) -> settings.Model:
+    """Settings with which these models are read as classifiers of pictures."""
+    return settings.Model.model_validate({"path": path, "labels": "none", "preprocess": {"normalize": "unit"}})
+
+
+def hanging_onnx() -> bytes:
+    """A loop of 2^62 rounds."""
+    body = message(
+        (1, node("Identity", ("go on",), ("go on still",))),
+        (1, node("Neg", ("value",), ("next value",))),
+        (2, "body"),
+        (11, value_info("round", _INT64)),
+        (11, value_info("go on", _BOOL)),
+        (11, value_info("value", _FLOAT, 1, 1, 16, 2)),
+        (12, value_info("go on still", _BOOL)),
+        (12, value_info("next value", _FLOAT, 1, 1, 16, 2)),
+    )
+    loop = node("Loop", ("rounds", "yes", "image"), ("looped",)) + message(
+        (5, message((1, "body"), (6, body), (20, 5)))
+    )
+    return _classifier(
+        loop, constants=(_tensor("rounds", _INT64, struct.pack("<q", 2**62)), _tensor("yes", _BOOL, b"\1"))
+    )
+
+
+def memory_eating_onnx(count: int) -> bytes:
+    """Fills a tensor of so many float32 and adds their sum to the picture."""
+    shape = _tensor("shape", _INT64, struct.pack("<q", count), 1)
+    return _classifier(
+        node("ConstantOfShape", ("shape",), ("filled",)),
+        node("ReduceSum", ("filled",), ("sum",)),
+        node("Add", ("image", "sum"), ("looped",)),
+        constants=(shape,),
+    )
+
+
+def _classifier(*nodes: bytes, constants: tuple[bytes, ...]) -> bytes:
+    """From `image` the given nodes make `looped`, and sigmoid scores of 32 classes come of that."""
+    graph = message(
+        *(
+            (1, one)
+            for one in (*nodes, node("Flatten", ("looped",), ("flat",)), node("Sigmoid", ("flat",), ("scores",)))
+        ),
+        (2, "harm"),
+        *((5, one) for one in constants),
+        (11, value_info("image", _FLOAT, 1, 1, 16, 2)),
+        (12, value_info("scores", _FLOAT, 1, 32)),
+    )
+    return message((1, 7), (7, graph), (8, message((1, ""), (2, 12))))
+
+
+def _tensor(name: str, dtype: int, content: bytes, *shape: int) -> bytes:
+    return message(*((1, size) for size in shape), (2, dtype), (8, name), (9, content))
