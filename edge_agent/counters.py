@@ -19,6 +19,7 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._captured = self._inferred = self._in_progress = 0
+        self._withheld = 0
         self._produced = self._acknowledged = self._queued = self._restored = 0
         self._dropped: Counter[Dropped] = Counter()
         self._discarded: Counter[Discarded] = Counter()
@@ -34,6 +35,11 @@ class Counters:
         with self._lock:
             self._in_progress -= 1
             self._inferred += 1
+
+    def withhold(self) -> None:
+        """What an input has led to is not published, as the pipeline's `publish` options want."""
+        with self._lock:
+            self._withheld += 1
 
     def drop(self, reason: Dropped, count: int = 1) -> None:
         """Inputs have been given up."""
@@ -74,6 +80,7 @@ class Counters:
                 "captured": self._captured,
                 "inferred": self._inferred,
                 "in_progress": self._in_progress,
+                "withheld": self._withheld,
                 "dropped": {reason: self._dropped[reason] for reason in DROPPED},
                 "produced": self._produced,
                 "restored": self._restored,

@@ -76,6 +76,7 @@ class Publisher:
     ) -> int | None:
         """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
         if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
+            self._counters.withhold()
             sample.settled()
             return None
         device, options = self._device, self._options

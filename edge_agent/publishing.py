@@ -48,7 +48,8 @@ class Gate:
     def _wanted(self, statement: Statement, now: float) -> bool:
         if self._published_at is None:
             return True
-        passed = now - self._published_at
+        # Samples of several connections need not come in the order in which they were taken.
+        passed = max(0.0, now - self._published_at)
         if passed < self._options.min_interval:
             return False
         if self._options.heartbeat is not None and passed >= self._options.heartbeat:

@@ -336,7 +336,7 @@ class Publish(Frozen):
 
     on_change: bool = False
     """Publish only what says something else than the last published result: another winning label (of a region),
-    another number of objects of a label, another value. The counters then show more `inferred` than `produced`."""
+    another number of objects of a label, another value. The rest is counted as `withheld`."""
     hysteresis: float = Field(0.0, ge=0)
     """For on_change: by how much the confidence of a new label must lead that of the old one, that of a new object be
     above min_confidence, or a value differ."""

@@ -69,10 +69,13 @@ class Ledger:
                 assert first_seen == sorted(first_seen), f"out of order (replayed: {replayed}): {first_seen}"
 
     def balanced(self) -> None:
-        """The counters add up in every `stats` message."""
+        """The counters add up in every `stats` message, and every inference led to a result or was withheld."""
         for stats in self.stats:
             for pipeline, counts in stats["pipelines"].items():
                 assert not imbalance(counts), f"{pipeline}: {imbalance(counts)}"
+                results = counts["produced"] - counts["restored"] + counts["withheld"]
+                lost = counts["inferred"] - results if not counts["in_progress"] else 0
+                assert not lost, f"{pipeline}: {lost} inferred inputs led to nothing: {counts}"
 
     def last_counts(self, pipeline: str) -> Document:
         """The counters of the latest `stats` message."""

@@ -60,7 +60,7 @@ def test_what_does_not_change_is_not_published_and_counts_as_inferred(mosquitto:
     assert further == ["meters/lab/5", "meters/lab/7", "meters/lab/5", "meters/lab/5"]
     ledger.balanced()
     counts = ledger.last_counts("lab")
-    assert (counts["produced"], counts["in_progress"], counts["acknowledged"]) == (4, 0, 4)
+    assert (counts["produced"], counts["withheld"], counts["in_progress"], counts["acknowledged"]) == (4, 2, 0, 4)
     with Subscriber(mosquitto.port, "edge/meter/lab/result") as later:
         [kept] = later.wait_for(lambda message: message.retain)
         assert b'"seq":4,' in kept.payload

@@ -34,6 +34,11 @@ def test_by_default_everything_is_published() -> None:
     assert published(labels("aab")) == [0, 1, 2]
 
 
+def test_samples_that_come_out_of_order_are_published_all_the_same() -> None:
+    gate = Gate(Publish(), 0.0, "classification")
+    assert all(gate.opens([seen("a")], taken) for taken in (5.0, 7.0, 6.0, 5.5))
+
+
 def test_on_change_publishes_the_first_result_and_every_other_label() -> None:
     assert published(labels("aaabba"), on_change=True) == [0, 3, 5]
 
