@@ -7,17 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_agent import __version__
+from edge_agent.commands.model_arguments import MODEL, add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
 from edge_agent.terminal import printable
 
-if TYPE_CHECKING:
-    from edge_agent.settings import Model
-
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-_MODEL = "a .tflite or .onnx file, a bundle, or a name from the registry"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     predict = commands.add_parser("predict", help="one-off inference on files")
-    _add_model_arguments(predict)
+    add_model_arguments(predict)
     predict.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files")
     predict.add_argument("--top-k", type=_between(1, 1000), metavar="N", help="predictions an input at the most")
     predict.add_argument(
@@ -92,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(command=_predict)
 
     inspect = commands.add_parser("inspect", help="what a model file is")
-    _add_model_arguments(inspect)
+    add_model_arguments(inspect)
     inspect.set_defaults(command=_inspect)
 
     demo = commands.add_parser("demo", help="everything on one machine: broker, model, clip and subscriber")
@@ -103,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
 
     bench = commands.add_parser("bench", help="latency, throughput and memory of a model on this machine")
-    bench.add_argument("model", metavar="MODEL", help=_MODEL)
+    bench.add_argument("model", metavar="MODEL", help=MODEL)
     bench.add_argument("--seconds", type=_between(0.1, 3600.0), default=2.0, metavar="S", help="for each setting (2)")
     bench.add_argument("--json", action="store_true", help="print one JSON document")
     bench.set_defaults(command=_bench)
@@ -115,24 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="JSON Schema of the configuration, for editors")
     schema.set_defaults(command=_schema)
     return parser
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=_MODEL)
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="one label a line; `none`: class numbers only")
-    parser.add_argument(
-        "--normalize",
-        choices=("unit", "signed", "raw", "imagenet"),
-        help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
-    )
-    parser.add_argument("--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted")
-    parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
-    parser.add_argument("--layout", choices=("nhwc", "nchw"), help="order of the axes of its input")
-    parser.add_argument(
-        "--output", choices=("probabilities", "logits", "sigmoid"), help="what a classifier's scores are"
-    )
-    parser.add_argument("--decoder", metavar="NAME", help="how its outputs are read, where the file does not show it")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _between(low: float, high: float) -> Callable[[str], float]:
@@ -183,7 +162,7 @@ def _predict(args: argparse.Namespace) -> int:
     from edge_agent.commands import predict
 
     return predict.run(
-        _model_settings(args),
+        model_settings(args),
         args.inputs,
         args.top_k,
         args.min_confidence,
@@ -195,7 +174,7 @@ def _predict(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     from edge_agent.commands import inspect
 
-    return inspect.run(_model_settings(args), as_json=args.json)
+    return inspect.run(model_settings(args), as_json=args.json)
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -218,16 +197,6 @@ def _schema(_: argparse.Namespace) -> int:
     document = Settings.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     print(json.dumps(document, indent=2))
     return DONE
-
-
-def _model_settings(args: argparse.Namespace) -> "Model":
-    from edge_agent import settings
-
-    keys = ("normalize", "resize", "color", "layout")
-    preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
-    return settings.Model(
-        path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess
-    )
 
 
 if __name__ == "__main__":

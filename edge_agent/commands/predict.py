@@ -154,7 +154,7 @@ def run(
 def _name(path: Path) -> str:
     """`digits` for `digits`, `models/digits/` and `digits.tflite`."""
     path = path if path.name else path.resolve()
-    return path.stem if path.suffix in (".tflite", ".onnx") else path.name
+    return path.stem if path.suffix in (".tflite", ".onnx", ".zip") else path.name
 
 
 def _show(document: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from edge_agent.engines import Engine
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import archive, bundle, model_file, registry
 from edge_agent.models.labels import read_labels
+from edge_agent.models.proven import prove
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
 from edge_agent.preprocess import Preprocess
@@ -197,13 +198,15 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
 
 
 def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Model:
-    """Finds, reads, loads and warms up a model.
+    """Finds, proves, loads and warms up a model.
 
     Raises:
         ModelError: anything of that fails; one line that says what and how to mend it.
         MissingExtraError: the runtime is not installed.
     """
-    return load_here(name, model, find(model, folder), batch)
+    source = find(model, folder)
+    prove(model, folder, source, batch)
+    return load_here(name, model, source, batch)
 
 
 def load_here(name: str, model: settings.Model, source: ModelSource, batch: int) -> Model:
