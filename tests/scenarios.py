@@ -87,6 +87,13 @@ def all_answered(client: Subscriber, sender: Sender, timeout: float) -> Ledger:
     return Ledger(client.messages)
 
 
+def settled(client: Subscriber) -> bool:
+    """Whether nothing is in progress or waits, by the latest counters."""
+    stats = next((message for message in reversed(client.messages) if on("stats")(message)), None)
+    counts = Ledger([stats]).last_counts("lab") if stats else {"queued": 1}
+    return counts["queued"] == 0 and counts["in_progress"] == 0
+
+
 def kill_again_and_again(
     folder: Path, broker: Mosquitto, *, kills: int, images: int, protocol: str, seed: int
 ) -> Ledger:
@@ -106,7 +113,7 @@ def kill_again_and_again(
                 daemon.start(ready=False)
             sender.finish()
             ledger = all_answered(client, sender, 60)
-        wait_until(lambda: Ledger(client.messages).last_counts("lab")["in_progress"] == 0, 10, "all is settled")
+        wait_until(lambda: settled(client), 10, "all is settled")
         daemon.stop()
         ledger = Ledger(client.messages)
     answered = ledger.answers("lab", sender.topics)
@@ -203,6 +210,7 @@ def bad_network(folder: Path, broker: Mosquitto, *, rounds: int, seed: int) -> L
                 way.delay = 0.0
                 sender.finish()
                 all_answered(client, sender, 90)
+                wait_until(lambda: settled(client), 30, "what had to wait is delivered")
             daemon.stop()
             client.wait_for(lambda message: message.payload == b"offline" and not message.retain)
             ledger = Ledger(client.messages)

@@ -176,7 +176,7 @@ class Connection:
             self._fault = self._fault or self.endpoint.explain_alert(text)
 
     def _connected(
-        self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+        self, client: Client, _data: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         client.on_log = None  # it costs time, and has told what it can
         if reason.is_failure:
@@ -192,6 +192,7 @@ class Connection:
             max_packet_size=getattr(properties, "MaximumPacketSize", 268_435_455),
             max_qos=getattr(properties, "MaximumQoS", 2),
             retains=bool(getattr(properties, "RetainAvailable", 1)),
+            resumed=flags.session_present,
         )
         with self._changed:
             self.link = link

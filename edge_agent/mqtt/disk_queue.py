@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -117,6 +117,7 @@ class DiskQueue:
             new = not self.path.exists()
             if new:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._unlink()  # a log that was left behind would be taken for the new file's
             self._db = db = sqlite3.connect(self.path, check_same_thread=False, timeout=1.0)
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
@@ -181,7 +182,7 @@ class DiskQueue:
             found = self._db.execute(_SELECT, (row_id, limit)).fetchall()
         return [(row_id, Row(*values)) for row_id, *values in found]
 
-    def remove(self, ids: Iterable[int]) -> None:
+    def remove(self, ids: Collection[int]) -> None:
         """Takes rows out; when none is left, the file is removed.
 
         Raises:
@@ -190,15 +191,15 @@ class DiskQueue:
         if self._db is None:
             return
         with self._explained():
+            if len(ids) == len(self):  # nothing need be written for that, which a full disk would not allow
+                self.close()
+                self._unlink()
+                return
             with self._db as db:
                 query = "DELETE FROM results WHERE id = ? RETURNING pipeline, size"
                 gone = [row for row_id in ids for row in db.execute(query, (row_id,)).fetchall()]
             self._counts -= Counter(pipeline for pipeline, _ in gone)
             self._size -= sum(size for _, size in gone)
-            if not self._counts:
-                self.close()
-                for path in self._files(self.path):
-                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the file."""
@@ -237,6 +238,11 @@ class DiskQueue:
                 path.rename(target)
         why = " ".join(str(error).split())
         return DamagedError(f"{self.path}: can't be used ({why}): set aside as {aside}, a new one is begun", lost)
+
+    def _unlink(self) -> None:
+        # The database last: without its log it is what it was a while ago, the log without it is of no use.
+        for path in reversed(self._files(self.path)):
+            path.unlink(missing_ok=True)
 
     @staticmethod
     def _files(path: Path) -> list[Path]:

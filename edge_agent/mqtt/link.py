@@ -118,6 +118,7 @@ class Link:
         max_packet_size: largest packet that the broker takes, bytes.
         max_qos: highest QoS that the broker takes.
         retains: whether the broker takes retained messages.
+        resumed: whether the broker goes on with the session of before.
     """
 
     client: Client
@@ -126,6 +127,7 @@ class Link:
     max_packet_size: int = 268_435_455
     max_qos: int = 2
     retains: bool = True
+    resumed: bool = False
 
     def publish(
         self,
@@ -154,9 +156,8 @@ class Link:
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def ack(self, message_id: int) -> None:
-        """Acknowledges a QoS 1 message that came over this link."""
-        if message_id:  # QoS 0 messages have none
-            self.client.ack(message_id, 1)
+        """Acknowledges a QoS 1 message."""
+        self.client.ack(message_id, 1)
 
 
 def _delay(will: Will, version: Version) -> Properties | None:

@@ -146,6 +146,7 @@ class Outbox:
                 self._step()
             except Exception:
                 log.exception("a defect in edge-agent: results may be late")
+                time.sleep(1.0)  # it may be met again at once
         self._disconnected()
         self._backlog.close()
 
@@ -276,7 +277,7 @@ class Outbox:
             log.warning("%s: a copy of a result is refused: %s", delivery.copies()[number].topic, refusal.why)
         if delivery.answered < len(delivery.copies()):
             return
-        self._suspicion.answered(delivery)
+        self._suspicion.answered()
         if delivery.refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
@@ -290,7 +291,6 @@ class Outbox:
 
     def _refused(self, delivery: Delivery, why: str) -> None:
         log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
-        self._suspicion.answered(delivery)
         self._backlog.give_up(delivery, "refused")
 
     def _connected(self, link: Link, notices: Iterable[Notice]) -> None:

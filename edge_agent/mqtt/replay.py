@@ -12,6 +12,7 @@ _BATCH = 32
 _REMOVE_AT = 100
 # How far the rate may be caught up with after a late turn, in seconds.
 _LEEWAY = 0.05
+_AFTER_FAILURE = 1.0
 # The id of a result whose place on the disk is lost.
 _NOWHERE = 0
 
@@ -51,20 +52,25 @@ class Replay:
         now, due_at = time.monotonic(), self.due_at(window)
         if due_at is None or now < due_at:
             return None
-        if not self._read:
-            self._read_more()
-        if not self._read:
+        if not self._read and not self._read_more():
             return None
         delivery = self._read.popleft()
         self._under_way[delivery.row_id or _NOWHERE] = delivery
         self._next_at = max(self._next_at, now - _LEEWAY) + self._interval
         return delivery
 
-    def _read_more(self) -> None:
+    def _read_more(self) -> bool:
+        """Whether there is more; if the disk fails, or has not what it should have, it is left alone for a while."""
+        regular, self._next_at = self._next_at, time.monotonic() + _AFTER_FAILURE
         for row_id, row in self._disk.after(self._read_up_to, _BATCH):
             self._read_up_to = row_id
             if row_id not in self._done and row_id not in self._under_way:
                 self._read.append(from_row(row_id, row))
+        if not self._read:
+            self._read_up_to = 0
+            return False
+        self._next_at = regular
+        return True
 
     def done(self, delivery: Delivery) -> None:
         """The result is with the broker, or given up."""

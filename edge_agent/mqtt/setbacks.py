@@ -54,18 +54,17 @@ class Suspicion:
     """Finds the result at which a broker hangs up, as those of MQTT 3.1.1 do when one is too large for them.
 
     Without that, it would be sent again and again, and nothing behind it would ever arrive. The first result without an
-    answer when a connection ends is the suspect. Until it has one, one message is sent at a time, so that it is plain
-    whether the broker works and what it hangs up on.
+    answer when a connection ends is the suspect. Over the next connection one message is sent at a time until a result
+    has been answered, so that it is plain whether the broker works and what it hangs up on.
+
+    Attributes:
+        on: whether no result has been answered since a connection ended with one unanswered.
     """
 
     def __init__(self) -> None:
-        self._suspect: bytes | None = None
+        self.on = False
+        self._suspect = b""
         self._times = 0
-
-    @property
-    def on(self) -> bool:
-        """Whether there is a suspect."""
-        return self._suspect is not None
 
     def hung_up(self, first: Delivery, *, worked: bool) -> bool:
         """The connection has ended; returns whether a result is to blame.
@@ -74,13 +73,13 @@ class Suspicion:
             first: the first result without an answer.
             worked: whether the broker had answered anything else over this connection.
         """
+        self.on = True
         payload = first.payload()
         if payload != self._suspect:
             self._suspect, self._times = payload, 0
         self._times += worked
         return self._times >= HANG_UPS
 
-    def answered(self, delivery: Delivery) -> None:
+    def answered(self) -> None:
         """The broker has answered a result."""
-        if self._suspect is not None and self._suspect == delivery.payload():
-            self._suspect = None
+        self.on = False

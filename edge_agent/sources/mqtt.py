@@ -9,7 +9,7 @@ there is room for. QoS 0 inputs can't be slowed down: when there are too many, t
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage
@@ -18,6 +18,7 @@ from edge_agent import settings
 from edge_agent.errors import InputError
 from edge_agent.intake import Intake
 from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
@@ -48,9 +49,12 @@ class MqttSource:
         )
         self._group = None
         if source.share:
-            self._group = Group(context.topic, topic, context.endpoint, self._received)
+            self._group = Group(context.topic, topic, context.endpoint, self._take)
             session = self._group.session(session)
-        self._connection = Connection(context.endpoint, session, on_up=self._up, on_message=self._received)
+        self._inbox = Inbox(self._take)
+        self._connection = Connection(
+            context.endpoint, session, on_up=self._up, on_down=self._inbox.down, on_message=self._received
+        )
 
     def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
         """See `Source.start`."""
@@ -72,14 +76,15 @@ class MqttSource:
             self._group.close()
 
     def _up(self, link: Link) -> None:
+        self._inbox.up(link)
         if self._group is not None:
             self._group.up(link)
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
-        if self._group is not None and self._group.takes(link, message):
-            return
-        # The sample must not keep the message: a payload that is refused would stay in memory with it.
-        message_id = message.mid
+        if self._group is None or not self._group.takes(link, message):
+            self._inbox.received(link, message)
+
+    def _take(self, message: MQTTMessage, answered: Callable[[], None]) -> None:
         origin: dict[str, Any] = {"topic": message.topic}
         if message.dup:
             origin["redelivered"] = True
@@ -87,13 +92,14 @@ class MqttSource:
         if len(message.payload) > self._source.max_payload:
             limit = f"at most {self._source.max_payload} are decoded (max_payload)"
             data = InputError(f"{message.topic}: {len(message.payload)} bytes: {limit}")
+        # The sample does not keep the message: a payload that is refused would stay in memory with it.
         sample = Sample(
             data,
             captured_at=time.time(),
             captured=time.monotonic(),
             origin=origin,
             reply_to=_reply_to(message),
-            settle=lambda: link.ack(message_id),
+            settle=answered,
         )
         if message.qos:
             self._intake.put(sample)

@@ -10,13 +10,13 @@ back, as MQTT lets it.
 import json
 import logging
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 
 from paho.mqtt.client import MQTTMessage
 
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.inbox import Inbox, Take
 from edge_agent.mqtt.link import Link, Session, Subscription, Will
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ PATIENCE = 5
 MAX_MEMBERS = 1000
 MAX_PAYLOAD = 4096
 
-Received = Callable[[Link, MQTTMessage], None]
-
 
 class Group:
     """One member's view of its group.
@@ -36,14 +34,14 @@ class Group:
         topic: what the topics of the member's pipeline begin with: prefix, device, pipeline.
         subscription: the shared subscription.
         endpoint: the broker.
-        received: called with each input of a member that is away.
+        take: takes the inputs of members that are away.
     """
 
-    def __init__(self, topic: str, subscription: str, endpoint: Endpoint, received: Received) -> None:
+    def __init__(self, topic: str, subscription: str, endpoint: Endpoint, take: Take) -> None:
         self._prefix, self._device, self._pipeline = topic.rsplit("/", 2)
         self._subscription = subscription
         self._endpoint = endpoint
-        self._received = received
+        self._take = take
         self._own = session_name(self._device, self._pipeline, subscription)
         self._there: dict[str, bool] = {}
         self._stand_ins: dict[str, Connection] = {}
@@ -92,7 +90,10 @@ class Group:
             self._stand_ins.pop(member).stop(0)
         for member in wanted - self._stand_ins.keys():
             log.info("%s: %s is away: what the broker holds for it is answered here", self._pipeline, member)
-            connection = Connection(self._endpoint, replace(self._plan, client_id=member), on_message=self._received)
+            inbox, session = Inbox(self._take), replace(self._plan, client_id=member)
+            connection = Connection(
+                self._endpoint, session, on_up=inbox.up, on_down=inbox.down, on_message=inbox.received
+            )
             self._stand_ins[member] = connection
             connection.start()
 

@@ -359,3 +359,14 @@ def test_sockets_are_closed(broker: Mosquitto) -> None:
             probe.up(count)
             del probe.links[:-1]
         wait_until(lambda: len(list(descriptors.iterdir())) <= before, 5, "no more descriptors than before")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # paho leaves it to the garbage collector
+def test_websockets(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, config=[f"listener {(port := free_port())} 127.0.0.1", "protocol websockets"]) as broker:
+        with Probe(f"ws://127.0.0.1:{port}") as probe, Subscriber(broker.port, "there") as client:
+            probe.up().publish("there", b"x" * 100_000, 1)
+            [message] = client.wait_for(lambda message: message.topic == "there")
+            assert len(message.payload) == 100_000
+            wait_until(lambda: probe.answers, 10, "an answer")
+        assert "does not speak MQTT over WebSocket at /mqtt: check mqtt.url" in refused(f"ws://127.0.0.1:{broker.port}")

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import sqlite3
 import time
@@ -95,10 +96,11 @@ def test_what_is_larger_than_the_whole_queue_drives_nothing_out(tmp_path: Path) 
 @pytest.mark.parametrize("size", [50, 400, 4000, 4200, 60_000])
 def test_the_bound_holds_for_the_file(tmp_path: Path, size: int) -> None:
     queue = opened(tmp_path / "q.db", 1_000_000)
-    for first in range(0, max(60, 1_500_000 // size), 20):
-        queue.append([row(first + number, size) for number in range(20)], drop_oldest=True)
+    batch = max(20, 15_000 // size)
+    for first in range(0, max(60, 1_500_000 // size), batch):
+        queue.append([row(first + number, size) for number in range(batch)], drop_oldest=True)
     files = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert files < 1_000_000 * 1.1 + 1_100_000 + 20 * size
+    assert files < 1_000_000 * 1.1 + 1_100_000 + batch * size
     assert queue._size > 900_000
     queue.close()
 
@@ -136,6 +138,7 @@ def test_it_behaves_like_a_list_with_a_bound(
             ids = [row_id for row_id, _ in queue.after(0, 1000)]
             chosen = {value for value in values if value < len(ids)}
             queue.remove([ids[n] for n in chosen])
+            assert path.exists() == (len(chosen) < len(ids)) or not ids
             model = [old for n, old in enumerate(model) if n not in chosen]
         else:
             queue.close()
@@ -227,6 +230,30 @@ def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="unable to open database file"):
         opened(tmp_path / "folder")
+
+
+def test_a_full_disk_can_still_be_emptied(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 300_000) as disk:
+        queue = opened(disk / "q.db")
+        queue.append([row(number, 2000) for number in range(20)], drop_oldest=True)
+        with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        assert os.statvfs(disk).f_bavail == 0
+        queue.remove([row_id for row_id, _ in queue.after(0, 100)])
+        assert [path.name for path in disk.iterdir()] == ["ballast"]
+
+
+def test_a_log_that_was_left_behind_does_no_harm(tmp_path: Path) -> None:
+    queue = opened(tmp_path / "q.db")
+    queue.append([row(1)], drop_oldest=True)
+    log = (tmp_path / "q.db-wal").read_bytes()
+    queue.remove([row_id for row_id, _ in queue.after(0, 100)])
+    (tmp_path / "q.db-wal").write_bytes(log)
+    queue.open()
+    queue.append([row(2)], drop_oldest=True)
+    assert topics(queue) == ["t/0002"]
+    queue.close()
 
 
 def test_a_full_disk_changes_nothing_and_is_got_over(tmp_path: Path) -> None:
