@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 
-.PHONY: demo test check format models wheel benchmark test-faults clean
+.PHONY: demo test check format models wheel benchmark test-faults test-fuzz clean
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -24,6 +24,9 @@ format: $(VENV)/.installed-dev
 
 test-faults: $(VENV)/.installed-dev mosquitto  ## the long versions: kills, broken networks, power cuts, soak
 	$(BIN)/python -m pytest -m faults --timeout 3600
+
+test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of damaged models and pictures
+	$(BIN)/python -m pytest -m fuzz --timeout 7200
 
 models: ## makes the bundled model and clip again (its training tools go into build/models)
 	models/recipes/digits/make.sh

@@ -84,16 +84,30 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON file."""
-        return {"figures": [asdict(figure) | {"met": figure.met} for figure in self.figures], "turns": self.measured}
+        turns = {
+            benchmark: {name: [_rounded(turn) for turn in measured] for name, measured in contenders.items()}
+            for benchmark, contenders in self.measured.items()
+        }
+        return {"figures": [asdict(figure) | {"met": figure.met} for figure in self.figures], "turns": turns}
 
 
-def take_turns(rounds: int, contenders: dict[str, Callable[[], Measured]]) -> Turns:
-    """Lets each contender be measured once a round, every second round in the opposite order."""
+def _rounded(measured: Measured) -> Measured:
+    return {name: round(value, 4) for name, value in measured.items()}
+
+
+def take_turns(rounds: int, contenders: dict[str, Callable[[], Measured]], *, calm: bool = True) -> Turns:
+    """Lets each contender be measured once a round, every second round in the opposite order.
+
+    Args:
+        rounds: how many.
+        contenders: by name.
+        calm: whether the measurement suffers when others are busy.
+    """
     turns: Turns = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
         for name in order:
-            turns[name].append(_quietly(contenders[name]))
+            turns[name].append(_quietly(contenders[name]) if calm else contenders[name]())
     return turns
 
 

@@ -42,8 +42,8 @@ def resize_area(image: Image) -> Image:
     return cv2.cvtColor(cv2.resize(image, SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
 
 
-def load(path: str) -> Callable[[Image], Any]:
-    """The bare runtime: RGB pixels to output tensor."""
+def load(path: str) -> tuple[Callable[[Image], Any], Callable[[Any], Any]]:
+    """The bare runtime, as two functions: RGB pixels to input tensor, and input tensor to output tensors."""
     if path.endswith(".tflite"):
         from ai_edge_litert.interpreter import Interpreter
 
@@ -52,12 +52,12 @@ def load(path: str) -> Callable[[Image], Any]:
         taken = interpreter.get_input_details()[0]["index"]
         given = interpreter.get_output_details()[0]["index"]
 
-        def invoke_tflite(rgb: Image) -> Any:
-            interpreter.set_tensor(taken, rgb[np.newaxis])
+        def invoke(tensor: Any) -> Any:
+            interpreter.set_tensor(taken, tensor)
             interpreter.invoke()
             return interpreter.get_tensor(given)
 
-        return invoke_tflite
+        return lambda rgb: rgb[np.newaxis], invoke
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -65,11 +65,10 @@ def load(path: str) -> Callable[[Image], Any]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def invoke_onnx(rgb: Image) -> Any:
-        values = (rgb - MEAN) / STD
-        return session.run(None, {name: np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])})
+    def normalize(rgb: Image) -> Any:
+        return np.ascontiguousarray(((rgb - MEAN) / STD).transpose(2, 0, 1)[np.newaxis])
 
-    return invoke_onnx
+    return normalize, lambda tensor: session.run(None, {name: tensor})
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
@@ -99,8 +98,14 @@ def frames(path: str, total: int) -> Iterator[Image]:
 def main() -> None:
     """Answers until standard input ends."""
     model, folder, video = sys.argv[1:]
-    invoke = load(model)
+    to_tensor, invoke = load(model)
     jpegs = [file.read_bytes() for file in sorted(Path(folder).glob("*.jpg"))]
+
+    def preprocess(image: Image) -> Any:
+        return to_tensor(resize(image))
+
+    def rest(image: Image) -> Any:
+        return invoke(preprocess(image))
 
     def each(total: int, step: Callable[[Any], Any], items: list[Any] = jpegs) -> Iterator[Any]:
         return (step(item) for item in itertools.islice(itertools.cycle(items), total))
@@ -109,14 +114,13 @@ def main() -> None:
         return [decode(jpeg) for jpeg in jpegs]
 
     modes: dict[str, Callable[[int], Iterator[Any]]] = {
-        "loop": lambda total: each(total, lambda jpeg: invoke(resize(decode(jpeg)))),
-        "loop with area filter": lambda total: each(total, lambda jpeg: invoke(resize_area(decode(jpeg)))),
+        "loop": lambda total: each(total, lambda jpeg: rest(decode(jpeg))),
+        "loop with area filter": lambda total: each(total, lambda jpeg: invoke(to_tensor(resize_area(decode(jpeg))))),
         "decode": lambda total: each(total, decode),
-        "resize": lambda total: each(total, resize, decoded()),
-        "resize with area filter": lambda total: each(total, resize_area, decoded()),
-        "invoke": lambda total: each(total, invoke, [resize(image) for image in decoded()]),
-        "loop with reader": lambda total: (invoke(resize(image)) for image in ahead(each(total, decode))),
-        "video with reader": lambda total: (invoke(resize(frame)) for frame in ahead(frames(video, total))),
+        "preprocess": lambda total: each(total, preprocess, decoded()),
+        "invoke": lambda total: each(total, invoke, [preprocess(image) for image in decoded()]),
+        "loop with reader": lambda total: (rest(image) for image in ahead(each(total, decode))),
+        "video with reader": lambda total: (rest(frame) for frame in ahead(frames(video, total))),
     }
     print("ready", flush=True)
     for line in sys.stdin:

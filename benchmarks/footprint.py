@@ -33,6 +33,7 @@ def _memory(bench: Bench, model: Model, outcome: Outcome) -> None:
             "daemon": lambda: _after_work(bench, Daemon(bench.folder, bench.broker, model)),
             "two pipelines": lambda: _two_pipelines(bench, model),
         },
+        calm=False,
     )
     outcome.measured[f"memory, {model.name}"] = turns
     pss = {name: column(turns[name], "pss_mib") for name in turns}

@@ -107,7 +107,8 @@ class Program:
         return line.decode().strip()
 
     def failure(self, what: str) -> RuntimeError:
-        """An error that shows what the program has said."""
+        """Ends the program; an error that shows what it has said."""
+        self._process.kill()
         return RuntimeError(f"{self._command}: {what}\n{self._log.read_text()[-2000:]}")
 
     def poll(self) -> int | None:
@@ -117,8 +118,13 @@ class Program:
     def stop(self) -> None:
         """SIGTERM, and wait for the end."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.communicate(timeout=PATIENCE)
-        _running.remove(self)
+        try:
+            self._process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            _running.remove(self)
 
     def __enter__(self) -> Self:
         return self

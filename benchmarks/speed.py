@@ -10,7 +10,7 @@ from benchmarks.load import Load
 from benchmarks.processes import Daemon, Floor, Script
 
 OUTSTANDING = 8
-STAGES = ("decode", "resize", "invoke")
+STAGES = ("decode", "preprocess", "invoke")
 
 
 def throughput(bench: Bench) -> Outcome:

@@ -43,6 +43,10 @@ FIRST_CONNECT_TIMEOUT = 15.0
 SIGNAL_PATIENCE = 0.2
 
 
+class _AskedToStopError(Exception):
+    """SIGTERM or SIGINT has come while models were on trial."""
+
+
 class Agent:
     """Everything that runs for one configuration file.
 
@@ -61,6 +65,7 @@ class Agent:
         self._models: dict[ModelKey, Model] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+        self._asked_to_stop = False
         self._publishers: dict[str, Publisher] = {}
         self._online = False
         self._broker: EmbeddedBroker | None = None
@@ -76,8 +81,11 @@ class Agent:
             EdgeAgentError: the embedded broker can't be started.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda received, _: self._signals.put(signal.Signals(received)))
-        self.start()
+            signal.signal(number, lambda received, _: self._signalled(signal.Signals(received)))
+        try:
+            self.start()
+        except _AskedToStopError:
+            return 0
         systemd.notify_ready()
         systemd.notify_status(self.summary())
         self._serve(once=once)
@@ -85,6 +93,10 @@ class Agent:
         self.stop()
         failed = [publisher for publisher in self._publishers.values() if publisher.failed]
         return 1 if once and failed else 0
+
+    def _signalled(self, received: signal.Signals) -> None:
+        self._asked_to_stop |= received != signal.SIGHUP
+        self._signals.put(received)
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
@@ -137,6 +149,8 @@ class Agent:
             for problem in error.problems:
                 log.error("%s", problem)
             log.error("the new configuration is refused, the old one goes on")
+        except _AskedToStopError:
+            return
         else:
             self._change_to(fresh, fresh_models)
             gc.collect()  # frees the models that nothing uses any more, now rather than some time
@@ -166,13 +180,19 @@ class Agent:
 
     def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
         """The models of a configuration, those that are new said."""
-        loaded = load_models(wanted, self._models)
+        loaded = load_models(wanted, self._models, waiting=self._while_on_trial)
         for key, model in loaded.items():
             if self._models.get(key) is not model:
                 log.info("%s: %s", key[0], model.describe())
                 if model.engine.fallback:
                     log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.engine.fallback)
         return loaded
+
+    def _while_on_trial(self) -> None:
+        """A model may take its time to show that it is sound; systemd and whoever sends signals need not."""
+        if self._asked_to_stop:
+            raise _AskedToStopError
+        self._ping_watchdog()
 
     def _connect(self, *, restore: bool) -> None:
         options = self._config.settings

@@ -211,7 +211,7 @@ def _show_verified(answer: dict[str, Any]) -> None:
         text = answer["error"]
         print(printable(text if text.startswith(answer["bundle"]) else f"{answer['bundle']}: {text}"), file=sys.stderr)
     else:
-        print(f"{printable(answer['bundle'])}: all {len(checks)} golden samples come out right")
+        print(f"{printable(answer['bundle'])}: {len(checks)} of {len(checks)} golden samples come out right")
 
 
 def _bundle(args: argparse.Namespace) -> int:
@@ -222,7 +222,7 @@ def _bundle(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"path": str(args.out)} | manifest.model_dump(mode="json", exclude_none=True), indent=2))
         return 0
-    print(f"{args.out}: {manifest.task}, {len(manifest.golden)} golden predictions of {len(args.golden)} images")
+    print(f"{args.out}: {manifest.task}, golden samples: {len(manifest.golden)}")
     if not args.golden:
         print("without golden samples it can't be verified: --golden IMAGE… records some", file=sys.stderr)
     return 0

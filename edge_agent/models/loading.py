@@ -1,6 +1,6 @@
 """All models of a configuration, loaded and ready to serve."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from edge_agent import settings
 from edge_agent.config import Config
@@ -21,7 +21,11 @@ def key_of(pipeline: settings.Pipeline) -> ModelKey:
 
 
 def load_models(
-    wanted: Config, present: Mapping[ModelKey, Model], *, unused_too: bool = False
+    wanted: Config,
+    present: Mapping[ModelKey, Model],
+    *,
+    unused_too: bool = False,
+    waiting: Callable[[], None] = lambda: None,
 ) -> dict[ModelKey, Model]:
     """Loads the models that the pipelines need.
 
@@ -29,6 +33,7 @@ def load_models(
         wanted: the configuration.
         present: models that are loaded already; those that have not changed are taken over.
         unused_too: also those that no pipeline needs.
+        waiting: called about twice a second as long as a model's trial goes on.
 
     Raises:
         ConfigError: with what is wrong with each model that can't be used.
@@ -45,7 +50,7 @@ def load_models(
         try:
             current = present.get(key)
             if current is None or not current.is_still(options, folder):
-                current = load(name, options, folder, batch)
+                current = load(name, options, folder, batch, waiting)
             loaded[key] = current
         except (ModelError, MissingExtraError) as error:
             problems.append(f"{wanted.where('models', name)}: {error}")

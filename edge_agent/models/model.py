@@ -3,6 +3,7 @@
 import difflib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,15 +198,24 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     return ModelSource(file, version, stated, bundle_folder, manifest.golden if manifest else ())
 
 
-def load(name: str, model: settings.Model, folder: Path, batch: int = 1) -> Model:
+def load(
+    name: str, model: settings.Model, folder: Path, batch: int = 1, waiting: Callable[[], None] = lambda: None
+) -> Model:
     """Finds, proves, loads and warms up a model.
+
+    Args:
+        name: as the configuration calls it.
+        model: its settings.
+        folder: what relative paths are relative to.
+        batch: the largest that it will be run with.
+        waiting: called about twice a second as long as its trial goes on.
 
     Raises:
         ModelError: anything of that fails; one line that says what and how to mend it.
         MissingExtraError: the runtime is not installed.
     """
     source = find(model, folder)
-    prove(model, folder, source, batch)
+    prove(model, folder, source, batch, waiting)
     return load_here(name, model, source, batch)
 
 

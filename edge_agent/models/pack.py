@@ -58,7 +58,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-            part = Path(scratch) / "bundle"
+            part = Path(scratch).resolve() / "bundle"
             part.mkdir()
             manifest = _write(source, reading, about, part)
             if pictures:

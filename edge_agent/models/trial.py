@@ -4,6 +4,7 @@ A broken file can crash a runtime, hang it, or take all memory. It is then that 
 told in one sentence. What has passed is remembered: the same model needs no second trial on the same machine.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -41,7 +42,14 @@ TOP_K = 1000
 
 _LOOK_EVERY_MS = 500
 _PR_SET_PDEATHSIG = 1
-_PACKAGE_ROOT = Path(__file__).parents[2]
+_NAME = "trial"
+# It imports what its parent would import; -P: nothing that happens to lie in the current folder before that.
+_START = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])["path"]
+from edge_agent.models.trial import main
+main()
+"""
 _DAMAGED = "the file is damaged, or not for this version of the runtime: copy or export it again"
 _HINTS = {
     signal.SIGKILL: "the system ends processes so when memory runs out: free some, or use a smaller model",
@@ -123,15 +131,12 @@ def try_model(
 
 
 def _process(request: dict[str, Any], chatter: IO[bytes]) -> subprocess.Popen[bytes]:
-    # -P: a module that happens to lie in the current folder is not imported.
-    command = [sys.executable, "-P", "-m", "edge_agent.models.trial"]
-    path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
+    request |= {"parent": os.getpid(), "path": sys.path}
     return subprocess.Popen(  # noqa: S603 - this program itself
-        [*command, json.dumps(request | {"parent": os.getpid()})],
+        [sys.executable, "-P", "-c", _START, json.dumps(request)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=chatter,
-        env=os.environ | {"PYTHONPATH": path},
         start_new_session=True,  # a Ctrl-C is for its parent
     )
 
@@ -181,18 +186,13 @@ def main() -> None:
 
     from edge_agent.models import model as models
 
-    options, folder, memory = settings.Model.model_validate(request["model"]), Path(request["folder"]), 0
-    as_bundled = settings.Model(path=options.path, accelerators=options.accelerators, threads=options.threads)
+    options, folder, memory = settings.Model.model_validate(request["model"]), Path(request["folder"]), MAX_MEMORY
     try:
         source = models.find(options, folder)
         memory = _limit_memory()
         say("doing", "it is loaded and run once")
-        model = models.load_here("trial", options, source, request["batch"])
-        if source.golden and options != as_bundled:
-            # Golden samples tell what the bundle says, not what it says under labels or settings of one's own.
-            model.close()
-            model = models.load_here("trial", as_bundled, models.find(as_bundled, folder), request["batch"])
-        checks = [asdict(one) for one in _checks(model, source, say)]
+        model = models.load_here(_NAME, options, source, request["batch"])
+        checks = [asdict(one) for one in _checks(model, source, folder, say)] if source.golden else []
         model.close()
         say("proof", {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks})
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
@@ -215,15 +215,22 @@ def _limit_memory() -> int:
     limit = bound + (int(taken[1]) * 1024 if taken else 0)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))
-    # Should memory run out nevertheless, this process goes and not its parent.
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with contextlib.suppress(OSError):  # not everywhere allowed
+        # Should memory run out nevertheless, this process goes and not its parent.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return bound
 
 
-def _checks(model: "Model", source: "ModelSource", say: Callable[[str, Any], None]) -> Iterator[Check]:
+def _checks(model: "Model", source: "ModelSource", folder: Path, say: Callable[[str, Any], None]) -> Iterator[Check]:
+    """Asks the golden samples, which hold for the bundle as it states itself, not under settings of one's own."""
+    from edge_agent.models import model as models
     from edge_agent.one_off import OneOff
     from edge_agent.sources.images import read_file
 
+    options = model.options
+    as_stated = settings.Model(path=options.path, accelerators=options.accelerators, threads=options.threads)
+    if options != as_stated:
+        model = models.load_here(_NAME, as_stated, models.find(as_stated, folder), batch=1)
     pictures: dict[Path, list[Golden]] = {}
     for line in source.golden:
         pictures.setdefault(line.input, []).append(line)
@@ -249,7 +256,3 @@ def _refusal(error: Exception, path: Path, memory: int) -> str:
     if not str(chain[-1]):
         return f"{error}: no reason given; it may be that it needs more than the {format_size(memory)} of memory here"
     return str(error)
-
-
-if __name__ == "__main__":
-    main()

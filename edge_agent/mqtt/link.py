@@ -146,6 +146,8 @@ class Link:
         Raises:
             ValueError: nothing can be published to this topic.
         """
+        if not topic:  # paho sends it nevertheless, as it would after a topic alias, and the broker hangs up
+            raise ValueError("a topic can't be empty")
         info = self.client.publish(
             topic,
             payload,

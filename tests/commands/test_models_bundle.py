@@ -45,7 +45,7 @@ def test_a_bundle_states_what_was_stated_and_what_was_found(
         picture("3_seven_segment"),
     ]
     assert main(["models", "bundle", str(model), *arguments, "-o", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: classification, 2 golden predictions of 2 images\n"
+    assert capsys.readouterr().out == f"{out}: classification, golden samples: 2\n"
     manifest = read_manifest(out)
     assert (manifest.name, manifest.version, manifest.licence) == ("meter", "1.10", "MIT")
     assert (manifest.task, manifest.decoder) == ("classification", "classification")
@@ -71,6 +71,15 @@ def test_a_bundle_is_verified_and_used_where_it_was_made(
     assert main(["predict", out, picture("7_printed"), "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert result["predictions"][0]["label"] == "7"
+
+
+def test_paths_may_be_relative(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(picture("7_printed"), "seven.png")
+    assert main(["models", "bundle", model.name, *STATED, "--golden", "seven.png", "-o", "meter"]) == 0
+    assert main(["models", "verify", "meter"]) == 0
+    assert main(["models", "bundle", model.name, *STATED, "--golden", "seven.png", "-o", "new/meter.zip"]) == 0
+    assert main(["models", "verify", "new/meter.zip"]) == 0
 
 
 def test_the_same_content_makes_the_same_archive(model: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_shipped_bundle_is_right_sample_by_sample(capsys: pytest.CaptureFixt
     assert heading.endswith(" on cpu")
     assert len(lines) == 14
     assert re.fullmatch(r"  right  golden/0_printed\.png +expected 0 at least 0\.900, found 0 0\.996", lines[0])
-    assert last == "digits: all 14 golden samples come out right"
+    assert last == "digits: 14 of 14 golden samples come out right"
     assert printed.err == ""
 
 
@@ -72,7 +72,7 @@ def test_as_json_it_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_zip_is_verified_as_a_folder_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = shutil.make_archive(str(tmp_path / "digits"), "zip", shipped("digits"))
     assert main(["models", "verify", archive]) == 0
-    assert capsys.readouterr().out.endswith("all 14 golden samples come out right\n")
+    assert capsys.readouterr().out.endswith("14 of 14 golden samples come out right\n")
 
 
 def test_without_names_all_that_is_here_and_has_golden_samples_is_verified(
@@ -91,7 +91,7 @@ def test_a_pulled_bundle_that_can_not_be_read_is_reported(models_dir: Path, caps
     broken = copied(models_dir / "broken", "name: digits", "nme: digits")
     assert main(["models", "verify"]) == 1
     printed = capsys.readouterr()
-    assert "digits: all 14 golden samples come out right" in printed.out
+    assert "digits: 14 of 14 golden samples come out right" in printed.out
     assert f"{broken}/model.yaml:1: nme: unknown key" in printed.err
     assert len(printed.err.splitlines()) == 1
 

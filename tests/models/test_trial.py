@@ -18,11 +18,9 @@ from edge_agent.models import trial
 from edge_agent.models.shipped import shipped
 from edge_agent.models.trial import try_model
 from tests.broker import wait_until
-from tests.models.hostile_models import classifier_options, hanging_onnx, memory_eating_onnx
+from tests.models.hostile_models import classifier_options, crashing_tflite, hanging_onnx, memory_eating_onnx
 
 DIGITS = shipped("digits")
-# The bit of the shipped digits.tflite that, when it flips, makes LiteRT 2.3.0 read where nothing is.
-FATAL_BYTE, FATAL_BIT = 557, 1
 
 
 @pytest.fixture
@@ -34,19 +32,7 @@ def hanging(tmp_path: Path) -> settings.Model:
 
 @pytest.fixture
 def crashing(tmp_path: Path) -> Path:
-    """A model file that crashes the installed TFLite runtime; it needs the labels of the digit reader."""
-    content = bytearray((DIGITS / "digits.tflite").read_bytes())
-    content[FATAL_BYTE] ^= 1 << FATAL_BIT
-    path = tmp_path / "crashing.tflite"
-    path.write_bytes(content)
-    script = (
-        "import sys; from pathlib import Path; from edge_agent.engines import load_engine; import numpy as np;"
-        "engine = load_engine(Path(sys.argv[1]), 'tflite', ('cpu',), 1);"
-        "engine.run([np.zeros((1, 32, 24, 1), np.int8)])"
-    )
-    if subprocess.run([sys.executable, "-c", script, path], check=False).returncode >= 0:
-        pytest.skip("this version of the runtime, or of the digit reader, does not crash like that")
-    return path
+    return crashing_tflite(tmp_path)
 
 
 def digits(path: Path = DIGITS) -> settings.Model:

@@ -12,7 +12,10 @@ from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session
 from edge_agent.mqtt.outbox import Notice, Outbox
-from tests.broker import wait_until
+from tests.broker import Subscriber, wait_until
+from tests.reconcile import Ledger, on
+
+RESULTS = "edge/bench/+/result"
 
 
 class Bench:
@@ -97,3 +100,14 @@ class Bench:
     def wait_until_saved(self) -> None:
         """Waits until everything produced so far is safe."""
         assert self.outbox.settle(10)
+
+
+def url(port: int) -> str:
+    """A broker's address on this machine."""
+    return f"mqtt://127.0.0.1:{port}"
+
+
+def arrived(client: Subscriber, count: int, timeout: float = 15) -> Ledger:
+    """Everything that has been received, once there are so many results."""
+    client.wait_for(on("result"), count, timeout)
+    return Ledger(client.messages)
