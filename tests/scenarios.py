@@ -146,6 +146,11 @@ def film(broker: Mosquitto | str, device: str, path: Path, **sections: Any) -> d
     return configuration(broker, device, models=MODELS, pipelines=pipelines) | sections
 
 
+def on_the_disk(folder: Path) -> list[Path]:
+    """The files in which results wait."""
+    return list(folder.glob("outbox*"))
+
+
 def broker_away(folder: Path, broker: Mosquitto, *, seconds: float, **outbox: Any) -> Ledger:
     """The broker stops for a while and comes back while a source runs at 20 frames a second.
 
@@ -165,15 +170,11 @@ def broker_away(folder: Path, broker: Mosquitto, *, seconds: float, **outbox: An
         broker.start()
         with Subscriber(broker.port, "edge/camera/#") as client:
             way.mode = "forward"
-            return _until_caught_up(daemon, client, before)
+            return _until_caught_up(folder / "agent", daemon, client, before)
 
 
-def _until_caught_up(daemon: Daemon, client: Subscriber, before: list[Message]) -> Ledger:
-    def caught_up() -> bool:
-        stats = Ledger(client.messages).stats
-        return bool(stats) and stats[-1]["pipelines"]["lab"]["queued"] < 5
-
-    wait_until(caught_up, 120, "what had to wait is delivered")
+def _until_caught_up(folder: Path, daemon: Daemon, client: Subscriber, before: list[Message]) -> Ledger:
+    wait_until(lambda: on_the_disk(folder) == [], 120, "what had to wait is delivered")
     daemon.stop()
     wait_until(lambda: any(m.payload == b"offline" for m in client.messages), 10, "it has said goodbye")
     ledger = Ledger([*before, *client.messages])

@@ -71,7 +71,6 @@ def test_results_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
         ledger = scenarios.broker_away(tmp_path, broker, seconds=3)
     replayed = sum(result["replayed"] for result in ledger.results["lab"])
     assert replayed >= 50
-    assert not list((tmp_path / "agent").glob("outbox*")), "nothing is left on the disk"
 
 
 def test_a_bad_network_loses_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
