@@ -56,7 +56,7 @@ def run(options: settings.Model, *, as_json: bool) -> int:
         print(json.dumps(document, indent=2))
     else:
         decoder += ", once it is stated what is missing" if missing else ""
-        _show(source, reading, [f"none: {problem}" if problem else decoder, *evidence], missing)
+        _show(source, reading, f"none: {problem}" if problem else decoder, evidence, missing)
         if configuration:
             print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
             print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
@@ -116,7 +116,11 @@ def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[
 
 
 def _show(
-    source: models.ModelSource, reading: Reading | None, decoder: Sequence[str], missing: Mapping[str, str]
+    source: models.ModelSource,
+    reading: Reading | None,
+    decoder: str,
+    evidence: Sequence[str],
+    missing: Mapping[str, str],
 ) -> None:
     file = source.file
     facts = {key: value for key, value in file.metadata.items() if value not in file.description}
@@ -131,7 +135,8 @@ def _show(
         ("custom", models.operator_hint(file)),
         ("labels", _labels(reading.labels if reading else source.stated.labels or file.labels)),
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
-        *(("decoder", fact) for fact in decoder),
+        ("decoder", decoder),
+        *(("evidence", fact) for fact in evidence),
         *(("missing", question) for question in missing.values()),
     ]
     last = ""

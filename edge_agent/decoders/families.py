@@ -101,7 +101,7 @@ def stated(file: ModelFile, family: str) -> Recognition:
         ModelError: there is none of that name, or the file contradicts it.
     """
     if family not in FAMILIES:
-        raise ModelError(f"decoder: expected one of {', '.join(FAMILIES)}, found {family!r}")
+        raise ModelError(f"decoder: expected one of classification, {', '.join(FAMILIES)}, found {family!r}")
     recognition = FAMILIES[family].recognise(file, stated=True)
     if recognition is None:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)

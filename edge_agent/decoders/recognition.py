@@ -62,7 +62,8 @@ class Recognition:
         resize, color, normalization: of the input, as the family's published source states them, the last as (mean,
             std), one value or one a channel: x becomes (x - mean) / std, pixels count from 0 to 255. None: it says
             nothing.
-        missing: what has to be stated before the decoder can be built, a sentence each: `anchors`, `output` of `Parts`.
+        missing: what has to be stated before the decoder can be built, a sentence for each of `anchors` and `output`
+            of `Parts` that is.
     """
 
     family: str
@@ -76,7 +77,7 @@ class Recognition:
     resize: "Resize | None" = None
     color: "Color | None" = None
     normalization: tuple[Channels, Channels] | None = None
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, label_count: int) -> bool:
         """Whether so many labels fit."""

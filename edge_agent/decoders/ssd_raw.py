@@ -138,11 +138,11 @@ def recognise_ssd_raw(file: ModelFile, *, stated: bool = False) -> Recognition |
         f"the outputs {list(shapes[boxes])} and {list(shapes[1 - boxes])} are encoded boxes and scores",
         f"they are for {count} anchors, the background and {classes - 1} class(es)",
     ]
-    missing = []
+    missing = {}
     if count == published:
         evidence.append(f"anchors: {count} is their number in MobileNet SSD at {size[1]} x {size[0]}: those are taken")
     else:
-        missing.append(
+        missing["anchors"] = (
             f"the file does not say which {count} anchors its boxes refer to: state anchors: FILE with a line for each "
             "of centre y, centre x, height, width as fractions of the input"
         )
@@ -150,7 +150,7 @@ def recognise_ssd_raw(file: ModelFile, *, stated: bool = False) -> Recognition |
     if operator in _PROBABILITIES:
         evidence.append(f"output: probabilities, the last operator of the scores is {operator}")
     else:
-        missing.append(
+        missing["output"] = (
             "the file does not show what its scores are: state output: probabilities or logits (of a sigmoid)"
         )
     evidence.append("SSD takes RGB pixels, stretched, from -1 to 1")
@@ -166,7 +166,7 @@ def recognise_ssd_raw(file: ModelFile, *, stated: bool = False) -> Recognition |
         resize="stretch",
         color="rgb",
         normalization=SIGNED,
-        missing=tuple(missing),
+        missing=missing,
     )
 
 

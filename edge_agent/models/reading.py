@@ -176,10 +176,7 @@ def _recognise(file: ModelFile, stated: Stated, evidence: list[str], missing: di
     evidence.append(f"decoder: {chosen.family}, {'as stated' if stated.decoder else chosen.evidence[0]}")
     evidence += chosen.evidence[0 if stated.decoder else 1 :]
     needs = {"anchors": stated.anchors, "output": stated.output}
-    for number, sentence in enumerate(chosen.missing):
-        key = next((key for key in needs if key in sentence), f"decoder {number}")
-        if needs.get(key) is None:
-            missing[key] = sentence
+    missing.update({key: sentence for key, sentence in chosen.missing.items() if needs[key] is None})
     return chosen
 
 

@@ -80,7 +80,7 @@ def test_it_tells_a_person_what_the_file_is_and_how_it_is_read(capsys: pytest.Ca
     lines = inspect(capsys, "digits").splitlines()
     rows = [line for line in lines if line[:12].strip() and not line.startswith(("In a", "models", " "))]
     assert [line.split()[0] for line in rows] == [
-        *("file", "format", "description", "input", "output", "operators", "labels", "metadata", "decoder")
+        *("file", "format", "description", "input", "output", "operators", "labels", "metadata", "decoder", "evidence")
     ]
     for text in (
         "format      TFLite, schema 3",

@@ -261,7 +261,7 @@ def test_deeplab_finds_the_bird(data_dir: Path) -> None:
 )
 def test_each_file_is_recognised_as_one_family(data_dir: Path, name: str, family: str, classes: int | None) -> None:
     (found,) = families.fitting(model_file.read(data_dir / name))
-    assert (found.family, found.classes, found.missing) == (family, classes, ())
+    assert (found.family, found.classes, found.missing) == (family, classes, {})
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_scores_may_be_logits_of_a_sigmoid() -> None:
     boxes, scores = encoded(ssd_anchors(SIZE))
     one = file(operator="CONCATENATION")
     recognition = families.stated(one, "ssd_raw")
-    assert any("state output: probabilities or logits" in sentence for sentence in recognition.missing)
+    assert "state output: probabilities or logits" in recognition.missing["output"]
     decode = families.build(recognition, specs(one), LABELS, output="logits")
     found = decode([boxes, np.log(scores / (1 - scores))], [as_it_is(SIZE)], ALL)
     assert_same(found, THINGS, score=1e-4, iou=0.999)
@@ -98,7 +98,7 @@ def test_anchors_can_be_stated() -> None:
     own = floats([[y, x, 0.3, 0.2] for y in np.arange(8) / 8 for x in np.arange(8) / 8])
     one = file(64)
     recognition = families.stated(one, "ssd_raw")
-    assert any("which 64 anchors" in sentence for sentence in recognition.missing)
+    assert "which 64 anchors" in recognition.missing["anchors"]
     found = families.build(recognition, specs(one), LABELS, anchors=own)(encoded(own), [as_it_is(SIZE)], ALL)
     assert_same(found, THINGS, score=1e-5, iou=0.999)
     with pytest.raises(ModelError, match="anchors: expected 64, found 1917"):
@@ -123,10 +123,10 @@ def test_the_family_is_told_with_what_is_missing() -> None:
     (known,) = families.fitting(
         facts((1, 2034, 4), (1, 2034, 91), size=(320, 320), operators=("CONCATENATION", "LOGISTIC"))
     )
-    assert (known.family, known.classes, known.background, known.missing) == ("ssd_raw", 91, True, ())
+    assert (known.family, known.classes, known.background, known.missing) == ("ssd_raw", 91, True, {})
     assert (known.takes(91), known.takes(90), known.takes(80)) == (True, True, False)
     (unknown,) = families.fitting(facts((1, 8, 4), (1, 8, 91), size=(320, 320)))
-    assert len(unknown.missing) == 2
+    assert set(unknown.missing) == {"anchors", "output"}
 
 
 def test_anchors_are_read_from_lines_of_four_numbers_or_from_four_lines(tmp_path: Path) -> None:
