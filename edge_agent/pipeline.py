@@ -17,10 +17,9 @@ from edge_agent.counters import Counters, Dropped
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.filters import Filter
-from edge_agent.images import decode_image
 from edge_agent.intake import Intake
 from edge_agent.models.model import Model
-from edge_agent.regions import Regions
+from edge_agent.prepare import preparation
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Source
 from edge_agent.tracking import Event, Tracker
@@ -104,7 +103,7 @@ class Pipeline:
         self._publish = publish
         self._report = report
         self._followers = followers
-        self._regions = Regions(options.regions)
+        self._prepare = preparation(model.preprocess, options)
         self._filter = Filter(options.filters, limits(options, model.decode.task))
         self._tell = tell
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
@@ -208,27 +207,24 @@ class Pipeline:
         timing, watch = Timing(), Stopwatch(sample.captured)
         timing.queue = watch.lap()
         with self._busy():
-            image = _pixels(sample)
-            views = self._regions.cut(image)
-            tensor = self.model.preprocess([view.pixels for view in views])
+            prepared = self._prepare(sample)
         timing.preprocess = watch.lap()
         with turn:
             timing.queue += watch.lap()
             with self._busy():
-                outputs = self.model.infer(tensor)
+                outputs = self.model.infer(prepared.tensor)
                 timing.inference = watch.lap()
-                placements = [self.model.place(view) for view in views]
-                height, width = image.shape[:2]
-                found = self.model.decode(outputs, placements, self._filter.decoder_limits)
-                predictions, events = self._filter(found, width, height), list[Event]()
+                found = self.model.decode(outputs, prepared.placements, self._filter.decoder_limits)
+                predictions, events = self._filter(found, *prepared.size), list[Event]()
                 if self._tracker is not None:
                     predictions, events = self._tracker.update(predictions, sample.captured)
             timing.postprocess = watch.lap()
-            seq = self._publish(sample, predictions, {"width": width, "height": height, **sample.origin}, timing)
+            seq = self._publish(sample, predictions, prepared.facts, timing)
             if events:
                 self._tell(sample, events)
             self.counters.infer()
-            self._show(image, sample, predictions, seq)
+            if prepared.image is not None:
+                self._show(prepared.image, sample, predictions, seq)
 
     def _show(
         self, image: "NDArray[np.uint8]", sample: Sample, predictions: Sequence[Prediction], seq: int | None
@@ -253,12 +249,6 @@ class Pipeline:
         self.counters.drop(reason)
         self._report(error, sample)
         sample.settled()
-
-
-def _pixels(sample: Sample) -> Any:
-    if isinstance(sample.data, InputError):
-        raise sample.data
-    return decode_image(sample.data) if isinstance(sample.data, bytes) else sample.data
 
 
 def limits(options: settings.Pipeline, task: str) -> Limits:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edge_agent.decoders.placement import Placement, place
 from edge_agent.opencv import cv2
+from edge_agent.regions import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +54,23 @@ class Preprocess:
             (batch, height, width, channels) or (batch, channels, height, width), of the model's type.
         """
         return np.stack([self._one(image) for image in images])
+
+    def place(self, view: View) -> Placement:
+        """Where in its picture the input made of a view comes from."""
+        return place(
+            view.region,
+            (view.x, view.y),
+            (view.pixels.shape[1], view.pixels.shape[0]),
+            view.picture_size,
+            (self.width, self.height),
+            self.resize,
+        )
+
+    def blank(self, count: int) -> "tuple[NDArray[Any], list[Placement]]":
+        """Black pictures, to warm up with: the tensor of a batch, and where its items come from."""
+        black = np.zeros((self.height, self.width, 3), np.uint8)
+        view = View(None, 0, 0, black, (self.width, self.height))
+        return self([black] * count), [self.place(view)] * count
 
     def _one(self, image: "NDArray[np.uint8]") -> "NDArray[Any]":
         # Grey before resizing (a third of the work), colour after it (fewer pixels to swap).

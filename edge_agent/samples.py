@@ -21,12 +21,30 @@ class ReplyTo:
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """Consecutive readings of a sensor, or samples of sound.
+
+    Attributes:
+        values: (readings, channels), float32.
+        channels: a name for each channel; () where they have none.
+        rate: readings a second; None: not known, they count as taken when they came.
+        gap: whether readings are missing before these.
+    """
+
+    values: "NDArray[np.float32]"
+    channels: tuple[str, ...] = ()
+    rate: float | None = None
+    gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One input on its way to a model.
 
     Attributes:
-        data: an encoded image (bytes), a frame of shape (height, width, 3), uint8, BGR, or the reason why there is
-            nothing: an input that could not even be read travels the road like any other, and fails in the same place.
+        data: bytes as they came (an encoded image, or numbers), a frame of shape (height, width, 3), uint8, BGR,
+            readings, or the reason why there is nothing: an input that could not even be read travels the road like any
+            other, and fails in the same place.
         captured_at: when it was taken, seconds since the epoch.
         captured: the same moment on the monotonic clock, from which ages are measured.
         origin: facts about where it came from, published as part of `input`.
@@ -35,7 +53,7 @@ class Sample:
             refused. An MQTT input is acknowledged then.
     """
 
-    data: "bytes | NDArray[np.uint8] | InputError"
+    data: "bytes | NDArray[np.uint8] | Series | InputError"
     captured_at: float
     captured: float
     origin: Mapping[str, Any]

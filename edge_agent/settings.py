@@ -155,12 +155,12 @@ class Outbox(Frozen):
 
 
 class Normalize(Frozen):
-    """Real input values from pixels: (pixel - mean) / std, pixel in 0..255."""
+    """Real input values from pixels or readings: (value - mean) / std, a pixel being 0..255."""
 
     mean: Channels = 0.0
-    """One number, or one for each channel in the model's colour order, in pixel units (0..255)."""
+    """One number, or one for each channel, in the model's order, in units of the pixels or readings."""
     std: Channels = 1.0
-    """One number, or one for each channel, in pixel units."""
+    """One number, or one for each channel, in the same units."""
 
     @field_validator("std")
     @classmethod
@@ -184,6 +184,17 @@ class Preprocess(Frozen):
     """Real input values: `unit` 0..1, `signed` -1..1, `raw` 0..255, `imagenet`, or mean and std."""
 
 
+class Input(Frozen):
+    """What a model takes, where that is no picture."""
+
+    kind: Literal["series", "audio"]
+    """`series`: readings of a sensor; `audio`: sound."""
+    length: int | None = Field(None, ge=1, le=10_000_000)
+    """Readings of one input, where the model file leaves their number open."""
+    normalize: Normalize | None = None
+    """Real input values from readings: (reading - mean) / std; default: readings go in as they are."""
+
+
 class Model(Frozen):
     """One model file and how it is run."""
 
@@ -200,6 +211,8 @@ class Model(Frozen):
     """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor, where the file does not say."""
+    input: Input | None = None
+    """What goes in, where that is no picture and the file does not say."""
     accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1)
     """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead."""
     threads: int | None = Field(None, ge=1, le=64)

@@ -11,7 +11,6 @@ from edge_agent.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_agent.decoders.placement import Placement
     from edge_agent.engines import TensorSpec
     from edge_agent.samples import Prediction
 
@@ -43,13 +42,14 @@ class Decoder(Protocol):
         ...
 
     def __call__(
-        self, outputs: "Sequence[NDArray[Any]]", placements: "Sequence[Placement]", limits: Limits
+        self, outputs: "Sequence[NDArray[Any]]", placements: Sequence[Any], limits: Limits
     ) -> "list[Prediction]":
         """Predictions of a batch, item after item, for each the most confident first.
 
         Args:
             outputs: of the engine, the first axis of each is the batch.
-            placements: where each item comes from; coordinates come out in pixels of that picture.
+            placements: for each item, where in which picture it comes from (`Placement`; coordinates come out in pixels
+                of that picture), or what it is, where it is no picture (`Given`).
             limits: how many, how confident.
 
         Raises:

@@ -3,11 +3,12 @@
 Classification is not among them: its file shows no more than a row of scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from edge_agent.decoders import Decoder
+from edge_agent.decoders.anomaly import recognise_anomaly
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
 from edge_agent.decoders.movenet import recognise_movenet
@@ -75,38 +76,43 @@ FAMILIES = {
     "segmentation": Family(recognise_segmentation, "[1, height, width], or with an axis of classes last or first"),
     "embedding": Family(recognise_embedding, "[1, numbers]"),
     "regression": Family(recognise_regression, "[1, values]"),
+    "anomaly": Family(recognise_anomaly, "the shape of its input"),
 }
+OF_NUMBERS = ("embedding", "regression", "anomaly")
+"""What models of readings and sounds can be, besides classifiers."""
+OF_PICTURES = tuple(name for name in FAMILIES if name != "anomaly")
 
 
-def fitting(file: ModelFile, label_count: int | None = None) -> list[Recognition]:
+def fitting(file: ModelFile, label_count: int | None = None, known: Collection[str] = OF_PICTURES) -> list[Recognition]:
     """The families that fit a file. More than one: the user has to say which.
 
     Args:
         file: its facts.
         label_count: number of labels that are stated; None: those in the file count, if there are any.
+        known: names of the families that its input allows.
     """
     if label_count is None and file.labels is not None:
         label_count = len(file.labels)
-    found = [one for family in FAMILIES.values() if (one := family.recognise(file))]
+    found = [one for name in known if (one := FAMILIES[name].recognise(file))]
     if label_count is not None and len(found) > 1:
         found = [recognition for recognition in found if recognition.takes(label_count)] or found
     # What the file says of itself outweighs what its shapes may mean.
     return [recognition for recognition in found if recognition.named] or found
 
 
-def stated(file: ModelFile, family: str) -> Recognition:
+def stated(file: ModelFile, family: str, known: Collection[str] = OF_PICTURES) -> Recognition:
     """The family that the user states.
 
     Raises:
         ModelError: there is none of that name, or the file contradicts it.
     """
-    if family not in FAMILIES:
-        raise ModelError(f"decoder: expected one of classification, {', '.join(FAMILIES)}, found {family!r}")
+    if family not in known:
+        raise ModelError(f"decoder: expected one of classification, {', '.join(known)}, found {family!r}")
     recognition = FAMILIES[family].recognise(file, stated=True)
     if recognition is None:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
         raise ModelError(
-            f"decoder: {family} is for models of pictures that give {FAMILIES[family].outputs}; this one gives {shapes}"
+            f"decoder: {family} is for models that give {FAMILIES[family].outputs}; this one gives {shapes}"
         )
     return recognition
 

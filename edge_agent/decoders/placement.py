@@ -51,6 +51,19 @@ class Placement:
         return self.to_picture(boxes.reshape(-1, 2)).reshape(-1, 4)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an item of the batch is, where it is no picture.
+
+    Attributes:
+        values: the real values that went into the model, float32.
+        region: there is none.
+    """
+
+    values: "NDArray[np.float32]"
+    region: str | None = None
+
+
 def place(
     region: str | None,
     offset: tuple[float, float],

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edge_agent.config import NO_LABELS
 from edge_agent.errors import ModelError
-from edge_agent.settings import Fraction, Frozen, Output, Preprocess, Region
+from edge_agent.settings import Fraction, Frozen, Input, Output, Preprocess, Region
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 
@@ -66,6 +66,8 @@ class Manifest(Frozen):
     """What a classifier's output is, where the file does not show it."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor."""
+    input: Input | None = None
+    """What goes in, where that is no picture."""
     golden: tuple[Golden, ...] = ()
     """Samples by which the model proves itself."""
 

@@ -7,7 +7,9 @@ from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.filters import unknown_labels
 from edge_agent.models.model import Model, load
+from edge_agent.series.numbers import Numbers
 
+SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 
@@ -71,8 +73,20 @@ def _misfits(wanted: Config, loaded: Mapping[ModelKey, Model]) -> Iterator[str]:
             if task not in TASKS_WITH_BOXES:
                 where = wanted.where("pipelines", name, "source", "name")
                 yield f"{where}: {parent} finds no boxes, its task is {task}"
+        if isinstance(model.preprocess, Numbers):
+            for path, stated in _of_pictures(pipeline):
+                if stated:
+                    yield f"{wanted.where('pipelines', name, *path)}: is for pictures, and {pipeline.model} takes none"
         if pipeline.tracking is not None and model.decode.task not in TASKS_WITH_OBJECTS:
             where = wanted.where("pipelines", name, "tracking")
             yield f"{where}: {pipeline.model} finds no objects, its task is {model.decode.task}"
         for key, problem in unknown_labels(pipeline.filters, model.reading.labels or ()):
             yield f"{wanted.where('pipelines', name, 'filters', key)}: {problem}"
+
+
+def _of_pictures(pipeline: settings.Pipeline) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Options that have no meaning without pictures, each with whether it is used."""
+    yield ("source",), pipeline.source.type in SOURCES_OF_PICTURES
+    yield ("regions",), pipeline.regions
+    yield ("filters", "zones"), pipeline.filters.zones
+    yield ("snapshot",), pipeline.snapshot

@@ -13,7 +13,6 @@ import numpy as np
 from edge_agent import engines, settings
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders import Limits
-from edge_agent.decoders.placement import Placement, place
 from edge_agent.engines import Engine
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import archive, bundle, model_file, registry
@@ -21,8 +20,6 @@ from edge_agent.models.labels import read_labels
 from edge_agent.models.proven import prove
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
-from edge_agent.preprocess import Preprocess
-from edge_agent.regions import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +53,7 @@ class Model:
     """A loaded model. `infer` may be called from any thread; one at a time gets in.
 
     Attributes:
-        preprocess: pictures to input tensor.
+        preprocess: what a sample holds to input tensor.
         decode: output tensors to predictions, a `Decoder`.
         identity: name, version and hash, as results carry them.
         engine: what runs it.
@@ -71,16 +68,7 @@ class Model:
         self.reading = reading
         self.engine = engine
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
-        self.preprocess = Preprocess(
-            height=reading.height,
-            width=reading.width,
-            resize=reading.resize,
-            color=reading.color,
-            layout=reading.layout,
-            dtype=engine.inputs[0].dtype,
-            mean=reading.mean,
-            std=reading.std,
-        )
+        self.preprocess = reading.preprocess
         self.decode = reading.build(engine.outputs)
         self._batches = engine.inputs[0].shape[0] != 1
         self._lock = threading.Lock()
@@ -111,32 +99,22 @@ class Model:
         }
 
     def warm_up(self, batch: int) -> None:
-        """Runs once on black pictures, so that the first real one is not slow; finds out whether a batch goes through.
+        """Runs once on nothing, so that the first real input is not slow; finds out whether a batch goes through.
 
         Raises:
             ModelError: the model can't be run.
         """
-        black = np.zeros((self.preprocess.height, self.preprocess.width, 3), np.uint8)
-        view = View(None, 0, 0, black, (self.preprocess.width, self.preprocess.height))
         if batch > 1:
             try:
                 self._batches = True
-                outputs = self.infer(self.preprocess([black] * batch))
-                self.decode(outputs, [self.place(view)] * batch, WARM_UP_LIMITS)
+                self._try(batch)
             except (ModelError, InputError):
                 self._batches = False  # then one after the other
-        self.decode(self.infer(self.preprocess([black])), [self.place(view)], WARM_UP_LIMITS)
+        self._try(1)
 
-    def place(self, view: View) -> Placement:
-        """Where in its picture the input made of a view comes from."""
-        return place(
-            view.region,
-            (view.x, view.y),
-            (view.pixels.shape[1], view.pixels.shape[0]),
-            view.picture_size,
-            (self.preprocess.width, self.preprocess.height),
-            self.preprocess.resize,
-        )
+    def _try(self, count: int) -> None:
+        tensor, placements = self.preprocess.blank(count)
+        self.decode(self.infer(tensor), placements, WARM_UP_LIMITS)
 
     def infer(self, tensor: "NDArray[Any]") -> list["NDArray[Any]"]:
         """Output tensors for a batch, at once where the model allows it, else one after the other.
@@ -189,6 +167,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         decoder=model.decoder or (manifest.decoder if manifest else None),
         anchors=anchors,
         preprocess=_merged(model.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
+        input=model.input or (manifest.input if manifest else None),
         output=model.output or (manifest.output if manifest else None),
         labels=read_labels(labels_path) if labels_path and not without_labels else None,
         labels_from=str(labels_path or ""),

@@ -17,6 +17,10 @@ from edge_agent.errors import ModelError
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_LITERAL_CHARACTERS = 256 * 1024
 
+INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+# Steps of a quantised value by which converters round the ends of a range.
+ROUNDING = 2.0
+
 Data = bytes | mmap.mmap
 
 
@@ -45,6 +49,13 @@ class Tensor:
     dtype: str
     scale: float | None = None
     zero_point: int = 0
+
+    def covers(self, values: tuple[float, float]) -> bool:
+        """Whether it is quantised so that its whole range is from the one value to the other, but for rounding."""
+        if self.scale is None or self.dtype not in INTEGER_LIMITS:
+            return False
+        ends = [(limit - self.zero_point) * self.scale for limit in INTEGER_LIMITS[self.dtype]]
+        return all(abs(end - value) <= ROUNDING * self.scale for end, value in zip(ends, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

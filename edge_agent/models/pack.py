@@ -21,6 +21,7 @@ from edge_agent.models.bundle import MANIFEST, Golden, Manifest
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.trial import try_model
 from edge_agent.one_off import OneOff
+from edge_agent.preprocess import Preprocess
 from edge_agent.sources.images import read_file
 from edge_agent.terminal import printable
 
@@ -82,7 +83,9 @@ def _write(source: models.ModelSource, reading: Reading, about: About, part: Pat
         (part / LABELS_FILE).write_text("".join(f"{label}\n" for label in stated.labels), encoding="utf-8")
     if stated.anchors is not None:
         shutil.copyfile(stated.anchors, part / ANCHORS_FILE)
-    found = settings.Preprocess(resize=reading.resize, color=reading.color, layout=reading.layout)
+    found = settings.Preprocess()
+    if isinstance(how := reading.preprocess, Preprocess):
+        found = settings.Preprocess(resize=how.resize, color=how.color, layout=how.layout)
     manifest = Manifest(
         name=about.name,
         version=about.version,
@@ -94,6 +97,7 @@ def _write(source: models.ModelSource, reading: Reading, about: About, part: Pat
         anchors=Path(ANCHORS_FILE) if stated.anchors is not None else None,
         output=stated.output,
         preprocess=found.model_copy(update={"normalize": stated.preprocess.normalize}),
+        input=stated.input,
     )
     _write_manifest(manifest, reading, part)
     return manifest

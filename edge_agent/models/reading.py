@@ -4,11 +4,9 @@ Each fact comes from the first that states it: the configuration, the bundle, th
 file's tensors that is named as evidence. What none of them states is asked for; nothing is guessed.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent import settings
 from edge_agent.decoders import Decoder, families
@@ -18,23 +16,12 @@ from edge_agent.decoders.ssd_raw import read_anchors
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.models.labels import check_count
-from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.models.model_file import ModelFile
+from edge_agent.models.picture_input import picture_tensor, read_pictures
+from edge_agent.models.series_input import read_series, takes_numbers
+from edge_agent.preprocess import Preprocess
+from edge_agent.series.numbers import Numbers
 
-if TYPE_CHECKING:
-    from edge_agent.preprocess import Color, Layout, Resize
-
-Channels = tuple[float, ...]
-
-PRESETS: dict[str, tuple[Channels, Channels]] = {
-    "unit": ((0.0,), (255.0,)),
-    "signed": ((127.5,), (127.5,)),
-    "raw": ((0.0,), (1.0,)),
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-}
-_INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
-# Real ranges that a quantised input covers when pixels are meant to go in as they are.
-_PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-_STEPS = 2.0
 _OUTPUTS: dict[str, settings.Output] = {
     "SOFTMAX": "probabilities",
     "LOG_SOFTMAX": "logits",
@@ -49,7 +36,6 @@ _OUTPUTS: dict[str, settings.Output] = {
     **dict.fromkeys(("Gemm", "MatMul", "Conv", "Add", "GlobalAveragePool", "AveragePool", "ReduceMean"), "logits"),
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
-_MAX_SIDE = 8192
 CLASSIFICATION = "classification"
 
 
@@ -59,6 +45,7 @@ class Stated:
 
     decoder: str | None = None
     preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
+    input: settings.Input | None = None
     output: settings.Output | None = None
     labels: tuple[str, ...] | None = None
     labels_from: str = ""
@@ -68,13 +55,12 @@ class Stated:
 
 @dataclass(slots=True)
 class Reading:
-    """Everything needed to build the preprocessing and the decoder of a model of pictures.
+    """Everything needed to build the preprocessing and the decoder of a model.
 
     Attributes:
         family: of decoders, as `decoder:` states it.
         task: as in results.
-        height, width, channels: of the input.
-        mean, std: lead from pixels to stored values of the input.
+        preprocess: what a sample holds to input tensor.
         labels: one for each class; None: class numbers, or a task without classes.
         build: makes the decoder from the engine's outputs.
         evidence: a sentence for each fact.
@@ -82,14 +68,7 @@ class Reading:
 
     family: str
     task: str
-    height: int
-    width: int
-    channels: int
-    layout: "Layout"
-    color: "Color"
-    resize: "Resize"
-    mean: Channels
-    std: Channels
+    preprocess: Preprocess | Numbers
     labels: tuple[str, ...] | None
     build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
     evidence: list[str] = field(default_factory=list)
@@ -112,22 +91,22 @@ class UnclearError(ModelError):
 
 
 def read(file: ModelFile, stated: Stated) -> Reading:
-    """Reads a model of pictures.
+    """Reads a model of pictures, of readings or of sound.
 
     Raises:
         UnclearError: facts are missing, or more than one reading is possible.
-        ModelError: it is no model of pictures, or what is stated does not fit it.
+        ModelError: it is no such model, or what is stated does not fit it.
     """
     evidence: list[str] = []
     missing: dict[str, str] = {}
-    tensor = _image_input(file)
-    recognition = _recognise(file, stated, evidence, missing)
-    layout = _layout(tensor, stated, evidence, missing)
-    height, width, channels = _sides(tensor, layout)
-    color = _color(channels, stated, recognition, evidence)
-    resize = stated.preprocess.resize or recognition.resize or "stretch"
-    evidence.append(f"resize: {resize}, {_source(stated.preprocess.resize, recognition.resize)}")
-    mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
+    preprocess: Preprocess | Numbers
+    if takes_numbers(file, stated.input):
+        preprocess = read_series(file, stated.input, evidence)
+        recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
+    else:
+        tensor = picture_tensor(file)
+        recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
+        preprocess = read_pictures(file, tensor, stated.preprocess, recognition, evidence, missing)
     labels = _labels(file, stated, recognition, evidence, missing)
     if missing:
         raise UnclearError(missing, recognition.family, evidence)
@@ -135,39 +114,25 @@ def read(file: ModelFile, stated: Stated) -> Reading:
     return Reading(
         family=recognition.family,
         task=recognition.task,
-        height=height,
-        width=width,
-        channels=channels,
-        layout=layout,
-        color=color,
-        resize=resize,
-        mean=mean,
-        std=std,
+        preprocess=preprocess,
         labels=labels,
         build=lambda outputs: families.build(recognition, outputs, labels, anchors=anchors, output=stated.output),
         evidence=evidence,
     )
 
 
-def _image_input(file: ModelFile) -> Tensor:
-    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
-        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
-        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}")
-    if file.inputs[0].dtype not in ("uint8", "int8", "int32", "float32", "float16"):
-        raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
-    return file.inputs[0]
-
-
-def _recognise(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> Recognition:
+def _recognise(
+    file: ModelFile, stated: Stated, known: Collection[str], evidence: list[str], missing: dict[str, str]
+) -> Recognition:
     """The decoder family: the one that is stated, else the only one that fits."""
     if stated.decoder == CLASSIFICATION:
-        return _classification(file, stated, evidence, missing)
+        return _classification(file, stated, evidence, missing, known)
     if stated.decoder is not None:
-        found = [families.stated(file, stated.decoder)]
+        found = [families.stated(file, stated.decoder, known)]
     else:
-        found = families.fitting(file, len(stated.labels) if stated.labels is not None else None)
+        found = families.fitting(file, len(stated.labels) if stated.labels is not None else None, known)
     if not found:
-        return _classification(file, stated, evidence, missing)
+        return _classification(file, stated, evidence, missing, known)
     if len(found) > 1:
         names = [recognition.family for recognition in found]
         readings = "; ".join(f"{one.family}: {one.evidence[0]}" for one in found)
@@ -180,8 +145,10 @@ def _recognise(file: ModelFile, stated: Stated, evidence: list[str], missing: di
     return chosen
 
 
-def _classification(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> Recognition:
-    classes = _class_count(file)
+def _classification(
+    file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str], known: Collection[str]
+) -> Recognition:
+    classes = _class_count(file, known)
     evidence.append(f"decoder: {CLASSIFICATION}, one output of {classes} score(s)")
     output = _output(file, stated, evidence, missing)
 
@@ -191,134 +158,15 @@ def _classification(file: ModelFile, stated: Stated, evidence: list[str], missin
     return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes)
 
 
-def _class_count(file: ModelFile) -> int:
+def _class_count(file: ModelFile, families_: Collection[str]) -> int:
     # A batch stands first, but for an output of one axis, which has none.
     axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
     sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
-        known = ", ".join([CLASSIFICATION, *families.FAMILIES])
+        known = ", ".join([CLASSIFICATION, *families_])
         raise ModelError(f"what its outputs mean can't be told ({shapes or 'none'}): known are {known}")
     return sizes[0][0]
-
-
-def _color(channels: int, stated: Stated, recognition: Recognition, evidence: list[str]) -> "Color":
-    if channels == 1:
-        color: Color = stated.preprocess.color or "gray"
-        source = "as stated" if stated.preprocess.color else "for one channel"
-    else:
-        color = stated.preprocess.color or recognition.color or "rgb"
-        source = _source(stated.preprocess.color, recognition.color)
-    if (channels == 1) != (color == "gray"):
-        raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
-    evidence.append(f"color: {color}, {source}")
-    return color
-
-
-def _source(stated: object, published: object) -> str:
-    if stated is not None:
-        return "as stated"
-    return "as the family was published" if published is not None else "as is usual"
-
-
-def _layout(tensor: Tensor, stated: Stated, evidence: list[str], missing: dict[str, str]) -> "Layout":
-    if stated.preprocess.layout:
-        evidence.append(f"layout: {stated.preprocess.layout}, as stated")
-        return stated.preprocess.layout
-    first, last = tensor.shape[1] in (1, 3), tensor.shape[3] in (1, 3)
-    if first == last:
-        missing["preprocess.layout"] = (
-            f"the input's shape {list(tensor.shape)} does not tell its layout: state preprocess.layout: nhwc or nchw"
-        )
-    else:
-        evidence.append(f"layout: {'nchw' if first else 'nhwc'}, from the input's shape {list(tensor.shape)}")
-    return "nchw" if first else "nhwc"
-
-
-def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
-    _, a, b, c = tensor.shape
-    height, width, channels = (a, b, c) if layout == "nhwc" else (b, c, a)
-    if channels not in (1, 3):
-        raise ModelError(
-            f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}"
-        )
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
-        raise ModelError(
-            f"the input's size is open or out of bounds, shape {list(tensor.shape)}: export the model with a fixed size"
-        )
-    return height, width, channels
-
-
-def _normalization(
-    file: ModelFile,
-    tensor: Tensor,
-    stated: Stated,
-    recognition: Recognition,
-    color: "Color",
-    evidence: list[str],
-    missing: dict[str, str],
-) -> tuple[Channels, Channels]:
-    """Mean and std that lead from pixels to the stored values of the input tensor."""
-    channels = 1 if color == "gray" else 3
-    if stated.preprocess.normalize is not None:
-        mean, std = _stated_normalization(stated.preprocess.normalize, color)
-        source = "as stated"
-    elif file.normalization is not None:
-        mean, std = file.normalization
-        source = "from the file's metadata"
-    elif tensor.dtype in ("uint8", "int32") and tensor.scale is None:
-        mean, std, source = *PRESETS["raw"], "for an input of whole numbers"
-    elif any(_covers(tensor, values) for values in _PIXEL_RANGES):
-        evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
-        return (float(-_INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
-    elif recognition.normalization is not None:
-        mean, std = recognition.normalization
-        source = "as the family was published"
-    else:
-        missing["preprocess.normalize"] = (
-            f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: "
-            "unit (0..1), signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
-        )
-        return PRESETS["raw"]
-    if len(mean) not in (1, channels) or len(std) not in (1, channels):
-        raise ModelError(f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
-    evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
-    return _quantised(mean, std, tensor)
-
-
-def _stated_normalization(normalize: str | settings.Normalize, color: "Color") -> tuple[Channels, Channels]:
-    if isinstance(normalize, str):
-        mean, std = PRESETS[normalize]
-        if normalize == "imagenet" and color == "gray":
-            raise ModelError("preprocess.normalize: imagenet is for three channels: state mean and std")
-        return (mean[::-1], std[::-1]) if color == "bgr" else (mean, std)
-    mean, std = (v if isinstance(v, tuple) else (v,) for v in (normalize.mean, normalize.std))
-    return mean, std
-
-
-def _covers(tensor: Tensor, values: tuple[float, float]) -> bool:
-    """Whether a tensor is quantised so that its whole range is from the one value to the other, but for rounding."""
-    if tensor.scale is None or tensor.dtype not in _INTEGER_LIMITS:
-        return False
-    ends = [(limit - tensor.zero_point) * tensor.scale for limit in _INTEGER_LIMITS[tensor.dtype]]
-    return all(abs(end - value) <= _STEPS * tensor.scale for end, value in zip(ends, values, strict=True))
-
-
-def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
-    """Folds a quantised input's scale and zero point into mean and std.
-
-    Where that maps the pixels 0..255 onto the whole range of the type, but for rounding, they go in as they are.
-    """
-    if tensor.scale is None:
-        return mean, std
-    count = max(len(mean), len(std))
-    means = [mean[i % len(mean)] - tensor.zero_point * tensor.scale * std[i % len(std)] for i in range(count)]
-    stds = [std[i % len(std)] * tensor.scale for i in range(count)]
-    low, high = _INTEGER_LIMITS[tensor.dtype]
-    ends = [(-m / s - low, (255 - m) / s - high) for m, s in zip(means, stds, strict=True)]
-    if all(math.isclose(end, 0, abs_tol=_STEPS) for pair in ends for end in pair):
-        return (float(-low),), (1.0,)
-    return tuple(means), tuple(stds)
 
 
 def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> settings.Output:
@@ -329,7 +177,7 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[
     if output := _OUTPUTS.get(operator):
         evidence.append(f"output: {output}, the last operator is {operator}")
         return output
-    if _covers(file.outputs[0], (0.0, 1.0)):
+    if file.outputs[0].covers((0.0, 1.0)):
         evidence.append("output: probabilities, its quantised range is 0 to 1")
         return "probabilities"
     because = f": its last operator, {operator}, does not tell" if operator else ""
@@ -361,7 +209,3 @@ def _labels(
         check_count(labels, recognition.classes, stated.labels_from or source)
     evidence.append(f"labels: {len(labels)}, {source}")
     return labels
-
-
-def _listed(values: Channels) -> str:
-    return ", ".join(f"{value:g}" for value in values)

@@ -14,13 +14,15 @@ import yaml
 from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.decoders import Limits
+from edge_agent.decoders.placement import Placement
 from edge_agent.images import decode_image
 from edge_agent.models import bundle
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.opencv import cv2
-from edge_agent.regions import Regions
+from edge_agent.preprocess import Preprocess
+from edge_agent.regions import Regions, View
 from tests.broker import wait_until
 from tests.command_line import command, edge_agent, environment
 
@@ -86,11 +88,16 @@ def test_each_file_of_the_model_reads_the_clip_rightly(digits: Model) -> None:
             continue
         views = regions.cut(np.asarray(frame, np.uint8))
         outputs = digits.infer(digits.preprocess([view.pixels for view in views]))
-        predictions = digits.decode(outputs, [digits.place(view) for view in views], Limits(1, 0.0))
+        predictions = digits.decode(outputs, [placed(digits, view) for view in views], Limits(1, 0.0))
         said.update(one.label == digit for one, digit in zip(predictions, truth, strict=True))
     print(f"{digits.file.format}: {said[True]} of {said.total()} digits of the clip are right")
     assert said.total() > 1000
     assert said[True] / said.total() >= 0.99
+
+
+def placed(model: Model, view: View) -> Placement:
+    assert isinstance(model.preprocess, Preprocess)
+    return model.preprocess.place(view)
 
 
 def test_each_file_of_the_model_gives_its_golden_answers(digits: Model) -> None:
@@ -99,5 +106,5 @@ def test_each_file_of_the_model_gives_its_golden_answers(digits: Model) -> None:
     for golden in manifest.golden:
         picture = decode_image((DIGITS / golden.input).read_bytes())
         [view] = Regions({}).cut(picture)
-        [first] = digits.decode(digits.infer(digits.preprocess([picture])), [digits.place(view)], Limits(1, 0.0))
+        [first] = digits.decode(digits.infer(digits.preprocess([picture])), [placed(digits, view)], Limits(1, 0.0))
         assert (first.label, (first.confidence or 0) >= golden.min_confidence) == (golden.label, True)

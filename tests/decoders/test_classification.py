@@ -16,6 +16,7 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.images import decode_image
 from edge_agent.models import model as models
+from edge_agent.preprocess import Preprocess
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import as_it_is
 
@@ -212,6 +213,7 @@ def test_handwritten_digits_are_read_as_the_plain_runtime_reads_them(data_dir: P
     path = data_dir / "classify_onnx" / "mnist.onnx"
     keys = {"path": str(path), "labels": "none", "preprocess": {"normalize": "raw"}}
     model = models.load("mnist", settings.Model.model_validate(keys), tmp_path)
+    assert isinstance(model.preprocess, Preprocess)
     assert (model.preprocess.layout, model.preprocess.color) == ("nchw", "gray")
     session = onnxruntime.InferenceSession(str(path))
     images = idx(data_dir, "images", 16).reshape(-1, 28, 28)[:1000]

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.decoders import families
-from edge_agent.decoders.families import FAMILIES
+from edge_agent.decoders.families import FAMILIES, OF_PICTURES
 from edge_agent.errors import ModelError
 from edge_agent.models.model_file import Tensor
 from tests.decoders.scenes import facts, specs
@@ -16,7 +16,7 @@ def test_an_unknown_decoder_is_answered_with_those_that_there_are() -> None:
         families.stated(facts((1, 84, 8400)), "yolo99")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_PICTURES)
 def test_a_decoder_that_the_file_contradicts_is_answered_with_both_shapes(family: str) -> None:
     with pytest.raises(ModelError, match=rf"decoder: {family} is for .*; this one gives out0 \[1, 7, 7, 7, 7\]"):
         families.stated(facts((1, 7, 7, 7, 7)), family)

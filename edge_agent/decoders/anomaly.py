@@ -1,0 +1,66 @@
+"""Anomalies: a model that was trained to give back what is normal gives back badly what is not."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.detection import items
+from edge_agent.decoders.placement import Given
+from edge_agent.decoders.recognition import Recognition, sole_output
+from edge_agent.engines import TensorSpec
+from edge_agent.models.model_file import ModelFile
+from edge_agent.samples import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """Decodes what an autoencoder gives back of its input to one score: the mean squared error between the two.
+
+    This is the score of the MLPerf Tiny reference: https://github.com/mlcommons/tiny.
+
+    Attributes:
+        spec: the output tensor.
+    """
+
+    task = "anomaly"
+
+    spec: TensorSpec
+
+    def __call__(
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Given], limits: Limits
+    ) -> list[Prediction]:
+        """Predictions of a batch: see `Decoder`. A score has no confidence, so all of them are told."""
+        del limits
+        predictions = []
+        for given, item in zip(placements, items(outputs, len(placements)), strict=True):
+            difference = real_values(item[0].reshape(-1), self.spec) - given.values.reshape(-1)
+            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+                score = np.square(difference).mean(dtype=np.float32)
+            check_finite(score)
+            predictions.append(Prediction(None, None, None, value=float(f"{score:.7g}")))
+        return predictions
+
+
+def recognise_anomaly(file: ModelFile, *, stated: bool = False) -> Recognition | None:
+    """An output of the shape of the input."""
+    output = sole_output(file)
+    if output is None or len(file.inputs) != 1:
+        return None
+    inputs, outputs = (math.prod(tensor.shape[1:]) for tensor in (file.inputs[0], output))
+    same = file.inputs[0].shape == output.shape and len(output.shape) > 1
+    if inputs != outputs or not (same or stated) or (file.labels is not None and not stated):
+        return None
+    return Recognition(
+        "anomaly",
+        "anomaly",
+        (f"the output is of the input's shape, {list(output.shape)}: what the model gives back of it",),
+        build=lambda parts: Anomaly(parts.outputs[0]),
+        labels=(),
+    )

@@ -1,0 +1,187 @@
+"""How pictures go into a model: layout, colours, size and normalisation, from its file and what is stated of it."""
+
+import math
+from typing import TYPE_CHECKING
+
+from edge_agent import settings
+from edge_agent.decoders.recognition import Recognition
+from edge_agent.errors import ModelError
+from edge_agent.models.model_file import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
+from edge_agent.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edge_agent.preprocess import Color, Layout
+
+Channels = tuple[float, ...]
+
+PRESETS: dict[str, tuple[Channels, Channels]] = {
+    "unit": ((0.0,), (255.0,)),
+    "signed": ((127.5,), (127.5,)),
+    "raw": ((0.0,), (1.0,)),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+# Real ranges that a quantised input covers when pixels are meant to go in as they are.
+_PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+_MAX_SIDE = 8192
+
+
+def picture_tensor(file: ModelFile) -> Tensor:
+    """The input of a model of pictures.
+
+    Raises:
+        ModelError: it is no model of pictures.
+    """
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
+        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}")
+    if file.inputs[0].dtype not in ("uint8", "int8", "int32", "float32", "float16"):
+        raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
+    return file.inputs[0]
+
+
+def read_pictures(
+    file: ModelFile,
+    tensor: Tensor,
+    stated: settings.Preprocess,
+    recognition: Recognition,
+    evidence: list[str],
+    missing: dict[str, str],
+) -> Preprocess:
+    """How pictures become the input tensor.
+
+    Args:
+        file: the model's.
+        tensor: its input.
+        stated: of the configuration and the bundle.
+        recognition: what is known of the family.
+        evidence: gets a sentence for each fact.
+        missing: gets a sentence for each fact that has to be stated.
+
+    Raises:
+        ModelError: what is stated does not fit.
+    """
+    layout = _layout(tensor, stated, evidence, missing)
+    height, width, channels = _sides(tensor, layout)
+    color = _color(channels, stated, recognition, evidence)
+    resize = stated.resize or recognition.resize or "stretch"
+    evidence.append(f"resize: {resize}, {_source(stated.resize, recognition.resize)}")
+    mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
+    return Preprocess(
+        height=height, width=width, resize=resize, color=color, layout=layout, dtype=tensor.dtype, mean=mean, std=std
+    )
+
+
+def _color(channels: int, stated: settings.Preprocess, recognition: Recognition, evidence: list[str]) -> "Color":
+    if channels == 1:
+        color: Color = stated.color or "gray"
+        source = "as stated" if stated.color else "for one channel"
+    else:
+        color = stated.color or recognition.color or "rgb"
+        source = _source(stated.color, recognition.color)
+    if (channels == 1) != (color == "gray"):
+        raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
+    evidence.append(f"color: {color}, {source}")
+    return color
+
+
+def _source(stated: object, published: object) -> str:
+    if stated is not None:
+        return "as stated"
+    return "as the family was published" if published is not None else "as is usual"
+
+
+def _layout(tensor: Tensor, stated: settings.Preprocess, evidence: list[str], missing: dict[str, str]) -> "Layout":
+    if stated.layout:
+        evidence.append(f"layout: {stated.layout}, as stated")
+        return stated.layout
+    first, last = tensor.shape[1] in (1, 3), tensor.shape[3] in (1, 3)
+    if first == last:
+        missing["preprocess.layout"] = (
+            f"the input's shape {list(tensor.shape)} does not tell its layout: state preprocess.layout: nhwc or nchw"
+        )
+    else:
+        evidence.append(f"layout: {'nchw' if first else 'nhwc'}, from the input's shape {list(tensor.shape)}")
+    return "nchw" if first else "nhwc"
+
+
+def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
+    _, a, b, c = tensor.shape
+    height, width, channels = (a, b, c) if layout == "nhwc" else (b, c, a)
+    if channels not in (1, 3):
+        raise ModelError(
+            f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}"
+        )
+    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+        raise ModelError(
+            f"the input's size is open or out of bounds, shape {list(tensor.shape)}: export the model with a fixed size"
+        )
+    return height, width, channels
+
+
+def _normalization(
+    file: ModelFile,
+    tensor: Tensor,
+    stated: settings.Preprocess,
+    recognition: Recognition,
+    color: "Color",
+    evidence: list[str],
+    missing: dict[str, str],
+) -> tuple[Channels, Channels]:
+    """Mean and std that lead from pixels to the stored values of the input tensor."""
+    channels = 1 if color == "gray" else 3
+    if stated.normalize is not None:
+        mean, std = _stated_normalization(stated.normalize, color)
+        source = "as stated"
+    elif file.normalization is not None:
+        mean, std = file.normalization
+        source = "from the file's metadata"
+    elif tensor.dtype in ("uint8", "int32") and tensor.scale is None:
+        mean, std, source = *PRESETS["raw"], "for an input of whole numbers"
+    elif any(tensor.covers(values) for values in _PIXEL_RANGES):
+        evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
+        return (float(-INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
+    elif recognition.normalization is not None:
+        mean, std = recognition.normalization
+        source = "as the family was published"
+    else:
+        missing["preprocess.normalize"] = (
+            f"the file does not say how pixels become its input ({tensor.dtype}): state preprocess.normalize: "
+            "unit (0..1), signed (-1..1), raw (0..255), imagenet, or {mean: …, std: …}"
+            + ("; or, if it takes no pictures but readings or sound, input.kind: series or audio" * (color == "gray"))
+        )
+        return PRESETS["raw"]
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise ModelError(f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
+    evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
+    return _quantised(mean, std, tensor)
+
+
+def _stated_normalization(normalize: str | settings.Normalize, color: "Color") -> tuple[Channels, Channels]:
+    if isinstance(normalize, str):
+        mean, std = PRESETS[normalize]
+        if normalize == "imagenet" and color == "gray":
+            raise ModelError("preprocess.normalize: imagenet is for three channels: state mean and std")
+        return (mean[::-1], std[::-1]) if color == "bgr" else (mean, std)
+    mean, std = (v if isinstance(v, tuple) else (v,) for v in (normalize.mean, normalize.std))
+    return mean, std
+
+
+def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
+    """Folds a quantised input's scale and zero point into mean and std.
+
+    Where that maps the pixels 0..255 onto the whole range of the type, but for rounding, they go in as they are.
+    """
+    if tensor.scale is None:
+        return mean, std
+    count = max(len(mean), len(std))
+    means = [mean[i % len(mean)] - tensor.zero_point * tensor.scale * std[i % len(std)] for i in range(count)]
+    stds = [std[i % len(std)] * tensor.scale for i in range(count)]
+    low, high = INTEGER_LIMITS[tensor.dtype]
+    ends = [(-m / s - low, (255 - m) / s - high) for m, s in zip(means, stds, strict=True)]
+    if all(math.isclose(end, 0, abs_tol=ROUNDING) for pair in ends for end in pair):
+        return (float(-low),), (1.0,)
+    return tuple(means), tuple(stds)
+
+
+def _listed(values: Channels) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,77 @@
+"""How readings and sounds go into a model, read from its file and what is stated of it."""
+
+from edge_agent import settings
+from edge_agent.errors import ModelError
+from edge_agent.models.model_file import ModelFile
+from edge_agent.series.numbers import Numbers
+
+_DTYPES = ("float32", "float16", "int8", "uint8")
+_AXES_OF_A_PICTURE = 4
+MAX_NUMBERS = 10_000_000
+
+
+def takes_numbers(file: ModelFile, stated: settings.Input | None) -> bool:
+    """Whether a model takes readings or sounds: as stated, or because its one input can be no picture and no text."""
+    if stated is not None:
+        return True
+    if len(file.inputs) != 1:
+        return False
+    tensor = file.inputs[0]
+    return 0 < len(tensor.shape) < _AXES_OF_A_PICTURE and tensor.dtype in _DTYPES
+
+
+def read_series(file: ModelFile, stated: settings.Input | None, evidence: list[str]) -> Numbers:
+    """How readings become the input tensor.
+
+    Args:
+        file: the model's.
+        stated: of the configuration and the bundle.
+        evidence: gets a sentence for each fact.
+
+    Raises:
+        ModelError: it is no model of numbers, or what is stated does not fit it.
+    """
+    if len(file.inputs) != 1 or file.inputs[0].dtype not in _DTYPES:
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" for tensor in file.inputs)
+        raise ModelError(f"not a model of readings: expected one input of {', '.join(_DTYPES)}, found {shapes}")
+    tensor = file.inputs[0]
+    batched = len(tensor.shape) > 1 and tensor.shape[0] in (1, -1)
+    shape = tensor.shape[1:] if batched else tensor.shape
+    if -1 in shape and stated and stated.length:
+        at = shape.index(-1)
+        shape = (*shape[:at], stated.length, *shape[at + 1 :])
+    size = 1
+    for axis in shape:
+        size *= axis
+    if not shape or min(shape) < 1 or size > MAX_NUMBERS:
+        raise ModelError(
+            f"the input's size is open or out of bounds, shape {list(tensor.shape)}: state input.length, the number of "
+            "readings"
+        )
+    kind = f"{stated.kind}, as stated" if stated else f"series, since the shape {list(tensor.shape)} is no picture's"
+    evidence.append(f"input: {kind}")
+    mean, std = _normalization(file, stated, shape[-1], evidence)
+    return Numbers(shape, batched, tensor.dtype, tensor.scale or 0.0, tensor.zero_point, mean, std)
+
+
+def _normalization(
+    file: ModelFile, stated: settings.Input | None, channels: int, evidence: list[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if stated and stated.normalize is not None:
+        values = (stated.normalize.mean, stated.normalize.std)
+        mean, std = (value if isinstance(value, tuple) else (value,) for value in values)
+        source = "as stated"
+    elif file.normalization is not None:
+        mean, std = file.normalization
+        source = "from the file's metadata"
+    else:
+        evidence.append("normalize: nothing is stated, readings go in as they are")
+        return (0.0,), (1.0,)
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise ModelError(f"input.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
+    evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
+    return mean, std
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
