@@ -43,11 +43,11 @@ mosquitto:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(INSTALL) -e '.[tflite,onnx]'
+	$(INSTALL) -e '.[tflite,onnx,serial]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) -e '.[tflite,onnx,dev]'
+	$(INSTALL) -e '.[tflite,onnx,serial,dev]'
 	@touch $@
 
 clean:

@@ -11,9 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationInfo,
@@ -22,18 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-from edge_agent.units import parse_duration, parse_size
+from edge_agent.settings_base import Bytes, Frozen, Seconds
+from edge_agent.stream_settings import CommandSource, SerialSource
 
-Seconds = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["500ms", "2s", "5m"]}),
-]
-Bytes = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
-]
 # What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
 TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
@@ -42,32 +31,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
 Accelerator = Literal["cpu", "edgetpu"]
 Output = Literal["probabilities", "logits", "sigmoid"]
-
-
-class Frozen(BaseModel):
-    """Base of all settings: immutable, no unknown keys, documented fields."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        regex_engine="python-re",
-        protected_namespaces=(),
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _look_at_keys(cls, data: object, info: ValidationInfo) -> object:
-        """Notes the keys of this part of the file, so that a misspelt one can be named with its neighbour.
-
-        A key without a value (`mqtt:` with all its lines commented out) is as if it were not there.
-        """
-        if info.context is not None:
-            info.context[id(data)] = tuple(cls.model_fields)
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Mqtt(Frozen):
@@ -325,7 +288,10 @@ class PipelineSource(Frozen):
     """What is added to the box on each side, as a share of its size."""
 
 
-Source = Annotated[MqttSource | CameraSource | VideoSource | ImagesSource | PipelineSource, Field(discriminator="type")]
+Source = Annotated[
+    MqttSource | CameraSource | VideoSource | ImagesSource | PipelineSource | CommandSource | SerialSource,
+    Field(discriminator="type"),
+]
 
 
 def _four_numbers(value: object) -> object:

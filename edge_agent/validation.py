@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_agent.settings import TOPIC_LEVEL, TOPIC_PREFIX, Frozen
+from edge_agent.settings import TOPIC_LEVEL, TOPIC_PREFIX
+from edge_agent.settings_base import Frozen
 from edge_agent.units import parse_duration
 from edge_agent.yaml_lines import Key, Problems
 

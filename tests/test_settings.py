@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from edge_agent.settings import (
     CameraSource,
-    Frozen,
     Model,
     Mqtt,
     MqttSource,
@@ -16,6 +15,7 @@ from edge_agent.settings import (
     Settings,
     VideoSource,
 )
+from edge_agent.settings_base import Frozen
 
 
 def refusals(settings: type[Frozen], **values: Any) -> list[str]:

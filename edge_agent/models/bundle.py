@@ -8,7 +8,8 @@ from pydantic import Field
 
 from edge_agent.config import NO_LABELS
 from edge_agent.errors import ModelError
-from edge_agent.settings import Fraction, Frozen, Input, Output, Preprocess, Region
+from edge_agent.settings import Fraction, Input, Output, Preprocess, Region
+from edge_agent.settings_base import Frozen
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 

@@ -21,7 +21,8 @@ from pydantic import Field, TypeAdapter, model_validator
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
-from edge_agent.settings import Frozen, Preprocess
+from edge_agent.settings import Preprocess
+from edge_agent.settings_base import Frozen
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LABELS_FILE = "labels.txt"

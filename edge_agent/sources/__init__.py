@@ -27,6 +27,8 @@ SOURCES = {
     "video": "edge_agent.sources.video",
     "images": "edge_agent.sources.images",
     "pipeline": "edge_agent.sources.pipeline",
+    "command": "edge_agent.sources.command",
+    "serial": "edge_agent.sources.serial",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from edge_agent.backoff import Backoff
-from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.errors import EdgeAgentError, InputError, SourceError
 from edge_agent.intake import Intake
 from edge_agent.samples import Sample
 from edge_agent.sources import Trouble
@@ -130,7 +130,7 @@ class _Attempt:
     """One opening of the source, and all that is read from it.
 
     Attributes:
-        alive: it has given a sign of life.
+        alive: it has given a sign of life, which what can't be used is not.
         ended: nothing more will come, and the source has been let go.
         failure: why it ended, if not in the order of things.
     """
@@ -152,6 +152,8 @@ class _Attempt:
             for sample in self._readable.samples(stopping):
                 if stopping.is_set() or (sample is not None and not self._intake.put(sample)):
                     break
+                if sample is not None and isinstance(sample.data, InputError):
+                    continue
                 self._seen = time.monotonic()
                 if not self.alive:
                     self._come_alive(came_back=came_back)
@@ -195,4 +197,4 @@ class _Attempt:
         self._abandoned.set()
         if self.ended:
             return self.failure or SourceError(f"{name}: the stream has ended")
-        return SourceError(f"{name}: nothing has come for {timeout if self.alive else patience:g} s")
+        return SourceError(f"{name}: nothing usable has come for {timeout if self.alive else patience:g} s")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.errors import InputError
+from tests.sources.listener import Listener
 from tests.sources.stage import Stage
 
 QUICK_S = 0.5
@@ -152,6 +153,76 @@ class LiveContract(SourceContract):
             counts = stage.counts()
         assert counts["dropped"]["superseded"] >= 15
         assert sum(counts["dropped"].values()) == counts["dropped"]["superseded"]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A source of readings and how to make it give some.
+
+    Attributes:
+        open: a new listener with the source.
+        origin: keys that `origin` has.
+        feed: makes so many readings come; for a source that gives them by itself, it does nothing.
+        spoil: makes one come that can't be used.
+    """
+
+    open: Callable[[], Listener]
+    origin: set[str]
+    feed: Callable[[int], None] = lambda _: None
+    spoil: Callable[[], None] = lambda: None
+
+
+class ReadingsContract:
+    """Of every source of readings or sound. A subclass has a fixture `setup`."""
+
+    def test_readings_say_when_and_where_they_were_taken(self, setup: Readings) -> None:
+        wall, monotonic = time.time(), time.monotonic()
+        with setup.open() as listener:
+            setup.feed(5)
+            listener.wait_for_readings(5)
+        for sample in listener.samples:
+            assert wall <= sample.captured_at <= time.time()
+            assert monotonic <= sample.captured <= time.monotonic()
+            assert setup.origin <= set(sample.origin)
+        assert len({series.values.shape[1] for series in listener.series}) == 1
+        assert {str(series.values.dtype) for series in listener.series} == {"float32"}
+        assert not any(series.gap for series in listener.series)
+
+    def test_to_stop_is_quick_and_nothing_comes_afterwards(self, setup: Readings) -> None:
+        with setup.open() as listener:
+            setup.feed(3)
+            listener.wait_for_readings(3)
+            assert listener.stop() < QUICK_S
+            before = len(listener.samples)
+            setup.feed(3)
+        assert len(listener.samples) == before
+
+    def test_to_stop_is_quick_before_anything_has_come(self, setup: Readings) -> None:
+        with setup.open() as listener:
+            assert listener.stop() < QUICK_S
+
+    def test_no_thread_is_left_behind(self, setup: Readings) -> None:
+        before = set(threading.enumerate())
+        with setup.open() as listener:
+            setup.feed(3)
+            listener.wait_for_readings(3)
+        assert set(threading.enumerate()) - before == set()
+
+
+class SpoilableReadingsContract(ReadingsContract):
+    """Of sources whose readings may be damaged one by one."""
+
+    def test_a_reading_that_cannot_be_used_is_told_and_leaves_a_gap(self, setup: Readings) -> None:
+        with setup.open() as listener:
+            setup.feed(3)
+            listener.wait_for_readings(3)
+            setup.spoil()
+            listener.wait_for(lambda listener: listener.errors, "the bad reading is told")
+            setup.feed(3)
+            listener.wait_for(lambda listener: any(series.gap for series in listener.series), "readings after the gap")
+        assert len(listener.errors) == 1
+        assert [series.gap for series in listener.series].count(True) == 1
+        assert listener.troubles == []
 
 
 def _of_a_server(thread: threading.Thread) -> bool:

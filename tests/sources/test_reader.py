@@ -125,7 +125,7 @@ def test_a_source_that_stalls_after_a_slow_start_is_noticed_in_time() -> None:
     began = time.monotonic()
     wait_until(lambda: running.troubles, 10, "the stall is noticed")
     assert time.monotonic() - began < made.stall_timeout + 0.5
-    assert running.troubles == ["made: nothing has come for 0.1 s"]
+    assert running.troubles == ["made: nothing usable has come for 0.1 s"]
     release.set()
     running.stop()
 

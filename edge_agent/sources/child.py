@@ -1,0 +1,156 @@
+"""A program that is run for its output: started, read from, and ended with everything that it has started itself."""
+
+import logging
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from edge_agent.errors import SourceError
+from edge_agent.sources.video import without_credentials
+from edge_agent.terminal import printable
+
+log = logging.getLogger(__name__)
+
+# How long after `stopping` is set a quiet program is noticed to be unwanted.
+_LOOK_UP_MS = 200
+# From SIGTERM to SIGKILL.
+GRACE = 2.0
+_CHUNK = 65536
+_MAX_SAID = 400
+_SAID_BURST, _SAID_SECONDS = 10, 10.0
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+# What programs need to find their files, their sound server and, on phones, Android. Nothing else of ours: the
+# environment may hold passwords.
+_ENVIRONMENT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|PREFIX|LD_PRELOAD"
+    r"|LD_LIBRARY_PATH|TERMUX_\w+|ANDROID_\w+|BOOTCLASSPATH|DEX2OATBOOTCLASSPATH|EXTERNAL_STORAGE"
+)
+# Outlives us if we are killed, and then ends the program's process group: the pipe breaks that it reads from. A line
+# from us means that there is nothing left to end.
+_WATCH = 'read -r _ || { kill -s TERM -- "-$1" && sleep 2 && kill -s KILL -- "-$1"; } 2>/dev/null'
+
+
+class Child:
+    """One run of a program, in a process group of its own.
+
+    Args:
+        argv: the program and its arguments.
+        folder: where it is run; what a path of a program is relative to.
+        name: for messages.
+
+    Raises:
+        SourceError: it can't be started.
+    """
+
+    def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
+        program = str(folder / argv[0]) if "/" in argv[0] else argv[0]
+        environment = {key: value for key, value in os.environ.items() if _ENVIRONMENT.fullmatch(key)}
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - to run what the configuration says is what this is for
+                [program, *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise SourceError(f"{name}: there is no program {argv[0]}: install it, or give its path") from None
+        except OSError as error:
+            raise SourceError(f"{name}: can't be started: {error.strerror}") from None
+        self._watch = subprocess.Popen(  # noqa: S603 - a script and a number of ours
+            ["sh", "-c", _WATCH, "sh", str(self._process.pid)],  # noqa: S607 - where `sh` is differs on phones
+            stdin=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self._errors = _Errors(name)
+        self._stopped = False
+
+    def read(self, stopping: threading.Event) -> Iterator[bytes]:
+        """What it writes, as it comes, until it closes its output or `stopping` is set."""
+        out, err = self._process.stdout, self._process.stderr
+        assert out is not None  # noqa: S101 - it is a pipe
+        assert err is not None  # noqa: S101 - it is a pipe
+        poller = select.poll()
+        poller.register(out, select.POLLIN)
+        poller.register(err, select.POLLIN)
+        while not stopping.is_set():
+            for descriptor, _ in poller.poll(_LOOK_UP_MS):
+                data = os.read(descriptor, _CHUNK)
+                if descriptor == err.fileno():
+                    self._errors.take(data)
+                    if not data:
+                        poller.unregister(err)
+                elif data:
+                    yield data
+                else:
+                    return
+
+    def stop(self, patience: float = 0.0) -> str:
+        """Ends it, and everything that it has started itself; returns how it ended. Once is enough.
+
+        Args:
+            patience: seconds in which it may still end by itself.
+        """
+        if self._stopped:
+            return ""
+        self._stopped = True
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        by_itself = self._process.returncode
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        self._signal(signal.SIGKILL)  # whatever of the group is left
+        self._process.wait()
+        self._watch.communicate(b"\n")
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        if by_itself is None:
+            return "has closed its output"
+        if by_itself < 0:
+            return f"was ended by {signal.Signals(-by_itself).name}"
+        return f"ended with exit code {by_itself}"
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+class _Errors:
+    """What a program writes to its standard error, line by line into our log: not too long, not too often."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rest = b""
+        self._since = 0.0
+        self._said = 0
+
+    def take(self, data: bytes) -> None:
+        """Takes what has come; nothing, at its end."""
+        *lines, self._rest = re.split(rb"[\r\n]+", self._rest + data)
+        if self._rest and (not data or len(self._rest) > _CHUNK):
+            lines, self._rest = [*lines, self._rest], b""
+        for line in filter(None, map(bytes.strip, lines)):
+            self._say(line)
+
+    def _say(self, line: bytes) -> None:
+        now = time.monotonic()
+        if now - self._since > _SAID_SECONDS:
+            if self._said > _SAID_BURST:
+                log.info("%s: (%d more lines, left out)", self._name, self._said - _SAID_BURST)
+            self._since, self._said = now, 0
+        self._said += 1
+        if self._said <= _SAID_BURST:
+            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_CHUNK].decode(errors="replace"))
+            log.info("%s: %s", self._name, printable(text[:_MAX_SAID]))

@@ -1,0 +1,115 @@
+"""Programs whose standard output is a stream of pictures, sound or readings."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge_agent import stream_settings
+from edge_agent.errors import SourceError
+from edge_agent.samples import Sample
+from edge_agent.sources import Context
+from edge_agent.sources.child import Child
+from edge_agent.sources.reader import Reader
+from edge_agent.sources.streams import Stream, StreamFormat
+
+# Between the end of a program's output and the end of the program.
+_LAST_WORDS = 1.0
+_LONGEST_PAUSE = 0.1
+
+
+class Command:
+    """What a program writes.
+
+    Args:
+        argv: the program and its arguments.
+        folder: where it is run.
+        name: for messages; without the arguments, which may hold passwords.
+        fresh: makes what reads a stream of its format.
+        live: it is started again when it ends, and read no faster than anything real writes.
+        stall_timeout: seconds; see `Readable`.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        folder: Path,
+        name: str,
+        fresh: Callable[[], StreamFormat],
+        *,
+        live: bool,
+        stall_timeout: float,
+    ) -> None:
+        self.name = name
+        self.live = live
+        self.stall_timeout = stall_timeout
+        self._argv = argv
+        self._folder = folder
+        self._fresh = fresh
+        self._broken = False
+        self._alone = threading.Lock()
+
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
+        """Pictures one by one; readings and sound as they come."""
+        # A run that is given up takes a moment to end, and the next may want the same camera.
+        with self._alone:
+            if stopping.is_set():
+                return
+            child = Child(self._argv, self._folder, self.name)
+            stream_format = self._fresh()
+            stream = Stream(stream_format, {"command": Path(self._argv[0]).name}, broken=self._broken)
+            self._broken = True
+            end = ""
+            try:
+                due = time.monotonic()
+                for data in child.read(stopping):
+                    yield from stream.feed(data)
+                    if self.live:
+                        due = max(due, time.monotonic()) + len(data) / stream_format.most
+                        if (early := due - time.monotonic()) > _LONGEST_PAUSE:
+                            stopping.wait(early)
+                if not stopping.is_set():
+                    yield from stream.end()
+                    end = child.stop(_LAST_WORDS)
+            finally:
+                child.stop()
+            if not stopping.is_set() and (self.live or end != "ended with exit code 0"):
+                raise SourceError(f"{self.name}: {end}")
+
+
+def stream_format_of(source: stream_settings.CommandSource) -> StreamFormat:
+    """A fresh one of what the settings say."""
+    channels = source.channels
+    match source.format:
+        case "mjpeg":
+            from edge_agent.sources.mjpeg import Mjpeg
+
+            return Mjpeg()
+        case "raw":
+            from edge_agent.sources.raw_video import RawVideo
+
+            return RawVideo(source.width or 0, source.height or 0, source.pixel_format or "")
+        case "pcm":
+            from edge_agent.sources.sound import Pcm
+
+            return Pcm(source.sample_format or "s16le", source.rate or 0, channels if isinstance(channels, int) else 1)
+        case "jsonl" | "csv":
+            from edge_agent.sources.lines import Csv, Json, Lines
+
+            notation = Json() if source.format == "jsonl" else Csv()
+            return Lines(notation, channels if isinstance(channels, tuple) else None, source.rate)
+
+
+def create(source: stream_settings.CommandSource, context: Context) -> Reader:
+    """The source for the settings."""
+    pipeline = context.topic.rpartition("/")[2]
+    return Reader(
+        Command(
+            source.argv,
+            context.folder,
+            f"{pipeline}: command {Path(source.argv[0]).name}",
+            lambda: stream_format_of(source),
+            live=source.restart == "always",
+            stall_timeout=source.stall_timeout,
+        )
+    )

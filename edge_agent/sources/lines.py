@@ -1,0 +1,223 @@
+"""Readings that come as lines of text: JSON, or CSV.
+
+A line that can't be read is an error of its own and leaves a gap; the next one may be fine.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge_agent.errors import InputError
+from edge_agent.samples import Series
+from edge_agent.terminal import printable
+
+MAX_LINE = 65536
+MAX_CHANNELS = 256
+_MAX_QUOTED = 80
+_LARGEST = float(np.finfo(np.float32).max)
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+# Values of one reading by the names of their channels: "0", "1", … where they have none.
+Values = Mapping[str, Any]
+
+
+class Notation(Protocol):
+    """How a reading is written."""
+
+    def read(self, line: str) -> Iterator[Values | InputError]:
+        """The reading that is complete with this line, if one is, and what can't be read."""
+        ...
+
+
+class Lines:
+    """Takes readings out of a stream of lines.
+
+    Args:
+        notation: how they are written; a fresh one.
+        channels: names of the wanted ones in order, or of the columns if they have none; None: all numbers of the
+            first reading.
+        rate: readings a second, if that is known.
+        begins_anywhere: the stream may begin in the middle of a line, which is then left out.
+    """
+
+    most = 2e6
+
+    def __init__(
+        self,
+        notation: Notation,
+        channels: tuple[str, ...] | None,
+        rate: float | None,
+        *,
+        begins_anywhere: bool = False,
+    ) -> None:
+        self._notation = notation
+        self._stated = channels
+        self._wanted = channels
+        self._rate = rate
+        self._rest = b""
+        self._skipping = begins_anywhere
+
+    def feed(self, data: bytes) -> Iterator[Series | InputError]:
+        """The readings that are complete with these bytes."""
+        rows: list[list[float]] = []
+        names: tuple[str, ...] = ()
+        for reading in self._readings(data):
+            if rows and (isinstance(reading, InputError) or reading[0] != names):
+                yield Series(np.array(rows, np.float32), names, self._rate)
+                rows = []
+            if isinstance(reading, InputError):
+                yield reading
+            else:
+                names, row = reading
+                rows.append(row)
+        if rows:
+            yield Series(np.array(rows, np.float32), names, self._rate)
+
+    def end(self) -> Iterator[InputError]:
+        """Says if the stream ended within a line."""
+        if self._rest and not self._skipping:
+            yield InputError("the stream ended within a line")
+
+    def _readings(self, data: bytes) -> "Iterator[tuple[tuple[str, ...], list[float]] | InputError]":
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if self._skipping:
+                self._skipping = False
+            elif len(line) > MAX_LINE:
+                yield InputError(f"a line of more than {MAX_LINE} bytes")
+            else:
+                for found in self._notation.read(line.decode(errors="replace").rstrip("\r")):
+                    yield found if isinstance(found, InputError) else self._reading(found)
+        if len(self._rest) > MAX_LINE:
+            if not self._skipping:
+                yield InputError(f"a line of more than {MAX_LINE} bytes")
+            self._rest, self._skipping = b"", True
+
+    def _reading(self, found: Values) -> tuple[tuple[str, ...], list[float]] | InputError:
+        """Names and values of the wanted channels; an error if one is missing or no finite number."""
+        unnamed = all(name.isdigit() for name in found)
+        wanted = self._wanted or tuple(name for name, value in found.items() if unnamed or _is_number(value))
+        if not 0 < len(wanted) <= MAX_CHANNELS:
+            return InputError(f"a reading of {len(wanted)} numbers: 1 to {MAX_CHANNELS} are taken")
+        if unnamed:
+            if len(found) != len(wanted):
+                return InputError(f"a reading of {len(found)} values: {len(wanted)} are expected")
+            found = dict(zip(wanted, found.values(), strict=True))
+        row: list[float] = []
+        for name in wanted:
+            if name not in found:
+                return InputError(f"a reading without {_quoted(name)}: it has {_quoted(', '.join(found))}")
+            value = found[name]
+            if not _is_number(value) or not abs(value) <= _LARGEST:
+                return InputError(f"{_quoted(name)} is no finite number: {_quoted(str(value))}")
+            row.append(float(value))
+        self._wanted = wanted
+        return () if unnamed and self._stated is None else wanted, row
+
+
+class Json:
+    """One JSON document a reading: an object, a list, or a number. It may take several lines, the inner ones indented.
+
+    Numbers within objects and lists are named by the way to them, `gyro.x`; `values` is left out of it.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._size = 0
+        self._depth = 0
+
+    def read(self, line: str) -> Iterator[Values | InputError]:
+        """See `Notation.read`."""
+        if self._lines and line[:1] in ("{", "["):
+            yield InputError(f"a reading that is cut off: {_quoted(self._taken())}")
+        if not line.strip():
+            return
+        self._lines.append(line)
+        self._size += len(line)
+        bare = _STRING.sub("", line)
+        self._depth += bare.count("{") + bare.count("[") - bare.count("}") - bare.count("]")
+        if self._size > MAX_LINE:
+            self._taken()
+            yield InputError(f"a reading of more than {MAX_LINE} bytes")
+        elif self._depth <= 0:
+            yield from _parsed(self._taken())
+
+    def _taken(self) -> str:
+        text = "\n".join(self._lines)
+        self._lines, self._size, self._depth = [], 0, 0
+        return text
+
+
+class Csv:
+    """Numbers with commas between them; a line of names may come before, and again when a device begins anew."""
+
+    def __init__(self) -> None:
+        self._header: tuple[str, ...] = ()
+        self._columns = 0
+
+    def read(self, line: str) -> Iterator[Values | InputError]:
+        """See `Notation.read`."""
+        if not line.strip():
+            return
+        fields = [field.strip().strip('"') for field in line.split(",")]
+        values = [_number(field) for field in fields]
+        if not any(map(_is_number, values)):
+            yield from self._take_header(tuple(fields))
+            return
+        if not self._columns:
+            self._columns = len(fields)
+            if len(self._header) != len(fields):
+                self._header = ()  # it was some text or other
+        if len(fields) == self._columns:
+            yield dict(zip(self._header or map(str, range(len(fields))), values, strict=True))
+        else:
+            yield InputError(f"a line of {len(fields)} fields, not {self._columns}: {_quoted(line)}")
+
+    def _take_header(self, names: tuple[str, ...]) -> Iterator[InputError]:
+        """The last text before the first numbers is their header, if it has as many fields; any other is none."""
+        if names == self._header:
+            return
+        refused = names
+        if not self._columns and len(set(names)) == len(names):
+            refused, self._header = self._header, names
+        if refused:
+            yield InputError(f"no numbers in it: {_quoted(','.join(refused))}")
+
+
+def _parsed(text: str) -> Iterator[Values | InputError]:
+    try:
+        found = dict(_leaves(json.loads(text)))
+    except (ValueError, RecursionError):
+        yield InputError(f"not JSON: {_quoted(text)}")
+        return
+    if found:  # termux-sensor begins with an empty object
+        yield found
+
+
+def _leaves(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(document, dict | list):
+        parts = document.items() if isinstance(document, dict) else enumerate(document)
+        for key, value in parts:
+            inner = name if key == "values" else f"{name}.{key}".removeprefix(".")
+            yield from _leaves(value, inner)
+    else:
+        yield name or "0", document
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(field: str) -> float | str:
+    try:
+        return float(field)
+    except ValueError:
+        return field
+
+
+def _quoted(text: str) -> str:
+    return printable(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}...")

@@ -1,0 +1,74 @@
+"""Readings that come as lines over a serial line, through pyserial."""
+
+import threading
+from collections.abc import Iterator
+
+from edge_agent import stream_settings
+from edge_agent.errors import MissingExtraError, SourceError
+from edge_agent.samples import Sample
+from edge_agent.sources import Context
+from edge_agent.sources.lines import Csv, Json, Lines
+from edge_agent.sources.reader import Reader
+from edge_agent.sources.streams import Stream
+
+try:
+    import serial
+except ImportError:
+    raise MissingExtraError("reading a serial port", "serial") from None
+
+# How long after `stopping` is set a quiet line is noticed to be unwanted, in seconds.
+_LOOK_UP = 0.2
+_CHUNK = 65536
+
+
+class SerialLine:
+    """Readings of a serial port as they come."""
+
+    live = True
+
+    def __init__(self, source: stream_settings.SerialSource) -> None:
+        self.name = f"serial {source.port}"
+        self.stall_timeout = source.stall_timeout
+        self._settings = source
+        self._broken = False
+
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
+        """Readings as they come, several if several have come together."""
+        options = self._settings
+        lines = Lines(
+            Json() if options.format == "jsonl" else Csv(), options.channels, options.rate, begins_anywhere=True
+        )
+        stream = Stream(lines, {"port": options.port}, broken=self._broken)
+        self._broken = True
+        with self._open() as port:
+            while not stopping.is_set():
+                try:
+                    # One byte to wait for, and then whatever else has come.
+                    data = port.read(1)
+                    data += port.read(min(port.in_waiting, _CHUNK))
+                except (serial.SerialException, OSError) as error:
+                    raise SourceError(f"{self.name}: can't be read any more: was it unplugged? ({error})") from None
+                yield from stream.feed(data)
+
+    def _open(self) -> serial.Serial:
+        path = self._settings.port
+        try:
+            return serial.Serial(path, self._settings.baud, timeout=_LOOK_UP, exclusive=True)
+        except (serial.SerialException, ValueError, OSError) as error:
+            raise SourceError(f"{self.name}: can't be opened: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    match getattr(error, "errno", None):
+        case 2:
+            return "there is no such port: is the device plugged in?"
+        case 11 | 16:
+            return "it is in use by another program"
+        case 13:
+            return "not permitted: add this user to the group `dialout`"
+    return str(error)
+
+
+def create(source: stream_settings.SerialSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
+    """The source for the settings."""
+    return Reader(SerialLine(source))

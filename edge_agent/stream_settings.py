@@ -1,0 +1,118 @@
+"""The settings of the sources that give a stream: programs, serial lines, sensors, sound."""
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+
+from edge_agent.settings_base import Frozen, Seconds
+
+ChannelNames = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...], Field(min_length=1, max_length=256)
+]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+
+# What each format of a command may be told, and what it must be told.
+_KEYS = {
+    "mjpeg": (),
+    "raw": ("width", "height", "pixel_format"),
+    "pcm": ("sample_format", "rate", "channels"),
+    "jsonl": ("rate", "channels"),
+    "csv": ("rate", "channels"),
+}
+_REQUIRED = {"raw": ("width", "height", "pixel_format"), "pcm": ("rate",)}
+
+
+def _all_different(names: Collection[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError("must be names that differ from each other")
+
+
+class CommandSource(Frozen):
+    """What a program writes to its standard output."""
+
+    type: Literal["command"]
+    """What a program writes to its standard output."""
+    argv: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    """The program and its arguments, as a list; no shell reads them. Run in the folder of the configuration file."""
+    format: Literal["mjpeg", "raw", "pcm", "jsonl", "csv"]
+    """What it writes: JPEG pictures one after the other, raw video, sound, readings as JSON, or as CSV."""
+    pixel_format: Literal["bgr24", "rgb24", "gray8", "yuv420p"] | None = Field(None, validate_default=True)
+    """raw: how pixels are written."""
+    width: int | None = Field(None, ge=2, le=16384, validate_default=True)
+    """raw: frame width in pixels."""
+    height: int | None = Field(None, ge=2, le=16384, validate_default=True)
+    """raw: frame height in pixels."""
+    sample_format: Literal["u8", "s16le", "s24le", "s32le", "f32le"] | None = Field(None, validate_default=True)
+    """pcm: how samples are written; default: s16le."""
+    rate: Rate | None = Field(None, validate_default=True)
+    """pcm: samples a second. jsonl, csv: readings a second, if they come evenly; default: each counts as taken when it
+    came."""
+    channels: Annotated[Annotated[int, Field(ge=1, le=64)] | ChannelNames | None, Field(union_mode="left_to_right")] = (
+        Field(None, validate_default=True)
+    )
+    """pcm: how many; default: 1. jsonl, csv: names of the wanted ones in order, or of the columns if they have no
+    names; default: all numbers of the first reading."""
+    restart: Literal["always", "never"] = "always"
+    """`always`: a live source; the program is started again when it ends. `never`: its end is the end of the source;
+    nothing is lost, the program is slowed down instead."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
+    """With `restart: always`: when nothing has come for so long, the program is ended and started again."""
+
+    @field_validator("argv")
+    @classmethod
+    def _a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value[0]:
+            raise ValueError("must begin with the name of a program")
+        if any("\0" in part for part in value):
+            raise ValueError("must not hold the character U+0000")
+        return value
+
+    @field_validator("width", "height", "pixel_format", "sample_format", "rate", "channels")
+    @classmethod
+    def _belongs_to_the_format(cls, value: object, info: ValidationInfo) -> object:
+        key, stream_format = info.field_name, info.data.get("format")
+        if stream_format is None:
+            return value
+        if value is None and key in _REQUIRED.get(stream_format, ()):
+            raise ValueError(f"is required with format: {stream_format}")
+        if value is not None and key not in _KEYS[stream_format]:
+            raise ValueError(f"is not for format: {stream_format}")
+        if key == "channels" and value is not None and isinstance(value, int) != (stream_format == "pcm"):
+            raise ValueError("must be a number with format: pcm, and a list of names with format: jsonl and csv")
+        if isinstance(value, int) and value % 2 and info.data.get("pixel_format") == "yuv420p":
+            raise ValueError("must be even with pixel_format: yuv420p")
+        return value
+
+    @field_validator("channels")
+    @classmethod
+    def _names_differ(cls, value: int | tuple[str, ...] | None) -> int | tuple[str, ...] | None:
+        if isinstance(value, tuple):
+            _all_different(value)
+        return value
+
+
+class SerialSource(Frozen):
+    """Readings that come as lines over a serial line."""
+
+    type: Literal["serial"]
+    """Lines from a serial port."""
+    port: str = Field(min_length=1, max_length=1024)
+    """Path of the port; below /dev/serial/by-id it stays the same when the numbers change."""
+    baud: int = Field(115200, ge=50, le=4_000_000)
+    """Bits a second."""
+    format: Literal["jsonl", "csv"]
+    """What the lines hold: JSON, or numbers with commas between them."""
+    channels: ChannelNames | None = None
+    """Names of the wanted ones in order, or of the columns if they have no names; default: all numbers of the first
+    reading."""
+    rate: Rate | None = None
+    """Readings a second, if they come evenly; default: each counts as taken when it came."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
+    """Nothing for this long: the port is closed and opened again."""
+
+    @field_validator("channels")
+    @classmethod
+    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        _all_different(value or ())
+        return value

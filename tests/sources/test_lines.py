@@ -1,0 +1,174 @@
+import json
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from edge_agent.errors import InputError
+from edge_agent.samples import Series
+from edge_agent.sources.lines import MAX_LINE, Csv, Json, Lines, Notation
+
+FORMATS: dict[str, Callable[[], Notation]] = {"json": Json, "csv": Csv}
+
+# What termux-sensor prints: an object that is empty at first, then one of several lines for each reading.
+TERMUX = """{}
+{
+  "LSM6DSO Acceleration Sensor": {
+    "values": [
+      -0.1,
+      0.5,
+      9.75
+    ]
+  }
+}
+{
+  "LSM6DSO Acceleration Sensor": {
+    "values": [
+      -0.2,
+      0.25,
+      9.5
+    ]
+  }
+}
+"""
+
+
+def read(notation: str, text: str | Iterable[str], channels: tuple[str, ...] | None = None, **options: Any) -> Any:
+    """What comes of a stream: ([names, rows], …), and in between the texts of errors."""
+    lines = Lines(FORMATS[notation](), channels, None, **options)
+    found: list[Any] = []
+    for part in [text] if isinstance(text, str) else text:
+        found += lines.feed(part.encode())
+    return [
+        str(item) if isinstance(item, InputError) else (item.channels, item.values.tolist())
+        for item in [*found, *lines.end()]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("notation", "text", "expected"),
+    [
+        ("json", '{"x": 1, "y": 2.5}\n{"y": 4, "x": 3}\n', [(("x", "y"), [[1, 2.5], [3, 4]])]),
+        ("json", "[1, 2]\n[3, 4]\n", [((), [[1, 2], [3, 4]])]),
+        ("json", '{"values": [1, 2]}\n{"values": [3, 4]}\n', [((), [[1, 2], [3, 4]])]),
+        ("json", "1.5\n2\n", [((), [[1.5], [2]])]),
+        ("json", '{"id": "a", "ok": true, "t": 20}\r\n', [(("t",), [[20]])]),
+        ("json", '{"gyro": {"x": 1, "y": 2}, "t": 3}\n', [(("gyro.x", "gyro.y", "t"), [[1, 2, 3]])]),
+        ("csv", "1,2\n3,4\n", [((), [[1, 2], [3, 4]])]),
+        ("csv", "x,y\r\n1,2\r\n3,4\r\n", [(("x", "y"), [[1, 2], [3, 4]])]),
+        ("csv", '"x", "y"\n\n1 , -2e3\n', [(("x", "y"), [[1, -2000]])]),
+    ],
+)
+def test_readings_are_taken_with_the_names_that_they_have(notation: str, text: str, expected: Any) -> None:
+    assert read(notation, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("notation", "text", "expected"),
+    [
+        ("json", '{"x": 1, "y": 2, "z": 3}\n', [(("z", "x"), [[3, 1]])]),
+        ("json", "[1, 2]\n", [(("z", "x"), [[1, 2]])]),
+        ("csv", "x,y,z\n1,2,3\n", [(("z", "x"), [[3, 1]])]),
+        ("csv", "1,2\n", [(("z", "x"), [[1, 2]])]),
+    ],
+)
+def test_channels_that_are_stated_choose_by_name_or_name_the_columns(notation: str, text: str, expected: Any) -> None:
+    assert read(notation, text, ("z", "x")) == expected
+
+
+def test_a_reading_of_several_lines_is_one() -> None:
+    name = "LSM6DSO Acceleration Sensor"
+    [(names, rows)] = read("json", TERMUX)
+    assert names == (f"{name}.0", f"{name}.1", f"{name}.2")
+    assert rows == [pytest.approx([-0.1, 0.5, 9.75]), pytest.approx([-0.2, 0.25, 9.5])]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_a_stream_may_be_cut_anywhere(size: int) -> None:
+    for notation, text in (("json", TERMUX), ("csv", "x,y\n1.5,2\n3,4.25\n")):
+        whole = [row for _, rows in read(notation, text) for row in rows]
+        parts = [text[at : at + size] for at in range(0, len(text), size)]
+        assert [row for _, rows in read(notation, parts) for row in rows] == whole
+
+
+@pytest.mark.parametrize(
+    ("notation", "line", "error"),
+    [
+        ("json", "hello", "not JSON: hello"),
+        ("json", '{"x": 1 "y": 2}', 'not JSON: {"x": 1 "y": 2}'),
+        ("json", "}", "not JSON: }"),
+        ("json", '{"x": 1}', "a reading without y: it has x"),
+        ("json", '{"x": 1, "y": null}', "y is no finite number: None"),
+        ("json", '{"x": 1, "y": true}', "y is no finite number: True"),
+        ("json", '{"x": NaN, "y": 2}', "x is no finite number: nan"),
+        ("json", '{"x": -Infinity, "y": 2}', "x is no finite number: -inf"),
+        ("json", '{"x": 1e39, "y": 2}', "x is no finite number: 1e+39"),
+        ("json", '{"x": ' + "9" * 5000 + ', "y": 2}', 'not JSON: {"x": ' + "9" * 74 + "..."),
+        ("json", "[" * 9000 + "]" * 9000, "not JSON: " + "[" * 80 + "..."),
+        ("csv", "nan,2", "x is no finite number: nan"),
+        ("csv", "1,", "y is no finite number: "),
+        ("csv", "1", "a line of 1 fields, not 2: 1"),
+        ("csv", "1,2,3", "a line of 3 fields, not 2: 1,2,3"),
+        ("csv", "rebooting \x1b[31m", r"no numbers in it: rebooting \x1b[31m"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_an_error_and_the_next_one_is_fine(notation: str, line: str, error: str) -> None:
+    good = {"json": '{"x": 1, "y": 2}\n', "csv": "1,2\n"}[notation]
+    before = {"json": good, "csv": "x,y\n1,2\n"}[notation]
+    reading = (("x", "y"), [[1, 2]])
+    assert read(notation, f"{before}{line}\n{good}") == [reading, error, reading]
+
+
+def test_a_reading_that_is_cut_off_costs_only_itself() -> None:
+    text = '{"x": 1}\n{"x": {"values"\n{"x": 2}\n{"x": 3}\n'
+    assert read("json", text) == [(("x",), [[1]]), 'a reading that is cut off: {"x": {"values"', (("x",), [[2], [3]])]
+
+
+@pytest.mark.parametrize("notation", FORMATS)
+def test_a_line_without_an_end_is_bounded(notation: str) -> None:
+    parts = ["1\n", *["7" * 10_000] * 20, "\n2\n"]
+    assert read(notation, parts) == [((), [[1]]), f"a line of more than {MAX_LINE} bytes", ((), [[2]])]
+
+
+def test_a_document_without_an_end_is_bounded() -> None:
+    parts = ["[1]\n", *[' "a": {\n' * 1000] * 10]
+    found = read("json", parts)
+    assert found[0] == ((), [[1]])
+    assert f"a reading of more than {MAX_LINE} bytes" in found
+
+
+def test_a_stream_that_ends_within_a_line_says_so() -> None:
+    assert read("csv", "1\n2") == [((), [[1]]), "the stream ended within a line"]
+
+
+def test_where_a_stream_begins_in_the_middle_of_a_line_that_line_is_left_out() -> None:
+    assert read("csv", "2.5,3\n1,2\n", begins_anywhere=True) == [((), [[1, 2]])]
+
+
+def test_text_before_the_first_numbers_is_a_header_only_if_it_fits() -> None:
+    assert read("csv", "Booting\n1,2\n") == [((), [[1, 2]])]
+    assert read("csv", "Booting\nx,y\n1,2\n") == ["no numbers in it: Booting", (("x", "y"), [[1, 2]])]
+
+
+def test_a_header_that_comes_again_is_no_error() -> None:
+    assert read("csv", "x,y\n1,2\nx,y\n3,4\n") == [(("x", "y"), [[1, 2], [3, 4]])]
+
+
+def test_numbers_beyond_a_bound_are_refused() -> None:
+    assert read("csv", ",".join("1" * 300) + "\n") == ["a reading of 300 numbers: 1 to 256 are taken"]
+
+
+def test_garbage_is_never_fatal() -> None:
+    random.seed(1)
+    for notation in FORMATS.values():
+        lines = Lines(notation(), None, None)
+        for _ in range(200):
+            for item in lines.feed(random.randbytes(random.randrange(2000))):
+                assert isinstance(item, InputError | Series)
+                if isinstance(item, Series):
+                    assert all(map(math.isfinite, item.values.ravel().tolist()))
+                else:
+                    json.dumps(str(item))
+                    assert str(item).isprintable()
