@@ -57,7 +57,7 @@ class CommandSource(Frozen):
     """`always`: a live source; the program is started again when it ends. `never`: its end is the end of the source;
     nothing is lost, the program is slowed down instead."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
-    """With `restart: always`: when nothing has come for so long, the program is ended and started again."""
+    """With `restart: always`: when nothing usable has come for so long, the program is ended and started again."""
 
     @field_validator("argv")
     @classmethod
@@ -109,7 +109,7 @@ class SerialSource(Frozen):
     rate: Rate | None = None
     """Readings a second, if they come evenly; default: each counts as taken when it came."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
-    """Nothing for this long: the port is closed and opened again."""
+    """Nothing usable for this long: the port is closed and opened again."""
 
     @field_validator("channels")
     @classmethod

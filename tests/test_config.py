@@ -14,6 +14,7 @@ from edge_agent import config
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError
 from edge_agent.settings import CameraSource, ImagesSource, Normalize, Settings, VideoSource
+from edge_agent.sources import SOURCES
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -108,7 +109,7 @@ def test_every_mistake_is_reported_in_one_go_sorted_by_line(tmp_path: Path) -> N
         "28: pipelines.lab/x.model: is required",
         "29: pipelines.lab/x.source.topic: '#' is allowed only as the last level of a topic filter",
         "29: pipelines.lab/x.source.qos: must be 0 or 1 (got 2)",
-        "31: pipelines.a.source.type: must be one of mqtt, camera, video, images, pipeline (got vidoe)",
+        f"31: pipelines.a.source.type: must be one of {', '.join(SOURCES)} (got vidoe)",
         "33: pipelines.b.source.type: is required, as in `type: mqtt`",
         "35: pipelines.c.source.fps: must be source or max, or be a number (got fast)",
         "35: pipelines.c.source.loop: must be true or false (got yes please)",

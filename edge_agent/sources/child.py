@@ -23,9 +23,9 @@ _LOOK_UP_MS = 200
 # From SIGTERM to SIGKILL.
 GRACE = 2.0
 _CHUNK = 65536
-_MAX_SAID = 400
+_MAX_SAID, _LONG_ENOUGH = 400, 4096  # characters told of a line, and bytes among which addresses are looked for
 _SAID_BURST, _SAID_SECONDS = 10, 10.0
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
 # What programs need to find their files, their sound server and, on phones, Android. Nothing else of ours: the
 # environment may hold passwords.
 _ENVIRONMENT = re.compile(
@@ -152,5 +152,5 @@ class _Errors:
             self._since, self._said = now, 0
         self._said += 1
         if self._said <= _SAID_BURST:
-            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_CHUNK].decode(errors="replace"))
+            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_LONG_ENOUGH].decode(errors="replace"))
             log.info("%s: %s", self._name, printable(text[:_MAX_SAID]))

@@ -44,7 +44,7 @@ class Lines:
         begins_anywhere: the stream may begin in the middle of a line, which is then left out.
     """
 
-    most = 2e6
+    most = 1e6
 
     def __init__(
         self,

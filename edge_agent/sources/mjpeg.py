@@ -13,8 +13,10 @@ from edge_agent.errors import InputError
 MAX_FRAME = 50_000_000
 # Headers of a multipart stream are much shorter.
 _MAX_BETWEEN = 4096
-_START = b"\xff\xd8\xff"
-_END, _SCAN, _START_CODE = 0xD9, 0xDA, 0xD8
+_START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_START_CODE, _SCAN_CODE = 0xD8, 0xDA
+# A marker, the length of its segment, and one more byte.
+_HEAD = 5
 # In compressed data: a marker that is neither a stuffed zero, nor a restart, nor fill.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -78,25 +80,32 @@ class Mjpeg:
                     self._at = max(self._at, len(buffer) - 1)
                     return None
                 self._at, self._in_scan = found.start(), False
-            if len(buffer) < self._at + 4 and buffer[self._at : self._at + 2] != b"\xff\xd9":
+            head = buffer[self._at : self._at + _HEAD]
+            if head.startswith(_END):
+                return self._at + len(_END), True
+            if len(head) < _HEAD:
                 return None
-            if buffer[self._at] != 0xFF or buffer[self._at + 1] == _START_CODE:  # noqa: PLR2004 - how markers begin
+            if head[0] != 0xFF or head[1] == _START_CODE:  # noqa: PLR2004 - how markers begin
                 return self._at, False
-            code = buffer[self._at + 1]
-            if code == 0xFF:  # noqa: PLR2004 - fill
-                self._at += 1
-            elif code == _END:
-                return self._at + 2, True
-            elif code == 0x01 or 0xD0 <= code <= 0xD7:  # noqa: PLR2004 - markers without a segment
-                self._at += 2
-            else:
-                after = self._at + 2 + int.from_bytes(buffer[self._at + 2 : self._at + 4], "big")
-                if after > len(buffer):
-                    return None
-                self._at, self._in_scan = after, code == _SCAN
+            if head[2:] == _START:  # cut off just before a length
+                return self._at + 2, False
+            after = self._at + _length(head)
+            if after > len(buffer):
+                return None
+            self._at, self._in_scan = after, head[1] == _SCAN_CODE
 
     def _cut(self, end: int) -> bytes:
         picture = bytes(self._buffer[:end])
         del self._buffer[:end]
         self._at, self._in_scan = 0, False
         return picture
+
+
+def _length(head: bytearray) -> int:
+    """Of a marker and, if one belongs to it, its segment."""
+    code = head[1]
+    if code == 0xFF:  # noqa: PLR2004 - fill
+        return 1
+    if code == 0x01 or 0xD0 <= code <= 0xD7:  # noqa: PLR2004 - markers without a segment
+        return 2
+    return 2 + int.from_bytes(head[2:4], "big")
