@@ -17,6 +17,7 @@ from edge_agent.counters import Counters, Dropped
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.filters import Filter
+from edge_agent.gate import Gate
 from edge_agent.intake import Intake
 from edge_agent.models.model import Model
 from edge_agent.prepare import preparation
@@ -103,6 +104,7 @@ class Pipeline:
         self._publish = publish
         self._report = report
         self._followers = followers
+        self._gate = None if options.gate is None else Gate(options.gate, options.regions)
         self._prepare = preparation(model.preprocess, options)
         self._filter = Filter(options.filters, limits(options, model.decode.task))
         self._tell = tell
@@ -189,13 +191,31 @@ class Pipeline:
             self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _work(self) -> None:
-        while (taken := self._turns.take(self._intake.get)) is not None:
+        while (taken := self._turns.take(self._next)) is not None:
             turn, sample = taken
             self.answer(sample, turn)
             turn.over()
         if self._last_to_leave() and not self._stopped:
             for follower in list(self._followers):
                 follower.end()
+
+    def _next(self) -> Sample | None:
+        """The next sample that is worth the road; the others are counted. One worker at a time is in here."""
+        while (sample := self._intake.get()) is not None and not self._shows_news(sample):
+            self.counters.drop("unchanged")
+            sample.settled()
+        return sample
+
+    def _shows_news(self, sample: Sample) -> bool:
+        if self._gate is None:
+            return True
+        try:
+            with self._busy():
+                return self._gate.passes(sample)
+        except Exception:
+            log.exception("%s: a defect in edge-agent: the gate stays open from now on", self.name)
+            self._gate = None
+            return True
 
     def _last_to_leave(self) -> bool:
         with self._leaving:

@@ -407,6 +407,25 @@ class Snapshot(Frozen):
     """No picture has more bytes; quality gives way first, then width and height."""
 
 
+class Gate(Frozen):
+    """Frames that show nothing new are held back: no inference, no result, counted as `unchanged`."""
+
+    type: Literal["motion"]
+    """`motion`: a frame passes when something in it differs from the scene of the last seconds."""
+    threshold: float = Field(12.0, ge=1, le=255)
+    """By how many grey levels (of 255) a pixel must differ, in a small picture without noise."""
+    min_area: float = Field(0.005, gt=0, le=1)
+    """Share of the frame that must differ; with regions: share of any region."""
+    hold: Seconds = Field(0.5, ge=0, le=3600)
+    """For so long after the last motion frames still pass."""
+    heartbeat: Seconds = Field(10.0, gt=0, le=86400)
+    """A frame passes all the same when none has passed for so long."""
+
+
+# Sources that show one scene over time; elsewhere each picture is one for itself.
+GATED = ("camera", "video", "mqtt")
+
+
 class Pipeline(Frozen):
     """One road from a source through a model to a topic."""
 
@@ -426,6 +445,9 @@ class Pipeline(Frozen):
     regions: dict[str, Region] = Field({}, max_length=256)
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""
+    gate: Gate | None = None
+    """Which frames are looked at; default: every one. For cameras, videos and pictures over MQTT. What asks for its
+    result (MQTT 5 response topic) is always looked at."""
     filters: Filters = Filters()
     """Which predictions are told, besides top_k and min_confidence."""
     tracking: Tracking | None = None
@@ -435,6 +457,37 @@ class Pipeline(Frozen):
     """Publishes pictures now and then on `P/{pipeline}/snapshot`; default: off. `snapshot: {}` turns it on."""
     publish: Publish = Publish()
     """Which results are published, and how; default: every one, once, at QoS 1."""
+
+    @field_validator("gate")
+    @classmethod
+    def _gate_needs_a_scene(cls, value: Gate | None, info: ValidationInfo) -> Gate | None:
+        source = info.data.get("source")
+        if value is not None and source is not None and source.type not in GATED:
+            raise ValueError(f"is for sources that show one scene over time: {', '.join(GATED)} (got {source.type})")
+        return value
+
+    # While the gate is closed, its heartbeat is all that a tracker or a subscriber hears of.
+
+    @field_validator("tracking")
+    @classmethod
+    def _still_objects_are_not_lost(cls, value: Tracking | None, info: ValidationInfo) -> Tracking | None:
+        gate = info.data.get("gate")
+        if value is not None and gate is not None and value.lost_after <= gate.heartbeat:
+            raise ValueError(
+                f"lost_after must be longer than the gate's heartbeat, {gate.heartbeat:g} s (got {value.lost_after:g}):"
+                " what stands still is not seen in between"
+            )
+        return value
+
+    @field_validator("publish")
+    @classmethod
+    def _gate_lets_the_heartbeat_through(cls, value: Publish, info: ValidationInfo) -> Publish:
+        gate = info.data.get("gate")
+        if value.heartbeat is not None and gate is not None and value.heartbeat < gate.heartbeat:
+            raise ValueError(
+                f"heartbeat must not be shorter than the gate's, {gate.heartbeat:g} s (got {value.heartbeat:g})"
+            )
+        return value
 
 
 class Settings(Frozen):

@@ -130,3 +130,22 @@ def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
     assert Mqtt.model_validate({"url": None, "username": None}) == Mqtt()
     assert Model.model_validate({"path": "x", "preprocess": None}).preprocess == Preprocess()
     assert refusals(Model, path=None) == ["path"]
+
+
+def gated(source: str, **options: Any) -> dict[str, Any]:
+    needs = {"mqtt": {"topic": "t"}, "video": {"url": "v"}, "images": {"path": "p"}, "pipeline": {"name": "n"}}
+    described = {"type": source} | needs.get(source, {})
+    return {"source": described, "model": "m", "gate": {"type": "motion", "heartbeat": "5s"}} | options
+
+
+@pytest.mark.parametrize("source", ["camera", "video", "mqtt"])
+def test_a_gate_is_for_sources_that_show_a_scene(source: str) -> None:
+    tracked = gated(source, tracking={"lost_after": "6s"}, publish={"on_change": True, "heartbeat": "5s"})
+    assert Pipeline.model_validate(tracked).gate is not None
+    assert refusals(Pipeline, **gated("images")) == refusals(Pipeline, **gated("pipeline")) == ["gate"]
+
+
+def test_what_comes_after_a_gate_lives_on_its_heartbeat() -> None:
+    assert refusals(Pipeline, **gated("camera", tracking={"lost_after": "5s"})) == ["tracking"]
+    often = {"on_change": True, "heartbeat": "4s"}
+    assert refusals(Pipeline, **gated("camera", publish=often)) == ["publish"]
