@@ -28,9 +28,12 @@ def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt"
 
     from edge_agent.errors import ConfigError
     from edge_agent.settings import Mqtt
+    from edge_agent.yaml_lines import ENV
 
     stated: dict[str, Any] = configured.model_dump(exclude_unset=True) if configured else {}
     stated |= {key: value for key in OPTIONS if (value := getattr(args, key, None)) is not None}
+    if args.password_file is not None and not ENV.fullmatch(args.password_file):
+        stated["password_file"] = str(Path(args.password_file).absolute())  # not relative to the configuration
     try:
         return Mqtt.model_validate(stated)
     except ValidationError as error:

@@ -24,8 +24,10 @@ CHECKS: dict[str, Check] = {
     "configuration": state.configuration,
     "python": packages.python,
     "runtimes": packages.engines,
+    "opencv": packages.opencv,
     "versions": packages.versions,
     "accelerators": accelerators.accelerators,
+    "user": devices.user,
     "cameras": devices.cameras,
     "microphones": devices.microphones,
     "serial ports": devices.serial_ports,
@@ -102,6 +104,8 @@ def _begin(check: Check, machine: Machine) -> "queue.SimpleQueue[list[Finding] |
     def answer_or_fail() -> None:
         try:
             answer.put(check(machine))
+        except OSError as error:
+            answer.put([failure(f"can't be looked at: {error}", "sudo edge-agent doctor")])
         except Exception as error:  # noqa: BLE001 - a defect of ours is told in the thread that prints
             answer.put(error)
 

@@ -15,6 +15,8 @@ ANSWER_TIMEOUT = 5.0
 SLOW_MS = 500.0
 # What a failure says -> the command that mends it, or shows where it lies.
 MENDS = (
+    (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
+    (r"^mqtt\.\w+_file", "give PEM files that {user} can read: openssl x509 -noout -text -in FILE"),
     (r"nothing listens", "on {host}: sudo systemctl enable --now mosquitto && sudo ss -tlnp | grep {port}"),
     (r"the name .* is not known", "getent hosts {host}  # must print an address: mend mqtt.url or the name server"),
     (r"certificate is not accepted", "openssl s_client -connect {host}:{port} -showcerts </dev/null"),
@@ -46,12 +48,13 @@ def broker(machine: Machine) -> list[Finding]:
     connection.start()
     try:
         if not connection.wait_until_tried(TIMEOUT):
-            return [_not_reached(endpoint, f"{endpoint.address}: no answer within {TIMEOUT:g} s")]
+            return [_not_reached(machine, endpoint, f"{endpoint.address}: no answer within {TIMEOUT:g} s")]
         if not up:
-            return [_not_reached(endpoint, connection.problem)]
+            return [_not_reached(machine, endpoint, connection.problem)]
         link, connected = up[0]
         if not connection.wait_until_subscribed(ANSWER_TIMEOUT):
-            return [_not_reached(endpoint, f"{endpoint.address}: takes the connection and then answers nothing")]
+            problem = f"{endpoint.address}: takes the connection and then answers nothing"
+            return [_not_reached(machine, endpoint, problem)]
         return _reached(endpoint, link, connected - began, time.monotonic() - connected)
     finally:
         connection.stop()
@@ -71,7 +74,7 @@ def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) 
     return found
 
 
-def _not_reached(endpoint: Endpoint, problem: str) -> Finding:
+def _not_reached(machine: Machine, endpoint: Endpoint, problem: str) -> Finding:
     mend = next(mend for pattern, mend in MENDS if re.search(pattern, problem))
-    values = {"host": endpoint.host, "port": endpoint.port, "username": endpoint.username or "USER"}
-    return failure(problem, mend.format(**values))
+    username = endpoint.username or "USER"
+    return failure(problem, mend.format(host=endpoint.host, port=endpoint.port, username=username, user=machine.user))

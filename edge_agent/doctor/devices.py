@@ -36,6 +36,13 @@ def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
     return why, f"sudo usermod -aG {group} {machine.user}  # then log out and in again"
 
 
+def user(machine: Machine) -> list[Finding]:
+    """Who looks, which decides what may be opened."""
+    if machine.user == "root":
+        return [ok("root, who may open everything; as the service sees it: sudo -u edge-agent edge-agent doctor")]
+    return [ok(f"{machine.user}, groups {', '.join(sorted(map(machine.group_name, machine.groups)))}")]
+
+
 def cameras(machine: Machine) -> list[Finding]:
     """V4L2 cameras, those on a ribbon cable, and those that the configuration wants."""
     found, ribbon = [], False

@@ -126,7 +126,7 @@ class Machine:
 
     def group_name(self, number: int) -> str:
         """The name of a group; its number where it has none."""
-        names = {fields[2]: fields[0] for fields in self._groups() if fields[2:]}
+        names = {fields[2]: fields[0] for fields in self._groups() if len(fields) > len(("name", "password"))}
         return names.get(str(number), str(number))
 
     def is_member(self, group: str) -> bool:

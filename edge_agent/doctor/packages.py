@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 
-OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
 MAX_DPKG_STATUS = 64_000_000
 
@@ -80,9 +79,8 @@ def engines(machine: Machine) -> list[Finding]:
             continue
         there.add(engine.models)
         ran = machine.python(LOAD, engine.module)
-        named = f"{engine.title} {versions[present[0]]}" + (
-            f" ({present[0]})" if engine.packages is ONNX_BUILDS else ""
-        )
+        build = f" ({present[0]})" if len(engine.packages) > 1 else ""
+        named = f"{engine.title} {versions[present[0]]}{build}"
         found.append(ok(named) if ran.code == 0 else _does_not_load(machine, named, present[0], ran.reason))
     if not there:
         return [failure("no runtime is installed: no model can run", pip("install", "ai-edge-litert", "onnxruntime"))]
@@ -101,6 +99,18 @@ def _does_not_load(machine: Machine, named: str, package: str, reason: str) -> F
         text = f"{named} was built for numpy 1 and does not load with numpy {numpy}: {reason}"
         return failure(text, pip("install", "numpy<2"))
     return failure(f"{named} does not load: {reason}", pip("install", "--force-reinstall", package))
+
+
+def opencv(machine: Machine) -> list[Finding]:
+    """What reads pictures and cameras."""
+    ran = machine.python("import cv2; print(cv2.__version__)")
+    if ran.code == 0:
+        return [ok(f"OpenCV {ran.out.strip()}")]
+    if "No module named 'cv2'" in ran.reason and platform.machine() in ("armv7l", "armv6l"):
+        mend = "sudo apt install python3-opencv  # and an environment made with --system-site-packages"
+    else:
+        mend = f"{pip('uninstall', '-y', *OPENCV_BUILDS)}; {pip('install', OPENCV_BUILDS[0])}"
+    return [failure(f"OpenCV does not load: {ran.reason}", mend)]
 
 
 def versions(machine: Machine) -> list[Finding]:

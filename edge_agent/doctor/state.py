@@ -93,10 +93,8 @@ def _mend_folder(error: OSError, folder: Path, user: str) -> str:
 
 def memory(machine: Machine) -> list[Finding]:
     """What is left, and whether the kernel has had to end programs."""
-    sizes = {
-        name: int(kib) * 1024
-        for name, kib in re.findall(r"^(\w+): +(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
-    }
+    lines = re.findall(r"^(\w+): +(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
+    sizes = {name: int(kib) * 1024 for name, kib in lines}
     if "MemAvailable" not in sizes:
         return [ok("this system does not say")]
     said = f"{format_size(sizes['MemAvailable'])} of {format_size(sizes.get('MemTotal', 0))} available"
