@@ -116,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
     doctor.set_defaults(command=_doctor)
 
+    watch = commands.add_parser("watch", help="live table of what devices publish")
+    add_broker_arguments(watch)
+    watch.add_argument("--prefix", metavar="P", help="first part of the topics (edge)")
+    watch.add_argument("--once", action="store_true", help="print the table once, after at most 12 seconds")
+    watch.add_argument("--json", action="store_true", help="print one JSON document, as --once")
+    watch.set_defaults(command=_watch)
+
     schema = commands.add_parser("schema", help="JSON Schema of the configuration, for editors")
     schema.set_defaults(command=_schema)
     return parser
@@ -208,6 +215,12 @@ def _doctor(args: argparse.Namespace) -> int:
     from edge_agent.commands import doctor
 
     return _leaving_behind_what_hangs(doctor.run(args))
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from edge_agent.commands import watch
+
+    return _leaving_behind_what_hangs(watch.run(args))
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_agent.settings import Mqtt
 
+# Key of the `mqtt` part -> the option for it.
 OPTIONS = {"url": "--url", "username": "--username", "password_file": "--password-file", "topic_prefix": "--prefix"}
 
 
@@ -31,7 +32,9 @@ def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt"
     from edge_agent.yaml_lines import ENV
 
     stated: dict[str, Any] = configured.model_dump(exclude_unset=True) if configured else {}
-    stated |= {key: value for key in OPTIONS if (value := getattr(args, key, None)) is not None}
+    for key, option in OPTIONS.items():
+        value = getattr(args, option.removeprefix("--").replace("-", "_"), None)
+        stated |= {} if value is None else {key: value}
     if args.password_file is not None and not ENV.fullmatch(args.password_file):
         stated["password_file"] = str(Path(args.password_file).absolute())  # not relative to the configuration
     try:
