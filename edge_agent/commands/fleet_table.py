@@ -59,6 +59,7 @@ def table(rows: Sequence[Row], width: int, now: float) -> "Table":
     for column in columns:
         made.add_column(
             column.title,
+            width=len(column.title) if column.share else None,  # the least width of a column that has a share
             ratio=column.share or None,
             justify="right" if column.right else "left",
             no_wrap=True,

@@ -49,12 +49,12 @@ def broker(machine: Machine) -> list[Finding]:
     try:
         if not connection.wait_until_tried(TIMEOUT):
             return [_not_reached(machine, endpoint, f"{endpoint.address}: no answer within {TIMEOUT:g} s")]
-        if not up:
+        if connection.link is None:
             return [_not_reached(machine, endpoint, connection.problem)]
-        link, connected = up[0]
         if not connection.wait_until_subscribed(ANSWER_TIMEOUT):
-            problem = f"{endpoint.address}: takes the connection and then answers nothing"
+            problem = connection.problem or f"{endpoint.address}: takes the connection and then answers nothing"
             return [_not_reached(machine, endpoint, problem)]
+        link, connected = up[-1]
         return _reached(endpoint, link, connected - began, time.monotonic() - connected)
     finally:
         connection.stop()
