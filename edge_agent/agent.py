@@ -4,13 +4,11 @@ import gc
 import itertools
 import json
 import logging
-import os
 import queue
 import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from edge_agent import __version__, config, systemd
@@ -202,7 +200,7 @@ class Agent:
             # 3.1.1 is the only version that it speaks.
             self._mqtt = options.mqtt.model_copy(update={"url": self._broker.start(), "protocol": "3.1.1"})
         self._endpoint = Endpoint.from_settings(self._mqtt, self._config.path.parent)
-        self._outbox = Outbox(options.outbox, self._outbox_path(), self._counters_of)
+        self._outbox = Outbox(options.outbox, self._config.outbox_path(), self._counters_of)
         self._outbox.start(restore=restore)
         session = Session(
             client_id=f"edge-agent-{options.device_id}",
@@ -220,13 +218,6 @@ class Agent:
         self._connection.start()
         if not self._wait(self._connection.wait_until_tried, FIRST_CONNECT_TIMEOUT):
             log.warning("%s: not reached yet: trying on", self._endpoint.address)
-
-    def _outbox_path(self) -> Path:
-        path = self._config.settings.outbox.path
-        if path is not None:
-            return self._config.resolve(path)
-        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
-        return Path(state or self._config.path.parent) / "outbox.db"
 
     def _disconnect(self) -> None:
         self._outbox.stop(DELIVER_TIMEOUT)

@@ -109,6 +109,20 @@ def _parser() -> argparse.ArgumentParser:
 
     models.add_parser(commands)
 
+    from edge_agent.commands.broker_arguments import add_broker_arguments
+
+    doctor = commands.add_parser("doctor", help="looks at this machine and names the fix for each failure")
+    add_broker_arguments(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    doctor.set_defaults(command=_doctor)
+
+    watch = commands.add_parser("watch", help="live table of what devices publish")
+    add_broker_arguments(watch)
+    watch.add_argument("--prefix", metavar="P", help="first part of the topics (edge)")
+    watch.add_argument("--once", action="store_true", help="print the table once, after at most 12 seconds")
+    watch.add_argument("--json", action="store_true", help="print one JSON document, as --once")
+    watch.set_defaults(command=_watch)
+
     schema = commands.add_parser("schema", help="JSON Schema of the configuration, for editors")
     schema.set_defaults(command=_schema)
     return parser
@@ -132,9 +146,6 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 def _run(args: argparse.Namespace) -> int:
     import faulthandler
-    import logging
-    import os
-    import threading
 
     from edge_agent import config, logs
     from edge_agent.agent import Agent
@@ -144,10 +155,21 @@ def _run(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     if not loaded.settings.pipelines:
         raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
-    code = Agent(loaded).run(once=args.once)
+    return _leaving_behind_what_hangs(Agent(loaded).run(once=args.once))
+
+
+def _leaving_behind_what_hangs(code: int) -> int:
+    """Ends the process if a thread is still inside a native library, or in a read that blocks.
+
+    It would crash the interpreter's way down.
+    """
+    import threading
+
     if threading.active_count() > 1:
-        # A thread that is still inside a native library, in a read that blocks, would crash the interpreter's way down.
+        import logging
+
         logging.shutdown()
+        sys.stdout.flush()
         os._exit(code)
     return code
 
@@ -187,6 +209,18 @@ def _demo(args: argparse.Namespace) -> int:
     from edge_agent.commands import demo
 
     return demo.run(args.seconds, as_json=args.json)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from edge_agent.commands import doctor
+
+    return _leaving_behind_what_hangs(doctor.run(args))
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from edge_agent.commands import watch
+
+    return _leaving_behind_what_hangs(watch.run(args))
 
 
 def _schema(_: argparse.Namespace) -> int:

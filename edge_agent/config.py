@@ -35,6 +35,13 @@ class Config:
         """A path of the file, relative to the file's folder."""
         return resolve(path, self.path.parent)
 
+    def outbox_path(self) -> Path:
+        """Where the outbox is: as stated, or in the service's state directory, or beside the file."""
+        if self.settings.outbox.path is not None:
+            return self.resolve(self.settings.outbox.path)
+        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
+        return Path(state or self.path.parent) / "outbox.db"
+
 
 def load(path: Path) -> Config:
     """Reads and checks a configuration file, and that the files it names exist.

@@ -14,7 +14,7 @@ from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
 from tests.command_line import command, edge_agent, environment
 
-COMMANDS = ("run", "check", "predict", "inspect", "bench", "demo", "models", "schema")
+COMMANDS = ("run", "check", "predict", "inspect", "bench", "demo", "doctor", "watch", "models", "schema")
 # What makes a command slow to start, or big.
 HEAVY = {"numpy", "cv2", "paho", "amqtt", "rich", "ai_edge_litert", "tflite_runtime", "onnxruntime", "urllib3"}
 

@@ -10,9 +10,8 @@ from edge_agent.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
+from edge_agent.sources.v4l2 import find_device
 from edge_agent.sources.video import FrozenPicture, stream
-
-SYSFS = Path("/sys/class/video4linux")
 
 
 class Camera:
@@ -44,29 +43,6 @@ class Camera:
             yield from stream(capture, self.name, self._settings.fps, self._frozen, stopping)
         finally:
             capture.release()
-
-
-def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
-    """The /dev path of a camera given by number, path, or part of its name.
-
-    Raises:
-        SourceError: there is none of that name; names those that there are.
-    """
-    if isinstance(device, int) or device.isdigit():
-        return f"/dev/video{device}"
-    if device.startswith("/"):
-        return device
-    names = {entry.name: (entry / "name").read_text(errors="replace").strip() for entry in _nodes(sysfs)}
-    matching = [f"/dev/{entry}" for entry, name in names.items() if device.lower() in name.lower()]
-    if not matching:
-        known = ", ".join(f"/dev/{entry} ({name})" for entry, name in names.items()) or "none"
-        raise SourceError(f"camera {device!r}: no camera has this name; there is: {known}")
-    return matching[0]  # one camera often has several nodes, the first of which gives pictures
-
-
-def _nodes(sysfs: Path) -> list[Path]:
-    """In the order of their numbers."""
-    return sorted(sysfs.glob("video*"), key=lambda entry: (len(entry.name), entry.name))
 
 
 def _why_not(path: Path) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from edge_agent.errors import SourceError
 from edge_agent.models.model import Model
-from edge_agent.sources.camera import find_device
+from edge_agent.sources.v4l2 import find_device
 from tests.sources.stage import Stage
 
 

@@ -1,0 +1,45 @@
+"""The arguments by which commands are told of a broker, and the settings that they become."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_agent.settings import Mqtt
+
+# Key of the `mqtt` part -> the option for it.
+OPTIONS = {"url": "--url", "username": "--username", "password_file": "--password-file", "topic_prefix": "--prefix"}
+
+
+def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the configuration, and what may be stated in place of what stands in it."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration file, for its `mqtt` part")
+    parser.add_argument("--url", metavar="URL", help="the broker: mqtt://HOST:PORT, mqtts://, ws:// or wss://")
+    parser.add_argument("--username", metavar="NAME", help="user name at the broker")
+    parser.add_argument("--password-file", metavar="FILE", help="holds the password, or ${env:NAME}")
+
+
+def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt":
+    """What the arguments state, over what is configured.
+
+    Raises:
+        ConfigError: they don't make sense; one line each, as `--url: must be …`.
+    """
+    from pydantic import ValidationError
+
+    from edge_agent.errors import ConfigError
+    from edge_agent.settings import Mqtt
+    from edge_agent.yaml_lines import ENV
+
+    stated: dict[str, Any] = configured.model_dump(exclude_unset=True) if configured else {}
+    for key, option in OPTIONS.items():
+        value = getattr(args, option.removeprefix("--").replace("-", "_"), None)
+        stated |= {} if value is None else {key: value}
+    if args.password_file is not None and not ENV.fullmatch(args.password_file):
+        stated["password_file"] = str(Path(args.password_file).absolute())  # not relative to the configuration
+    try:
+        return Mqtt.model_validate(stated)
+    except ValidationError as error:
+        problems = [(str(problem["loc"][0]), problem["msg"]) for problem in error.errors(include_url=False)]
+        lines = [f"{OPTIONS.get(key, f'mqtt.{key}')}: {text.removeprefix('Value error, ')}" for key, text in problems]
+        raise ConfigError(lines) from None

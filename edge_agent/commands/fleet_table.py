@@ -1,0 +1,149 @@
+"""A fleet as a table for people, and as a document for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edge_agent.fleet import Row
+from edge_agent.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+# From this width on, columns that can be done without have room.
+WIDE = 110
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+        share: of the room that the columns leave which take what they need; 0: it is one of those.
+        optional: left out of a narrow terminal.
+    """
+
+    title: str
+    share: int = 0
+    right: bool = False
+    optional: bool = False
+
+
+COLUMNS = (
+    Column("device", 3),
+    Column("pipeline", 2),
+    Column("status"),
+    Column("/s", right=True),
+    Column("last result", 4),
+    Column("ago", right=True, optional=True),
+    Column("ms", right=True),
+    Column("model", 3),
+    Column("on"),
+    Column("outbox", right=True),
+)
+
+
+def table(rows: Sequence[Row], width: int, now: float) -> "Table":
+    """A line for each row.
+
+    Args:
+        rows: in the order in which they are shown.
+        width: of the terminal, in characters.
+        now: seconds on the monotonic clock.
+    """
+    from rich.table import Table
+
+    columns = [column for column in COLUMNS if width >= WIDE or not column.optional]
+    made = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(
+            column.title,
+            width=len(column.title) if column.share else None,  # the least width of a column that has a share
+            ratio=column.share or None,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        cells = _cells(row, now)
+        made.add_row(*(cells[column.title] for column in columns))
+    return made
+
+
+def _cells(row: Row, now: float) -> dict[str, "Text"]:
+    from rich.text import Text
+
+    away = row.status != "online"
+    texts = {
+        "device": row.device,
+        "pipeline": row.pipeline,
+        "status": row.status or "?",
+        "/s": "" if row.results_per_s is None else _number(row.results_per_s),
+        "last result": row.last_result,
+        "ago": "" if row.last_at is None else _ago(now - row.last_at),
+        "ms": "" if row.latency_ms is None else _number(row.latency_ms),
+        "model": row.model,
+        "on": f"{row.accelerator} !" if row.fallback else row.accelerator,
+        "outbox": "" if row.waiting is None else f"{row.waiting}" + (f" -{row.lost}" if row.lost else ""),
+    }
+    styles = {"status": "red" if away else "green", "on": "yellow" if row.fallback else ""}
+    styles["outbox"] = "red" if row.lost else ""
+    # Text, not a string: what devices say must not be taken for markup.
+    return {
+        title: Text(text, "dim" if away and title != "status" else styles.get(title, ""))
+        for title, text in texts.items()
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"  # noqa: PLR2004 - four digits at the most
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def line(text: str) -> "Text":
+    """One line below the table."""
+    from rich.text import Text
+
+    return Text(printable(text), "dim", no_wrap=True, overflow="ellipsis")
+
+
+def summary(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
+    """How many there are, and, where there are any, what the marks mean."""
+    everything = {row.device: row.status for row in rows}
+    if not everything:
+        return ["no device has said anything yet: is the prefix right, and may this user read below it?"]
+    online = sum(status == "online" for status in everything.values())
+    count = f"{len(everything)} devices, {online} online"
+    if len(shown) < len(rows):
+        count += f"; {len(shown)} of {len(rows)} lines, those in trouble first"
+    marks = ["! not the accelerator asked for"] if any(row.fallback for row in shown) else []
+    marks += ["-N results lost"] if any(row.lost for row in shown) else []
+    return [count, *([", ".join(marks)] if marks else [])]
+
+
+def in_room(rows: list[Row], lines: int) -> list[Row]:
+    """The rows for which there is room; if there is not room for all, those in trouble first."""
+    if len(rows) <= lines:
+        return rows
+    return sorted(rows, key=lambda row: not row.in_trouble)[: max(1, lines)]
+
+
+def devices(rows: Sequence[Row], now: float) -> list[dict[str, Any]]:
+    """For programs: a list of devices, each with its pipelines."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        device = found.setdefault(row.device, {"device_id": row.device, "status": row.status or None, "pipelines": []})
+        if row.pipeline:
+            facts = asdict(row)
+            for key in ("device", "status", "pipeline", "last_at"):
+                del facts[key]
+            age = None if row.last_at is None else round(now - row.last_at, 1)
+            device["pipelines"].append({"name": row.pipeline} | facts | {"last_result_age_s": age})
+    return list(found.values())

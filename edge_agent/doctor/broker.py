@@ -1,0 +1,80 @@
+"""Whether the broker can be reached, as the agent would reach it, and how long it takes to answer."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.link import Link, Session, Subscription
+
+TIMEOUT = 15.0
+ANSWER_TIMEOUT = 5.0
+SLOW_MS = 500.0
+# What a failure says -> the command that mends it, or shows where it lies.
+MENDS = (
+    (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
+    (r"^mqtt\.\w+_file", "give PEM files that {user} can read: openssl x509 -noout -text -in FILE"),
+    (r"nothing listens", "on {host}: sudo systemctl enable --now mosquitto && sudo ss -tlnp | grep {port}"),
+    (r"the name .* is not known", "getent hosts {host}  # must print an address: mend mqtt.url or the name server"),
+    (r"certificate is not accepted", "openssl s_client -connect {host}:{port} -showcerts </dev/null"),
+    (r"TLS", "openssl s_client -connect {host}:{port} </dev/null"),
+    (r"Not authorized|[Uu]ser ?name|refuses", "on {host}: sudo mosquitto_passwd /etc/mosquitto/passwd {username}"),
+    (r"", "ping -c 3 {host}; nc -vz -w 5 {host} {port}"),
+)
+
+
+def broker(machine: Machine) -> list[Finding]:
+    """Connects, subscribes to the device's own status, and leaves; publishes nothing."""
+    mqtt = machine.mqtt
+    if mqtt is None:
+        return [ok("none given: with -c FILE or --url URL it is tried")]
+    if mqtt.url == "embedded":
+        return [ok("embedded: it is part of the agent")]
+    endpoint = Endpoint.from_settings(mqtt, machine.file.parent if machine.file else Path.cwd())
+    device = machine.config.settings.device_id if machine.config else "doctor"
+    session = Session(
+        # Not the agent's own, whose session it would take over.
+        client_id=f"edge-agent-{device}-doctor-{os.getpid()}",
+        protocol=mqtt.protocol,
+        keepalive=mqtt.keepalive,
+        subscriptions=[Subscription(f"{mqtt.topic_prefix}/{device}/status", 0)],
+    )
+    up: list[tuple[Link, float]] = []
+    connection = Connection(endpoint, session, on_up=lambda link: up.append((link, time.monotonic())))
+    began = time.monotonic()
+    connection.start()
+    try:
+        if not connection.wait_until_tried(TIMEOUT):
+            return [_not_reached(machine, endpoint, f"{endpoint.address}: no answer within {TIMEOUT:g} s")]
+        if connection.link is None:
+            return [_not_reached(machine, endpoint, connection.problem)]
+        if not connection.wait_until_subscribed(ANSWER_TIMEOUT):
+            problem = connection.problem or f"{endpoint.address}: takes the connection and then answers nothing"
+            return [_not_reached(machine, endpoint, problem)]
+        link, connected = up[-1]
+        return _reached(endpoint, link, connected - began, time.monotonic() - connected)
+    finally:
+        connection.stop()
+
+
+def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) -> list[Finding]:
+    said = f"{endpoint.address}: MQTT {link.version}, connected in {connect_s * 1000:.0f} ms"
+    said += f", answers in {answer_s * 1000:.1f} ms"
+    look = f"ping -c 10 {endpoint.host}"
+    found = [warning(f"{said}: slow", look) if answer_s * 1000 > SLOW_MS else ok(said)]
+    limits = f"on {endpoint.host}, in mosquitto.conf: "
+    if link.max_qos == 0:
+        found.append(warning("takes messages of QoS 0 only: results may get lost on the way", f"{limits}max_qos 2"))
+    if not link.retains:
+        text = "keeps no retained messages: who comes later learns no status and no info"
+        found.append(warning(text, f"{limits}retain_available true"))
+    return found
+
+
+def _not_reached(machine: Machine, endpoint: Endpoint, problem: str) -> Finding:
+    mend = next(mend for pattern, mend in MENDS if re.search(pattern, problem))
+    username = endpoint.username or "USER"
+    return failure(problem, mend.format(host=endpoint.host, port=endpoint.port, username=username, user=machine.user))

@@ -1,0 +1,142 @@
+"""Cameras, serial ports, sensors, microphones: what there is, and whether this user may open it.
+
+Nothing is opened: what /sys and /dev say is enough, and a camera that is in use is not disturbed.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.errors import SourceError
+from edge_agent.settings import CameraSource
+from edge_agent.sources.v4l2 import find_device, nodes
+
+# Video nodes that are no cameras: codecs and image processors of the Raspberry Pi and others.
+NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\b", re.IGNORECASE)
+# The raw end of a camera on the Raspberry Pi's ribbon cable: of use to libcamera only.
+RIBBON = re.compile(r"unicam|rp1-cfe", re.IGNORECASE)
+CAMERA_TOOLS = ("rpicam-vid", "libcamera-vid")
+LIST_TOOLS = ("rpicam-hello", "libcamera-hello")
+SERIAL_PORTS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttyS0", "serial[0-9]*")
+CAMERA = re.compile(r"^\d+ : (\S+)", re.MULTILINE)
+SYSFS = "/sys/class/video4linux"
+
+
+def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
+    """Why this user may not open a device, and the command that mends it; None if it may."""
+    if machine.may_use(node):
+        return None
+    group = machine.group_name(node.stat().st_gid)
+    why = f"{machine.user} may not open {machine.seen(node)} (group {group})"
+    if machine.is_member(group):
+        return f"{why}: is in the group, but logged in before that", "log out and in again"
+    if group in ("root", "0"):
+        return why, f"sudo chmod a+rw {machine.seen(node)}"
+    return why, f"sudo usermod -aG {group} {machine.user}  # then log out and in again"
+
+
+def user(machine: Machine) -> list[Finding]:
+    """Who looks, which decides what may be opened."""
+    if machine.user == "root":
+        return [ok("root, who may open everything; as the service sees it: sudo -u edge-agent edge-agent doctor")]
+    return [ok(f"{machine.user}, groups {', '.join(sorted(map(machine.group_name, machine.groups)))}")]
+
+
+def cameras(machine: Machine) -> list[Finding]:
+    """V4L2 cameras, those on a ribbon cable, and those that the configuration wants."""
+    found, ribbon = [], False
+    for node, name in _camera_nodes(machine):
+        if RIBBON.search(name):
+            ribbon = True
+        elif not node.exists():
+            found.append(warning(f"{name}: {machine.seen(node)} is missing", "sudo udevadm trigger"))
+        elif why := closed(machine, node):
+            found.append(warning(f"{name}: {why[0]}", why[1]))
+        else:
+            found.append(ok(f"{machine.seen(node)}: {name}"))
+    found += _ribbon_cameras(machine, plugged_in=ribbon) + _wanted_cameras(machine)
+    return found or [ok("none")]
+
+
+def _camera_nodes(machine: Machine) -> list[tuple[Path, str]]:
+    """File in /dev and name of those nodes that give pictures."""
+    found = []
+    for entry in nodes(machine.path(SYSFS)):
+        name = machine.attribute(entry, "name")
+        first = machine.attribute(entry, "index") in ("", "0")  # further nodes of a USB camera give metadata
+        if not NO_CAMERA.search(name) and (first or RIBBON.search(name)):
+            found.append((machine.path(f"/dev/{entry.name}"), name))
+    return found
+
+
+def _ribbon_cameras(machine: Machine, *, plugged_in: bool) -> list[Finding]:
+    """What libcamera sees; its tools are the way to such cameras."""
+    tool = _program(machine, *CAMERA_TOOLS)
+    lister = _program(machine, *LIST_TOOLS)
+    if not tool:
+        text = "a camera on the ribbon cable, and no libcamera tools to reach it"
+        return [warning(text, "sudo apt install rpicam-apps-lite")] if plugged_in else []
+    if not lister:
+        return [ok(f"{tool} is there")]
+    ran = machine.run(lister, "--list-cameras")
+    listed = CAMERA.findall(ran.out + ran.err)
+    if listed:
+        return [ok(f"libcamera: {', '.join(listed)}: use `command` with {Path(tool).name}")]
+    if ran.code != 0:
+        return [warning(f"{lister} --list-cameras: {ran.reason}", "sudo apt install --reinstall rpicam-apps-lite")]
+    if plugged_in:
+        text = "the ribbon cable's port is on, and libcamera sees no camera"
+        return [warning(text, "sudo poweroff  # then seat the cable anew, contacts as the port wants them")]
+    return [ok(f"{Path(tool).name} is there; libcamera sees no camera")]
+
+
+def _wanted_cameras(machine: Machine) -> list[Finding]:
+    found = []
+    for name, pipeline in machine.config.settings.pipelines.items() if machine.config else ():
+        if not isinstance(pipeline.source, CameraSource):
+            continue
+        try:
+            device = find_device(pipeline.source.device, machine.path(SYSFS))
+        except SourceError as error:
+            found.append(failure(f"pipeline {name}: {error}", "v4l2-ctl --list-devices"))
+            continue
+        node = machine.path(device)
+        if not node.exists():
+            found.append(failure(f"pipeline {name}: there is no {device}", "v4l2-ctl --list-devices"))
+        elif why := closed(machine, node):
+            found.append(failure(f"pipeline {name}: {why[0]}", why[1]))
+    return found
+
+
+def serial_ports(machine: Machine) -> list[Finding]:
+    """Serial ports that something can be plugged into."""
+    ports = sorted(port for pattern in SERIAL_PORTS for port in machine.path("/dev").glob(pattern))
+    return _usable(machine, ports) or [ok("none")]
+
+
+def sensors(machine: Machine) -> list[Finding]:
+    """Sensors of Linux' industrial I/O."""
+    folders = sorted(machine.path("/sys/bus/iio/devices").glob("iio:device*"))
+    return [ok(f"{folder.name}: {machine.attribute(folder, 'name') or 'without a name'}") for folder in folders] or [
+        ok("none")
+    ]
+
+
+def microphones(machine: Machine) -> list[Finding]:
+    """Sound devices that record."""
+    return _usable(machine, sorted(machine.path("/dev/snd").glob("pcm*c"))) or [ok("none")]
+
+
+def _usable(machine: Machine, files: list[Path]) -> list[Finding]:
+    found = []
+    for node in files:
+        why = closed(machine, node)
+        found.append(warning(*why) if why else ok(machine.seen(node)))
+    return found
+
+
+def _program(machine: Machine, *names: str) -> str:
+    """The path of the first program that is there; "" if none is."""
+    paths = (shutil.which(name, path=machine.environ.get("PATH", "")) for name in names)
+    return next((path for path in paths if path), "")

@@ -1,0 +1,152 @@
+"""Python, the runtimes, the accelerators: what is installed, whether it loads, and whether it goes together."""
+
+import platform
+import re
+import shlex
+import sys
+from importlib import metadata
+from typing import NamedTuple
+
+from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+
+NEWEST_PYTHON = (3, 13)
+MAX_DPKG_STATUS = 64_000_000
+
+ONNX_BUILDS = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-training")
+OPENCV_BUILDS = (
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+# The makers' last build of the Edge TPU's library is of 2021, for TensorFlow Lite 2.5, and works up to 2.9; a newer
+# runtime crashes with it: https://github.com/google-coral/edgetpu/issues/712 and
+# https://github.com/tensorflow/tensorflow/issues/62371. Later builds by others have in their version what they are for.
+EDGETPU_PACKAGES = ("libedgetpu1-std", "libedgetpu1-max")
+LAST_TFLITE_OF_OLD_EDGETPU = (2, 9)
+EDGETPU_BUILDS = "https://github.com/feranick/libedgetpu/releases"
+
+
+class Engine(NamedTuple):
+    """A runtime: what people call it, the packages that bring it, its module, the models that it runs."""
+
+    title: str
+    packages: tuple[str, ...]
+    module: str
+    models: str
+
+
+ENGINES = (
+    Engine("LiteRT", ("ai-edge-litert",), "ai_edge_litert.interpreter", ".tflite"),
+    Engine("tflite-runtime", ("tflite-runtime",), "tflite_runtime.interpreter", ".tflite"),
+    Engine("ONNX Runtime", ONNX_BUILDS, "onnxruntime", ".onnx"),
+)
+LOAD = "import importlib, sys; importlib.import_module(sys.argv[1])"
+
+
+def pip(*arguments: str) -> str:
+    """The command that has the pip of this environment do something."""
+    return shlex.join([sys.executable, "-m", "pip", *arguments])
+
+
+def installed(machine: Machine, package: str) -> str:
+    """The version of a Python package; "" if it is not there."""
+    found = next(iter(metadata.distributions(name=package, path=list(machine.python_path))), None)
+    return found.version if found else ""
+
+
+def python(machine: Machine) -> list[Finding]:
+    """The interpreter and what it runs on."""
+    model = machine.read("/proc/device-tree/model")
+    system = re.search(r'^PRETTY_NAME="?(.*?)"?$', machine.read("/etc/os-release"), re.MULTILINE)
+    version = ".".join(map(str, sys.version_info[:3]))
+    said = f"Python {version} ({platform.machine()})" + "".join(
+        f", {text}" for text in (system[1] if system else "", model) if text
+    )
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        return [warning(f"{said}: newer than what edge-agent is tried with", "python3.13 -m venv NEW_ENVIRONMENT")]
+    return [ok(said)]
+
+
+def engines(machine: Machine) -> list[Finding]:
+    """The runtimes that are there, and that they load; two builds of one in the way of each other."""
+    found: list[Finding] = []
+    there = set()
+    for engine in ENGINES:
+        versions = {package: installed(machine, package) for package in engine.packages}
+        present = [package for package, version in versions.items() if version]
+        if not present:
+            continue
+        there.add(engine.models)
+        ran = machine.python(LOAD, engine.module)
+        build = f" ({present[0]})" if len(engine.packages) > 1 else ""
+        named = f"{engine.title} {versions[present[0]]}{build}"
+        found.append(ok(named) if ran.code == 0 else _does_not_load(machine, named, present[0], ran.reason))
+    if not there:
+        return [failure("no runtime is installed: no model can run", pip("install", "ai-edge-litert", "onnxruntime"))]
+    absent = [engine.title for engine in ENGINES if engine.models not in there and engine.title != "tflite-runtime"]
+    return found + [ok(f"{title} is not installed: only {models_of(title)} models need it") for title in absent]
+
+
+def models_of(title: str) -> str:
+    """The kind of models that a runtime is for."""
+    return next(engine.models for engine in ENGINES if engine.title == title)
+
+
+def _does_not_load(machine: Machine, named: str, package: str, reason: str) -> Finding:
+    numpy = installed(machine, "numpy")
+    if package == "tflite-runtime" and not numpy.startswith("1."):
+        text = f"{named} was built for numpy 1 and does not load with numpy {numpy}: {reason}"
+        return failure(text, pip("install", "numpy<2"))
+    return failure(f"{named} does not load: {reason}", pip("install", "--force-reinstall", package))
+
+
+def opencv(machine: Machine) -> list[Finding]:
+    """What reads pictures and cameras."""
+    ran = machine.python("import cv2; print(cv2.__version__)")
+    if ran.code == 0:
+        return [ok(f"OpenCV {ran.out.strip()}")]
+    if "No module named 'cv2'" in ran.reason and platform.machine() in ("armv7l", "armv6l"):
+        mend = "sudo apt install python3-opencv  # and an environment made with --system-site-packages"
+    else:
+        mend = f"{pip('uninstall', '-y', *OPENCV_BUILDS)}; {pip('install', OPENCV_BUILDS[0])}"
+    return [failure(f"OpenCV does not load: {ran.reason}", mend)]
+
+
+def versions(machine: Machine) -> list[Finding]:
+    """Packages and libraries that don't go together."""
+    found = []
+    for name, builds in ("ONNX Runtime", ONNX_BUILDS), ("OpenCV", OPENCV_BUILDS):
+        several = [package for package in builds if installed(machine, package)]
+        if len(several) > 1:
+            text = f"{' and '.join(several)} are all {name} and overwrite each other"
+            keep = several[-1] if builds is ONNX_BUILDS else several[0]
+            mend = f"{pip('uninstall', '-y', *several)} && {pip('install', keep)}"
+            found.append(warning(text, mend))
+    found += _old_edgetpu(machine)
+    return found or [ok("nothing that is known not to go together")]
+
+
+def _old_edgetpu(machine: Machine) -> list[Finding]:
+    package, version = _edgetpu_package(machine)
+    runtimes = [(engine, installed(machine, engine.packages[0])) for engine in ENGINES[:2]]
+    engine, runtime = next(((engine, there) for engine, there in runtimes if there), (ENGINES[0], ""))
+    numbers = tuple(int(part) for part in re.findall(r"\d+", runtime)[:2])
+    if not version or not runtime or "tf" in version.lower():
+        return []
+    if engine.title == "tflite-runtime" and numbers <= LAST_TFLITE_OF_OLD_EDGETPU:
+        return []
+    text = f"{package} {version} is for TensorFlow Lite up to 2.9 and crashes with {engine.title} {runtime}"
+    mend = f"a build for a newer TensorFlow from {EDGETPU_BUILDS}: sudo dpkg -i {package}_*.deb"
+    return [failure(text, mend)]
+
+
+def _edgetpu_package(machine: Machine) -> tuple[str, str]:
+    """Name and version of the Debian package with the Edge TPU's library; "" if there is none."""
+    for entry in machine.read("/var/lib/dpkg/status", MAX_DPKG_STATUS).split("\n\n"):
+        if "libedgetpu" not in entry:
+            continue
+        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", entry, re.MULTILINE))
+        if fields.get("Package") in EDGETPU_PACKAGES and fields.get("Status", "").endswith(" installed"):
+            return fields["Package"], fields.get("Version", "")
+    return "", ""

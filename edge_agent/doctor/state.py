@@ -1,0 +1,132 @@
+"""The state that the machine is in: clock, disk, memory, temperature, and the configuration."""
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_agent.clock import Clock
+from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.units import format_size
+
+# A clock that says less has lost the time: this was written later.
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+PROBE_BYTES = 4096
+# What else wants to be written beside the outbox: logs, models.
+SPARE_DISK = 100_000_000
+LITTLE_DISK = 20_000_000
+# What a model and its runtime commonly take.
+LITTLE_MEMORY = 150_000_000
+HOT = 80.0
+# Bits of the Raspberry Pi's firmware; those that were set since the start stand 16 places higher:
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+SINCE_START = 16
+COOL = "better cooling (a fan, a heat sink); watch: vcgencmd measure_temp"
+POWER = "a power supply of 5 V with the current that this model wants, and a short cable"
+
+
+def configuration(machine: Machine) -> list[Finding]:
+    """Whether the configuration can be used; the models in it are loaded by `check`."""
+    if machine.file is None:
+        return [ok("none given: with -c FILE, its devices, its broker and its disk are looked at, too")]
+    if machine.config is None:
+        return [failure(problem, f"edge-agent check -c {machine.file}") for problem in machine.problems]
+    options = machine.config.settings
+    counts = f"{len(options.models)} models, {len(options.pipelines)} pipelines"
+    return [ok(f"{machine.file}: device {options.device_id}, {counts}")]
+
+
+def clock(machine: Machine) -> list[Finding]:
+    """Whether the time is right, without which results are dated wrongly and certificates seem invalid."""
+    del machine
+    now = time.time()
+    said = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    mend = "sudo timedatectl set-ntp true && timedatectl timesync-status"
+    if now < EARLIEST:
+        return [failure(f"{said}: this clock has lost the time: certificates will seem not yet valid", mend)]
+    if not Clock().synced():
+        return [warning(f"{said}: no time service keeps the clock right: results say so (clock_synced)", mend)]
+    return [ok(f"{said}, kept right by a time service")]
+
+
+def disk(machine: Machine) -> list[Finding]:
+    """Whether the folder of the outbox can be written to, and holds what may come."""
+    if machine.config is None:
+        folder = Path(machine.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path.cwd())
+        wanted = 0
+    else:
+        folder = machine.config.outbox_path().absolute().parent
+        wanted = machine.config.settings.outbox.max_size
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".edge-agent-doctor-") as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return [failure(f"{folder} can't be written to: {error.strerror}", _mend_folder(error, folder, machine.user))]
+    free = shutil.disk_usage(folder).free
+    said = f"{folder}: {format_size(free)} free"
+    mend = "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
+    if free < LITTLE_DISK:
+        return [failure(f"{said}: too little", mend)]
+    if free < wanted + SPARE_DISK:
+        needs = f"{format_size(wanted)} for the outbox (outbox.max_size) and {format_size(SPARE_DISK)} to spare"
+        return [warning(f"{said}: less than {needs}", mend)]
+    return [ok(f"{said}, and can be written to")]
+
+
+def _mend_folder(error: OSError, folder: Path, user: str) -> str:
+    match error:
+        case FileNotFoundError():
+            return f"sudo install -d -o {user} -m 700 {folder}"
+        case PermissionError():
+            return f"sudo chown {user} {folder}"
+    if error.errno == 30:  # noqa: PLR2004 - EROFS
+        return f"sudo mount -o remount,rw $(findmnt -no TARGET --target {folder}) && sudo dmesg | grep -i error"
+    return "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
+
+
+def memory(machine: Machine) -> list[Finding]:
+    """What is left, and whether the kernel has had to end programs."""
+    lines = re.findall(r"^(\w+): +(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
+    sizes = {name: int(kib) * 1024 for name, kib in lines}
+    if "MemAvailable" not in sizes:
+        return [ok("this system does not say")]
+    said = f"{format_size(sizes['MemAvailable'])} of {format_size(sizes.get('MemTotal', 0))} available"
+    found = [ok(said)]
+    if sizes["MemAvailable"] < LITTLE_MEMORY:
+        found = [warning(f"{said}: little for a model and its runtime", "ps -eo rss,comm --sort=-rss | head")]
+    ended = re.search(r"^oom_kill (\d+)$", machine.read("/proc/vmstat"), re.MULTILINE)
+    if ended and int(ended[1]):
+        text = f"since the start, the kernel has ended {ended[1]} processes for want of memory"
+        found.append(warning(text, "journalctl -k -b -g 'Out of memory'"))
+    return found
+
+
+def temperature(machine: Machine) -> list[Finding]:
+    """How hot it is, and whether the machine slows itself down, or has done so since its start."""
+    zones = machine.path("/sys/class/thermal").glob("thermal_zone*")
+    readings = [machine.attribute(zone, "temp") for zone in zones]
+    degrees = [int(reading) / 1000 for reading in readings if re.fullmatch(r"-?\d{1,7}", reading)]
+    flags = int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text := machine.read(THROTTLED)) else 0
+    now = [name for bit, name in FLAGS.items() if flags >> bit & 1]
+    before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
+    found = []
+    if now:
+        found.append(failure(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
+    if before:
+        found.append(warning(f"since the start: {', '.join(before)}", _cool_or_power(before)))
+    if degrees and max(degrees) >= HOT:
+        found.append(warning(f"{max(degrees):.1f} °C", COOL))
+    elif degrees:
+        found.append(ok(f"{max(degrees):.1f} °C"))
+    return found or [ok("this machine does not say")]
+
+
+def _cool_or_power(flags: list[str]) -> str:
+    return POWER if "under-voltage" in flags else COOL

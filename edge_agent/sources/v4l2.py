@@ -1,0 +1,30 @@
+"""Which file in /dev is which camera, as the kernel has it in /sys."""
+
+from pathlib import Path
+
+from edge_agent.errors import SourceError
+
+SYSFS = Path("/sys/class/video4linux")
+
+
+def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
+    """The /dev path of a camera given by number, path, or part of its name.
+
+    Raises:
+        SourceError: there is none of that name; names those that there are.
+    """
+    if isinstance(device, int) or device.isdigit():
+        return f"/dev/video{device}"
+    if device.startswith("/"):
+        return device
+    names = {entry.name: (entry / "name").read_text(errors="replace").strip() for entry in nodes(sysfs)}
+    matching = [f"/dev/{entry}" for entry, name in names.items() if device.lower() in name.lower()]
+    if not matching:
+        known = ", ".join(f"/dev/{entry} ({name})" for entry, name in names.items()) or "none"
+        raise SourceError(f"camera {device!r}: no camera has this name; there is: {known}")
+    return matching[0]  # one camera often has several nodes, the first of which gives pictures
+
+
+def nodes(sysfs: Path = SYSFS) -> list[Path]:
+    """The folders of all video devices, in the order of their numbers."""
+    return sorted(sysfs.glob("video*"), key=lambda entry: (len(entry.name), entry.name))

@@ -1,0 +1,98 @@
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent import settings
+from edge_agent.doctor.broker import broker
+from edge_agent.doctor.machine import Finding
+from tests.broker import Mosquitto, free_port
+from tests.certificates import Authority
+from tests.daemon import Daemon, configuration
+from tests.doctor.made_up import configured, machine, only, states
+
+# A handshake that fails leaves paho's socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+def look(folder: Path, url: str, **options: Any) -> list[Finding]:
+    return broker(machine(folder, mqtt=settings.Mqtt.model_validate({"url": url, **options})))
+
+
+def test_a_broker_that_answers_is_told_with_the_time_that_it_takes(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    found = only(look(tmp_path, mosquitto.url))
+    assert found.state == "ok"
+    assert re.search(r": MQTT 5, connected in \d+ ms, answers in \d+\.\d ms$", found.text)
+
+
+def test_nothing_is_published_and_the_running_agent_keeps_its_session(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    document = configuration(mosquitto, "porch", models={"digits": {"path": "digits"}})
+    document["pipelines"] = {"lab": {"source": {"type": "mqtt", "topic": "lab"}, "model": "digits"}}
+    with Daemon(tmp_path / "daemon", document):
+        before = mosquitto.log().count("Received PUBLISH from edge-agent-porch-doctor")
+        loaded = configured(tmp_path, document)
+        assert only(broker(machine(tmp_path, config=loaded, mqtt=loaded.settings.mqtt))).state == "ok"
+        assert "already connected" not in mosquitto.log()
+        assert mosquitto.log().count("Received PUBLISH from edge-agent-porch-doctor") == before
+
+
+def test_a_port_where_nothing_listens_is_told(tmp_path: Path) -> None:
+    port = free_port()
+    found = only(look(tmp_path, f"mqtt://127.0.0.1:{port}"))
+    assert found.state == "failure"
+    assert "nothing listens there" in found.text
+    assert found.mend.startswith("on 127.0.0.1: sudo systemctl enable --now mosquitto")
+
+
+def test_a_name_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    found = only(look(tmp_path, "mqtt://no-such-host.invalid"))
+    assert "the name no-such-host.invalid is not known" in found.text
+    assert found.mend.startswith("getent hosts no-such-host.invalid")
+
+
+def test_a_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "pi", "right"], check=True)
+    secret = tmp_path / "secret"
+    secret.write_text("wrong-secret\n")
+    with Mosquitto(tmp_path, [f"password_file {passwords}", "allow_anonymous false"]) as guarded:
+        found = only(look(tmp_path, guarded.url, username="pi", password_file=str(secret)))
+        secret.write_text("right\n")
+        assert states(look(tmp_path, guarded.url, username="pi", password_file=str(secret))) == ["ok"]
+    assert (found.state, found.mend) == (
+        "failure",
+        "on 127.0.0.1: sudo mosquitto_passwd /etc/mosquitto/passwd pi",
+    )
+    assert "wrong-secret" not in found.text
+
+
+def test_a_password_file_that_can_not_be_read_is_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    found = only(look(tmp_path, mosquitto.url, username="pi", password_file=str(tmp_path / "gone")))
+    assert (found.state, found.mend.startswith("give a file that pi can read")) == ("failure", True)
+
+
+def test_a_certificate_of_another_authority_is_told(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    server = authority.issue("broker", host="localhost")
+    other = Authority(tmp_path / "other")
+    with Mosquitto(tmp_path, [f"certfile {server.cert}", f"keyfile {server.key}"]) as guarded:
+        url = f"mqtts://localhost:{guarded.port}"
+        found = only(look(tmp_path, url, ca_file=other.cert))
+        assert states(look(tmp_path, url, ca_file=authority.cert)) == ["ok"]
+    assert found.state == "failure"
+    assert "the broker's certificate is not accepted" in found.text
+    assert found.mend == f"openssl s_client -connect localhost:{guarded.port} -showcerts </dev/null"
+
+
+def test_what_a_broker_can_not_do_is_told(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, ["max_qos 0", "retain_available false"]) as limited:
+        found = look(tmp_path, limited.url)
+    assert states(found) == ["ok", "warning", "warning"]
+    assert found[1].mend == "on 127.0.0.1, in mosquitto.conf: max_qos 2"
+
+
+def test_without_an_address_no_broker_is_looked_at(tmp_path: Path) -> None:
+    assert states(broker(machine(tmp_path))) == ["ok"]
+    assert only(look(tmp_path, "embedded")).text == "embedded: it is part of the agent"
