@@ -124,7 +124,7 @@ def _check_files(raw: object, problems: Problems) -> None:
         match value_at(raw, (*source, "type")):
             case "video":
                 check(*source, "url", unless=lambda url: "://" in url.removeprefix("file://"))
-            case "images":
+            case "images" | "audio":
                 check(*source, "path", unless=glob.has_magic, folder_too=True)
 
 

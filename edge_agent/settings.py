@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from edge_agent.settings_base import Bytes, Frozen, Seconds
-from edge_agent.stream_settings import CommandSource, SerialSource
+from edge_agent.stream_settings import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 
 # What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
@@ -289,7 +289,16 @@ class PipelineSource(Frozen):
 
 
 Source = Annotated[
-    MqttSource | CameraSource | VideoSource | ImagesSource | PipelineSource | CommandSource | SerialSource,
+    MqttSource
+    | CameraSource
+    | VideoSource
+    | ImagesSource
+    | PipelineSource
+    | CommandSource
+    | SerialSource
+    | IioSource
+    | MicrophoneSource
+    | AudioSource,
     Field(discriminator="type"),
 ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from edge_agent.settings_base import Frozen, Seconds
 
@@ -116,3 +116,57 @@ class SerialSource(Frozen):
     def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         _all_different(value or ())
         return value
+
+
+class IioSource(Frozen):
+    """A sensor that Linux knows as an industrial I/O device."""
+
+    type: Literal["iio"]
+    """A sensor of the kernel's industrial I/O subsystem."""
+    device: Annotated[int | str, Field(union_mode="left_to_right")] = 0
+    """Number, name or label of the device."""
+    channels: ChannelNames | None = None
+    """Names of the wanted channels in order, such as `accel_x`; default: all."""
+    rate: Rate | None = None
+    """Readings a second. Required without `buffered`; with it, the device is asked for this rate, and its own is the
+    default."""
+    buffered: bool = False
+    """Take the readings from the device's buffer, at its own even pace, instead of asking for each."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
+    """Nothing usable for this long: the device is opened again."""
+
+    @field_validator("channels")
+    @classmethod
+    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        _all_different(value or ())
+        return value
+
+    @model_validator(mode="after")
+    def _some_pace(self) -> "IioSource":
+        if self.rate is None and not self.buffered:
+            raise ValueError("needs a rate, or buffered: true")
+        return self
+
+
+class MicrophoneSource(Frozen):
+    """Sound from ALSA, recorded by the program `arecord`."""
+
+    type: Literal["microphone"]
+    """A microphone."""
+    device: str = Field("default", min_length=1, max_length=256, pattern="^[^-]")
+    """Name of the ALSA device, as `arecord -L` lists them."""
+    rate: int = Field(16000, ge=4000, le=192_000)
+    """Samples a second."""
+    channels: int = Field(1, ge=1, le=32)
+    """How many."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """No sound for this long: the device is taken as gone and opened again."""
+
+
+class AudioSource(Frozen):
+    """WAV files of a folder, or of a glob pattern, in the order of their names."""
+
+    type: Literal["audio"]
+    """WAV files."""
+    path: str = Field(min_length=1)
+    """Folder or glob pattern."""

@@ -29,6 +29,9 @@ SOURCES = {
     "pipeline": "edge_agent.sources.pipeline",
     "command": "edge_agent.sources.command",
     "serial": "edge_agent.sources.serial",
+    "iio": "edge_agent.sources.iio",
+    "microphone": "edge_agent.sources.microphone",
+    "audio": "edge_agent.sources.audio",
 }
 
 

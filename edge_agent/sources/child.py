@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # How long after `stopping` is set a quiet program is noticed to be unwanted.
 _LOOK_UP_MS = 200
+# How long after its end a program is noticed to have ended.
+_LOOK_AT_END_MS = 20
 # From SIGTERM to SIGKILL.
 GRACE = 2.0
 _CHUNK = 65536
@@ -29,7 +31,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
 # What programs need to find their files, their sound server and, on phones, Android. Nothing else of ours: the
 # environment may hold passwords.
 _ENVIRONMENT = re.compile(
-    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|PREFIX|LD_PRELOAD"
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|ALSA_CONFIG_\w+|PREFIX|LD_PRELOAD"
     r"|LD_LIBRARY_PATH|TERMUX_\w+|ANDROID_\w+|BOOTCLASSPATH|DEX2OATBOOTCLASSPATH|EXTERNAL_STORAGE"
 )
 # Outlives us if we are killed, and then ends the program's process group: the pipe breaks that it reads from. A line
@@ -72,28 +74,17 @@ class Child:
             env=environment,
             start_new_session=True,
         )
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        self._out = self._process.stdout.fileno()
+        self._open = {self._out, self._process.stderr.fileno()}
         self._errors = _Errors(name)
         self._stopped = False
 
     def read(self, stopping: threading.Event) -> Iterator[bytes]:
         """What it writes, as it comes, until it closes its output or `stopping` is set."""
-        out, err = self._process.stdout, self._process.stderr
-        assert out is not None  # noqa: S101 - it is a pipe
-        assert err is not None  # noqa: S101 - it is a pipe
-        poller = select.poll()
-        poller.register(out, select.POLLIN)
-        poller.register(err, select.POLLIN)
-        while not stopping.is_set():
-            for descriptor, _ in poller.poll(_LOOK_UP_MS):
-                data = os.read(descriptor, _CHUNK)
-                if descriptor == err.fileno():
-                    self._errors.take(data)
-                    if not data:
-                        poller.unregister(err)
-                elif data:
-                    yield data
-                else:
-                    return
+        while not stopping.is_set() and self._out in self._open:
+            yield from self._come(_LOOK_UP_MS)
 
     def stop(self, patience: float = 0.0) -> str:
         """Ends it, and everything that it has started itself; returns how it ended. Once is enough.
@@ -104,12 +95,10 @@ class Child:
         if self._stopped:
             return ""
         self._stopped = True
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
-        by_itself = self._process.returncode
+        self._wait(patience)
+        by_itself = self._process.poll()
         self._signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE)
+        self._wait(GRACE)
         self._signal(signal.SIGKILL)  # whatever of the group is left
         self._process.wait()
         self._watch.communicate(b"\n")
@@ -121,6 +110,27 @@ class Child:
         if by_itself < 0:
             return f"was ended by {signal.Signals(-by_itself).name}"
         return f"ended with exit code {by_itself}"
+
+    def _come(self, milliseconds: int) -> Iterator[bytes]:
+        """What comes within this time to its output; what comes to its standard error goes to the log."""
+        poller = select.poll()
+        for descriptor in self._open:
+            poller.register(descriptor, select.POLLIN)
+        for descriptor, _ in poller.poll(milliseconds):
+            data = os.read(descriptor, _CHUNK)
+            if not data:
+                self._open.discard(descriptor)
+            if descriptor != self._out:
+                self._errors.take(data)
+            elif data:
+                yield data
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for its end. It may still write: one that can't be rid of its output might never look at signals."""
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < deadline:
+            for _ in self._come(_LOOK_AT_END_MS):
+                pass
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):

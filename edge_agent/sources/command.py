@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from edge_agent import stream_settings
 from edge_agent.errors import SourceError
@@ -11,7 +12,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.child import Child
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.streams import Stream, StreamFormat
+from edge_agent.sources.streams import Stamp, StreamFormat
 
 # Between the end of a program's output and the end of the program.
 _LAST_WORDS = 1.0
@@ -25,6 +26,7 @@ class Command:
         argv: the program and its arguments.
         folder: where it is run.
         name: for messages; without the arguments, which may hold passwords.
+        origin: facts about where the stream comes from.
         fresh: makes what reads a stream of its format.
         live: it is started again when it ends, and read no faster than anything real writes.
         stall_timeout: seconds; see `Readable`.
@@ -35,6 +37,7 @@ class Command:
         argv: tuple[str, ...],
         folder: Path,
         name: str,
+        origin: Mapping[str, Any],
         fresh: Callable[[], StreamFormat],
         *,
         live: bool,
@@ -45,6 +48,7 @@ class Command:
         self.stall_timeout = stall_timeout
         self._argv = argv
         self._folder = folder
+        self._origin = origin
         self._fresh = fresh
         self._broken = False
         self._alone = threading.Lock()
@@ -56,20 +60,20 @@ class Command:
             if stopping.is_set():
                 return
             child = Child(self._argv, self._folder, self.name)
-            stream_format = self._fresh()
-            stream = Stream(stream_format, {"command": Path(self._argv[0]).name}, broken=self._broken)
+            stream = self._fresh()
+            stamped = Stamp(self._origin, broken=self._broken)
             self._broken = True
             end = ""
             try:
                 due = time.monotonic()
                 for data in child.read(stopping):
-                    yield from stream.feed(data)
+                    yield from stamped(stream.feed(data))
                     if self.live:
-                        due = max(due, time.monotonic()) + len(data) / stream_format.most
+                        due = max(due, time.monotonic()) + len(data) / stream.most
                         if (early := due - time.monotonic()) > _LONGEST_PAUSE:
                             stopping.wait(early)
                 if not stopping.is_set():
-                    yield from stream.end()
+                    yield from stamped(stream.end())
                     end = child.stop(_LAST_WORDS)
             finally:
                 child.stop()
@@ -102,12 +106,13 @@ def stream_format_of(source: stream_settings.CommandSource) -> StreamFormat:
 
 def create(source: stream_settings.CommandSource, context: Context) -> Reader:
     """The source for the settings."""
-    pipeline = context.topic.rpartition("/")[2]
+    pipeline, program = context.topic.rpartition("/")[2], Path(source.argv[0]).name
     return Reader(
         Command(
             source.argv,
             context.folder,
-            f"{pipeline}: command {Path(source.argv[0]).name}",
+            f"{pipeline}: command {program}",
+            {"command": program},
             lambda: stream_format_of(source),
             live=source.restart == "always",
             stall_timeout=source.stall_timeout,

@@ -3,7 +3,7 @@
 import glob
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edge_agent import settings
@@ -28,18 +28,20 @@ class Images:
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample]:  # noqa: ARG002 - nothing here waits
         """One sample a file, undecoded."""
-        paths = self._paths()
+        paths = files(self._pattern, _ENDINGS)
         if not paths:
             raise SourceError(f"{self.name}: there is no image file")
         for path in paths:
             yield read_file(path)
 
-    def _paths(self) -> list[Path]:
-        folder = Path(self._pattern)
-        if folder.is_dir():
-            return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
-        found = glob.iglob(self._pattern, recursive=True)  # noqa: PTH207 - Path's own takes no absolute pattern
-        return sorted(path for path in map(Path, found) if path.is_file())
+
+def files(pattern: str, endings: Collection[str]) -> list[Path]:
+    """The files that a glob pattern finds, or those of a folder that have one of the endings, in order."""
+    folder = Path(pattern)
+    if folder.is_dir():
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file())
+    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path's own takes no absolute pattern
+    return sorted(path for path in map(Path, found) if path.is_file())
 
 
 def read_file(path: Path) -> Sample:

@@ -9,7 +9,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.lines import Csv, Json, Lines
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.streams import Stream
+from edge_agent.sources.streams import Stamp
 
 try:
     import serial
@@ -38,7 +38,7 @@ class SerialLine:
         lines = Lines(
             Json() if options.format == "jsonl" else Csv(), options.channels, options.rate, begins_anywhere=True
         )
-        stream = Stream(lines, {"port": options.port}, broken=self._broken)
+        stamped = Stamp({"port": options.port}, broken=self._broken)
         self._broken = True
         with self._open() as port:
             while not stopping.is_set():
@@ -48,7 +48,7 @@ class SerialLine:
                     data += port.read(min(port.in_waiting, _CHUNK))
                 except (serial.SerialException, OSError) as error:
                     raise SourceError(f"{self.name}: can't be read any more: was it unplugged? ({error})") from None
-                yield from stream.feed(data)
+                yield from stamped(lines.feed(data))
 
     def _open(self) -> serial.Serial:
         path = self._settings.port

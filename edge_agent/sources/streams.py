@@ -1,7 +1,7 @@
 """From the bytes of a stream to samples, whatever its format."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,46 +31,39 @@ class StreamFormat(Protocol):
         ...
 
 
-class Stream:
-    """Makes samples of a stream, from its opening to its end.
+class Stamp:
+    """Makes samples of what a stream gives, from its opening to its end.
 
     Args:
-        stream_format: of the bytes; a fresh one.
         origin: facts about where the stream comes from; pictures get their number added.
         broken: whether it is opened again, so that readings are missing before the first.
     """
 
-    def __init__(self, stream_format: StreamFormat, origin: Mapping[str, Any], *, broken: bool) -> None:
-        self._format = stream_format
+    def __init__(self, origin: Mapping[str, Any], *, broken: bool) -> None:
         self._origin = origin
         self._gap = broken
         self._frames = 0
         self._unsaid = 0
         self._complained = -COMPLAIN_EVERY
 
-    def feed(self, data: bytes) -> Iterator[Sample]:
-        """The samples that are complete with these bytes."""
-        yield from self._samples(self._format.feed(data))
-
-    def end(self) -> Iterator[Sample]:
-        """The stream has ended."""
-        yield from self._samples(self._format.end())
-
-    def _samples(self, found: "Iterator[bytes | NDArray[np.uint8] | Series | InputError]") -> Iterator[Sample]:
+    def __call__(self, found: "Iterable[bytes | NDArray[np.uint8] | Series | InputError]") -> Iterator[Sample]:
+        """The samples, taken now; of errors that come thick and fast only some, which say how many there were."""
         for data in found:
-            now, origin = time.monotonic(), self._origin
+            now = time.monotonic()
             if isinstance(data, InputError):
                 self._gap = True
                 self._unsaid += 1
                 if now - self._complained < COMPLAIN_EVERY:
                     continue
-                if self._unsaid > 1:
-                    data = InputError(f"{data} (and {self._unsaid - 1} more since the last such message)")  # noqa: PLW2901 - the same error, told for several
+                more = f" (and {self._unsaid - 1} more since the last such message)" if self._unsaid > 1 else ""
                 self._unsaid, self._complained = 0, now
+                yield self._sample(InputError(f"{data}{more}"), now)
             elif isinstance(data, Series):
-                data = replace(data, gap=data.gap or self._gap)  # noqa: PLW2901 - the same readings
+                yield self._sample(replace(data, gap=data.gap or self._gap), now)
                 self._gap = False
             else:
                 self._frames += 1
-                origin = {**origin, "frame": self._frames}
-            yield Sample(data, captured_at=time.time(), captured=now, origin=origin)
+                yield self._sample(data, now, frame=self._frames)
+
+    def _sample(self, data: "bytes | NDArray[np.uint8] | Series | InputError", now: float, **facts: Any) -> Sample:
+        return Sample(data, captured_at=time.time(), captured=now, origin={**self._origin, **facts})

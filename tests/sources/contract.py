@@ -10,6 +10,8 @@ from tests.sources.listener import Listener
 from tests.sources.stage import Stage
 
 QUICK_S = 0.5
+# Where a program has to end, on a machine with other things to do; one that does not want to is given longer.
+SOON_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,14 @@ class ReadingsContract:
         with setup.open() as listener:
             setup.feed(3)
             listener.wait_for_readings(3)
-            assert listener.stop() < QUICK_S
+            assert listener.stop() < SOON_S
             before = len(listener.samples)
             setup.feed(3)
         assert len(listener.samples) == before
 
     def test_to_stop_is_quick_before_anything_has_come(self, setup: Readings) -> None:
         with setup.open() as listener:
-            assert listener.stop() < QUICK_S
+            assert listener.stop() < SOON_S
 
     def test_no_thread_is_left_behind(self, setup: Readings) -> None:
         before = set(threading.enumerate())

@@ -1,0 +1,48 @@
+"""Sound from ALSA, recorded by the program `arecord`, which every distribution has."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+
+from edge_agent import stream_settings
+from edge_agent.errors import SourceError
+from edge_agent.samples import Sample
+from edge_agent.sources import Context
+from edge_agent.sources.command import Command
+from edge_agent.sources.reader import Reader
+from edge_agent.sources.sound import Pcm
+
+# What comes at a time, and what may wait in ALSA, in microseconds.
+_PERIOD, _BUFFER = 50_000, 1_000_000
+
+
+class Microphone:
+    """Sound as it comes."""
+
+    live = True
+
+    def __init__(self, source: stream_settings.MicrophoneSource, context: Context) -> None:
+        self.name = f"microphone {source.device}"
+        self.stall_timeout = source.stall_timeout
+        options = {"-t": "raw", "-f": "S16_LE", "-r": source.rate, "-c": source.channels, "-D": source.device}
+        options |= {"-F": _PERIOD, "-B": _BUFFER}
+        self._command = Command(
+            ("arecord", "-q", *(str(part) for option in options.items() for part in option)),
+            context.folder,
+            self.name,
+            {"device": source.device},
+            lambda: Pcm("s16le", source.rate, source.channels),
+            live=True,
+            stall_timeout=source.stall_timeout,
+        )
+
+    def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
+        """Some 50 ms of sound at a time."""
+        if shutil.which("arecord") is None:
+            raise SourceError(f"{self.name}: the program arecord is missing: apt-get install alsa-utils")
+        yield from self._command.samples(stopping)
+
+
+def create(source: stream_settings.MicrophoneSource, context: Context) -> Reader:
+    """The source for the settings."""
+    return Reader(Microphone(source, context))
