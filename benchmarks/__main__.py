@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import footprint, report, speed, video
+from benchmarks import footprint, gate, report, speed, video
 from benchmarks.bench import Bench, Outcome
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "latency": speed.latency,
     "video": video.full_speed,
     "age": video.frame_age,
+    "gate": gate.gate,
     "memory": footprint.memory,
     "growth": footprint.growth,
     "start": footprint.start,

@@ -27,6 +27,7 @@ from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
+from edge_agent.thermal import LOOK_EVERY, Thermal
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Agent:
         self._config = loaded
         self._started = time.monotonic()
         self._clock = Clock()
+        self._thermal = Thermal(loaded.settings.thermal)
         self._counters: dict[str, Counters] = {}
         self._followers: dict[str, list[Follower]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
@@ -113,10 +115,10 @@ class Agent:
     def _serve(self, *, once: bool) -> None:
         next_stats = time.monotonic() + self._config.settings.stats_interval
         ping_every = systemd.watchdog_interval()
-        next_ping = time.monotonic()
+        next_ping = next_look = time.monotonic()
         while True:
             now = time.monotonic()
-            moments = [next_stats, *([next_ping] if ping_every else []), *([now + 0.1] if once else [])]
+            moments = [next_stats, next_look, *([next_ping] if ping_every else []), *([now + 0.1] if once else [])]
             try:
                 received = self._signals.get(timeout=max(0.0, min(moments) - now))
             except queue.Empty:
@@ -127,6 +129,9 @@ class Agent:
                     return
                 self.reload()
             now = time.monotonic()
+            if now >= next_look:
+                next_look = now + min(LOOK_EVERY, self._config.settings.stats_interval)
+                self._thermal.look(now)
             if now >= next_stats:
                 self._publish_stats()
                 systemd.notify_status(self.summary())
@@ -171,6 +176,7 @@ class Agent:
         if not same_broker:
             self._disconnect()
         self._config, self._models = fresh, fresh_models
+        self._thermal.options = fresh.settings.thermal
         if not same_broker:
             self._connect(restore=False)
         self._start_pipelines()
@@ -264,6 +270,7 @@ class Agent:
                 publisher.tell,
                 self._track_ids.setdefault(name, itertools.count(1)),
                 followers,
+                lambda: self._thermal.factor,
             )
             self._pipelines[name].start()
 
@@ -330,6 +337,7 @@ class Agent:
             "device_id": self._config.settings.device_id,
             "boot_id": self._boot_id,
             "uptime_s": round(time.monotonic() - self._started, 1),
+            "thermal": self._thermal.as_dict(),
             "pipelines": self.counters(),
         }
         if (link := self._connection.link) is not None:

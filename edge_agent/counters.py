@@ -4,9 +4,9 @@ import threading
 from collections import Counter
 from typing import Any, Literal
 
-Dropped = Literal["superseded", "stale", "unchanged", "invalid", "failed"]
+Dropped = Literal["superseded", "stale", "unchanged", "throttled", "invalid", "failed"]
 Discarded = Literal["outbox_full", "expired", "refused", "damaged"]
-DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "invalid", "failed")
+DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "throttled", "invalid", "failed")
 DISCARDED: tuple[Discarded, ...] = ("outbox_full", "expired", "refused", "damaged")
 
 

@@ -23,6 +23,7 @@ from edge_agent.models.model import Model
 from edge_agent.prepare import preparation
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Source
+from edge_agent.thermal import Pace
 from edge_agent.tracking import Event, Tracker
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Pipeline:
         tell: takes what has happened to tracked objects, with the sample that showed it; may wait.
         track_ids: where the numbers of tracked objects come from.
         followers: see every picture and what was found in it; the list may change at any time.
+        factor: asked for the share of its work that a live source may have now, above 0 to 1.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Pipeline:
         tell: Tell = lambda _sample, _events: None,
         track_ids: Iterator[int] | None = None,
         followers: Sequence[Follower] = (),
+        factor: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.name = name
         self.options = options
@@ -104,6 +107,7 @@ class Pipeline:
         self._publish = publish
         self._report = report
         self._followers = followers
+        self._pace = Pace(factor) if source.live else None
         self._gate = None if options.gate is None else Gate(options.gate, options.regions)
         self._prepare = preparation(model.preprocess, options)
         self._filter = Filter(options.filters, limits(options, model.decode.task))
@@ -193,18 +197,26 @@ class Pipeline:
     def _work(self) -> None:
         while (taken := self._turns.take(self._next)) is not None:
             turn, sample = taken
+            began = time.monotonic()
             self.answer(sample, turn)
             turn.over()
+            if self._pace is not None:
+                self._pace.spent(time.monotonic() - began)
         if self._last_to_leave() and not self._stopped:
             for follower in list(self._followers):
                 follower.end()
 
     def _next(self) -> Sample | None:
         """The next sample that is worth the road; the others are counted. One worker at a time is in here."""
-        while (sample := self._intake.get()) is not None and not self._shows_news(sample):
-            self.counters.drop("unchanged")
+        while (sample := self._intake.get()) is not None and (reason := self._held_back(sample)) is not None:
+            self.counters.drop(reason)
             sample.settled()
         return sample
+
+    def _held_back(self, sample: Sample) -> Dropped | None:
+        if self._pace is not None and not self._pace.takes(sample.captured):
+            return "throttled"
+        return None if self._shows_news(sample) else "unchanged"
 
     def _shows_news(self, sample: Sample) -> bool:
         if self._gate is None:

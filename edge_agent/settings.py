@@ -117,6 +117,16 @@ class Outbox(Frozen):
     """Most waiting results sent a second after the broker has come back, so that a fleet does not flatten it."""
 
 
+class Thermal(Frozen):
+    """What happens when the device gets too hot."""
+
+    slow_down_at: Literal["never"] | Annotated[float, Field(ge=30, le=120)] = 75.0
+    """From this temperature on (°C of the CPU), and whenever the CPU is throttled, live sources have fewer frames; all
+    of them again when it is 5 °C cooler. `never`: it is only told in `stats`."""
+    min_rate: float = Field(0.25, gt=0, le=1)
+    """The share of their frames that they keep at least."""
+
+
 class Normalize(Frozen):
     """Real input values from pixels or readings: (value - mean) / std, a pixel being 0..255."""
 
@@ -508,6 +518,8 @@ class Settings(Frozen):
     """The broker."""
     outbox: Outbox = Outbox()
     """Where results wait while the broker is away."""
+    thermal: Thermal = Thermal()
+    """What happens when the device gets too hot."""
     stats_interval: Seconds = Field(10.0, ge=0.1, le=86400)
     """How often the counters are published."""
     models: dict[TopicLevel, Model] = Field({}, max_length=64)

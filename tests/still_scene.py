@@ -64,9 +64,11 @@ class Scene:
             yield np.clip(frame, 0, 255).astype(np.uint8), moving
 
     def write(self, path: Path) -> list[bool]:
-        """Makes a clip (.avi); returns for each frame whether the thing is in it."""
-        fourcc = cv2.VideoWriter.fourcc(*"MJPG")
-        writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, fourcc, self.fps, (WIDTH, HEIGHT))
+        """Makes a clip (.mp4, MPEG-4); returns for each frame whether the thing is in it."""
+        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, self.fps, (WIDTH, HEIGHT))
+        if not writer.isOpened():
+            raise RuntimeError(f"{path}: this OpenCV writes no MPEG-4")
         moving = []
         for frame, moves in self.frames():
             writer.write(frame)

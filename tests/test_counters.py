@@ -7,7 +7,7 @@ from edge_agent.counters import DISCARDED, DROPPED, Counters, imbalance
 
 def test_they_begin_at_nothing_with_every_reason_named() -> None:
     counts = Counters().as_dict()
-    assert set(counts["dropped"]) == {"superseded", "stale", "unchanged", "invalid", "failed"}
+    assert set(counts["dropped"]) == {"superseded", "stale", "unchanged", "throttled", "invalid", "failed"}
     assert {"outbox_full", "expired", "refused"} <= set(counts["discarded"])
     assert imbalance(counts) == ""
 

@@ -66,8 +66,8 @@ def test_all_frames_in_which_something_moves_pass_and_no_others(background: str,
 
 def test_in_a_clip_the_still_frames_are_counted_as_unchanged_and_have_no_result(data_dir: Path, tmp_path: Path) -> None:
     images = data_dir / "images"
-    moving = Scene(images / "hot_dog.jpg", images / "dog.jpg", fps=5).write(tmp_path / "clip.avi")
-    clip = {"type": "video", "url": "clip.avi", "fps": "max"}
+    moving = Scene(images / "hot_dog.jpg", images / "dog.jpg", fps=5).write(tmp_path / "clip.mp4")
+    clip = {"type": "video", "url": "clip.mp4", "fps": "max"}
     with Stage(clip, digits_model(), tmp_path, gate={"type": "motion", "hold": 0}) as stage:
         stage.wait_until_ended()
     counts, shown = stage.counts(), [sample.origin["frame"] for sample in stage.results]

@@ -1,0 +1,186 @@
+"""The heat of the device, and how live sources are slowed down by it.
+
+Everything is read under /sys: temperatures, and the cooling devices by which the kernel lowers the CPU's frequency
+(https://docs.kernel.org/driver-api/thermal/sysfs-api.html), and on a Raspberry Pi what its firmware says of itself, the
+same word as `vcgencmd get_throttled` (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled). The
+limits of cpufreq are not: they do not tell heat from what the owner has chosen.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_agent import settings
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0
+# A step has its effect only after a while.
+STEP_EVERY = 10.0
+STEP = 2.0
+# °C below `slow_down_at` at which it is cool enough again.
+HYSTERESIS = 5.0
+# Frames whose distance is averaged.
+GAPS = 8
+# °C; some drivers report nonsense for a sensor that is off.
+PLAUSIBLE = (-40.0, 150.0)
+FIRMWARE = Path("devices/platform/soc/soc:firmware/get_throttled")
+# Bits of the firmware's word that say what is so now; those from 16 on say that it was once.
+NOW = 0b1111
+_CPU = re.compile(r"cpu|soc|pkg|package|core|big|little", re.IGNORECASE)
+_CPU_COOLING = re.compile(r"cpufreq|processor|cpu-idle", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """What the device says of itself; None where it says nothing.
+
+    Attributes:
+        temperature: of the CPU, in °C.
+        throttled: whether the CPU is being held back, for its temperature or its power supply.
+    """
+
+    temperature: float | None
+    throttled: bool | None
+
+
+def read_heat(sys: Path) -> Heat:
+    """Looks at all sensors.
+
+    Args:
+        sys: the folder /sys.
+    """
+    zones = list(_zones(sys / "class" / "thermal"))
+    # A phone has dozens of zones, some of them of its battery.
+    temperatures = [celsius for name, celsius in zones if _CPU.search(name)] or [celsius for _, celsius in zones]
+    signs = list(_signs_of_throttling(sys))
+    return Heat(max(temperatures, default=None), any(signs) if signs else None)
+
+
+def _zones(folder: Path) -> Iterator[tuple[str, float]]:
+    for zone in folder.glob("thermal_zone*"):
+        celsius = (_number(zone / "temp") or 0.0) / 1000
+        if celsius and PLAUSIBLE[0] < celsius < PLAUSIBLE[1]:
+            yield _text(zone / "type"), celsius
+
+
+def _signs_of_throttling(sys: Path) -> Iterator[bool]:
+    if (word := _number(sys / FIRMWARE, 16)) is not None:
+        yield bool(int(word) & NOW)
+    for device in (sys / "class" / "thermal").glob("cooling_device*"):
+        if _CPU_COOLING.search(_text(device / "type")) and (state := _number(device / "cur_state")) is not None:
+            yield state > 0
+
+
+def _number(file: Path, base: int = 10) -> float | None:
+    try:
+        return int(_text(file), base)
+    except ValueError:
+        return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace").strip()
+    except OSError:
+        return ""  # a sensor that is off, or that is not for everybody to read
+
+
+class Thermal:
+    """Watches the heat, and says which share of their frames live sources may have.
+
+    Args:
+        options: what is wanted; may be replaced at any time.
+        sys: the folder /sys; default: that, or `EDGE_AGENT_SYS`.
+
+    Attributes:
+        factor: that share, 0 to 1.
+    """
+
+    def __init__(self, options: settings.Thermal, sys: Path | None = None) -> None:
+        self.options = options
+        self.factor = 1.0
+        self._sys = Path(os.environ.get("EDGE_AGENT_SYS", "/sys")) if sys is None else sys
+        self._heat = Heat(None, None)
+        self._next_step = 0.0
+
+    def look(self, now: float) -> None:
+        """Reads the sensors, and slows down or speeds up by one step where that is due.
+
+        Args:
+            now: on the monotonic clock.
+        """
+        self._heat = read_heat(self._sys)
+        if (wanted := self._wanted()) == self.factor or now < self._next_step:
+            return
+        self._next_step = now + STEP_EVERY
+        before, self.factor = self.factor, wanted
+        if before == 1:
+            log.warning("%s: live sources are slowed down until it is cooler", self._in_words())
+        elif wanted == 1:
+            log.info("%s: live sources have all their frames again", self._in_words())
+
+    def _wanted(self) -> float:
+        limit, celsius = self.options.slow_down_at, self._heat.temperature
+        if limit == "never":
+            return 1.0
+        if self._heat.throttled or (celsius is not None and celsius >= limit):
+            return max(self.options.min_rate, self.factor / STEP)
+        if celsius is None or celsius <= limit - HYSTERESIS:
+            return min(1.0, self.factor * STEP)
+        return self.factor
+
+    def _in_words(self) -> str:
+        celsius = "" if self._heat.temperature is None else f"{self._heat.temperature:.0f} °C"
+        throttled = "the CPU is throttled" if self._heat.throttled else ""
+        return ", ".join(filter(None, (celsius, throttled))) or "no sensor"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As published in `stats`."""
+        celsius = self._heat.temperature
+        return {
+            "temperature_c": None if celsius is None else round(celsius, 1),
+            "throttled": self._heat.throttled,
+            "factor": self.factor,
+        }
+
+
+class Pace:
+    """Chooses the frames that a live source may have. They must be shown in order, by one thread at a time.
+
+    It is the work that is thinned, not only the frames: a model that is slower than its camera would have no less to do
+    if every second frame were left out.
+
+    Args:
+        factor: asked for the share of the work that is allowed now, above 0 to 1.
+    """
+
+    def __init__(self, factor: Callable[[], float]) -> None:
+        self._factor = factor
+        self._last: float | None = None
+        self._gap = self._due = self._spent = 0.0
+
+    def takes(self, captured: float) -> bool:
+        """Whether a frame may be worked on.
+
+        Args:
+            captured: when it was taken, on the monotonic clock.
+        """
+        gap = 0.0 if self._last is None else captured - self._last
+        self._last = captured
+        # A mean over several, in which an interruption of the source counts little.
+        self._gap = self._gap + (min(gap, 2 * self._gap) - self._gap) / GAPS if self._gap else gap
+        factor = self._factor()
+        if factor < 1 and captured < self._due:
+            return False
+        # Half a gap sooner, for frames do not come like clockwork.
+        self._due = captured + max(self._gap, self._spent) / factor - self._gap / 2
+        return True
+
+    def spent(self, seconds: float) -> None:
+        """Says how long the latest frame was worked on."""
+        self._spent = seconds
