@@ -33,8 +33,8 @@ SETTLE_SECONDS = 1.0
 # Results are subscribed to for so many pipelines at the most, in packets of so many topics.
 MAX_FOLLOWED = 1000
 BATCH = 100
-# Lines of the terminal that are not rows.
-FRAME_LINES = 4
+# Lines of the terminal that are not rows: the head, two of the summary, two of what is wrong with the connection.
+FRAME_LINES = 5
 
 
 def run(args: argparse.Namespace) -> int:
@@ -190,5 +190,6 @@ def _show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
 def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
     from rich.console import Group
 
-    foot = [*summary(rows, shown), watcher.problem or watcher.address]
-    return Group(table(shown, width, time.monotonic()), *map(line, foot))
+    foot = [line(text) for text in summary(rows, shown)]
+    state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
+    return Group(table(shown, width, time.monotonic()), *foot, state)
