@@ -123,7 +123,9 @@ def temperature(machine: Machine) -> list[Finding]:
     before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
     found = []
     if now:
-        found.append(failure(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
+        # Too low a voltage is more than slow: it damages what is being written.
+        found_now = failure if "under-voltage" in now else warning
+        found.append(found_now(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
     if before:
         found.append(warning(f"since the start: {', '.join(before)}", _cool_or_power(before)))
     if degrees and max(degrees) >= HOT:

@@ -178,6 +178,9 @@ def test_live_it_follows_results_and_survives_the_loss_of_the_broker(tmp_path: P
         wait_until(lambda: mosquitto.log().count("edge/pi/porch/result (QoS 0)") > 1, 20.0, "subscribed to again")
         device.publish("edge/pi/porch/result", json.dumps({"predictions": [{"label": "macaw"}]}))
         terminal.shows("macaw")
+        terminal.seen = ""
+        terminal.shows(mosquitto.url)
+        assert "nothing listens there" not in terminal.seen
         assert terminal.end() == 0
     assert "Traceback" not in terminal.seen
     assert "KeyboardInterrupt" not in terminal.seen
