@@ -19,6 +19,7 @@ from edge_agent.fleet import Row
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.command_line import command, edge_agent, environment
 from tests.daemon import Daemon, configuration
+from tests.mqtt.scripted_broker import ScriptedBroker
 
 FULL = Row("porch-pi", "online", "meter", 9.96, "2 person, 1 bus", 3.0, 25.58, "photos 3", "edgetpu", "", 2, 0)
 TROUBLED = Row("attic", "online", "hall", 0.5, "[red]x\\x1b", 3.0, 1e9, "m", "cpu", "edgetpu: no library", 0, 7)
@@ -199,6 +200,13 @@ def test_results_are_subscribed_to_only_for_the_lines_that_are_shown(tmp_path: P
     assert (
         mosquitto.log().count("porch/result (QoS 0)") <= 10
     )  # five lines, and five others at most before all had come
+
+
+def test_a_refused_subscription_is_said(tmp_path: Path) -> None:
+    with ScriptedBroker(suback=0x87) as strict:
+        terminal = Terminal(tmp_path, "--url", f"mqtt://127.0.0.1:{strict.port}", columns=200)
+        terminal.shows("the broker refuses the subscription to edge/+/")
+        assert terminal.end() == 0
 
 
 def test_a_configuration_says_where_the_broker_is_and_how_to_get_in(tmp_path: Path) -> None:
