@@ -180,7 +180,7 @@ def test_commands_print_what_is_shown(
         Path("agent.yaml").write_text(block.text)
     for block in blocks("console", page=page.name):
         for command, shown in commands(block):
-            if shown and re.match("edge-agent (?!run|demo|bench)", command):
+            if shown and re.match("edge-agent (?!run|demo|bench|watch)", command):
                 program = [sys.executable, "-m", "edge_agent", *shlex.split(command)[1:]]
                 done = subprocess.run(program, stdout=-1, stderr=-2, text=True, timeout=60, check=False)
                 printed = plain(done.stdout.replace(str(tmp_path), "/home/pi"))

@@ -29,6 +29,7 @@ CHECKS: dict[str, Check] = {
     "accelerators": accelerators.accelerators,
     "user": devices.user,
     "cameras": devices.cameras,
+    "programs": devices.programs,
     "microphones": devices.microphones,
     "serial ports": devices.serial_ports,
     "sensors": devices.sensors,

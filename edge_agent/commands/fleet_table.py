@@ -107,11 +107,11 @@ def _ago(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def line(text: str) -> "Text":
-    """One line below the table."""
+def line(text: str, style: str = "dim") -> "Text":
+    """A line below the table."""
     from rich.text import Text
 
-    return Text(printable(text), "dim", no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), style)
 
 
 def summary(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:

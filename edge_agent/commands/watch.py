@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,8 @@ SETTLE_SECONDS = 1.0
 # Results are subscribed to for so many pipelines at the most, in packets of so many topics.
 MAX_FOLLOWED = 1000
 BATCH = 100
-# Lines of the terminal that are not rows.
-FRAME_LINES = 4
+# Lines of the terminal that are not rows: the head, two of the summary, two of what is wrong with the connection.
+FRAME_LINES = 5
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,12 +71,11 @@ class Watcher:
 
     Attributes:
         fleet: what is known.
-        problem: what the connection says when it is not well.
     """
 
     def __init__(self, mqtt: Mqtt, folder: Path) -> None:
         self.fleet = Fleet(mqtt.topic_prefix)
-        self.problem = ""
+        self._refused = ""
         self._endpoint = Endpoint.from_settings(mqtt, folder)
         self._followed: set[str] = set()
         self._followed_over: Link | None = None
@@ -88,6 +87,7 @@ class Watcher:
                 keepalive=mqtt.keepalive,
                 subscriptions=[Subscription(topic, 0, retained_again=True) for topic in self.fleet.topics()],
             ),
+            on_up=lambda _: self._refusal(""),
             on_message=lambda _, message: self.fleet.receive(message.topic, bytes(message.payload), time.monotonic()),
         )
 
@@ -96,6 +96,14 @@ class Watcher:
         """Of the broker."""
         return self._endpoint.address
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the connection; "" if nothing is."""
+        return self._refused if self._connection.link else self._connection.problem
+
+    def _refusal(self, text: str) -> None:
+        self._refused = text
+
     def connect(self) -> None:
         """Connects for the first time; later the connection comes back by itself.
 
@@ -103,7 +111,7 @@ class Watcher:
             EdgeAgentError: the broker is not reached, or refuses.
         """
         logger = logging.getLogger("edge_agent")
-        logger.addHandler(_LastWords(self))
+        logger.addHandler(_Refusals(self._refusal))
         logger.propagate = False  # lines of a log would tear the table
         self._connection.start()
         self._connection.wait_until_tried(CONNECT_TIMEOUT)
@@ -145,15 +153,15 @@ class Watcher:
         self._connection.stop()
 
 
-class _LastWords(logging.Handler):
-    """Keeps what the connection last said of itself, which is where refused subscriptions are told, too."""
+class _Refusals(logging.Handler):
+    """Hands on the errors that a connection logs: it is there that refused subscriptions are told."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        super().__init__(logging.INFO)
-        self._watcher = watcher
+    def __init__(self, refused: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._refused = refused
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._watcher.problem = record.getMessage() if record.levelno > logging.INFO else ""
+        self._refused(record.getMessage())
 
 
 def _batches(topics: Sequence[str]) -> list[Sequence[str]]:
@@ -190,5 +198,6 @@ def _show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
 def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
     from rich.console import Group
 
-    foot = [*summary(rows, shown), watcher.problem or watcher.address]
-    return Group(table(shown, width, time.monotonic()), *map(line, foot))
+    foot = [line(text) for text in summary(rows, shown)]
+    state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
+    return Group(table(shown, width, time.monotonic()), *foot, state)

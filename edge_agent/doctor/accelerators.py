@@ -24,6 +24,12 @@ if hasattr(library, "edgetpu_version"):
 """
 
 
+GASKET = (
+    "git clone https://github.com/google/gasket-driver && cd gasket-driver && debuild -us -uc -tc -b "
+    "&& sudo dpkg -i ../gasket-dkms_*.deb  # needs devscripts, debhelper and dh-dkms"
+)
+
+
 class Accelerator(NamedTuple):
     """What a configuration can ask for: the shared library or the execution provider behind it, and what brings it."""
 
@@ -55,9 +61,7 @@ class Hardware(NamedTuple):
 HARDWARE = (
     # Under the first id until its firmware is loaded, under the second one then.
     Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", "", "edgetpu"),
-    Hardware(
-        "Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", "sudo apt install gasket-dkms && sudo reboot", "edgetpu"
-    ),
+    Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET, "edgetpu"),
     Hardware("Hailo", "pci", ("1e60",), "hailo*", "sudo apt install hailo-all && sudo reboot", ""),
 )
 

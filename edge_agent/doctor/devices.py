@@ -4,13 +4,16 @@ Nothing is opened: what /sys and /dev say is enough, and a camera that is in use
 """
 
 import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.errors import SourceError
 from edge_agent.settings import CameraSource
 from edge_agent.sources.v4l2 import find_device, nodes
+from edge_agent.stream_settings import CommandSource, SerialSource
 
 # Video nodes that are no cameras: codecs and image processors of the Raspberry Pi and others.
 NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\b", re.IGNORECASE)
@@ -18,9 +21,20 @@ NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\
 RIBBON = re.compile(r"unicam|rp1-cfe", re.IGNORECASE)
 CAMERA_TOOLS = ("rpicam-vid", "libcamera-vid")
 LIST_TOOLS = ("rpicam-hello", "libcamera-hello")
-SERIAL_PORTS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttyS0", "serial[0-9]*")
+SERIAL_PORTS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "serial[0-9]*")
 CAMERA = re.compile(r"^\d+ : (\S+)", re.MULTILINE)
 SYSFS = "/sys/class/video4linux"
+LIST_CAMERAS = "v4l2-ctl --list-devices"
+# Programs that are commonly run as sources -> the package that brings them.
+PACKAGES = {
+    "rpicam-vid": "rpicam-apps-lite",
+    "rpicam-still": "rpicam-apps-lite",
+    "ffmpeg": "ffmpeg",
+    "arecord": "alsa-utils",
+    "gst-launch-1.0": "gstreamer1.0-tools",
+}
+
+S = TypeVar("S")
 
 
 def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
@@ -93,26 +107,38 @@ def _ribbon_cameras(machine: Machine, *, plugged_in: bool) -> list[Finding]:
 
 def _wanted_cameras(machine: Machine) -> list[Finding]:
     found = []
-    for name, pipeline in machine.config.settings.pipelines.items() if machine.config else ():
-        if not isinstance(pipeline.source, CameraSource):
-            continue
+    for name, source in _sources(machine, CameraSource):
         try:
-            device = find_device(pipeline.source.device, machine.path(SYSFS))
+            device = find_device(source.device, machine.path(SYSFS))
         except SourceError as error:
-            found.append(failure(f"pipeline {name}: {error}", "v4l2-ctl --list-devices"))
-            continue
-        node = machine.path(device)
-        if not node.exists():
-            found.append(failure(f"pipeline {name}: there is no {device}", "v4l2-ctl --list-devices"))
-        elif why := closed(machine, node):
-            found.append(failure(f"pipeline {name}: {why[0]}", why[1]))
+            found.append(failure(f"pipeline {name}: {error}", LIST_CAMERAS))
+        else:
+            found += _wanted(machine, name, device, LIST_CAMERAS)
     return found
+
+
+def _sources(machine: Machine, kind: type[S]) -> list[tuple[str, S]]:
+    """The sources of a kind in the configuration, with the names of their pipelines."""
+    pipelines = machine.config.settings.pipelines.items() if machine.config else ()
+    return [(name, pipeline.source) for name, pipeline in pipelines if isinstance(pipeline.source, kind)]
+
+
+def _wanted(machine: Machine, pipeline: str, device: str, lister: str) -> list[Finding]:
+    """What keeps a pipeline from its device."""
+    node = machine.path(device)
+    if not node.exists():
+        return [failure(f"pipeline {pipeline}: there is no {device}", lister)]
+    why = closed(machine, node)
+    return [failure(f"pipeline {pipeline}: {why[0]}", why[1])] if why else []
 
 
 def serial_ports(machine: Machine) -> list[Finding]:
     """Serial ports that something can be plugged into."""
     ports = sorted(port for pattern in SERIAL_PORTS for port in machine.path("/dev").glob(pattern))
-    return _usable(machine, ports) or [ok("none")]
+    found = _usable(machine, ports)
+    for name, source in _sources(machine, SerialSource):
+        found += _wanted(machine, name, source.port, "ls -l /dev/serial/by-id /dev/tty[AU]*")
+    return found or [ok("none")]
 
 
 def sensors(machine: Machine) -> list[Finding]:
@@ -126,6 +152,22 @@ def sensors(machine: Machine) -> list[Finding]:
 def microphones(machine: Machine) -> list[Finding]:
     """Sound devices that record."""
     return _usable(machine, sorted(machine.path("/dev/snd").glob("pcm*c"))) or [ok("none")]
+
+
+def programs(machine: Machine) -> list[Finding]:
+    """The programs that the configuration runs as sources."""
+    found = []
+    for name, source in _sources(machine, CommandSource):
+        folder = machine.file.parent if machine.file else Path.cwd()
+        program = source.argv[0]
+        path = _program(machine, str(folder / program) if "/" in program else program)
+        if path:
+            found.append(ok(f"pipeline {name}: {path}"))
+        else:
+            package = PACKAGES.get(program)
+            mend = f"sudo apt install {package}" if package else f"command -v {shlex.quote(program)}"
+            found.append(failure(f"pipeline {name}: there is no program {program}", mend))
+    return found or [ok("none wanted")]
 
 
 def _usable(machine: Machine, files: list[Path]) -> list[Finding]:

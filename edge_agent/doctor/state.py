@@ -1,5 +1,6 @@
 """The state that the machine is in: clock, disk, memory, temperature, and the configuration."""
 
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ PROBE_BYTES = 4096
 # What else wants to be written beside the outbox: logs, models.
 SPARE_DISK = 100_000_000
 LITTLE_DISK = 20_000_000
+CLEAN = "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
 # What a model and its runtime commonly take.
 LITTLE_MEMORY = 150_000_000
 HOT = 80.0
@@ -57,11 +59,9 @@ def clock(machine: Machine) -> list[Finding]:
 def disk(machine: Machine) -> list[Finding]:
     """Whether the folder of the outbox can be written to, and holds what may come."""
     if machine.config is None:
-        folder = Path(machine.environ.get("STATE_DIRECTORY", "").split(":")[0] or Path.cwd())
-        wanted = 0
-    else:
-        folder = machine.config.outbox_path().absolute().parent
-        wanted = machine.config.settings.outbox.max_size
+        here = Path.cwd()
+        return _room(here, 0) or [ok(f"{here}: {format_size(shutil.disk_usage(here).free)} free")]
+    folder = machine.config.outbox_path().absolute().parent
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".edge-agent-doctor-") as probe:
             probe.write(bytes(PROBE_BYTES))
@@ -69,15 +69,20 @@ def disk(machine: Machine) -> list[Finding]:
             os.fsync(probe.fileno())
     except OSError as error:
         return [failure(f"{folder} can't be written to: {error.strerror}", _mend_folder(error, folder, machine.user))]
+    found = _room(folder, machine.config.settings.outbox.max_size)
+    return found or [ok(f"{folder}: {format_size(shutil.disk_usage(folder).free)} free, and can be written to")]
+
+
+def _room(folder: Path, wanted: int) -> list[Finding]:
+    """Whether there is too little of it, in bytes."""
     free = shutil.disk_usage(folder).free
     said = f"{folder}: {format_size(free)} free"
-    mend = "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
     if free < LITTLE_DISK:
-        return [failure(f"{said}: too little", mend)]
+        return [failure(f"{said}: too little", CLEAN)]
     if free < wanted + SPARE_DISK:
         needs = f"{format_size(wanted)} for the outbox (outbox.max_size) and {format_size(SPARE_DISK)} to spare"
-        return [warning(f"{said}: less than {needs}", mend)]
-    return [ok(f"{said}, and can be written to")]
+        return [warning(f"{said}: less than {needs}", CLEAN)]
+    return []
 
 
 def _mend_folder(error: OSError, folder: Path, user: str) -> str:
@@ -86,9 +91,9 @@ def _mend_folder(error: OSError, folder: Path, user: str) -> str:
             return f"sudo install -d -o {user} -m 700 {folder}"
         case PermissionError():
             return f"sudo chown {user} {folder}"
-    if error.errno == 30:  # noqa: PLR2004 - EROFS
+    if error.errno == errno.EROFS:
         return f"sudo mount -o remount,rw $(findmnt -no TARGET --target {folder}) && sudo dmesg | grep -i error"
-    return "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
+    return CLEAN
 
 
 def memory(machine: Machine) -> list[Finding]:
@@ -118,7 +123,9 @@ def temperature(machine: Machine) -> list[Finding]:
     before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
     found = []
     if now:
-        found.append(failure(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
+        # Too low a voltage is more than slow: it damages what is being written.
+        found_now = failure if "under-voltage" in now else warning
+        found.append(found_now(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
     if before:
         found.append(warning(f"since the start: {', '.join(before)}", _cool_or_power(before)))
     if degrees and max(degrees) >= HOT:

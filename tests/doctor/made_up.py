@@ -24,7 +24,7 @@ def machine(root: Path, files: Mapping[str, str] | None = None, **fields: Any) -
 def configured(folder: Path, document: Mapping[str, Any]) -> config.Config:
     """A configuration, read from a file."""
     file = folder / "agent.yaml"
-    file.write_text(yaml.safe_dump(dict(document)))
+    file.write_text(yaml.safe_dump(dict(document), sort_keys=False))
     return config.load(file)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.doctor.accelerators import USB_RULE, accelerators
+from edge_agent.doctor.accelerators import GASKET, USB_RULE, accelerators
 from edge_agent.doctor.machine import Finding
 from tests.doctor.made_up import configured, machine, states
 
@@ -82,7 +82,7 @@ def test_a_card_without_its_driver_is_told(tmp_path: Path) -> None:
     files = {f"{folder}/vendor": "0x1ac1\n", f"{folder}/device": "0x089a\n"}
     environ = library(tmp_path, VERSION)
     (found,) = rest(accelerators(machine(tmp_path / "root", files, environ=environ)))
-    assert (found.state, found.mend) == ("warning", "sudo apt install gasket-dkms && sudo reboot")
+    assert (found.state, found.mend) == ("warning", GASKET)
     found_with_driver = rest(accelerators(machine(tmp_path / "root", files | {"/dev/apex_0": ""}, environ=environ)))
     assert states(found_with_driver) == ["ok"]
 

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from edge_agent import settings
+from edge_agent.doctor import broker as looked_at
 from edge_agent.doctor.broker import broker
 from edge_agent.doctor.machine import Finding
 from tests.broker import Mosquitto, free_port
 from tests.certificates import Authority
 from tests.daemon import Daemon, configuration
 from tests.doctor.made_up import configured, machine, only, states
+from tests.mqtt.scripted_broker import ScriptedBroker
 
 # A handshake that fails leaves paho's socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -91,6 +93,16 @@ def test_what_a_broker_can_not_do_is_told(tmp_path: Path) -> None:
         found = look(tmp_path, limited.url)
     assert states(found) == ["ok", "warning", "warning"]
     assert found[1].mend == "on 127.0.0.1, in mosquitto.conf: max_qos 2"
+
+
+def test_a_broker_that_says_nothing_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looked_at, "TIMEOUT", 0.3)
+    monkeypatch.setattr(looked_at, "ANSWER_TIMEOUT", 0.3)
+    with ScriptedBroker(on_connect=lambda _: b"") as silent:
+        found = only(look(tmp_path, f"mqtt://127.0.0.1:{silent.port}"))
+        assert (found.state, found.text.endswith(": no answer within 0.3 s")) == ("failure", True)
 
 
 def test_without_an_address_no_broker_is_looked_at(tmp_path: Path) -> None:

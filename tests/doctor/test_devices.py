@@ -125,6 +125,23 @@ def test_a_camera_of_the_configuration_that_may_not_be_opened_is_a_failure(tmp_p
     ]
 
 
+def test_a_port_and_a_program_of_the_configuration_that_are_not_there_are_failures(tmp_path: Path) -> None:
+    sources = {
+        "lab": {"type": "serial", "port": "/dev/ttyUSB7", "format": "csv"},
+        "hall": {"type": "command", "argv": ["rpicam-vid", "-o", "-"], "format": "mjpeg"},
+        "attic": {"type": "command", "argv": ["./mine"], "format": "mjpeg"},
+    }
+    pipelines = {name: {"source": source, "model": "digits"} for name, source in sources.items()}
+    loaded = configured(tmp_path, {"models": {"digits": {"path": "digits"}}, "pipelines": pipelines})
+    here = made_up(tmp_path, environ=NOWHERE, config=loaded, file=tmp_path / "agent.yaml")
+    assert [finding.text for finding in devices.serial_ports(here)] == ["pipeline lab: there is no /dev/ttyUSB7"]
+    program(tmp_path, "mine", "")
+    assert devices.programs(here) == [
+        failure("pipeline hall: there is no program rpicam-vid", "sudo apt install rpicam-apps-lite"),
+        ok(f"pipeline attic: {tmp_path}/mine"),
+    ]
+
+
 def test_ports_sensors_and_microphones_are_listed(tmp_path: Path) -> None:
     files = {
         "/dev/ttyACM0": "",
