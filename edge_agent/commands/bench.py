@@ -20,7 +20,7 @@ from edge_agent.errors import EdgeAgentError, ModelError
 
 WARM_UP_RUNS = 3
 OPEN_AXIS = 1
-ACCELERATORS = ("cpu", "edgetpu")
+ACCELERATORS: tuple[settings.AcceleratorName, ...] = ("cpu", "edgetpu")
 # More threads are chosen only if they bring at least this much.
 WORTH_A_THREAD = 1.15
 
@@ -94,7 +94,9 @@ def _choose(usable: list[Measurement]) -> Measurement:
     return best
 
 
-def _in_a_process(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+def _in_a_process(
+    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
+) -> Measurement:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(measure, path, file_format, accelerator, threads, seconds).result()
@@ -102,7 +104,9 @@ def _in_a_process(path: Path, file_format: str, accelerator: str, threads: int, 
             return Measurement(accelerator, threads, problem="the runtime has crashed")
 
 
-def measure(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+def measure(
+    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
+) -> Measurement:
     """Loads and runs a model on random input for so many seconds."""
     import numpy as np
 
@@ -110,7 +114,7 @@ def measure(path: Path, file_format: str, accelerator: str, threads: int, second
 
     memory_before, began = _pss(), time.perf_counter()
     try:
-        engine = load_engine(path, file_format, [accelerator], threads)
+        engine = load_engine(path, file_format, accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
         rng = np.random.default_rng(0)
         inputs = [_random(rng, spec.shape, spec.dtype) for spec in engine.inputs]
