@@ -168,7 +168,7 @@ class Delegate(Frozen):
 
     delegate: Path
     """Its shared library; without a folder it is looked for where the system keeps libraries."""
-    options: RuntimeOptions = {}
+    options: RuntimeOptions = Field({})
     """What it is told, as its makers document it."""
 
 
@@ -177,7 +177,7 @@ class Provider(Frozen):
 
     provider: str = Field(min_length=1, max_length=64)
     """`OpenVINOExecutionProvider`, …"""
-    options: RuntimeOptions = {}
+    options: RuntimeOptions = Field({})
     """Provider options, as ONNX Runtime documents them."""
 
 

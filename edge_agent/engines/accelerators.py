@@ -57,7 +57,7 @@ COMPILED_MODEL = "CompiledModel"
 
 ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "cpu": Row(XNNPACK, "CPUExecutionProvider"),
-    "edgetpu": Row("libedgetpu.so.1", install="libedgetpu (Debian package libedgetpu1-std)"),
+    "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
     "gpu": Row(COMPILED_MODEL, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
     "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
     "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
