@@ -34,11 +34,15 @@ class CompiledEngine:
         if litert is None:
             raise ModelError("the installed runtime can't use it: install ai-edge-litert 2 or later")
         kinds = litert.HardwareAccelerator(sum(litert.HardwareAccelerator[name] for name in hardware))
+        found = False
         try:
             options = litert.Options(hardware_accelerators=kinds)
             self._model = litert.CompiledModel.from_file(str(path), options=options)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{plain.runtime} finds none that it can use: {reason(error)}") from error
+            found = True
+        except (RuntimeError, ValueError):
+            pass  # its own words name only places in its source
+        if not found:  # no exception keeps the runtime alive then, which would have more to say at its end
+            raise ModelError(f"{plain.runtime} finds no GPU with a driver for it")
         self.runtime, self.accelerator = plain.runtime, accelerator
         self.share: Share | None = None  # LiteRT does not tell
         self.inputs: tuple[TensorSpec, ...] = plain.inputs

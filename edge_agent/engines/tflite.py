@@ -124,8 +124,11 @@ def load(path: Path, target: Target, threads: int) -> Engine:
         ModelError: the accelerator can't be had, or the file is refused; says why.
     """
     try:
-        with _without_chatter():
-            return _on_gpu(path, target) if target.runs_on == COMPILED_MODEL else TfliteEngine(path, target, threads)
+        if target.runs_on == COMPILED_MODEL:
+            with _without_chatter(b""):
+                return _on_gpu(path, target)
+        with _without_chatter(b"INFO:"):
+            return TfliteEngine(path, target, threads)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
 
@@ -138,8 +141,8 @@ def _on_gpu(path: Path, target: Target) -> Engine:
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Keeps the runtime's `INFO:` lines, which it writes without asking, out of standard error."""
+def _without_chatter(begin: bytes) -> Iterator[None]:
+    """Keeps lines that begin like this, which the runtime writes without asking, out of standard error."""
     sys.stderr.flush()
     real = os.dup(2)
     with os.fdopen(os.memfd_create("said"), "rb") as said:  # there may be no disk to write on
@@ -151,7 +154,7 @@ def _without_chatter() -> Iterator[None]:
             os.close(real)
             said.seek(0)
             lines = said.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not line.startswith(b"INFO:")))
+            os.write(2, b"".join(line for line in lines if not line.startswith(begin)))
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:
