@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 
-.PHONY: demo test check format models wheel benchmark test-faults test-fuzz clean
+.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino clean
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -27,6 +27,9 @@ test-faults: $(VENV)/.installed-dev mosquitto  ## the long versions: kills, brok
 
 test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of damaged models and pictures
 	$(BIN)/python -m pytest -m fuzz --timeout 7200
+
+test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any x86-64 machine has: OpenVINO, as ONNX Runtime's provider
+	$(VENV)-openvino/bin/python -m pytest -m openvino
 
 models: ## makes the bundled model and clip again (its training tools go into build/models)
 	models/recipes/digits/make.sh
@@ -50,5 +53,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) -e '.[tflite,onnx,serial,dev]'
 	@touch $@
 
+$(VENV)-openvino/.installed: BIN = $(VENV)-openvino/bin
+$(VENV)-openvino/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --without-pip $(VENV)-openvino
+	$(INSTALL) -e '.[tflite,openvino,dev]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-openvino build dist .mypy_cache .ruff_cache .pytest_cache

@@ -25,6 +25,7 @@ from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
+from edge_agent.samples import timestamp
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
 from edge_agent.thermal import LOOK_EVERY, Thermal
@@ -173,6 +174,9 @@ class Agent:
             or fresh_models[key_of(pipeline.options)] is not pipeline.model
         ]
         self._stop_pipelines(changed)
+        for key, model in self._models.items():
+            if fresh_models.get(key) is not model:
+                model.retire()
         if not same_broker:
             self._disconnect()
         self._config, self._models = fresh, fresh_models
@@ -188,9 +192,14 @@ class Agent:
         for key, model in loaded.items():
             if self._models.get(key) is not model:
                 log.info("%s: %s", key[0], model.describe())
-                if model.engine.fallback:
-                    log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.engine.fallback)
+                model.when_moved(self._accelerator_moved)
+                if model.fallback:
+                    log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.fallback)
         return loaded
+
+    def _accelerator_moved(self) -> None:
+        if self._online:
+            self._announce()
 
     def _while_on_trial(self) -> None:
         """A model may take its time to show that it is sound; systemd and whoever sends signals need not."""
@@ -313,7 +322,18 @@ class Agent:
 
     def _announcements(self) -> list[Notice]:
         status = Notice(self._topic("status"), "online", retain=True)
-        return [status, Notice(self._topic("info"), json.dumps(self._info()), retain=True)]
+        info = Notice(self._topic("info"), json.dumps(self._info()), retain=True)
+        return [status, info, Notice(self._topic("accelerator"), json.dumps(self._accelerators()), retain=True)]
+
+    def _accelerators(self) -> dict[str, Any]:
+        # Of several copies of a model (for regions) the one that has fallen back speaks for all.
+        models = sorted(self._models.items(), key=lambda item: bool(item[1].fallback))
+        return {
+            "device_id": self._config.settings.device_id,
+            "boot_id": self._boot_id,
+            "at": timestamp(time.time()),
+            "models": {name: model.accelerator_facts() for (name, _), model in models},
+        }
 
     def _info(self) -> dict[str, Any]:
         options = self._config.settings
@@ -339,6 +359,10 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "thermal": self._thermal.as_dict(),
             "pipelines": self.counters(),
+            "models": {
+                name: {"accelerator": facts["in_use"], "moves": facts["moves"]}
+                for name, facts in self._accelerators()["models"].items()
+            },
         }
         if (link := self._connection.link) is not None:
             link.publish(self._topic("stats"), json.dumps(document))

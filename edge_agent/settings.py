@@ -29,7 +29,9 @@ TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x
 TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
-Accelerator = Literal["cpu", "edgetpu"]
+AcceleratorName = Literal[
+    "cpu", "edgetpu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl", "xnnpack"
+]
 Output = Literal["probabilities", "logits", "sigmoid"]
 
 
@@ -168,6 +170,30 @@ class Input(Frozen):
     """Real input values from readings: (reading - mean) / std; default: readings go in as they are."""
 
 
+RuntimeOptions = Annotated[dict[str, str], Field(max_length=64)]
+
+
+class Delegate(Frozen):
+    """A TFLite delegate of one's own."""
+
+    delegate: Path
+    """Its shared library; without a folder it is looked for where the system keeps libraries."""
+    options: RuntimeOptions = Field({})
+    """What it is told, as its makers document it."""
+
+
+class Provider(Frozen):
+    """An execution provider of ONNX Runtime, by its own name."""
+
+    provider: str = Field(min_length=1, max_length=64)
+    """`OpenVINOExecutionProvider`, …"""
+    options: RuntimeOptions = Field({})
+    """Provider options, as ONNX Runtime documents them."""
+
+
+Accelerator = AcceleratorName | Delegate | Provider
+
+
 class Model(Frozen):
     """One model file and how it is run."""
 
@@ -186,10 +212,22 @@ class Model(Frozen):
     """How pixels become the input tensor, where the file does not say."""
     input: Input | None = None
     """What goes in, where that is no picture and the file does not say."""
-    accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1)
-    """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead."""
+    accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1, max_length=8)
+    """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead. Each is a name,
+    or `{delegate: LIBRARY, options: {…}}` (.tflite), or `{provider: NAME, options: {…}}` (.onnx)."""
+    timeout: Seconds = Field(5.0, ge=0.05, le=25)
+    """An inference on an accelerator that takes longer has hung: the next accelerator takes over."""
+    isolate: bool = False
+    """Runs the model in a process of its own: what crashes there does not end the agent."""
     threads: int | None = Field(None, ge=1, le=64)
     """CPU threads for one inference; default: chosen for the cores of this machine."""
+
+    @field_validator("accelerators")
+    @classmethod
+    def _each_once(cls, value: tuple[Accelerator, ...]) -> tuple[Accelerator, ...]:
+        if any(one in value[:at] for at, one in enumerate(value)):
+            raise ValueError("must name each only once")
+        return value
 
 
 class MqttSource(Frozen):

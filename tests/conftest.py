@@ -1,10 +1,12 @@
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Mosquitto
+from tests.delegates import TestDelegate, compiled
 
 
 @pytest.fixture
@@ -29,3 +31,14 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data in {folder}: set EDGE_AGENT_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _delegate_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("delegate"))
+
+
+@pytest.fixture
+def delegate(_delegate_library: Path, tmp_path: Path) -> TestDelegate:
+    """A TFLite delegate of the test's own, which has no past."""
+    return TestDelegate(Path(shutil.copy(_delegate_library, tmp_path)), tmp_path / "harm")

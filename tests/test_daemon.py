@@ -192,7 +192,14 @@ def test_status_and_info_are_retained(broker: Mosquitto, daemon: Daemon) -> None
     assert (model["name"], model["version"]) == ("digits", "1")
     assert re.fullmatch(r"[0-9a-f]{64}", model["sha256"])
     assert re.match(r"(LiteRT|tflite-runtime|ONNX Runtime) \d", model["engine"])
-    assert model["accelerator"] == {"asked": ["cpu"], "in_use": "cpu", "fallback": ""}
+    assert model["accelerator"] == {
+        "asked": ["cpu"],
+        "in_use": "cpu",
+        "fallback": "",
+        "share": None,
+        "speed_up": None,
+        "moves": 0,
+    }
 
 
 def test_stats_count_what_happened(talk: Conversation, sender: Subscriber) -> None:

@@ -4,6 +4,7 @@ Each configuration is measured in a process of its own, so that memory is its ow
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -13,14 +14,17 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
+from edge_agent.engines.accelerators import ACCELERATORS, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
+
+if TYPE_CHECKING:
+    from edge_agent.models.bundle import FileFormat
 
 WARM_UP_RUNS = 3
 OPEN_AXIS = 1
-ACCELERATORS = ("cpu", "edgetpu")
 # More threads are chosen only if they bring at least this much.
 WORTH_A_THREAD = 1.15
 
@@ -34,6 +38,7 @@ class Measurement:
         per_second: inferences a second, one after the other.
         memory_mib: proportional memory (PSS) that the loaded model and its runtime add, in MiB.
         load_ms: time to import the runtime and load the model.
+        share: how much of the model the accelerator has taken, 0 to 1; None for the CPU, and where nobody can tell.
         problem: why there is no measurement; empty if there is one.
     """
 
@@ -45,6 +50,7 @@ class Measurement:
     per_second: float = 0.0
     memory_mib: float = 0.0
     load_ms: float = 0.0
+    share: float | None = None
     problem: str = ""
 
 
@@ -56,10 +62,11 @@ def run(args: argparse.Namespace) -> int:
     """
     from edge_agent.models import model as models
 
-    file = models.find(settings.Model(path=Path(args.model)), Path.cwd()).file
+    source = models.find(settings.Model(path=Path(args.model)), Path.cwd())
+    file = source.file
     measurements = [
-        _in_a_process(file.path, file.format, accelerator, threads, args.seconds)
-        for accelerator in ACCELERATORS
+        _in_a_process(source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
+        for accelerator in _accelerators(file.format)
         for threads in (_thread_counts() if accelerator == "cpu" else [1])
     ]
     usable = [measurement for measurement in measurements if not measurement.problem]
@@ -80,6 +87,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:
+    """Those that the runtime for a format may have; for ONNX Runtime, those that this build of it has."""
+    usable = [name for name in ACCELERATORS if can_use(name, file_format)]
+    if file_format == "onnx":
+        with contextlib.suppress(ImportError):  # loading the model tells what to install
+            import onnxruntime
+
+            available = onnxruntime.get_available_providers()
+            usable = [name for name in usable if ACCELERATORS[name].onnx in available]
+    return usable
+
+
 def _thread_counts() -> list[int]:
     cores = len(os.sched_getaffinity(0))
     return sorted({count for count in (1, 2, 4, 8, cores) if count <= cores})
@@ -94,7 +113,9 @@ def _choose(usable: list[Measurement]) -> Measurement:
     return best
 
 
-def _in_a_process(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+def _in_a_process(
+    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
+) -> Measurement:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(measure, path, file_format, accelerator, threads, seconds).result()
@@ -102,7 +123,9 @@ def _in_a_process(path: Path, file_format: str, accelerator: str, threads: int, 
             return Measurement(accelerator, threads, problem="the runtime has crashed")
 
 
-def measure(path: Path, file_format: str, accelerator: str, threads: int, seconds: float) -> Measurement:
+def measure(
+    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
+) -> Measurement:
     """Loads and runs a model on random input for so many seconds."""
     import numpy as np
 
@@ -110,7 +133,7 @@ def measure(path: Path, file_format: str, accelerator: str, threads: int, second
 
     memory_before, began = _pss(), time.perf_counter()
     try:
-        engine = load_engine(path, file_format, [accelerator], threads)
+        engine = load_engine(path, file_format, accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
         rng = np.random.default_rng(0)
         inputs = [_random(rng, spec.shape, spec.dtype) for spec in engine.inputs]
@@ -134,6 +157,7 @@ def measure(path: Path, file_format: str, accelerator: str, threads: int, second
         per_second=round(1000 * len(times) / sum(times), 1),
         memory_mib=round((_pss() - memory_before) / 2**20, 1),
         load_ms=round(load_ms, 1),
+        share=round(engine.share.on / engine.share.of, 3) if engine.share else None,
     )
 
 
@@ -155,14 +179,19 @@ def _show(measurements: list[Measurement], best: Measurement) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("accelerator", "threads", "p50 ms", "p90 ms", "p99 ms", "a second", "memory MiB", "load ms"):
-        table.add_column(name, justify="left" if name == "accelerator" else "right")
-    for m in measurements:
+    names = ["accelerator", "threads", "p50 ms", "p90 ms", "p99 ms", "a second", "memory MiB", "load ms"]
+    shares = ["" if m.share is None else f"{m.share:.0%}" for m in measurements]
+    for name in [*names, *(["share"] if any(shares) else [])]:
+        first = name == "accelerator"
+        table.add_column(name, justify="left" if first else "right", no_wrap=first)
+    for m, share in zip(measurements, shares, strict=True):
         if not m.problem:
             figures = (m.p50_ms, m.p90_ms, m.p99_ms, m.per_second, m.memory_mib, m.load_ms)
-            table.add_row(m.accelerator, str(m.threads), *(f"{figure:.1f}" for figure in figures))
+            row = [m.accelerator, str(m.threads), *(f"{figure:.1f}" for figure in figures), share]
+            table.add_row(*row[: len(table.columns)])
     Console().print(table)
     for m in measurements:
         if m.problem:
-            print(f"{m.accelerator}: not here: {m.problem}")
-    print(f"\nFor the configuration:\n    accelerators: [{best.accelerator}]\n    threads: {best.threads}")
+            print(f"{m.accelerator}: not here: {m.problem.removeprefix(f'{m.accelerator}: ')}")
+    wanted = "cpu" if best.accelerator == "cpu" else f"{best.accelerator}, cpu"
+    print(f"\nFor the configuration:\n    accelerators: [{wanted}]\n    threads: {best.threads}")

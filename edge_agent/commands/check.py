@@ -7,9 +7,12 @@ from typing import Any
 from edge_agent import config
 from edge_agent.config import Config
 
+# The exit code where all is valid, and a model would not run on the accelerator that is asked for first.
+FALLS_BACK = 3
+
 
 def run(path: Path, *, as_json: bool) -> int:
-    """Prints what would run; returns the exit code.
+    """Prints what would run; returns the exit code: 0, or `FALLS_BACK`.
 
     Raises:
         ConfigError: with every problem found.
@@ -17,19 +20,23 @@ def run(path: Path, *, as_json: bool) -> int:
     loaded = config.load(path)
     _check_access(loaded)
     plan = _plan(loaded)
+    code = FALLS_BACK if any(model["fallback"] for model in plan["models"]) else 0
     if as_json:
         print(json.dumps(plan, indent=2))
-        return 0
+        return code
     print(f"{path} is valid: device {plan['device_id']}, broker {plan['broker']}")
     for pipeline in plan["pipelines"]:
         print(f"  {pipeline['name']}: {pipeline['source']} -> {pipeline['model']} -> {pipeline['topic']}")
     for model in plan["models"]:
         print(f"  model {model['name']}: {model['description']}")
+        if share := model["share"]:
+            fast = f", {model['speed_up']:.2g} times as fast as the CPU" if model["speed_up"] else ""
+            print(f"    {share['on']} of {share['of']} operations on {model['accelerator']}{fast}")
         if model["fallback"]:
             print(f"    falls back to {model['accelerator']}, since {model['fallback']}")
     if not plan["pipelines"]:
         print("  no pipelines: nothing would run")
-    return 0
+    return code
 
 
 def _plan(loaded: Config) -> dict[str, Any]:
@@ -61,7 +68,9 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
             "name": name,
             "description": model.describe(),
             "accelerator": model.engine.accelerator,
-            "fallback": model.engine.fallback,
+            "fallback": model.fallback,
+            "share": model.accelerator_facts()["share"],
+            "speed_up": model.accelerator_facts()["speed_up"],
         }
         for (name, _), model in models.items()
     ]

@@ -12,6 +12,7 @@ from edge_agent import settings
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
+from edge_agent.models.links import operator_hint
 from edge_agent.models.model_file import ModelFile, Tensor
 from edge_agent.models.reading import Reading, UnclearError, read
 from edge_agent.terminal import printable
@@ -132,7 +133,7 @@ def _show(
         *(("output", _in_words(tensor)) for tensor in file.outputs),
         ("operators", _most_used(file)),
         ("custom", ", ".join(file.custom_operators)),
-        ("custom", models.operator_hint(file)),
+        ("custom", operator_hint(file)),
         ("labels", _labels(reading.labels if reading else source.stated.labels or file.labels)),
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
         ("decoder", decoder),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edge_agent.doctor.devices import closed
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES
+from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_MODEL, name_of
 
 SLOW_USB = 480
 USB_RULE = (
@@ -69,9 +70,11 @@ HARDWARE = (
 def known() -> list[Accelerator]:
     """All that a configuration can ask for."""
     install = f"a build of {EDGETPU_PACKAGES[0]} from {EDGETPU_BUILDS}: sudo dpkg -i {EDGETPU_PACKAGES[0]}_*.deb"
+    own = {"cpu": "pip install ai-edge-litert onnxruntime", "edgetpu": install}
     return [
-        Accelerator("cpu", "", "CPUExecutionProvider", "pip install ai-edge-litert onnxruntime"),
-        Accelerator("edgetpu", "libedgetpu.so.1", "", install),
+        Accelerator(name, row.tflite if ".so" in row.tflite else "", row.onnx, own.get(name) or row.install)
+        for name, row in ACCELERATORS.items()
+        if row.tflite != COMPILED_MODEL  # a GPU is known once a model is loaded there
     ]
 
 
@@ -104,9 +107,9 @@ def _asked(machine: Machine, problems: dict[str, str]) -> Iterator[Finding]:
     install = {accelerator.name: accelerator.install for accelerator in known()}
     for name, model in machine.config.settings.models.items() if machine.config else ():
         for asked in model.accelerators:
-            if problem := problems.get(asked):
+            if problem := problems.get(called := name_of(asked)):
                 found = warning if "cpu" in model.accelerators else failure
-                yield found(f"model {name} asks for {asked}: {problem}", install[asked])
+                yield found(f"model {name} asks for {called}: {problem}", install[called])
 
 
 def _plugged_in(machine: Machine, problems: dict[str, str]) -> Iterator[Finding]:

@@ -1,11 +1,13 @@
 """Engines: one loaded model in one runtime. Tensors in, tensors out; they know nothing of images."""
 
 import importlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from edge_agent import settings
+from edge_agent.engines.accelerators import resolve
 from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
@@ -37,17 +39,46 @@ class TensorSpec:
     zero_point: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a model runs on its accelerator.
+
+    Attributes:
+        on: operations of its graph that the accelerator has taken.
+        of: all operations.
+    """
+
+    on: int
+    of: int
+
+
 class Engine(Protocol):
     """One loaded model. Not thread-safe: whoever owns it lets one thread in at a time."""
 
-    runtime: str
-    """Name and version of the runtime, as in `LiteRT 2.3.0`."""
-    accelerator: str
-    """What it runs on: `cpu`, `edgetpu`, …"""
-    fallback: str
-    """Why the accelerator is not the first of those asked for; empty if it is."""
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    @property
+    def runtime(self) -> str:
+        """Name and version of the runtime, as in `LiteRT 2.3.0`."""
+        ...
+
+    @property
+    def accelerator(self) -> str:
+        """What it runs on: `cpu`, or what else the configuration has asked for."""
+        ...
+
+    @property
+    def share(self) -> Share | None:
+        """How much of the model that is; None for the CPU, and where the runtime does not tell."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What goes in."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What comes out."""
+        ...
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference.
@@ -69,44 +100,21 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(path: Path, file_format: str, accelerators: Sequence[str], threads: int) -> Engine:
+def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator, threads: int) -> Engine:
     """Loads a model file into the runtime for its format.
 
     Raises:
         MissingExtraError: the runtime is not installed.
-        ModelError: the runtime refuses the file, or none of the accelerators can be had.
+        ModelError: the runtime refuses the file, or the accelerator can't be had, or takes no part of the model.
     """
+    target = resolve(accelerator, file_format)
     module = importlib.import_module(ENGINES[file_format])
-    return cast("Engine", module.load(path, accelerators, threads))
-
-
-E = TypeVar("E", bound=Engine)
-
-
-def on_first_accelerator(accelerators: Sequence[str], known: Collection[str], load: Callable[[str], E]) -> E:
-    """The engine on the first accelerator that can be had; its `fallback` says why not on an earlier one.
-
-    Args:
-        accelerators: in order of preference.
-        known: those that the runtime can be asked for.
-        load: loads the model on an accelerator.
-
-    Raises:
-        ModelError: none can be had; says why.
-    """
-    refusals: list[str] = []
-    for accelerator in accelerators:
-        if accelerator not in known:
-            refusals.append(f"{accelerator}: models of this format can't use it, only {', '.join(known)}")
-            continue
-        try:
-            engine = load(accelerator)
-        except ModelError as error:
-            refusals.append(f"{accelerator}: {error}")
-            continue
-        engine.fallback = "; ".join(refusals)
-        return engine
-    raise ModelError("; ".join(refusals))
+    try:
+        return cast("Engine", module.load(path, target, threads))
+    except ModelError as error:
+        if target.is_cpu:
+            raise
+        raise ModelError(f"{target.name}: {error}") from error
 
 
 def reason(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """ONNX models, in ONNX Runtime."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import TensorSpec, on_first_accelerator, reason
+from edge_agent.engines import Share, TensorSpec, reason
+from edge_agent.engines.accelerators import Target
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -17,8 +19,6 @@ try:
 except ImportError:
     raise MissingExtraError("running .onnx models", "onnx") from None
 
-# Accelerator -> ONNX Runtime's execution provider.
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -37,17 +37,21 @@ class OnnxEngine:
 
     runtime = f"ONNX Runtime {ort.__version__}"
 
-    def __init__(self, path: Path, accelerator: str, threads: int) -> None:
+    def __init__(self, path: Path, target: Target, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # By default the pool's threads spin while they wait, which costs whole cores on an idle device.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _FATAL_ONLY
-        self.accelerator = accelerator
-        self.fallback = ""
+        if not target.is_cpu:
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        self.accelerator = target.name
         # Its own fallback would change the accelerator without a word to us, and with some on standard output.
-        self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[accelerator]], enable_fallback=0)
+        self._session = ort.InferenceSession(
+            str(path), options, providers=[(target.runs_on, dict(target.options))], enable_fallback=0
+        )
+        self.share = _share(self._session, target)
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 
@@ -64,20 +68,42 @@ class OnnxEngine:
         del self._session
 
 
-def load(path: Path, accelerators: Sequence[str], threads: int) -> OnnxEngine:
-    """Loads on the first accelerator that can be had.
+def load(path: Path, target: Target, threads: int) -> OnnxEngine:
+    """Loads on an accelerator.
 
     Raises:
-        ModelError: no accelerator of the list can be had, or the file is refused; says why.
+        ModelError: the accelerator can't be had, or the file is refused; says why.
     """
+    available = ort.get_available_providers()
+    if target.runs_on not in available:
+        install = f": install {target.install}" if target.install else ""
+        raise ModelError(
+            f"the installed {OnnxEngine.runtime} has no {target.runs_on}, only {', '.join(available)}{install}"
+        )
+    try:
+        return OnnxEngine(path, target, threads)
+    except ModelError:
+        raise
+    except Exception as error:  # its exceptions have no common base of their own
+        raise ModelError(f"{OnnxEngine.runtime} refuses the model: {_reason(error)}") from error
 
-    def load_on(accelerator: str) -> OnnxEngine:
-        try:
-            return OnnxEngine(path, accelerator, threads)
-        except Exception as error:  # its exceptions have no common base of their own
-            raise ModelError(f"{OnnxEngine.runtime} refuses the model: {_reason(error)}") from error
 
-    return on_first_accelerator(accelerators, PROVIDERS, load_on)
+def _share(session: ort.InferenceSession, target: Target) -> Share | None:
+    """How many nodes a session has given to the provider that it was asked for.
+
+    Raises:
+        ModelError: it has dropped the provider without a word, or given it none.
+    """
+    if target.runs_on not in session.get_providers():
+        raise ModelError(f"ONNX Runtime can't set up {target.runs_on}: look at its device, driver and options")
+    if target.is_cpu or not hasattr(session, "get_provider_graph_assignment_info"):
+        return None  # before ONNX Runtime 1.24 nobody can tell
+    counts = Counter[str]()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    if not counts[target.runs_on]:
+        raise ModelError(f"{target.runs_on} takes none of the model's {counts.total()} operations")
+    return Share(counts[target.runs_on], counts.total())
 
 
 def _spec(value: Any) -> TensorSpec:

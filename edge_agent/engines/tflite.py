@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import TensorSpec, on_first_accelerator, reason
+from edge_agent.engines import Engine, Share, TensorSpec, reason
+from edge_agent.engines.accelerators import COMPILED_MODEL, CPU, XNNPACK, Target
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ except ImportError:
     except ImportError:
         raise MissingExtraError("running .tflite models", "tflite") from None
 
-# Accelerator -> the shared library of its delegate; `cpu` needs none (XNNPACK is part of the runtime).
-DELEGATES = {"edgetpu": "libedgetpu.so.1"}
+
+# How the runtime calls the node that stands for what a delegate has taken.
+_DELEGATE_NODE = "DELEGATE"
 
 
 class TfliteEngine:
@@ -38,18 +40,19 @@ class TfliteEngine:
 
     runtime = RUNTIME
 
-    def __init__(self, path: Path, accelerator: str, threads: int) -> None:
-        delegates = [] if accelerator == "cpu" else [_delegate(DELEGATES[accelerator])]
-        self.accelerator = accelerator
-        self.fallback = ""
+    def __init__(self, path: Path, target: Target, threads: int) -> None:
+        delegates = [] if target.is_cpu else [_delegate(target)]
+        self.accelerator = target.name
         self._interpreter = tflite.Interpreter(
             model_path=str(path), experimental_delegates=delegates, num_threads=threads
         )
+        # Before tensors are allocated: XNNPACK takes what is left only then.
+        self.share = None if target.is_cpu else _share(self._interpreter)
         self._interpreter.allocate_tensors()
         self.inputs = tuple(_spec(details) for details in self._interpreter.get_input_details())
         self.outputs = tuple(_spec(details) for details in self._interpreter.get_output_details())
-        self._input_indices = [details["index"] for details in self._interpreter.get_input_details()]
-        self._output_indices = [details["index"] for details in self._interpreter.get_output_details()]
+        self.input_indices = [details["index"] for details in self._interpreter.get_input_details()]
+        self.output_indices = [details["index"] for details in self._interpreter.get_output_details()]
         self._shapes = [spec.shape for spec in self.inputs]
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
@@ -58,16 +61,16 @@ class TfliteEngine:
         try:
             if shapes != self._shapes:
                 self._resize(shapes)
-            for index, array in zip(self._input_indices, inputs, strict=True):
+            for index, array in zip(self.input_indices, inputs, strict=True):
                 self._interpreter.set_tensor(index, array)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"inference failed: {reason(error)}") from error
-        return [self._interpreter.get_tensor(index) for index in self._output_indices]
+        return [self._interpreter.get_tensor(index) for index in self.output_indices]
 
     def _resize(self, shapes: list[tuple[int, ...]]) -> None:
         self._shapes = []  # what a refused resize leaves behind is not known
-        for index, shape in zip(self._input_indices, shapes, strict=True):
+        for index, shape in zip(self.input_indices, shapes, strict=True):
             self._interpreter.resize_tensor_input(index, shape)
         self._interpreter.allocate_tensors()
         self._shapes = shapes
@@ -77,34 +80,69 @@ class TfliteEngine:
         del self._interpreter
 
 
-def _delegate(library: str) -> Any:
+def _delegate(target: Target) -> Any:
     try:
-        ctypes.CDLL(library)  # load_delegate itself, where there is no such library, leaves a broken object behind
+        # load_delegate itself, where there is no such library, leaves a broken object behind.
+        ctypes.CDLL(target.runs_on)
     except OSError as error:
-        raise ModelError(f"its library can't be loaded: {reason(error)}") from None
-    return tflite.load_delegate(library)
+        install = f": install {target.install}" if target.install else ""
+        raise ModelError(f"its library can't be loaded: {reason(error)}{install}") from None
+    try:
+        return tflite.load_delegate(target.runs_on, dict(target.options))
+    except (ValueError, AttributeError) as error:  # AttributeError: the library has not the two functions of a delegate
+        raise ModelError(f"its library refuses to serve as a delegate: {reason(error)}") from None
 
 
-def load(path: Path, accelerators: Sequence[str], threads: int) -> TfliteEngine:
-    """Loads on the first accelerator that can be had.
+def _share(interpreter: "tflite.Interpreter") -> Share:
+    """How many of the model's operations the delegate has taken.
+
+    A delegate's node stands behind the model's own nodes, and for those that compute its outputs from its inputs.
 
     Raises:
-        ModelError: no accelerator of the list can be had, or the file is refused; says why.
+        ModelError: it has taken none.
     """
+    nodes = interpreter._get_ops_details()  # noqa: SLF001 - LiteRT's Python has no public way to see the nodes
+    own = [node for node in nodes if node["op_name"] != _DELEGATE_NODE]
+    maker = {output: node for node in own for output in node["outputs"]}
+    taken: set[int] = set()
+    for delegated in nodes[len(own) :]:
+        given, wanted = set(delegated["inputs"]), list(delegated["outputs"])
+        while wanted:
+            node = maker.get(tensor := wanted.pop())
+            if node is not None and tensor not in given and node["index"] not in taken:
+                taken.add(node["index"])
+                wanted += list(node["inputs"])
+    if not taken:
+        raise ModelError(f"it takes none of the model's {len(own)} operations")
+    return Share(len(taken), len(own))
 
-    def load_on(accelerator: str) -> TfliteEngine:
-        try:
-            with _without_chatter():
-                return TfliteEngine(path, accelerator, threads)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
 
-    return on_first_accelerator(accelerators, ("cpu", *DELEGATES), load_on)
+def load(path: Path, target: Target, threads: int) -> Engine:
+    """Loads on an accelerator.
+
+    Raises:
+        ModelError: the accelerator can't be had, or the file is refused; says why.
+    """
+    try:
+        if target.runs_on == COMPILED_MODEL:
+            with _without_chatter(b""):
+                return _on_gpu(path, target)
+        with _without_chatter(b"INFO:"):
+            return TfliteEngine(path, target, threads)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
+
+
+def _on_gpu(path: Path, target: Target) -> Engine:
+    from edge_agent.engines.compiled_model import CompiledEngine
+
+    plain = TfliteEngine(path, Target(CPU, XNNPACK), threads=1)
+    return CompiledEngine(path, target.name, plain, hardware=("GPU", "CPU"))
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Keeps the runtime's `INFO:` lines, which it writes without asking, out of standard error."""
+def _without_chatter(begin: bytes) -> Iterator[None]:
+    """Keeps lines that begin like this, which the runtime writes without asking, out of standard error."""
     sys.stderr.flush()
     real = os.dup(2)
     with os.fdopen(os.memfd_create("said"), "rb") as said:  # there may be no disk to write on
@@ -116,7 +154,7 @@ def _without_chatter() -> Iterator[None]:
             os.close(real)
             said.seek(0)
             lines = said.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not line.startswith(b"INFO:")))
+            os.write(2, b"".join(line for line in lines if not line.startswith(begin)))
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

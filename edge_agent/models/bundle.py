@@ -1,14 +1,16 @@
 """Bundles: a folder with `model.yaml`, which says of a model file what the file itself can't."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from edge_agent.config import NO_LABELS
+from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
-from edge_agent.settings import Fraction, Input, Output, Preprocess, Region
+from edge_agent.settings import Accelerator, AcceleratorName, Fraction, Input, Output, Preprocess, Region
 from edge_agent.settings_base import Frozen
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
@@ -57,6 +59,8 @@ class Manifest(Frozen):
     """Where the model comes from."""
     files: dict[FileFormat, Path] = Field(min_length=1)
     """The same model in one or more formats, relative to the bundle."""
+    compiled: dict[AcceleratorName, Path] = Field({})
+    """The .tflite file compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle."""
     labels: Path | None = None
     """Text file, one label a line; default: what the model file carries; `none`: class numbers only."""
     decoder: str | None = None
@@ -91,7 +95,7 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = validate(Manifest, raw, problems)
     if manifest is None or problems.texts():
         raise ModelError("; ".join(problems.texts()))
-    named = [*manifest.files.values(), *(golden.input for golden in manifest.golden)]
+    named = [*manifest.files.values(), *manifest.compiled.values(), *(golden.input for golden in manifest.golden)]
     labels = None if manifest.labels == NO_LABELS else manifest.labels
     for name in [*named, *filter(None, (labels, manifest.anchors))]:
         try:
@@ -114,9 +118,15 @@ def manifest_beside(file: Path) -> Manifest | None:
     return manifest if Path(file.name) in manifest.files.values() else None
 
 
-def choose_file(manifest: Manifest) -> Path:
-    """The file of the bundle that the installed runtimes can run, TFLite before ONNX; else the first."""
-    for file_format, modules in RUNTIMES.items():
-        if file_format in manifest.files and any(importlib.util.find_spec(module) for module in modules):
-            return manifest.files[file_format]
+def choose_file(manifest: Manifest, accelerators: Sequence[Accelerator] = (CPU,)) -> Path:
+    """The file of the bundle that runs on the best accelerator, TFLite before ONNX, if its runtime is installed."""
+    installed = [
+        file_format
+        for file_format, modules in RUNTIMES.items()
+        if file_format in manifest.files and any(importlib.util.find_spec(module) for module in modules)
+    ]
+    for accelerator in accelerators:
+        for file_format in installed:
+            if can_use(accelerator, file_format):
+                return manifest.files[file_format]
     return next(iter(manifest.files.values()))

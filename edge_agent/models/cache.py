@@ -7,7 +7,8 @@ from pathlib import Path
 
 # Keys of trials that were passed; the oldest go.
 MAX_PASSED = 64
-_LINE_BYTES = 65
+MAX_SPEED_UP = 9999.0
+_LINE_BYTES = 65 + len(f" {MAX_SPEED_UP:.2f}")
 
 
 def cache_dir() -> Path:
@@ -27,13 +28,22 @@ def has_passed(key: str) -> bool:
     return key in _passed()
 
 
-def note_passed(key: str) -> None:
-    """Remembers a key of 64 hexadecimal digits; where there is no place to write to, it is forgotten at once."""
-    keys = [*(known for known in _passed() if known != key), key][-MAX_PASSED:]
+def noted_speed_up(key: str) -> float | None:
+    """What has been noted with a key; None where nothing was."""
+    return _passed().get(key)
+
+
+def note_passed(key: str, speed_up: float | None = None) -> None:
+    """Remembers a key of 64 hexadecimal digits, and how many times as fast as the CPU the model's accelerator is.
+
+    Where there is no place to write to, it is forgotten at once.
+    """
+    passed = [*((known, noted) for known, noted in _passed().items() if known != key), (key, speed_up)][-MAX_PASSED:]
+    lines = (known if noted is None else f"{known} {min(noted, MAX_SPEED_UP):.2f}" for known, noted in passed)
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         part = _file().with_name(f"{_file().name}.part")
-        part.write_text("".join(f"{known}\n" for known in keys), encoding="ascii")
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         part.replace(_file())
 
 
@@ -41,11 +51,12 @@ def _file() -> Path:
     return cache_dir() / "passed"
 
 
-def _passed() -> list[str]:
-    """The keys that are known, the oldest first."""
+def _passed() -> dict[str, float | None]:
+    """The keys that are known, the oldest first, and what was noted with them."""
     try:
         with _file().open("rb") as file:
             content = file.read(MAX_PASSED * _LINE_BYTES)
     except OSError:
-        return []
-    return re.findall(r"^[0-9a-f]{64}$", content.decode("latin-1"), re.MULTILINE)
+        return {}
+    lines = re.findall(r"^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$", content.decode("latin-1"), re.MULTILINE)
+    return {key: float(noted) if noted else None for key, noted in lines}

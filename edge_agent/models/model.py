@@ -1,23 +1,24 @@
 """A model that is ready to serve: its file, the engine it is loaded in, and how it is read."""
 
 import difflib
-import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent import engines, settings
+from edge_agent import settings
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders import Limits
-from edge_agent.engines import Engine
+from edge_agent.engines import Engine, load_engine
+from edge_agent.engines.accelerators import name_of
+from edge_agent.engines.chain import Chain, Link
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import archive, bundle, model_file, registry
 from edge_agent.models.labels import read_labels
-from edge_agent.models.proven import prove
+from edge_agent.models.links import operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
 
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 MAX_VERSION = 64
 WARM_UP_LIMITS = Limits(top_k=1, min_confidence=0.0)
-# How the names of operators begin that no plain runtime has, and what to do then.
-_FOREIGN_OPERATORS = {
-    "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
-    "ethos-u": "it is compiled for the Ethos-U: use the file that it was compiled from",
-    "Flex": "it has operators of TensorFlow itself: convert it with built-in operators only",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +34,22 @@ class ModelSource:
     """A model that has been found on disk, before it is loaded.
 
     Attributes:
+        asked_for: the path or name in the settings.
         folder: what the inputs of its golden samples are relative to.
+        compiled: the same model compiled for accelerators, by their names.
     """
 
     file: model_file.ModelFile
     version: str
     stated: Stated
+    asked_for: Path
     folder: Path
     golden: tuple[bundle.Golden, ...]
+    compiled: Mapping[str, model_file.ModelFile] = field(default_factory=dict)
+
+    def file_for(self, accelerator: settings.Accelerator) -> model_file.ModelFile:
+        """The file that runs on an accelerator."""
+        return self.compiled.get(name_of(accelerator), self.file)
 
 
 class Model:
@@ -67,6 +70,7 @@ class Model:
         self.file = source.file
         self.reading = reading
         self.engine = engine
+        self.chain: Chain | None = None
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self.preprocess = reading.preprocess
         self.decode = reading.build(engine.outputs)
@@ -79,6 +83,7 @@ class Model:
         Raises:
             ModelError: the model can't be found or read any more.
         """
+        options = located(options, folder)
         return self.options == options and self._source == find(options, folder)
 
     def describe(self) -> str:
@@ -90,13 +95,47 @@ class Model:
         return self.identity | {
             "sha256": self.file.sha256,
             "engine": self.engine.runtime,
-            "accelerator": {
-                "asked": list(self.options.accelerators),
-                "in_use": self.engine.accelerator,
-                "fallback": self.engine.fallback,
-            },
+            "accelerator": self.accelerator_facts(),
             "task": self.decode.task,
         }
+
+    def accelerator_facts(self) -> dict[str, Any]:
+        """What is asked for, what is in use, and what that brings."""
+        share = self.engine.share
+        return {
+            "asked": [name_of(accelerator) for accelerator in self.options.accelerators],
+            "in_use": self.engine.accelerator,
+            "fallback": self.fallback,
+            "share": share and asdict(share),
+            "speed_up": self.chain and self.chain.speed_up,
+            "moves": self.chain.moves if self.chain else 0,
+        }
+
+    def serve(self, links: Sequence[Link], refusals: Mapping[str, str]) -> None:
+        """From now on the next of these accelerators stands in for one that fails.
+
+        Args:
+            links: those that the model has been proven on.
+            refusals: why others that were asked for are not among them.
+        """
+        asked = [name_of(accelerator) for accelerator in self.options.accelerators]
+        self.chain = Chain(self.identity["name"], links, self.engine, asked, refusals)
+        self.engine = self.chain
+
+    def when_moved(self, moved: Callable[[], None]) -> None:
+        """Has something called whenever another accelerator has come into use."""
+        if self.chain:
+            self.chain.moved = moved
+
+    def retire(self) -> None:
+        """It is not used any more, or not for long: accelerators that have failed are not tried again."""
+        if self.chain:
+            self.chain.retire()
+
+    @property
+    def fallback(self) -> str:
+        """Why the accelerator in use is not the first of those asked for; empty if it is."""
+        return self.chain.fallback if self.chain else ""
 
     def warm_up(self, batch: int) -> None:
         """Runs once on nothing, so that the first real input is not slow; finds out whether a batch goes through.
@@ -151,7 +190,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     if path.is_dir():
         bundle_folder = path
         manifest: bundle.Manifest | None = bundle.read_manifest(path)
-        path = path / bundle.choose_file(manifest) if manifest else path
+        path = path / bundle.choose_file(manifest, model.accelerators) if manifest else path
     else:
         bundle_folder = path.parent
         manifest = bundle.manifest_beside(path)
@@ -174,67 +213,91 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         without_labels=without_labels,
     )
     version = manifest.version if manifest else _version(file)
-    return ModelSource(file, version, stated, bundle_folder, manifest.golden if manifest else ())
+    compiled = manifest.compiled if manifest and file.format == "tflite" else {}
+    return ModelSource(
+        file,
+        version,
+        stated,
+        model.path,
+        bundle_folder,
+        manifest.golden if manifest else (),
+        {name: model_file.read(bundle_folder / beside) for name, beside in compiled.items()},
+    )
+
+
+def located(model: settings.Model, folder: Path) -> settings.Model:
+    """The same settings, the delegates' libraries found from anywhere; a bare name is left to the system."""
+    accelerators = tuple(
+        accelerator.model_copy(update={"delegate": resolve(accelerator.delegate, folder)})
+        if isinstance(accelerator, settings.Delegate) and len(accelerator.delegate.parts) > 1
+        else accelerator
+        for accelerator in model.accelerators
+    )
+    return model if accelerators == model.accelerators else model.model_copy(update={"accelerators": accelerators})
 
 
 def load(
     name: str, model: settings.Model, folder: Path, batch: int = 1, waiting: Callable[[], None] = lambda: None
 ) -> Model:
-    """Finds, proves, loads and warms up a model.
+    """Finds, proves, loads and warms up a model, on the first of its accelerators that can be had.
 
     Args:
         name: as the configuration calls it.
         model: its settings.
         folder: what relative paths are relative to.
         batch: the largest that it will be run with.
-        waiting: called about twice a second as long as its trial goes on.
+        waiting: called about twice a second as long as its trials go on.
 
     Raises:
         ModelError: anything of that fails; one line that says what and how to mend it.
         MissingExtraError: the runtime is not installed.
     """
+    model = located(model, folder)
     source = find(model, folder)
-    prove(model, folder, source, batch, waiting)
-    return load_here(name, model, source, batch)
+    proven, refusals = prove_all(name, model, folder, source, batch, waiting)
+    for link in proven:
+        try:
+            loaded = load_here(name, model, source, batch, link.load)
+        except ModelError as error:
+            refusals[link.name] = without_prefix(error, source, link.name)
+        else:
+            loaded.serve(proven, refusals)
+            return loaded
+    raise ModelError(told(source, refusals))
 
 
-def load_here(name: str, model: settings.Model, source: ModelSource, batch: int) -> Model:
+def load_here(
+    name: str, model: settings.Model, source: ModelSource, batch: int, load: Callable[[], Engine] | None = None
+) -> Model:
     """Loads and warms up a model that has been found, proven or not.
+
+    Args:
+        name: as the configuration calls it.
+        model: its settings.
+        source: what has been found.
+        batch: the largest that it will be run with.
+        load: makes its engine; default: on the first of its accelerators.
 
     Raises:
         ModelError: the file does not say enough, or the runtime refuses it.
         MissingExtraError: the runtime is not installed.
     """
+    file = source.file_for(model.accelerators[0])
     try:
         reading = read(source.file, source.stated)
-        engine = engines.load_engine(
-            source.file.path, source.file.format, model.accelerators, model.threads or default_threads()
-        )
+        engine = load() if load else load_engine(file.path, file.format, model.accelerators[0], threads_of(model))
         loaded = Model(name, model, source, reading, engine)
         loaded.warm_up(batch)
     except (ModelError, InputError) as error:
-        hint = operator_hint(source.file)
+        hint = operator_hint(file)
         raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
     return loaded
-
-
-def operator_hint(file: model_file.ModelFile) -> str:
-    """What to do about operators that a plain runtime lacks; empty where there are none of those that are known."""
-    for start, hint in _FOREIGN_OPERATORS.items():
-        if any(name.startswith(start) for name in file.custom_operators):
-            return hint
-    return ""
 
 
 def _version(file: model_file.ModelFile) -> str:
     """The version that a bare file states of itself; an Ultralytics export states that of the exporter instead."""
     stated = "" if "stride" in file.metadata else file.metadata.get("version", "")
     return stated[:MAX_VERSION] or "1"
-
-
-def default_threads() -> int:
-    """Half of the cores that this process may use: the other half decodes and resizes the next picture."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def _merged(first: settings.Preprocess, second: settings.Preprocess) -> settings.Preprocess:

@@ -20,9 +20,15 @@ _PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MUL
 
 
 def prove(
-    model: settings.Model, folder: Path, source: "ModelSource", batch: int, waiting: Callable[[], None] = lambda: None
-) -> None:
-    """Sees to it that a model can be loaded here and answers its golden samples rightly.
+    model: settings.Model,
+    folder: Path,
+    source: "ModelSource",
+    batch: int,
+    waiting: Callable[[], None] = lambda: None,
+    *,
+    anew: bool = False,
+) -> float | None:
+    """Sees to it that a model can be loaded here and answers rightly on the first of its accelerators.
 
     Args:
         model: its settings.
@@ -30,13 +36,17 @@ def prove(
         source: what is found there.
         batch: the largest that it will be run with.
         waiting: see `try_model`.
+        anew: whether it has passed before or not.
+
+    Returns:
+        How many times as fast as on the CPU it is; None on the CPU, and where it can't run there.
 
     Raises:
         ModelError: it can't be, or does not.
     """
     key = _key(model, source, batch)
-    if cache.has_passed(key):
-        return
+    if not anew and cache.has_passed(key):
+        return cache.noted_speed_up(key)
     proof = try_model(model, folder, batch, waiting=waiting)
     wrong = [check for check in proof.checks if not check.right]
     if wrong:
@@ -45,7 +55,13 @@ def prove(
             f"{proof.runtime} on {proof.accelerator}; {wrong[0].input}: expected {wrong[0].expected}, found "
             f"{wrong[0].found}: `edge-agent models verify` shows all"
         )
-    cache.note_passed(key)
+    if proof.disagreement:
+        raise ModelError(
+            f"{source.file.path}: gives other answers than on the CPU: {proof.disagreement}: install another version "
+            "of the accelerator's runtime or driver, or use a model that is made for it"
+        )
+    cache.note_passed(key, proof.speed_up)
+    return proof.speed_up
 
 
 def _key(model: settings.Model, source: "ModelSource", batch: int) -> str:

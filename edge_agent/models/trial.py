@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edge_agent import settings
+from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models.golden import Check, check, failed, least_confidence
 from edge_agent.units import format_size
@@ -51,6 +52,7 @@ from edge_agent.models.trial import main
 main()
 """
 _DAMAGED = "the file is damaged, or not for this version of the runtime: copy or export it again"
+_UNSOUND = "the accelerator's driver fails on this model: install another version of it, or leave it out"
 _HINTS = {
     signal.SIGKILL: "the system ends processes so when memory runs out: free some, or use a smaller model",
     signal.SIGILL: "the runtime uses instructions that this processor lacks: install another version of it",
@@ -65,11 +67,15 @@ class Proof:
         runtime: name and version of the runtime.
         accelerator: what the model ran on.
         checks: its golden samples, in the bundle's order of pictures.
+        speed_up: how many times as fast as on the CPU it is; None on the CPU, and where it can't run there.
+        disagreement: how its answers differ from those on the CPU; "" if they do not.
     """
 
     runtime: str
     accelerator: str
     checks: tuple[Check, ...]
+    speed_up: float | None = None
+    disagreement: str = ""
 
 
 class _HungError(Exception):
@@ -86,7 +92,7 @@ def try_model(
     """Loads and runs a model in a process of its own, and asks it its golden samples.
 
     Args:
-        model: its settings.
+        model: its settings; the first of its accelerators is tried.
         folder: what relative paths are relative to.
         batch: the largest that it will be run with.
         patience: seconds that loading, or one golden sample, may take.
@@ -117,15 +123,14 @@ def try_model(
             process.wait()
         words = _last_line(chatter)
     if verdict == "proof":
-        checks = tuple(Check(**one) for one in value["checks"])
-        return Proof(value["runtime"], value["accelerator"], checks)
+        return Proof(**value | {"checks": tuple(Check(**one) for one in value["checks"])})
     if verdict == "refused":
         raise ModelError(value)
     if process.returncode < 0:
         number = signal.Signals(-process.returncode)
         raise ModelError(
             f"{model.path}: {doing}, and that crashes the runtime ({number.name}{words}): "
-            f"{_HINTS.get(number, _DAMAGED)}"
+            f"{_HINTS.get(number, _DAMAGED if model.accelerators[0] == CPU else _UNSOUND)}"
         )
     raise ModelError(f"{model.path}: its trial has ended without a result (exit code {process.returncode}{words})")
 
@@ -186,15 +191,16 @@ def main() -> None:
 
     from edge_agent.models import model as models
 
-    options, folder, memory = settings.Model.model_validate(request["model"]), Path(request["folder"]), MAX_MEMORY
+    folder, memory = Path(request["folder"]), MAX_MEMORY
+    options = models.located(settings.Model.model_validate(request["model"]), folder)
     try:
         source = models.find(options, folder)
         memory = _limit_memory()
         say("doing", "it is loaded and run once")
         model = models.load_here(_NAME, options, source, request["batch"])
         checks = [asdict(one) for one in _checks(model, source, folder, say)] if source.golden else []
-        model.close()
-        say("proof", {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks})
+        proof = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
+        say("proof", proof | _comparison(model, source, say))
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
         say("refused", _refusal(error, options.path, memory))
     os._exit(0)  # what a broken model has left in memory is not tidied up
@@ -242,6 +248,21 @@ def _checks(model: "Model", source: "ModelSource", folder: Path, say: Callable[[
             yield from (failed(line, error) for line in lines)
         else:
             yield from check(lines, answer.predictions)
+
+
+def _comparison(model: "Model", source: "ModelSource", say: Callable[[str, Any], None]) -> dict[str, Any]:
+    """What of a proof comes from holding an accelerator against the CPU."""
+    from edge_agent.models import comparison
+    from edge_agent.models import model as models
+
+    if model.engine.accelerator == CPU:
+        return {}
+    say("doing", "it is compared with the CPU")
+    try:
+        on_cpu = models.load_here(_NAME, model.options.model_copy(update={"accelerators": (CPU,)}), source, batch=1)
+    except ModelError:
+        return {}  # it is compiled for this accelerator, and there is nothing to compare it with
+    return asdict(comparison.compare(model, on_cpu, source))
 
 
 def _refusal(error: Exception, path: Path, memory: int) -> str:

@@ -47,7 +47,7 @@ pipelines:
 
 def test_it_prints_what_would_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = check(CONFIGURATION, capsys)
-    assert (code, err) == (0, [])
+    assert (code, err) == (3, [])  # onnx falls back
     first, *lines = out.splitlines()
     assert first == "agent.yaml is valid: device porch-pi, broker mqtts://broker.lan"
     assert "  meter: images -> tflite -> home/porch-pi/meter/result" in lines
@@ -58,13 +58,13 @@ def test_it_prints_what_would_run(folder: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_fallback_is_told_with_its_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = check(CONFIGURATION, capsys)
-    assert "    falls back to cpu, since edgetpu: models of this format can't use it, only cpu" in out.splitlines()
+    assert "    falls back to cpu, since edgetpu: .onnx models can't use it, only cpu, openvino, " in out
 
 
 def test_as_json_it_is_one_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = check(CONFIGURATION, capsys, "--json")
     plan: dict[str, Any] = json.loads(out)
-    assert (code, err) == (0, [])
+    assert (code, err) == (3, [])
     assert (plan["device_id"], plan["broker"]) == ("porch-pi", "mqtts://broker.lan")
     assert plan["pipelines"][0] == {
         "name": "meter",
@@ -121,7 +121,7 @@ DAMAGED = "the model file is damaged"
         ("{path: digits.tflite, labels: none, preprocess: {color: bgr}}", "preprocess.color: bgr does not fit an"),
         ("{path: digits.tflite, labels: none, accelerators: [edgetpu]}", "edgetpu: "),
         ("{path: digits.onnx, labels: none, accelerators: [edgetpu], preprocess: {normalize: unit}}",
-         "edgetpu: models of this format can't use it, only cpu"),
+         "edgetpu: .onnx models can't use it, only cpu, openvino, cuda, "),
     ],
 )  # fmt: skip
 def test_a_model_that_can_not_be_used_is_told_with_the_line_of_its_name(
@@ -153,7 +153,9 @@ def test_an_unknown_accelerator_is_refused_alike_for_every_engine(
 ) -> None:
     model = f"{{path: {path}, labels: none, preprocess: {{normalize: unit}}, accelerators: [cpu, npu]}}"
     code, _, err = check(f"models:\n  m: {model}\n", capsys)
-    assert (code, err) == (2, ["agent.yaml:2: models.m.accelerators.1: must be cpu or edgetpu (got npu)"])
+    known = "cpu, edgetpu, gpu, openvino, cuda, tensorrt, qnn, nnapi, coreml, acl or xnnpack"
+    expected = f"agent.yaml:2: models.m.accelerators.1: must be {known}, or hold `key: value` lines (got npu)"
+    assert (code, err) == (2, [expected])
 
 
 def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
@@ -161,7 +163,7 @@ def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
 ) -> None:
     path = data_dir / "classify_tflite/mobilenet_v1_0.25_224_quant.tflite"
     code, out, err = check(f"models: {{m: {{path: '{path}', accelerators: [edgetpu, cpu]}}}}\n", capsys)
-    assert (code, err) == (0, [])
+    assert (code, err) == (3, [])
     assert "    falls back to cpu, since edgetpu: its library can't be loaded: libedgetpu.so.1: " in out
 
 
@@ -170,11 +172,11 @@ def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
     [
         (
             "classify_tflite/mobilenet_v1_0.5_160_quant_edgetpu.tflite",
-            "Encountered unresolved custom op: edgetpu-custom-op: it is compiled for the Edge TPU: run it there",
+            "quant_edgetpu.tflite: it is compiled for the Edge TPU: run it there",
         ),
         (
             "bad_models/person_detect_vela.tflite",
-            "Encountered unresolved custom op: ethos-u: it is compiled for the Ethos-U: use the file that it was",
+            "person_detect_vela.tflite: it is compiled for the Ethos-U: use the file that it was",
         ),
         ("bad_models/model_invoking_error.tflite", "what its outputs mean can't be told"),
         ("tflm/person_detect.tflite", "refuses the model: quantized_dimension must be in range [0, 1)."),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_agent.engines import Engine, load_engine
 from edge_agent.errors import ModelError
 from edge_agent.models.shipped import shipped
+from edge_agent.settings import AcceleratorName
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Case:
     def format(self) -> str:
         return self.path.suffix[1:]
 
-    def load(self, accelerators: tuple[str, ...] = ("cpu",), threads: int = 1, path: Path | None = None) -> Engine:
-        return load_engine(path or self.path, self.format, accelerators, threads)
+    def load(self, accelerator: AcceleratorName = "cpu", threads: int = 1, path: Path | None = None) -> Engine:
+        return load_engine(path or self.path, self.format, accelerator, threads)
 
     def noise(self, batch: int = 1, seed: int = 0) -> NDArray[Any]:
         values = np.random.default_rng(seed).integers(-128, 128, (batch, *self.shape))
@@ -62,7 +63,7 @@ def test_it_says_what_it_is_and_what_it_runs_on(engine: Engine) -> None:
     name, _, version = engine.runtime.rpartition(" ")
     assert name in {"LiteRT", "tflite-runtime", "ONNX Runtime"}
     assert version[0].isdigit()
-    assert (engine.accelerator, engine.fallback) == ("cpu", "")
+    assert (engine.accelerator, engine.share) == ("cpu", None)
 
 
 def test_it_describes_its_tensors(engine: Engine, case: Case) -> None:
@@ -166,12 +167,10 @@ def test_a_file_of_another_format_is_refused(case: Case, tmp_path: Path) -> None
         case.load(path=path)
 
 
-def test_an_accelerator_that_is_not_there_falls_back_only_where_that_was_asked_for(case: Case) -> None:
-    engine = case.load(("edgetpu", "cpu"))
-    assert engine.accelerator == "cpu"
-    assert engine.fallback.startswith("edgetpu: ")
-    with pytest.raises(ModelError, match="edgetpu: "):
-        case.load(("edgetpu",))
+@pytest.mark.parametrize("accelerator", ["edgetpu", "cuda"])
+def test_an_accelerator_that_is_not_there_is_refused_by_its_name(accelerator: AcceleratorName, case: Case) -> None:
+    with pytest.raises(ModelError, match=f"^{accelerator}: "):
+        case.load(accelerator)
 
 
 def test_what_is_closed_can_be_loaded_again(case: Case) -> None:
@@ -185,5 +184,5 @@ BAD_MODELS = ["sentencepiece_tokenizer_flex_op", "person_detect_vela", "model_in
 @pytest.mark.parametrize("name", BAD_MODELS)
 def test_a_model_that_needs_a_missing_operator_is_refused_with_one_sentence(name: str, data_dir: Path) -> None:
     with pytest.raises(ModelError, match=r"refuses the model.* op\b") as caught:
-        load_engine(data_dir / "bad_models" / f"{name}.tflite", "tflite", ("cpu",), 1)
+        load_engine(data_dir / "bad_models" / f"{name}.tflite", "tflite", "cpu", 1)
     assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from edge_agent.config import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.images import decode_image
 from edge_agent.models import model as models
+from edge_agent.models.links import threads_of
 from edge_agent.models.shipped import shipped
 from edge_agent.settings import Model, Preprocess
 
@@ -79,7 +80,14 @@ def test_a_loaded_model_tells_what_it_is(file: str, tmp_path: Path) -> None:
     facts = model.facts()
     assert (facts["name"], facts["version"], facts["task"]) == ("meter", "1", "classification")
     assert len(facts["sha256"]) == 64
-    assert facts["accelerator"] == {"asked": ["cpu"], "in_use": "cpu", "fallback": ""}
+    assert facts["accelerator"] == {
+        "asked": ["cpu"],
+        "in_use": "cpu",
+        "fallback": "",
+        "share": None,
+        "speed_up": None,
+        "moves": 0,
+    }
     assert model.identity["sha256"] == facts["sha256"][:12]
     assert facts["engine"] in model.describe()
     model.close()
@@ -129,4 +137,4 @@ def test_a_tensor_that_does_not_fit_is_refused_and_the_model_goes_on(tmp_path: P
 
 
 def test_the_threads_that_are_left_free_are_half_of_the_cores() -> None:
-    assert 1 <= models.default_threads() <= 64
+    assert 1 <= threads_of(Model(path=Path("m"))) <= 64

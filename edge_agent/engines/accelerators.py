@@ -1,0 +1,104 @@
+"""Accelerators: what a configuration calls them, and what each runtime does.
+
+`ACCELERATORS` is the whole table. What is not in it can be named by itself: a TFLite delegate by its library, an
+execution provider of ONNX Runtime by its name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge_agent import settings
+from edge_agent.errors import ModelError
+
+CPU: Literal["cpu"] = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One accelerator.
+
+    Attributes:
+        tflite: shared library of the delegate, or `COMPILED_MODEL`; "" where .tflite models can't use it.
+        onnx: execution provider; "" where .onnx models can't use it.
+        install: what brings it, in a few words.
+    """
+
+    tflite: str = ""
+    onnx: str = ""
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An accelerator, resolved for one format of model files.
+
+    Attributes:
+        name: as messages and `info` call it.
+        runs_on: the delegate's shared library, or the execution provider.
+        options: of the delegate or the provider.
+        install: what brings it; "" where that is not known.
+    """
+
+    name: str
+    runs_on: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    install: str = ""
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is the processor itself."""
+        return self.name == CPU
+
+
+# In place of a delegate: XNNPACK is part of the runtime; the GPU is reached through LiteRT's `CompiledModel`.
+XNNPACK = "XNNPACK"
+COMPILED_MODEL = "CompiledModel"
+
+ACCELERATORS: dict[settings.AcceleratorName, Row] = {
+    "cpu": Row(XNNPACK, "CPUExecutionProvider"),
+    "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
+    "gpu": Row(COMPILED_MODEL, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
+    "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
+    "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
+    "tensorrt": Row(onnx="TensorrtExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
+    "qnn": Row(onnx="QNNExecutionProvider", install="onnxruntime-qnn, in place of onnxruntime"),
+    "nnapi": Row(onnx="NnapiExecutionProvider", install="an ONNX Runtime that was built with --use_nnapi"),
+    "coreml": Row(onnx="CoreMLExecutionProvider", install="onnxruntime, on macOS"),
+    "acl": Row(onnx="ACLExecutionProvider", install="an ONNX Runtime that was built with --use_acl"),
+    "xnnpack": Row(onnx="XnnpackExecutionProvider", install="an ONNX Runtime that was built with --use_xnnpack"),
+}
+
+
+def name_of(accelerator: settings.Accelerator) -> str:
+    """What messages and `info` call an accelerator."""
+    if isinstance(accelerator, str):
+        return accelerator
+    own = accelerator.delegate.name if isinstance(accelerator, settings.Delegate) else accelerator.provider
+    return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
+
+
+def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
+    """What an accelerator means for models of a format.
+
+    Raises:
+        ModelError: they can't use it.
+    """
+    name = name_of(accelerator)
+    if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
+        return Target(name, str(accelerator.delegate), accelerator.options)
+    if isinstance(accelerator, settings.Provider) and file_format == "onnx":
+        return Target(name, accelerator.provider, accelerator.options)
+    if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):
+        return Target(name, runs_on, install=ACCELERATORS[accelerator].install)
+    usable = ", ".join(known for known, row in ACCELERATORS.items() if getattr(row, file_format))
+    raise ModelError(f"{name}: .{file_format} models can't use it, only {usable}")
+
+
+def can_use(accelerator: settings.Accelerator, file_format: str) -> bool:
+    """Whether models of a format can be asked to run on an accelerator at all."""
+    try:
+        resolve(accelerator, file_format)
+    except ModelError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""How often an accelerator has taken the whole process with it, told to the next process.
+
+A driver that crashes natively leaves no time to write anything down. So what is going on is noted before: one byte in
+shared memory, which outlives the process, and neither costs a call nor touches the disk.
+"""
+
+import fcntl
+import hashlib
+import mmap
+import os
+import stat
+import struct
+import time
+from pathlib import Path
+
+from edge_agent.models.cache import cache_dir
+
+# So many in a row, and the accelerator is left alone until the machine starts anew.
+MAX_CRASHES = 3
+# A crash after so many seconds of service is the first of a row.
+STEADY = 600.0
+
+_RECORD = struct.Struct(
+    "<BxxxId"
+)  # in the accelerator now; crashes in a row; since when in service, on the boot's clock
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it is this user's own
+
+
+class CrashRecord:
+    """The record of one model on one accelerator. As a context manager it stands around what may crash.
+
+    Where no record can be kept, or another process keeps it just now, nothing is recorded and no crash is known.
+
+    Args:
+        key: what stands for the model and the accelerator.
+
+    Attributes:
+        crashes: how many processes in a row have ended in it, up to now.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.crashes = 0
+        self._memory: mmap.mmap | bytearray = bytearray(_RECORD.size)
+        try:
+            self._file = _open(hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32])
+        except OSError:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends, however it ends
+            os.ftruncate(self._file, _RECORD.size)
+            self._memory = mmap.mmap(self._file, _RECORD.size)
+        except OSError:
+            os.close(self._file)
+            return
+        inside, self.crashes, since = _RECORD.unpack(self._memory[:])
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if inside:
+            self.crashes = 1 if now - since > STEADY else self.crashes + 1
+        elif now - since > STEADY:
+            self.crashes = 0
+        self._memory[:] = _RECORD.pack(0, self.crashes, now)
+
+    def __enter__(self) -> None:
+        self._memory[0] = 1
+
+    def __exit__(self, *_: object) -> None:
+        self._memory[0] = 0
+
+    def close(self) -> None:
+        """Lets go of the record, which keeps the number of crashes."""
+        memory, self._memory = self._memory, bytearray(_RECORD.size)
+        if isinstance(memory, mmap.mmap):
+            memory[0] = 0
+            memory.close()
+            os.close(self._file)
+
+
+def _open(name: str) -> int:
+    """A file of this user's that the next start does not find any more.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+    folder = _SHARED_MEMORY / f"edge-agent-{os.getuid()}" if _SHARED_MEMORY.is_dir() else cache_dir() / "crashes"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,138 @@
+"""A model on an accelerator held against the same model on the CPU: does it say the same, and how much sooner?"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent import settings
+from edge_agent.decoders import Limits
+from edge_agent.engines import TensorSpec
+from edge_agent.errors import InputError, ModelError
+from edge_agent.models import golden
+from edge_agent.models.bundle import Golden
+from edge_agent.opencv import cv2
+from edge_agent.prepare import preparation
+from edge_agent.samples import Prediction, Sample, Series
+from edge_agent.series.numbers import Numbers
+from edge_agent.sources.images import read_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_agent.models.model import Model, ModelSource
+
+# What each of the two is timed with: at most so many inferences, in at most so many seconds.
+RUNS, SECONDS = 20, 1.0
+LIMITS = Limits(top_k=100, min_confidence=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What has come out.
+
+    Attributes:
+        speed_up: how many times as fast as the CPU the accelerator is (median of single inferences).
+        disagreement: the first input that gets another answer, in words; "" if all get the same.
+    """
+
+    speed_up: float
+    disagreement: str
+
+
+def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Comparison:
+    """Runs both on the inputs of the bundle's golden samples, or, where there are none, on a made-up one.
+
+    Answers with labels are the same if they agree as golden samples must; others, if no output differs by more than
+    the tolerance, as a share of the range of the CPU's output.
+
+    Raises:
+        ModelError: one of the two fails.
+    """
+    lines_of: dict[str, list[Golden]] = {}
+    for line in source.golden:
+        lines_of.setdefault(str(line.input), []).append(line)
+    disagreement = ""
+    for name, lines in (lines_of or {"a made-up input": []}).items():
+        tolerance = max((line.tolerance for line in lines), default=golden.TOLERANCE)
+        min_overlap = min((line.min_overlap for line in lines), default=golden.MIN_OVERLAP)
+        sample = read_file(source.folder / name) if lines else _made_up(model)
+        try:
+            difference = _difference(model, on_cpu, sample, tolerance, min_overlap)
+        except InputError:
+            continue  # the check of the golden samples tells of it
+        disagreement = disagreement or (difference and f"{name}: {difference}")
+    tensor, _ = model.preprocess.blank(1)
+    return Comparison(round(_seconds(on_cpu, tensor) / _seconds(model, tensor), 2), disagreement)
+
+
+def _difference(model: "Model", on_cpu: "Model", sample: Sample, tolerance: float, min_overlap: float) -> str:
+    source = settings.ImagesSource(type="images", path=".")
+    prepare = preparation(model.preprocess, settings.Pipeline(source=source, model="it"))
+    prepared, task = prepare(sample), model.decode.task
+    here, there = model.infer(prepared.tensor), on_cpu.infer(prepared.tensor)
+    if task not in ("classification", "detection"):
+        return _of_outputs(here, there, on_cpu.engine.outputs, tolerance)
+    ours, theirs = (
+        [
+            one if one.label is not None else replace(one, label=f"class {one.class_id}")
+            for one in model.decode(outputs, prepared.placements, LIMITS)
+        ]
+        for outputs in (here, there)
+    )
+    return _of_predictions(task, ours, theirs, tolerance, min_overlap)
+
+
+def _of_predictions(
+    task: str, here: list[Prediction], there: list[Prediction], tolerance: float, min_overlap: float
+) -> str:
+    try:
+        lines = golden.record("it", task, there)
+    except ModelError:  # the CPU finds nothing
+        bound = golden.LEAST_RECORDED + tolerance
+        found = next((one for one in here if (one.confidence or 0) > bound), None)
+        return f"nothing on the CPU, {found.label} {found.confidence:.3f} here" if found else ""
+    lines = [line.model_copy(update={"tolerance": tolerance, "min_overlap": min_overlap}) for line in lines]
+    checks = golden.check(lines, here)
+    return next((f"{one.expected} on the CPU, {one.found} here" for one in checks if not one.right), "")
+
+
+def _of_outputs(
+    here: Sequence["NDArray[Any]"], there: Sequence["NDArray[Any]"], specs: Sequence[TensorSpec], tolerance: float
+) -> str:
+    for ours, theirs, spec in zip(here, there, specs, strict=True):
+        a, b = ours.astype(np.float64), theirs.astype(np.float64)
+        if a.shape != b.shape:
+            return f"output {spec.name} has shape {b.shape} on the CPU, {a.shape} here"
+        if not b.size:
+            continue
+        most, allowed = float(np.abs(a - b).max()), tolerance * float(np.ptp(b))
+        if not most <= max(allowed, 1.0 if spec.scale else 1e-6):  # one step of rounding is nothing; NaN is something
+            return f"output {spec.name} differs by up to {most:.3g} from that on the CPU, where {allowed:.3g} may be"
+    return ""
+
+
+def _made_up(model: "Model") -> Sample:
+    """An input that is always the same: a picture of coloured blots, 640 x 480, or readings of noise."""
+    noise = np.random.default_rng(8)
+    if isinstance(model.preprocess, Numbers):
+        data: Any = Series(noise.random(model.preprocess.shape, np.float32))
+    else:
+        coarse = noise.integers(0, 256, (12, 16, 3), np.uint8)
+        data = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={})
+
+
+def _seconds(model: "Model", tensor: Any) -> float:
+    """The median time of one inference."""
+    model.infer(tensor)
+    times: list[float] = []
+    until = time.perf_counter() + SECONDS
+    while len(times) < RUNS and (not times or time.perf_counter() < until):
+        began = time.perf_counter()
+        model.infer(tensor)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
