@@ -227,7 +227,7 @@ class Pipeline:
         timing, watch = Timing(), Stopwatch(sample.captured)
         timing.queue = watch.lap()
         with self._busy():
-            prepared = self._prepare(sample)
+            prepared = self._prepare(sample, followed=bool(self._followers))
         timing.preprocess = watch.lap()
         with turn:
             timing.queue += watch.lap()
