@@ -1,6 +1,8 @@
 """Encoded images to pixels, with every bound checked on the header, before anything is allocated."""
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import imagesize
@@ -13,7 +15,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_SCAN, _JPEG_END, _EXIF = b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
+# What the decoder of a JPEG can make of it: all of its pixels, or the averages of so many, across and down.
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
+# Width and height of a picture -> by how much it may be reduced.
+Reduction = Callable[[int, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Pixels, all that an image has or fewer.
+
+    Attributes:
+        pixels: (height, width, 3), uint8, BGR, upright.
+        size: width, height of the image.
+        reduced: how many pixels of the image, across and down, each of `pixels` stands for; the last ones of a row or
+            column may stand for fewer.
+    """
+
+    pixels: "NDArray[np.uint8]"
+    size: tuple[int, int]
+    reduced: int = 1
 
 
 def image_format(data: bytes) -> str | None:
@@ -25,6 +48,21 @@ def image_format(data: bytes) -> str | None:
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8]":
     """Pixels of an encoded image, of shape (height, width, 3), uint8, BGR, turned upright as EXIF says.
+
+    Raises:
+        InputError: not a JPEG, PNG, BMP or WebP image, larger than `max_pixels`, or damaged.
+    """
+    return decode_picture(data, None, max_pixels).pixels
+
+
+def decode_picture(data: bytes, reduction: Reduction | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+    """An encoded image as a picture, turned upright as EXIF says.
+
+    Args:
+        data: of a JPEG, PNG, BMP or WebP image.
+        reduction: by how much it may be reduced, if at all. A JPEG's decoder reduces at little cost: it computes the
+            averages from the file's coefficients, and the single pixels never (libjpeg's scaled decoding).
+        max_pixels: a larger image is refused.
 
     Raises:
         InputError: not a JPEG, PNG, BMP or WebP image, larger than `max_pixels`, or damaged.
@@ -44,12 +82,34 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8
         raise InputError(
             f"the {kind} image is {width} x {height} pixels: at most {max_pixels // 1_000_000} megapixels are decoded"
         )
+    reduced = _reduced(data, width, height, reduction(width, height)) if reduction and kind == "JPEG" else 1
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(reduced, cv2.IMREAD_COLOR))
     except cv2.error as error:
         raise InputError(f"the {kind} image can't be decoded: {error.err}") from None
-    # OpenCV before version 5 makes up the missing part of a JPEG. Its end is the one after the last scan: a thumbnail
-    # in the header has one too.
-    if image is None or (kind == "JPEG" and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)):
+    # OpenCV before version 5 makes up the missing part of a JPEG.
+    if image is None or (kind == "JPEG" and not _is_complete(data)):
         raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
-    return np.asarray(image, np.uint8)
+    pixels = np.asarray(image, np.uint8)
+    if reduced == 1:
+        return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
+    size = (pixels.shape[1] * reduced, pixels.shape[0] * reduced) if _has_exif(data) else (width, height)
+    return Picture(pixels, size, reduced)
+
+
+def _is_complete(jpeg: bytes) -> bool:
+    """Whether its end is there: the one after the last scan, since a thumbnail in the header has one too."""
+    end = jpeg.rfind(_JPEG_END)
+    return end >= 0 and jpeg.find(_JPEG_SCAN, end) < 0
+
+
+def _has_exif(jpeg: bytes) -> bool:
+    return jpeg.find(_EXIF, 0, jpeg.find(_JPEG_SCAN)) >= 0
+
+
+def _reduced(data: bytes, width: int, height: int, most: int) -> int:
+    """By how much a JPEG is reduced: one of `_REDUCED`, or 1."""
+    # The last row and column may stand for less than the others. If EXIF turns the picture, they may come to lie left
+    # or above, and everything would seem to have moved: then only what goes without a remainder.
+    turned = _has_exif(data)
+    return next((by for by in _REDUCED if by <= most and not (turned and (width % by or height % by))), 1)

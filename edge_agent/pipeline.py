@@ -25,6 +25,7 @@ from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Source
 from edge_agent.thermal import Pace
 from edge_agent.tracking import Event, Tracker
+from edge_agent.turns import Turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,7 +183,8 @@ class Pipeline:
 
         Args:
             sample: counted as captured before.
-            turn: entered for the part of the road in which samples keep their order.
+            turn: entered for each of the two parts of the road in which samples keep their order: inference, and what
+                follows it.
         """
         try:
             self._travel(sample, turn)
@@ -239,13 +241,16 @@ class Pipeline:
         timing, watch = Timing(), Stopwatch(sample.captured)
         timing.queue = watch.lap()
         with self._busy():
-            prepared = self._prepare(sample)
+            prepared = self._prepare(sample, followed=bool(self._followers))
         timing.preprocess = watch.lap()
         with turn:
             timing.queue += watch.lap()
             with self._busy():
                 outputs = self.model.infer(prepared.tensor)
-                timing.inference = watch.lap()
+            timing.inference = watch.lap()
+        with turn:
+            timing.queue += watch.lap()
+            with self._busy():
                 found = self.model.decode(outputs, prepared.placements, self._filter.decoder_limits)
                 predictions, events = self._filter(found, *prepared.size), list[Event]()
                 if self._tracker is not None:
@@ -304,56 +309,3 @@ class Stopwatch:
         now = time.monotonic()
         lap, self._last = (now - self._last) * 1000, now
         return lap
-
-
-class Turns:
-    """Keeps workers in the order in which they took their samples."""
-
-    def __init__(self) -> None:
-        self._taking = threading.Lock()
-        self._changed = threading.Condition()
-        self._taken = 0
-        self._current = 0
-
-    def take(self, get: Callable[[], Sample | None]) -> "tuple[Turn, Sample] | None":
-        """The next sample and the turn that belongs to it; None when there are no more."""
-        with self._taking:
-            sample = get()
-            if sample is None:
-                return None
-            turn = Turn(self, self._taken)
-            self._taken += 1
-            return turn, sample
-
-    def wait_for(self, number: int) -> None:
-        """Waits until all earlier turns are over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._current == number)
-
-    def next(self) -> None:
-        """Ends the current turn."""
-        with self._changed:
-            self._current += 1
-            self._changed.notify_all()
-
-
-class Turn:
-    """A place in the order. As a context manager it waits until it is this turn."""
-
-    def __init__(self, turns: Turns, number: int) -> None:
-        self._turns = turns
-        self._number = number
-        self._over = False
-
-    def __enter__(self) -> None:
-        self._turns.wait_for(self._number)
-
-    def __exit__(self, *_: object) -> None:
-        self.over()
-
-    def over(self) -> None:
-        """Ends the turn, once it has come; more calls do nothing."""
-        if not self._over:
-            self._turns.wait_for(self._number)
-            self._over = True
-            self._turns.next()

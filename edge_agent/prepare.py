@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edge_agent import settings
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
-from edge_agent.images import decode_image
+from edge_agent.images import Picture, Reduction, decode_picture
 from edge_agent.preprocess import Preprocess
-from edge_agent.regions import Regions
+from edge_agent.regions import Regions, View
 from edge_agent.samples import Sample, Series
 from edge_agent.series.numbers import Numbers, read_numbers
 
@@ -26,25 +26,26 @@ class Prepared:
         tensor: what goes in; the first axis is the batch.
         placements: for each item of the batch what the decoder has to know of where it comes from.
         facts: of the input, as results tell them.
-        image: the picture (height, width, 3), uint8, BGR; None where it is none.
+        size: width and height of the picture; 0, 0 where it is none.
+        image: the picture (height, width, 3), uint8, BGR; None where it is none, or was reduced.
     """
 
     tensor: Any
     placements: Sequence[Any]
     facts: Mapping[str, Any]
+    size: tuple[int, int] = (0, 0)
     image: "NDArray[np.uint8] | None" = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the picture; 0, 0 where it is none."""
-        return (0, 0) if self.image is None else (self.image.shape[1], self.image.shape[0])
 
 
 class Prepare(Protocol):
     """From a sample to what its model takes."""
 
-    def __call__(self, sample: Sample) -> Prepared:
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
         """Prepares a sample; called from several threads.
+
+        Args:
+            sample: what is to go in.
+            followed: whether somebody besides the model wants to see the picture, with all its pixels.
 
         Raises:
             InputError: the sample can't be used.
@@ -63,16 +64,21 @@ class Pictures:
     def __init__(self, preprocess: Preprocess, options: settings.Pipeline) -> None:
         self._preprocess = preprocess
         self._regions = Regions(options.regions)
+        self._has_regions = bool(options.regions)
 
-    def __call__(self, sample: Sample) -> Prepared:
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
         """See `Prepare`."""
-        image = _pixels(sample)
-        views = self._regions.cut(image)
+        picture = _picture(sample, None if followed or self._has_regions else self._preprocess.reduction)
+        (width, height), is_whole = picture.size, picture.reduced == 1
+        views = [View(None, 0, 0, picture.pixels, picture.size, picture.reduced)]
+        if is_whole:
+            views = self._regions.cut(picture.pixels)
         return Prepared(
             self._preprocess([view.pixels for view in views]),
             [self._preprocess.place(view) for view in views],
-            {"width": image.shape[1], "height": image.shape[0], **sample.origin},
-            image,
+            {"width": width, "height": height, **sample.origin},
+            picture.size,
+            picture.pixels if is_whole else None,
         )
 
 
@@ -86,7 +92,7 @@ class Readings:
     def __init__(self, preprocess: Numbers) -> None:
         self._preprocess = preprocess
 
-    def __call__(self, sample: Sample) -> Prepared:
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
         values = self._preprocess.real(_numbers(sample))
         return Prepared(self._preprocess([values]), [Given(values)], sample.origin)
@@ -97,12 +103,14 @@ def preparation(preprocess: Preprocess | Numbers, options: settings.Pipeline) ->
     return Readings(preprocess) if isinstance(preprocess, Numbers) else Pictures(preprocess, options)
 
 
-def _pixels(sample: Sample) -> Any:
+def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
     if isinstance(sample.data, InputError):
         raise sample.data
     if isinstance(sample.data, Series):
         raise InputError("expected a picture, found readings: the model takes pictures")
-    return decode_image(sample.data) if isinstance(sample.data, bytes) else sample.data
+    if isinstance(sample.data, bytes):
+        return decode_picture(sample.data, reduction)
+    return Picture(sample.data, (sample.data.shape[1], sample.data.shape[0]))
 
 
 def _numbers(sample: Sample) -> "NDArray[np.float32]":

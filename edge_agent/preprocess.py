@@ -33,6 +33,7 @@ class Preprocess:
         dtype: numpy name of its type.
         mean, std: one value, or one a channel: tensor = (pixel - mean) / std, pixel in 0..255. With a quantised input
             these already lead to the quantised values.
+        reduced_decoding: whether a picture may be reduced while it is decoded.
     """
 
     height: int
@@ -43,6 +44,19 @@ class Preprocess:
     dtype: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    reduced_decoding: bool = True
+
+    def reduction(self, width: int, height: int) -> int:
+        """By how much a picture may be reduced while it is decoded: it stays as large as it goes into the model.
+
+        Args:
+            width: of the picture, in pixels.
+            height: likewise.
+        """
+        if not self.reduced_decoding:
+            return 1
+        across, down = width // self.width, height // self.height
+        return max(1, max(across, down) if self.resize == "letterbox" else min(across, down))
 
     def __call__(self, images: Sequence["NDArray[np.uint8]"]) -> "NDArray[Any]":
         """The input tensor of a batch.
@@ -64,6 +78,7 @@ class Preprocess:
             view.picture_size,
             (self.width, self.height),
             self.resize,
+            view.reduced,
         )
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[Placement]]":

@@ -22,6 +22,7 @@ class View:
         x, y: of its upper left corner in the picture, in pixels.
         pixels: (height, width, 3), uint8, BGR; shares memory with the picture.
         picture_size: width, height of the picture, in pixels.
+        reduced: how many pixels of the picture, across and down, each of these stands for.
     """
 
     region: str | None
@@ -29,6 +30,7 @@ class View:
     y: int
     pixels: "NDArray[np.uint8]"
     picture_size: tuple[int, int]
+    reduced: int = 1
 
 
 class Regions:

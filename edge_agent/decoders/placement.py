@@ -71,16 +71,18 @@ def place(
     picture_size: tuple[int, int],
     input_size: tuple[int, int],
     resize: "Resize",
+    reduced: int = 1,
 ) -> Placement:
     """The placement of a crop that `preprocess.fit` has brought to the model's input size.
 
     Args:
         region: name of the region, None for the whole frame.
         offset: x, y of the crop's top left corner in the picture.
-        crop_size: width, height of the crop.
+        crop_size: width, height of the crop, as given to `fit`.
         picture_size: width, height of the picture.
         input_size: width, height of the model's input.
         resize: as given to `fit`.
+        reduced: how many pixels of the picture, across and down, each pixel of the crop stands for.
     """
     (columns, rows), (width, height) = crop_size, input_size
     pad_x = pad_y = 0.0
@@ -101,10 +103,10 @@ def place(
         height=picture_size[1],
         offset_x=offset[0],
         offset_y=offset[1],
-        crop_width=columns,
-        crop_height=rows,
-        scale_x=scale_x,
-        scale_y=scale_y,
+        crop_width=columns * reduced,
+        crop_height=rows * reduced,
+        scale_x=scale_x / reduced,
+        scale_y=scale_y / reduced,
         pad_x=pad_x,
         pad_y=pad_y,
     )

@@ -85,7 +85,12 @@ def _write(source: models.ModelSource, reading: Reading, about: About, part: Pat
         shutil.copyfile(stated.anchors, part / ANCHORS_FILE)
     found = settings.Preprocess()
     if isinstance(how := reading.preprocess, Preprocess):
-        found = settings.Preprocess(resize=how.resize, color=how.color, layout=how.layout)
+        found = settings.Preprocess(
+            resize=how.resize,
+            color=how.color,
+            layout=how.layout,
+            reduced_decoding=stated.preprocess.reduced_decoding,
+        )
     manifest = Manifest(
         name=about.name,
         version=about.version,

@@ -67,7 +67,15 @@ def read_pictures(
     evidence.append(f"resize: {resize}, {_source(stated.resize, recognition.resize)}")
     mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
     return Preprocess(
-        height=height, width=width, resize=resize, color=color, layout=layout, dtype=tensor.dtype, mean=mean, std=std
+        height=height,
+        width=width,
+        resize=resize,
+        color=color,
+        layout=layout,
+        dtype=tensor.dtype,
+        mean=mean,
+        std=std,
+        reduced_decoding=stated.reduced_decoding is not False,
     )
 
 
