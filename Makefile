@@ -31,8 +31,9 @@ test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of 
 test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any x86-64 machine has: OpenVINO, as ONNX Runtime's provider
 	$(VENV)-openvino/bin/python -m pytest -m openvino
 
-models: ## makes the bundled model and clip again (its training tools go into build/models)
+models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
+	models/recipes/vibration/make.sh
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

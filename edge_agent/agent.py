@@ -261,7 +261,8 @@ class Agent:
                 followers_of=self._followers_of,
             )
             counters = self._counters_of(name)
-            events = self._counters_of(events_of(name)) if pipeline_options.tracking else Counters()
+            tells = pipeline_options.tracking is not None or pipeline_options.smoothing is not None
+            events = self._counters_of(events_of(name)) if tells else Counters()
             publisher = Publisher(self._device(), name, pipeline_options, model, counters, events, self._outbox)
             self._publishers[name] = publisher
             followers = self._followers_of(name)
@@ -280,6 +281,7 @@ class Agent:
                 self._track_ids.setdefault(name, itertools.count(1)),
                 followers,
                 lambda: self._thermal.factor,
+                self._config.state_folder() / "learned" / f"{name}.json",
             )
             self._pipelines[name].start()
 

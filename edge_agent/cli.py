@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="everything on one machine: broker, model, clip and subscriber")
     demo.add_argument(
+        "what",
+        nargs="?",
+        choices=("meter", "vibration"),
+        default="meter",
+        help="a clip of a meter that is read (default), or a simulated machine that breaks",
+    )
+    demo.add_argument(
         "--seconds", type=_between(0.1, 86400.0), default=20.0, metavar="S", help="end after so long (20)"
     )
     demo.add_argument("--json", action="store_true", help="print one JSON document at the end")
@@ -206,6 +213,10 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    if args.what == "vibration":
+        from edge_agent.commands import demo_vibration
+
+        return demo_vibration.run(args.seconds, as_json=args.json)
     from edge_agent.commands import demo
 
     return demo.run(args.seconds, as_json=args.json)

@@ -39,8 +39,12 @@ class Config:
         """Where the outbox is: as stated, or in the service's state directory, or beside the file."""
         if self.settings.outbox.path is not None:
             return self.resolve(self.settings.outbox.path)
+        return self.state_folder() / "outbox.db"
+
+    def state_folder(self) -> Path:
+        """Where the agent keeps what must outlast it: the service's state directory, or the file's folder."""
         state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
-        return Path(state or self.path.parent) / "outbox.db"
+        return Path(state or self.path.parent)
 
 
 def load(path: Path) -> Config:

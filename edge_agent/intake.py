@@ -2,11 +2,14 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from edge_agent.counters import Counters
-from edge_agent.samples import Sample
+from edge_agent.samples import Sample, Series
 
-# Bound on the encoded images that wait.
+Cut = Callable[[Sample], Sequence[Sample]]
+
+# Bound on the encoded images and the readings that wait.
 MAX_BYTES = 128_000_000
 
 
@@ -18,12 +21,14 @@ class Intake:
         counters: of the pipeline.
         keep_newest: what happens when it is full. True: the oldest gives way, counted as superseded (live sources).
             False: whoever puts one in waits (finite sources).
+        cut: makes samples of what is put in; they are counted then, and not what they were made of.
     """
 
-    def __init__(self, capacity: int, counters: Counters, *, keep_newest: bool) -> None:
+    def __init__(self, capacity: int, counters: Counters, *, keep_newest: bool, cut: Cut = lambda one: [one]) -> None:
         self._capacity = capacity
         self._counters = counters
         self._keep_newest = keep_newest
+        self._cut = cut
         self._samples: deque[Sample] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -31,14 +36,17 @@ class Intake:
 
     def put(self, sample: Sample) -> bool:
         """Adds a sample; returns False, without counting it, if the intake is closed."""
-        with self._changed:
-            if not self._keep_newest:
-                self._changed.wait_for(lambda: self._closed or self._has_room(sample))
-            return self._add(sample)
+        return all(self._put(one) for one in self._cut(sample))
 
     def offer(self, sample: Sample) -> bool:
         """Adds a sample without ever waiting: when there is no room, the oldest gives way."""
         with self._changed:
+            return all(self._add(one) for one in self._cut(sample))
+
+    def _put(self, sample: Sample) -> bool:
+        with self._changed:
+            if not self._keep_newest:
+                self._changed.wait_for(lambda: self._closed or self._has_room(sample))
             return self._add(sample)
 
     def _add(self, sample: Sample) -> bool:
@@ -58,16 +66,14 @@ class Intake:
             return True
         return len(self._samples) < self._capacity and self._bytes + _size(sample) <= MAX_BYTES
 
-    def get(self) -> Sample | None:
-        """The sample that has waited longest; waits for one; None once the intake is closed and empty."""
+    def get(self, most: int = 1) -> list[Sample]:
+        """The samples that have waited longest, at most so many; waits for one; none once it is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._samples or self._closed)
-            if not self._samples:
-                return None
-            sample = self._samples.popleft()
-            self._bytes -= _size(sample)
+            samples = [self._samples.popleft() for _ in range(min(most, len(self._samples)))]
+            self._bytes -= sum(map(_size, samples))
             self._changed.notify_all()
-            return sample
+            return samples
 
     def abandon(self) -> int:
         """Lets go of all that waits, counted as superseded: by what comes after a change, or after the next start."""
@@ -89,4 +95,6 @@ class Intake:
 
 
 def _size(sample: Sample) -> int:
+    if isinstance(sample.data, Series):
+        return sample.data.values.nbytes
     return len(sample.data) if isinstance(sample.data, bytes) else 0

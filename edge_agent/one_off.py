@@ -51,7 +51,7 @@ class OneOff:
             ModelError: the inference fails.
         """
         self._counters.capture()
-        self._road.answer(sample, nullcontext())
+        self._road.travel([sample], nullcontext())
         if isinstance(self._outcome, EdgeAgentError):
             raise self._outcome
         assert self._outcome is not None, "a road leads to a result or to a report"  # noqa: S101 - for the type checker

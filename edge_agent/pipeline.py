@@ -1,7 +1,7 @@
 """The road of a sample: source → preprocess → engine → decode → publish.
 
-`Pipeline._travel` is the whole story. A few workers walk the road at the same time, each with a sample of its own, so
-that one decodes and resizes while another one's sample is in the model; they enter the model in the order in which the
+`Pipeline.travel` is the whole story. A few workers walk the road at the same time, each with samples of its own, so
+that one decodes and resizes while another one's are in the model; they enter the model in the order in which the
 samples came, and results leave in that order.
 """
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent import settings
@@ -20,8 +21,13 @@ from edge_agent.filters import Filter
 from edge_agent.gate import Gate
 from edge_agent.intake import Intake
 from edge_agent.models.model import Model
-from edge_agent.prepare import preparation
-from edge_agent.samples import Prediction, Sample, Timing
+from edge_agent.models.state import State
+from edge_agent.prepare import Prepared, cutting, preparation
+from edge_agent.samples import Prediction, Sample, Series, Timing
+from edge_agent.series.cutting import MAX_STREAMS, stream_of
+from edge_agent.series.smoothing import Smoother, Spell
+from edge_agent.series.thresholds import Threshold
+from edge_agent.series_settings import Anomaly
 from edge_agent.sources import Source
 from edge_agent.thermal import Pace
 from edge_agent.tracking import Event, Tracker
@@ -34,10 +40,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORKERS = 2
+EVERYTHING = Limits(top_k=100_000, min_confidence=0.0)
+# Windows of a live source that may wait, so that a moment's hold-up costs none of them.
+WINDOWS_THAT_WAIT = 64
 
 Publish = Callable[[Sample, list[Prediction], Mapping[str, Any], Timing], int | None]
 Report = Callable[[EdgeAgentError, Sample | None], None]
-Tell = Callable[[Sample, Sequence[Event]], None]
+Tell = Callable[[Sample, Sequence[Event | Spell]], None]
+
+
+class Trip:
+    """A sample on the road.
+
+    Attributes:
+        prepared: what its model takes, once it is.
+        timing: where the time has gone so far.
+        watch: tells how much since it was last asked.
+    """
+
+    __slots__ = ("prepared", "sample", "timing", "watch")
+    prepared: Prepared
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self.watch = Stopwatch(sample.captured)
+        self.timing = Timing(queue=self.watch.lap())
 
 
 class Follower(Protocol):
@@ -84,6 +111,7 @@ class Pipeline:
         track_ids: where the numbers of tracked objects come from.
         followers: see every picture and what was found in it; the list may change at any time.
         factor: asked for the share of its work that a live source may have now, above 0 to 1.
+        learned: the file in which a learned threshold is kept; None: it is learned anew each time.
     """
 
     def __init__(
@@ -99,6 +127,7 @@ class Pipeline:
         track_ids: Iterator[int] | None = None,
         followers: Sequence[Follower] = (),
         factor: Callable[[], float] = lambda: 1.0,
+        learned: Path | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -111,11 +140,24 @@ class Pipeline:
         self._pace = Pace(factor) if source.live else None
         self._gate = None if options.gate is None else Gate(options.gate, options.regions)
         self._prepare = preparation(model.preprocess, options)
+        self._threshold = None
+        if model.decode.task == "anomaly":
+            stated, hash_ = options.anomaly or Anomaly(), model.file.sha256
+            self._threshold = Threshold(name, stated, model.threshold, hash_, learned)
+        self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
         self._filter = Filter(options.filters, limits(options, model.decode.task))
+        # What is averaged has to be known of all classes.
+        self._wanted = self._filter.decoder_limits if self._smoother is None else EVERYTHING
         self._tell = tell
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
         self._turns = Turns()
-        self._intake = Intake(source.capacity, counters, keep_newest=source.live)
+        cut = cutting(model.preprocess, options, counters)
+        self._intake = (
+            Intake(source.capacity, counters, keep_newest=source.live)
+            if cut is None
+            else Intake(max(source.capacity, WINDOWS_THAT_WAIT), counters, keep_newest=source.live, cut=cut)
+        )
+        self._states: dict[str | None, State] = {}
         self._workers = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(WORKERS)
         ]
@@ -178,29 +220,11 @@ class Pipeline:
         started = list(self._busy_since.values())
         return time.monotonic() - min(started) if started else 0.0
 
-    def answer(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
-        """Sees one sample through, in the calling thread: to a result, or to a counted and reported failure.
-
-        Args:
-            sample: counted as captured before.
-            turn: entered for each of the two parts of the road in which samples keep their order: inference, and what
-                follows it.
-        """
-        try:
-            self._travel(sample, turn)
-        except InputError as error:
-            self._give_up(sample, error, "invalid")
-        except ModelError as error:
-            self._give_up(sample, error, "failed")
-        except Exception as error:
-            log.warning("%s: a defect in edge-agent: this sample is given up", self.name, exc_info=error)
-            self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
-
     def _work(self) -> None:
         while (taken := self._turns.take(self._next)) is not None:
-            turn, sample = taken
+            turn, samples = taken
             began = time.monotonic()
-            self.answer(sample, turn)
+            self.travel(samples, turn)
             turn.over()
             if self._pace is not None:
                 self._pace.spent(time.monotonic() - began)
@@ -208,12 +232,19 @@ class Pipeline:
             for follower in list(self._followers):
                 follower.end()
 
-    def _next(self) -> Sample | None:
-        """The next sample that is worth the road; the others are counted. One worker at a time is in here."""
-        while (sample := self._intake.get()) is not None and (reason := self._held_back(sample)) is not None:
-            self.counters.drop(reason)
-            sample.settled()
-        return sample
+    def _next(self) -> list[Sample]:
+        """The next samples that are worth the road; the others are counted. One worker at a time is in here."""
+        while samples := self._intake.get(self.model.together):
+            if wanted := [sample for sample in samples if self._is_wanted(sample)]:
+                return wanted
+        return []
+
+    def _is_wanted(self, sample: Sample) -> bool:
+        if (reason := self._held_back(sample)) is None:
+            return True
+        self.counters.drop(reason)
+        sample.settled()
+        return False
 
     def _held_back(self, sample: Sample) -> Dropped | None:
         if self._pace is not None and not self._pace.takes(sample.captured):
@@ -236,32 +267,85 @@ class Pipeline:
             self._at_work -= 1
             return self._at_work == 0
 
-    def _travel(self, sample: Sample, turn: AbstractContextManager[None]) -> None:
-        """The road."""
-        timing, watch = Timing(), Stopwatch(sample.captured)
-        timing.queue = watch.lap()
-        with self._busy():
-            prepared = self._prepare(sample, followed=bool(self._followers))
-        timing.preprocess = watch.lap()
+    def travel(self, samples: Sequence[Sample], turn: AbstractContextManager[None]) -> None:
+        """The road, of samples that go through the model together; what goes wrong with one is its own affair.
+
+        Each ends in a result, or in a counted and reported failure. Runs in the calling thread.
+
+        Args:
+            samples: counted as captured before.
+            turn: entered for each of the two parts of the road in which samples keep their order: inference, and what
+                follows it.
+        """
+        ready: list[Trip] = []
+        for sample in samples:
+            trip = Trip(sample)
+            with self._answered(sample), self._busy():
+                trip.prepared = self._prepare(sample, followed=bool(self._followers))
+                trip.timing.preprocess = trip.watch.lap()
+                ready.append(trip)
         with turn:
-            timing.queue += watch.lap()
-            with self._busy():
-                outputs = self.model.infer(prepared.tensor)
-            timing.inference = watch.lap()
+            answers = list(self._infer(ready))
         with turn:
-            timing.queue += watch.lap()
+            for trip, outputs in answers:
+                sample, prepared, timing = trip.sample, trip.prepared, trip.timing
+                with self._answered(sample):
+                    timing.queue += trip.watch.lap()
+                    with self._busy():
+                        found = self.model.decode(outputs, prepared.placements, self._wanted)
+                        predictions, events = self._conclude(found, prepared, sample)
+                    timing.postprocess = trip.watch.lap()
+                    seq = self._publish(sample, predictions, prepared.facts, timing)
+                    if events:
+                        self._tell(sample, events)
+                    self.counters.infer()
+                    if prepared.image is not None:
+                        self._show(prepared.image, sample, predictions, seq)
+
+    def _infer(self, trips: Sequence[Trip]) -> Iterator[tuple[Trip, Any]]:
+        """Output tensors for each; if they can't go through the model together, one after the other."""
+        if not trips:
+            return
+        for trip in trips:
+            trip.timing.queue += trip.watch.lap()
+        try:
             with self._busy():
-                found = self.model.decode(outputs, prepared.placements, self._filter.decoder_limits)
-                predictions, events = self._filter(found, *prepared.size), list[Event]()
-                if self._tracker is not None:
-                    predictions, events = self._tracker.update(predictions, sample.captured)
-            timing.postprocess = watch.lap()
-            seq = self._publish(sample, predictions, prepared.facts, timing)
-            if events:
-                self._tell(sample, events)
-            self.counters.infer()
-            if prepared.image is not None:
-                self._show(prepared.image, sample, predictions, seq)
+                state = self._state_of(trips[0].sample) if self.model.stateful else None
+                answers = self.model.infer_each([trip.prepared.tensor for trip in trips], state)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told of the sample that has caused it
+            if len(trips) == 1:
+                self._fail(trips[0].sample, error)
+            else:
+                for trip in trips:
+                    yield from self._infer([trip])
+            return
+        for trip in trips:
+            trip.timing.inference = trip.watch.lap()
+        yield from zip(trips, answers, strict=True)
+
+    def _conclude(
+        self, found: Sequence[Prediction], prepared: Prepared, sample: Sample
+    ) -> tuple[list[Prediction], Sequence[Event | Spell]]:
+        """What is told of what the model has found, and what has happened by that."""
+        events: Sequence[Event | Spell] = ()
+        if self._threshold is not None:
+            found = self._threshold(found)
+        if self._smoother is not None:
+            found, events = self._smoother.update(found, sample)
+        predictions = self._filter(found, *prepared.size)
+        if self._tracker is not None:
+            predictions, events = self._tracker.update(predictions, sample.captured)
+        return predictions, events
+
+    def _state_of(self, sample: Sample) -> State:
+        """What a stateful model remembers of the sample's stream: nothing after a gap."""
+        stream = stream_of(sample)
+        if (isinstance(sample.data, Series) and sample.data.gap) or stream not in self._states:
+            self._states.pop(stream, None)
+            while len(self._states) >= MAX_STREAMS:
+                del self._states[next(iter(self._states))]
+            self._states[stream] = {}
+        return self._states[stream]
 
     def _show(
         self, image: "NDArray[np.uint8]", sample: Sample, predictions: Sequence[Prediction], seq: int | None
@@ -281,6 +365,24 @@ class Pipeline:
             yield
         finally:
             del self._busy_since[worker]
+
+    @contextmanager
+    def _answered(self, sample: Sample) -> Iterator[None]:
+        """Makes of whatever goes wrong with a sample its answer."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a sample must not take others along
+            self._fail(sample, error)
+
+    def _fail(self, sample: Sample, error: Exception) -> None:
+        match error:
+            case InputError():
+                self._give_up(sample, error, "invalid")
+            case ModelError():
+                self._give_up(sample, error, "failed")
+            case _:
+                log.warning("%s: a defect in edge-agent: this sample is given up", self.name, exc_info=error)
+                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)

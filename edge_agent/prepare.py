@@ -5,17 +5,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent import settings
+from edge_agent.counters import Counters
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
 from edge_agent.images import Picture, Reduction, decode_picture
 from edge_agent.preprocess import Preprocess
 from edge_agent.regions import Regions, View
 from edge_agent.samples import Sample, Series
+from edge_agent.series.cutting import Cutting, as_rows
 from edge_agent.series.numbers import Numbers, read_numbers
+from edge_agent.series.windows import Windows
+from edge_agent.series_settings import Window
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# Sources whose samples are an input each, unless the pipeline states a window; the others are streams.
+WHOLE_INPUTS = ("mqtt", "images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +102,26 @@ class Readings:
 
     def __call__(self, sample: Sample, *, followed: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
-        values = self._preprocess.real(_numbers(sample))
+        values = self._preprocess.real(self._numbers(sample))
         return Prepared(self._preprocess([values]), [Given(values)], sample.origin)
+
+    def _numbers(self, sample: Sample) -> "NDArray[np.float32]":
+        if isinstance(sample.data, InputError):
+            raise sample.data
+        if isinstance(sample.data, Series):
+            return sample.data.values
+        if not isinstance(sample.data, bytes):
+            raise InputError("expected readings, found a picture: the model takes no pictures")
+        values = read_numbers(sample.data)
+        if self._preprocess.input.features is None:
+            return values
+        whole = Series(as_rows(values, self._preprocess), rate=self._preprocess.input.rate)
+        window = next(Windows(self._preprocess, Window()).feed(whole, 0.0), None)
+        if window is None:
+            raise InputError(
+                f"expected sound that is long enough for one input of the model, found {values.size} samples"
+            )
+        return window.series.values
 
 
 def preparation(preprocess: Preprocess | Numbers, options: settings.Pipeline) -> Prepare:
@@ -113,11 +139,8 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
     return Picture(sample.data, (sample.data.shape[1], sample.data.shape[0]))
 
 
-def _numbers(sample: Sample) -> "NDArray[np.float32]":
-    if isinstance(sample.data, InputError):
-        raise sample.data
-    if isinstance(sample.data, bytes):
-        return read_numbers(sample.data)
-    if isinstance(sample.data, Series):
-        return sample.data.values
-    raise InputError("expected readings, found a picture: the model takes no pictures")
+def cutting(preprocess: Preprocess | Numbers, options: settings.Pipeline, counters: Counters) -> Cutting | None:
+    """What cuts a pipeline's stream into windows; None where each sample is an input."""
+    if not isinstance(preprocess, Numbers) or (options.window is None and options.source.type in WHOLE_INPUTS):
+        return None
+    return Cutting(preprocess, options.window or Window(), counters)

@@ -17,6 +17,7 @@ from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.series.smoothing import Spell
 from edge_agent.terminal import printable
 from edge_agent.tracking import Event
 
@@ -108,8 +109,8 @@ class Publisher:
         )
         return result.seq
 
-    def tell(self, sample: Sample, events: Sequence[Event]) -> None:
-        """Publishes what has happened to tracked objects; it waits in the outbox like a result."""
+    def tell(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
+        """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""
         device = self._device
         for event in events:
             document = {

@@ -20,15 +20,14 @@ from pydantic import (
     model_validator,
 )
 
-from edge_agent.settings_base import Bytes, Frozen, Seconds
+from edge_agent.series_settings import Anomaly, Input, Smoothing, Window
+from edge_agent.settings_base import Bytes, Fraction, Frozen, Normalize, Seconds
 from edge_agent.stream_settings import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 
 # What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
 TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
 TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Channels = float | tuple[float, ...]
 AcceleratorName = Literal[
     "cpu", "edgetpu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl", "xnnpack"
 ]
@@ -129,22 +128,6 @@ class Thermal(Frozen):
     """The share of their frames that they keep at least."""
 
 
-class Normalize(Frozen):
-    """Real input values from pixels or readings: (value - mean) / std, a pixel being 0..255."""
-
-    mean: Channels = 0.0
-    """One number, or one for each channel, in the model's order, in units of the pixels or readings."""
-    std: Channels = 1.0
-    """One number, or one for each channel, in the same units."""
-
-    @field_validator("std")
-    @classmethod
-    def _not_zero(cls, value: Channels) -> Channels:
-        if any(v <= 0 for v in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError("must be > 0")
-        return value
-
-
 class Preprocess(Frozen):
     """How pixels become the model's input tensor; what is left out is read from the model file."""
 
@@ -160,17 +143,6 @@ class Preprocess(Frozen):
     reduced_decoding: bool | None = None
     """Whether a JPEG that is at least twice as large as the model's input is decoded at 1/2, 1/4 or 1/8 of its size
     where nothing else needs all its pixels; default: true."""
-
-
-class Input(Frozen):
-    """What a model takes, where that is no picture."""
-
-    kind: Literal["series", "audio"]
-    """`series`: readings of a sensor; `audio`: sound."""
-    length: int | None = Field(None, ge=1, le=10_000_000)
-    """Readings of one input, where the model file leaves their number open."""
-    normalize: Normalize | None = None
-    """Real input values from readings: (reading - mean) / std; default: readings go in as they are."""
 
 
 RuntimeOptions = Annotated[dict[str, str], Field(max_length=64)]
@@ -515,6 +487,14 @@ class Pipeline(Frozen):
     `tracking: {}` turns it on."""
     snapshot: Snapshot | None = None
     """Publishes pictures now and then on `P/{pipeline}/snapshot`; default: off. `snapshot: {}` turns it on."""
+    window: Window | None = None
+    """Cuts what comes into windows as the model takes them; default: off for messages, which are a window each, on for
+    other sources of readings and sound. `window: {}` turns it on."""
+    anomaly: Anomaly | None = None
+    """For scores of anomaly models: what is an anomaly; default: as the bundle says, else scores only."""
+    smoothing: Smoothing | None = None
+    """For classifiers of readings and sound: steadies what is said over time, and tells events on
+    `P/{pipeline}/event`; default: off. `smoothing: {}` turns it on."""
     publish: Publish = Publish()
     """Which results are published, and how; default: every one, once, at QoS 1."""
 

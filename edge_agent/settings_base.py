@@ -2,7 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from edge_agent.units import parse_duration, parse_size
 
@@ -42,3 +51,23 @@ class Frozen(BaseModel):
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Channels = float | tuple[float, ...]
+
+
+class Normalize(Frozen):
+    """Real input values from pixels or readings: (value - mean) / std, a pixel being 0..255."""
+
+    mean: Channels = 0.0
+    """One number, or one for each channel, in the model's order, in units of the pixels or readings."""
+    std: Channels = 1.0
+    """One number, or one for each channel, in the same units."""
+
+    @field_validator("std")
+    @classmethod
+    def _not_zero(cls, value: Channels) -> Channels:
+        if any(v <= 0 for v in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError("must be > 0")
+        return value

@@ -1,7 +1,7 @@
 """Order among the workers of a pipeline."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_agent.samples import Sample
 
@@ -19,15 +19,15 @@ class Turns:
         self._taken = 0
         self._passed = [0] * GATES
 
-    def take(self, get: Callable[[], Sample | None]) -> "tuple[Turn, Sample] | None":
-        """The next sample and the turn that belongs to it; None when there are no more."""
+    def take(self, get: Callable[[], Sequence[Sample]]) -> "tuple[Turn, Sequence[Sample]] | None":
+        """The next samples and the turn that belongs to them; None when there are no more."""
         with self._taking:
-            sample = get()
-            if sample is None:
+            samples = get()
+            if not samples:
                 return None
             turn = Turn(self, self._taken)
             self._taken += 1
-            return turn, sample
+            return turn, samples
 
     def wait_for(self, number: int, gate: int) -> None:
         """Waits until all earlier turns have passed a gate."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edge_agent import config
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError
-from edge_agent.settings import CameraSource, ImagesSource, Normalize, Settings, VideoSource
+from edge_agent.settings import CameraSource, ImagesSource, Settings, VideoSource
+from edge_agent.settings_base import Normalize
 from edge_agent.sources import SOURCES
 
 
@@ -492,7 +493,7 @@ def test_where_gives_the_line_of_the_nearest_key(tmp_path: Path) -> None:
 
 # No message may speak of Python, or in the terms of the library that checks the settings.
 JARGON = re.compile(
-    r"\b([Ii]nput|dictionary|tuple|string|integer|pars(e|ing)|instance|pydantic|literal|bool|str|float|None|NoneType|"
+    r"\b(Input|dictionary|tuple|string|integer|pars(e|ing)|instance|pydantic|literal|bool|str|float|None|NoneType|"
     r"validation|True|False|should)\b",
 )
 SCHEMA = Settings.model_json_schema()

@@ -4,7 +4,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ def test_results_leave_in_the_order_in_which_the_samples_came(model: Model, tmp_
 
 
 def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stage) -> None:
+    golden.gate.clear()
     with golden as stage:
-        stage.gate.clear()
         stage.wait_for(lambda stage: stage.counts()["produced"] == 1, "one is through the model")
         # Both workers have one, and the intake of a finite source two more.
         stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
@@ -88,7 +88,11 @@ def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stag
 
 def break_inference(model: Model) -> None:
     infer = model.infer
-    model.infer = lambda tensor: infer(tensor[:, :7, :5])  # type: ignore[method-assign]  # no size for this model
+
+    def broken(tensors: Sequence[Any], state: Any) -> Any:
+        return [infer(tensors[0][:, :7, :5], state)]  # no size for this model
+
+    model.infer_each = broken  # type: ignore[method-assign,assignment]  # broken on purpose
 
 
 def break_decoding(model: Model) -> None:
@@ -138,11 +142,11 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
         stage.gate.clear()
         for name, data in (("bad", b"no image"), ("unread", InputError("can't be read"))):
             stage.counters.capture()
-            stage.pipeline.answer(sample(name, data), nullcontext())
+            stage.pipeline.travel([sample(name, data)], nullcontext())
         assert settled == ["bad", "unread"]
         stage.counters.capture()
         answering = threading.Thread(
-            target=stage.pipeline.answer, args=(sample("good", GOLDEN[0].read_bytes()), nullcontext())
+            target=stage.pipeline.travel, args=([sample("good", GOLDEN[0].read_bytes())], nullcontext())
         )
         answering.start()
         stage.wait_for(lambda stage: stage.counts()["produced"] == 2, "the good one is through the model")

@@ -9,13 +9,12 @@ from edge_agent.settings import (
     Model,
     Mqtt,
     MqttSource,
-    Normalize,
     Pipeline,
     Preprocess,
     Settings,
     VideoSource,
 )
-from edge_agent.settings_base import Frozen
+from edge_agent.settings_base import Frozen, Normalize
 
 
 def refusals(settings: type[Frozen], **values: Any) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,7 +57,7 @@ def run(seconds: float, *, as_json: bool) -> int:
     screen = _Screen(quiet=as_json)
     with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
         agent = Agent(config.load(_configuration(Path(folder), url)))
-        subscriber = _Subscriber(url, screen)
+        subscriber = Subscriber(url, TOPIC, screen.receive)
         try:
             screen.introduce(url)
             subscriber.connect()
@@ -101,42 +102,42 @@ def _configuration(folder: Path, url: str) -> Path:
     return path
 
 
-class _Subscriber:
-    """An ordinary MQTT client, as any other program would be."""
+class Subscriber:
+    """An ordinary MQTT client, as any other program would be.
 
-    def __init__(self, url: str, screen: "_Screen") -> None:
+    Args:
+        url: of the broker.
+        topic: of the results.
+        show: takes each of them.
+    """
+
+    def __init__(self, url: str, topic: str, show: Callable[[dict[str, Any]], None]) -> None:
         self._address = url.removeprefix("mqtt://").split(":")
-        self._screen = screen
+        self._show = show
         self._subscribed = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, "demo-subscriber", protocol=MQTTv311)
-        self._client.on_connect = lambda client, *_: client.subscribe(TOPIC, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._received
 
     def connect(self) -> None:
+        """Connects, and waits until it is subscribed."""
         host, port = self._address
         self._client.connect(host, int(port))
         self._client.loop_start()
         self._subscribed.wait(CONNECT_TIMEOUT)
 
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publishes an input."""
+        self._client.publish(topic, payload, 1)
+
     def close(self) -> None:
+        """Leaves the broker."""
         self._client.disconnect()
         self._client.loop_stop()
 
     def _received(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        now = time.time()
-        result = json.loads(message.payload)
-        captured = datetime.fromisoformat(result["captured_at"]).timestamp()
-        predictions = result["predictions"]
-        self._screen.show(
-            Reading(
-                at=timestamp(now),
-                text="".join("_" if item["label"] == "blank" else item["label"] for item in predictions),
-                confidence=min(item["confidence"] for item in predictions),
-                frame=result["input"]["frame"],
-                latency_ms=round((now - captured) * 1000, 1),
-            )
-        )
+        self._show(json.loads(message.payload))
 
 
 class _Screen:
@@ -153,6 +154,20 @@ class _Screen:
         print("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
         print(f"Broker {url} (inside this process), topic {TOPIC}")
         print("\n  time          reading   confidence   latency   frame")
+
+    def receive(self, result: dict[str, Any]) -> None:
+        now = time.time()
+        captured = datetime.fromisoformat(result["captured_at"]).timestamp()
+        predictions = result["predictions"]
+        self.show(
+            Reading(
+                at=timestamp(now),
+                text="".join("_" if item["label"] == "blank" else item["label"] for item in predictions),
+                confidence=min(item["confidence"] for item in predictions),
+                frame=result["input"]["frame"],
+                latency_ms=round((now - captured) * 1000, 1),
+            )
+        )
 
     def show(self, reading: Reading) -> None:
         new = not self.readings or self.readings[-1].text != reading.text

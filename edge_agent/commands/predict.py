@@ -140,7 +140,7 @@ def run(
     )
     for path in inputs:
         counters.capture()
-        road.answer(read_file(path), contextlib.nullcontext())
+        road.travel([read_file(path)], contextlib.nullcontext())
         for follower in followers:
             if follower.problem:
                 raise EdgeAgentError(follower.problem)

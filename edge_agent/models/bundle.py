@@ -10,8 +10,9 @@ from pydantic import Field
 from edge_agent.config import NO_LABELS
 from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
-from edge_agent.settings import Accelerator, AcceleratorName, Fraction, Input, Output, Preprocess, Region
-from edge_agent.settings_base import Frozen
+from edge_agent.series_settings import Input
+from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
+from edge_agent.settings_base import Fraction, Frozen
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 
@@ -73,6 +74,8 @@ class Manifest(Frozen):
     """How pixels become the input tensor."""
     input: Input | None = None
     """What goes in, where that is no picture."""
+    threshold: float | None = Field(None, ge=0)
+    """Of an anomaly model: scores above this are anomalies."""
     golden: tuple[Golden, ...] = ()
     """Samples by which the model proves itself."""
 

@@ -7,7 +7,9 @@ from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.filters import unknown_labels
 from edge_agent.models.model import Model, load
+from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
+from edge_agent.series.thresholds import ANOMALY, NORMAL
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 TASKS_WITH_OBJECTS = ("detection", "pose")
@@ -73,20 +75,27 @@ def _misfits(wanted: Config, loaded: Mapping[ModelKey, Model]) -> Iterator[str]:
             if task not in TASKS_WITH_BOXES:
                 where = wanted.where("pipelines", name, "source", "name")
                 yield f"{where}: {parent} finds no boxes, its task is {task}"
-        if isinstance(model.preprocess, Numbers):
-            for path, stated in _of_pictures(pipeline):
-                if stated:
-                    yield f"{wanted.where('pipelines', name, *path)}: is for pictures, and {pipeline.model} takes none"
-        if pipeline.tracking is not None and model.decode.task not in TASKS_WITH_OBJECTS:
-            where = wanted.where("pipelines", name, "tracking")
-            yield f"{where}: {pipeline.model} finds no objects, its task is {model.decode.task}"
-        for key, problem in unknown_labels(pipeline.filters, model.reading.labels or ()):
-            yield f"{wanted.where('pipelines', name, 'filters', key)}: {problem}"
+        for path, problem in _unfit(pipeline, model):
+            yield f"{wanted.where('pipelines', name, *path)}: {problem}"
 
 
-def _of_pictures(pipeline: settings.Pipeline) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Options that have no meaning without pictures, each with whether it is used."""
-    yield ("source",), pipeline.source.type in SOURCES_OF_PICTURES
-    yield ("regions",), pipeline.regions
-    yield ("filters", "zones"), pipeline.filters.zones
-    yield ("snapshot",), pipeline.snapshot
+def _unfit(pipeline: settings.Pipeline, model: Model) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The options that a pipeline's model leaves without a meaning, each with the reason."""
+    name, task, options = pipeline.model, model.decode.task, pipeline
+    pictures = not isinstance(model.preprocess, Numbers)
+    # What is stated, the option, whether it fits, and why not.
+    table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
+        (options.source.type in SOURCES_OF_PICTURES, ("source",), pictures, f"gives pictures, {name} takes none"),
+        (options.regions, ("regions",), pictures, f"is for pictures, {name} takes none"),
+        (options.filters.zones, ("filters", "zones"), pictures, f"is for pictures, {name} takes none"),
+        (options.snapshot, ("snapshot",), pictures, f"is for pictures, {name} takes none"),
+        (options.gate, ("gate",), pictures, f"is for pictures, {name} takes none"),
+        (options.window, ("window",), not pictures, f"is for readings and sound, {name} takes pictures"),
+        (options.smoothing, ("smoothing",), not pictures, f"is for readings and sound, {name} takes pictures"),
+        (options.smoothing, ("smoothing",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
+        (options.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
+        (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
+    )
+    yield from ((path, problem) for stated, path, fits, problem in table if stated and not fits)
+    labels = (NORMAL, ANOMALY) if task == ANOMALY else model.reading.labels or ()
+    yield from ((("filters", key), problem) for key, problem in unknown_labels(options.filters, labels))

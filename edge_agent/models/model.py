@@ -21,11 +21,15 @@ from edge_agent.models.labels import read_labels
 from edge_agent.models.links import operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
+from edge_agent.models.state import Further, State
+from edge_agent.series.numbers import Numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_VERSION = 64
+# More samples at once save nothing, and the first would wait for the last.
+MOST_TOGETHER = 32
 WARM_UP_LIMITS = Limits(top_k=1, min_confidence=0.0)
 
 
@@ -60,7 +64,11 @@ class Model:
         decode: output tensors to predictions, a `Decoder`.
         identity: name, version and hash, as results carry them.
         engine: what runs it.
+        threshold: of an anomaly model, what its bundle says of scores; None: nothing.
+        together: how many samples go through it together at the most.
     """
+
+    together = 1
 
     def __init__(
         self, name: str, options: settings.Model, source: ModelSource, reading: Reading, engine: Engine
@@ -71,9 +79,14 @@ class Model:
         self.reading = reading
         self.engine = engine
         self.chain: Chain | None = None
+        self.threshold = source.stated.threshold
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self.preprocess = reading.preprocess
-        self.decode = reading.build(engine.outputs)
+        stated = self.preprocess.input if isinstance(self.preprocess, Numbers) else None
+        self._further = (
+            Further(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
+        )
+        self.decode = reading.build(engine.outputs if self._further is None else self._further.answers)
         self._batches = engine.inputs[0].shape[0] != 1
         self._lock = threading.Lock()
 
@@ -143,10 +156,14 @@ class Model:
         Raises:
             ModelError: the model can't be run.
         """
+        many = isinstance(self.preprocess, Numbers) and self.preprocess.batched and self._further is None
+        if many:
+            batch = MOST_TOGETHER
         if batch > 1:
             try:
                 self._batches = True
                 self._try(batch)
+                self.together = MOST_TOGETHER if many else 1
             except (ModelError, InputError):
                 self._batches = False  # then one after the other
         self._try(1)
@@ -155,20 +172,44 @@ class Model:
         tensor, placements = self.preprocess.blank(count)
         self.decode(self.infer(tensor), placements, WARM_UP_LIMITS)
 
-    def infer(self, tensor: "NDArray[Any]") -> list["NDArray[Any]"]:
+    @property
+    def stateful(self) -> bool:
+        """Whether it goes on from where it was with the sample before."""
+        return self._further is not None and self._further.stateful
+
+    def infer(self, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
         """Output tensors for a batch, at once where the model allows it, else one after the other.
 
         Args:
             tensor: made by `preprocess`; the first axis is the batch.
+            state: of a stateful model, that of the stream; is changed.
 
         Raises:
             ModelError: the inference fails.
         """
         with self._lock:
+            if self._further is not None:
+                return self._further.run(self.engine, tensor, {} if state is None else state)
             if self._batches or len(tensor) == 1:
                 return self.engine.run([tensor])
             singles = [self.engine.run([tensor[i : i + 1]]) for i in range(len(tensor))]
         return [np.concatenate(outputs) for outputs in zip(*singles, strict=True)]
+
+    def infer_each(self, tensors: Sequence["NDArray[Any]"], state: State | None = None) -> list[list["NDArray[Any]"]]:
+        """Output tensors for each of several inputs, which go through the model together.
+
+        Args:
+            tensors: each made by `preprocess`; several only where `together` allows it.
+            state: see `infer`.
+
+        Raises:
+            ModelError: the inference fails.
+        """
+        if len(tensors) == 1:
+            return [self.infer(tensors[0], state)]
+        ends = np.cumsum([len(tensor) for tensor in tensors])[:-1]
+        outputs = self.infer(np.concatenate(tensors))
+        return [list(parts) for parts in zip(*(np.split(output, ends) for output in outputs), strict=True)]
 
     def close(self) -> None:
         """Frees the engine."""
@@ -207,6 +248,7 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         anchors=anchors,
         preprocess=_merged(model.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
         input=model.input or (manifest.input if manifest else None),
+        threshold=manifest.threshold if manifest else None,
         output=model.output or (manifest.output if manifest else None),
         labels=read_labels(labels_path) if labels_path and not without_labels else None,
         labels_from=str(labels_path or ""),

@@ -103,6 +103,7 @@ def _write(source: models.ModelSource, reading: Reading, about: About, part: Pat
         output=stated.output,
         preprocess=found.model_copy(update={"normalize": stated.preprocess.normalize}),
         input=stated.input,
+        threshold=stated.threshold,
     )
     _write_manifest(manifest, reading, part)
     return manifest

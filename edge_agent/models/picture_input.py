@@ -8,6 +8,7 @@ from edge_agent.decoders.recognition import Recognition
 from edge_agent.errors import ModelError
 from edge_agent.models.model_file import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess import Preprocess
+from edge_agent.settings_base import Normalize
 
 if TYPE_CHECKING:
     from edge_agent.preprocess import Color, Layout
@@ -164,7 +165,7 @@ def _normalization(
     return _quantised(mean, std, tensor)
 
 
-def _stated_normalization(normalize: str | settings.Normalize, color: "Color") -> tuple[Channels, Channels]:
+def _stated_normalization(normalize: str | Normalize, color: "Color") -> tuple[Channels, Channels]:
     if isinstance(normalize, str):
         mean, std = PRESETS[normalize]
         if normalize == "imagenet" and color == "gray":

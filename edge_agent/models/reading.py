@@ -18,9 +18,10 @@ from edge_agent.errors import ModelError
 from edge_agent.models.labels import check_count
 from edge_agent.models.model_file import ModelFile
 from edge_agent.models.picture_input import picture_tensor, read_pictures
-from edge_agent.models.series_input import read_series, takes_numbers
+from edge_agent.models.series_input import read_series, takes_numbers, without_further
 from edge_agent.preprocess import Preprocess
 from edge_agent.series.numbers import Numbers
+from edge_agent.series_settings import Input
 
 _OUTPUTS: dict[str, settings.Output] = {
     "SOFTMAX": "probabilities",
@@ -45,12 +46,13 @@ class Stated:
 
     decoder: str | None = None
     preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
-    input: settings.Input | None = None
+    input: Input | None = None
     output: settings.Output | None = None
     labels: tuple[str, ...] | None = None
     labels_from: str = ""
     without_labels: bool = False
     anchors: Path | None = None
+    threshold: float | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ def read(file: ModelFile, stated: Stated) -> Reading:
     evidence: list[str] = []
     missing: dict[str, str] = {}
     preprocess: Preprocess | Numbers
+    file = without_further(file, stated.input)
     if takes_numbers(file, stated.input):
         preprocess = read_series(file, stated.input, evidence)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)

@@ -1,16 +1,18 @@
 """How readings and sounds go into a model, read from its file and what is stated of it."""
 
-from edge_agent import settings
+from dataclasses import replace
+
 from edge_agent.errors import ModelError
 from edge_agent.models.model_file import ModelFile
 from edge_agent.series.numbers import Numbers
+from edge_agent.series_settings import Input
 
 _DTYPES = ("float32", "float16", "int8", "uint8")
 _AXES_OF_A_PICTURE = 4
 MAX_NUMBERS = 10_000_000
 
 
-def takes_numbers(file: ModelFile, stated: settings.Input | None) -> bool:
+def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
     """Whether a model takes readings or sounds: as stated, or because its one input can be no picture and no text."""
     if stated is not None:
         return True
@@ -20,7 +22,34 @@ def takes_numbers(file: ModelFile, stated: settings.Input | None) -> bool:
     return 0 < len(tensor.shape) < _AXES_OF_A_PICTURE and tensor.dtype in _DTYPES
 
 
-def read_series(file: ModelFile, stated: settings.Input | None, evidence: list[str]) -> Numbers:
+def without_further(file: ModelFile, stated: Input | None) -> ModelFile:
+    """The file without the inputs and outputs that hold a state, and without the inputs that are constant.
+
+    Raises:
+        ModelError: one that is stated is not there.
+    """
+    if stated is None:
+        return file
+    inputs, outputs = {tensor.name for tensor in file.inputs}, {tensor.name for tensor in file.outputs}
+    for key, names, known in (
+        ("state", stated.state, inputs),
+        ("state", stated.state.values(), outputs),
+        ("constants", stated.constants, inputs),
+    ):
+        for name in names:
+            if name not in known:
+                raise ModelError(f"input.{key}: expected one of {', '.join(sorted(known))}, found {name!r}")
+    kept = [at for at, tensor in enumerate(file.outputs) if tensor.name not in stated.state.values()]
+    further = {*stated.state, *stated.constants}
+    return replace(
+        file,
+        inputs=tuple(tensor for tensor in file.inputs if tensor.name not in further),
+        outputs=tuple(file.outputs[at] for at in kept),
+        output_operators=tuple(file.output_operators[at] for at in kept),
+    )
+
+
+def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> Numbers:
     """How readings become the input tensor.
 
     Args:
@@ -51,11 +80,13 @@ def read_series(file: ModelFile, stated: settings.Input | None, evidence: list[s
     kind = f"{stated.kind}, as stated" if stated else f"series, since the shape {list(tensor.shape)} is no picture's"
     evidence.append(f"input: {kind}")
     mean, std = _normalization(file, stated, shape[-1], evidence)
-    return Numbers(shape, batched, tensor.dtype, tensor.scale or 0.0, tensor.zero_point, mean, std)
+    scale = tensor.scale or 0.0
+    how = stated or Input(kind="series")
+    return Numbers(shape, batched, tensor.dtype, scale, tensor.zero_point, mean, std, how)
 
 
 def _normalization(
-    file: ModelFile, stated: settings.Input | None, channels: int, evidence: list[str]
+    file: ModelFile, stated: Input | None, channels: int, evidence: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if stated and stated.normalize is not None:
         values = (stated.normalize.mean, stated.normalize.std)

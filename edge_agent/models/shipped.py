@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # The bundles among them.
-BUNDLES = ("digits",)
+BUNDLES = ("digits", "vibration")
 
 
 def shipped(name: str) -> Path:

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
+from edge_agent.series_settings import Input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,13 +35,13 @@ def read_numbers(data: bytes) -> "NDArray[np.float32]":
         raise InputError(f"expected {EXPECTED}, found an empty message")
     if data.lstrip()[:1] in (b"[", b"{"):
         try:
-            return _finite(_from_json(data))
+            return check_finite(_from_json(data))
         except InputError:
             if _is_text(data):
                 raise
     if len(data) % _FLOAT_BYTES:
         raise InputError(f"expected {EXPECTED}, found {len(data)} bytes that begin with {data[:8].hex(' ')}")
-    return _finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
+    return check_finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
 
 
 def _from_json(data: bytes) -> "NDArray[np.float32]":
@@ -77,7 +78,12 @@ def _is_text(data: bytes) -> bool:
     return len(data.translate(None, _CONTROL)) == len(data)
 
 
-def _finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
+def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """The same values.
+
+    Raises:
+        InputError: one is NaN or infinite.
+    """
     if not np.isfinite(values).all():
         first = int(np.flatnonzero(~np.isfinite(values))[0])
         raise InputError(f"expected numbers, found {values.ravel()[first]:g} at place {first}")
@@ -94,6 +100,7 @@ class Numbers:
         dtype: numpy name of its type.
         scale, zero_point: real value = scale * (stored value - zero_point); scale 0: real values go in as they are.
         mean, std: real value = (reading - mean) / std, one number, or one for each channel (the last axis).
+        input: what is stated of it besides.
     """
 
     shape: tuple[int, ...]
@@ -103,6 +110,7 @@ class Numbers:
     zero_point: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    input: Input = field(default_factory=lambda: Input(kind="series"))
 
     def real(self, values: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Readings of one input as the real values that the model was trained with, of its shape.
@@ -117,7 +125,7 @@ class Numbers:
         if values.size != math.prod(self.shape) or (len(axes) > 1 and axes != wanted):
             shape = " x ".join(map(str, wanted))
             raise InputError(f"expected {shape} numbers, found {' x '.join(map(str, axes))}")
-        _finite(values)
+        check_finite(values)
         values = values.reshape(self.shape)
         if self.mean == (0.0,) and self.std == (1.0,):
             return values

@@ -12,7 +12,8 @@ from edge_agent.errors import ModelError
 from edge_agent.models import reading as readings
 from edge_agent.models.model_file import ModelFile, Tensor
 from edge_agent.models.reading import Reading, Stated, UnclearError
-from edge_agent.settings import Normalize, Preprocess
+from edge_agent.settings import Preprocess
+from edge_agent.settings_base import Normalize
 
 LABELS = ("cat", "dog", "bird")
 FLOAT = ModelFile(

@@ -93,8 +93,8 @@ class Listener:
         return [str(sample.data) for sample in list(self.samples) if isinstance(sample.data, InputError)]
 
     def _listen(self) -> None:
-        while (sample := self._intake.get()) is not None:
-            self.samples.append(sample)
+        while samples := self._intake.get():
+            self.samples += samples
         self.ended = True
 
     def _trouble(self, error: EdgeAgentError) -> None:

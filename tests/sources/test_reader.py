@@ -50,7 +50,7 @@ class Running:
         self.reader.close(time.monotonic() + 5)
 
     def ended(self) -> bool:
-        return self.intake.get() is None
+        return not self.intake.get()
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_whatever_goes_wrong_is_said_and_ends_only_a_finite_source(error: Except
     if live:
         wait_until(lambda: made.openings > 2, 10, "it is tried again")
     else:
-        assert running.intake.get() is not None
+        assert running.intake.get()
         assert running.ended()
         assert made.openings == 1
     running.stop()

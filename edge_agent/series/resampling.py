@@ -1,0 +1,102 @@
+"""From the rate at which readings come to the rate that a model was trained with, piece by piece as they come."""
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Rates are taken as a ratio of whole numbers not larger than this.
+MAX_RATIO = 1000
+# Zero crossings of the sinc on each side: more is a steeper filter, and a later answer.
+CROSSINGS = 8
+# Readings that come when they come: a pause longer than this many readings, and than so many seconds, is a gap.
+PAUSE_READINGS = 10
+PAUSE_SECONDS = 0.5
+
+
+class Resampler:
+    """Changes an even rate to another one, as band-limited interpolation does: https://ccrma.stanford.edu/~jos/resample/.
+
+    Args:
+        rate: of the readings that come, a second.
+        wanted: of those that leave.
+    """
+
+    def __init__(self, rate: float, wanted: float) -> None:
+        ratio = Fraction(wanted / rate).limit_denominator(MAX_RATIO)
+        self._up, self._down = max(1, ratio.numerator), ratio.denominator
+        cutoff = min(1.0, self._up / self._down)
+        self._reach = math.ceil(CROSSINGS / cutoff)
+        offsets = np.arange(1 - self._reach, self._reach + 1) - np.arange(self._up)[:, None] / self._up
+        kernels = np.sinc(cutoff * offsets) * (0.5 + 0.5 * np.cos(np.pi * np.clip(offsets / self._reach, -1, 1)))
+        self._kernels = (kernels / kernels.sum(axis=1, keepdims=True)).astype(np.float32)
+        self._waiting: NDArray[np.float32] | None = None
+        self._step = 0
+
+    def feed(self, values: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """What can be told so far of the new rate.
+
+        Args:
+            values: (readings, channels).
+        """
+        if not len(values):
+            return values
+        if self._waiting is None:  # before its begin a stream is taken to be as at its begin
+            self._waiting = np.repeat(values[:1], self._reach - 1, axis=0)
+        waiting = np.concatenate([self._waiting, values])
+        taps = 2 * self._reach
+        # The reading k of the new rate lies at k * down / up of the old one; waiting[0] is reach - 1 before that.
+        most = max(0, ((len(waiting) - taps + 1) * self._up - self._step - 1) // self._down + 1)
+        places = self._step + np.arange(most) * self._down
+        starts, phases = places // self._up, places % self._up
+        windows = np.lib.stride_tricks.sliding_window_view(waiting, taps, axis=0)[starts] if most else None
+        resampled = values[:0] if windows is None else np.einsum("nct,nt->nc", windows, self._kernels[phases])
+        self._step += most * self._down
+        done = min(self._step // self._up, len(waiting))
+        self._step -= done * self._up
+        self._waiting = waiting[done:]
+        return np.asarray(resampled, np.float32)
+
+
+class Regular:
+    """Makes readings even that have come when they came: interpolated, linearly, between the moments of their arrival.
+
+    Args:
+        wanted: readings a second that leave.
+    """
+
+    def __init__(self, wanted: float) -> None:
+        self._step = 1 / wanted
+        self._pause = max(PAUSE_SECONDS, PAUSE_READINGS * self._step)
+        self._last: NDArray[np.float32] | None = None
+        self._last_at = self._next_at = 0.0
+
+    def is_late(self, arrived: float) -> bool:
+        """Whether nothing has come for so long that something must be missing."""
+        return self._last is not None and arrived - self._last_at > self._pause
+
+    def feed(self, values: "NDArray[np.float32]", arrived: float) -> "NDArray[np.float32]":
+        """What can be told so far of the even rate.
+
+        Args:
+            values: (readings, channels).
+            arrived: when the last of them came, in seconds.
+        """
+        if not len(values):
+            return values
+        if self._last is None:
+            self._last, self._last_at, self._next_at = values[:1], arrived - len(values) * self._step, arrived
+            self._next_at = self._last_at + self._step
+        arrived = max(arrived, self._last_at + 1e-6)
+        # Several that come together have been on their way together.
+        times = np.linspace(self._last_at, arrived, len(values) + 1)
+        known = np.concatenate([self._last, values])
+        wanted = np.arange(self._next_at, arrived + 1e-9, self._step)
+        self._last, self._last_at = values[-1:], arrived
+        self._next_at += len(wanted) * self._step
+        columns = [np.interp(wanted, times, known[:, channel]) for channel in range(known.shape[1])]
+        return np.stack(columns, axis=1).astype(np.float32)

@@ -1,0 +1,149 @@
+"""The settings of models of readings and sound, and of pipelines that use them."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from edge_agent.settings_base import Fraction, Frozen, Normalize, Seconds
+from edge_agent.units import parse_duration
+
+
+def _parse_span(text: object) -> object:
+    """A whole number is one of readings; anything with a unit is a duration, in seconds."""
+    if isinstance(text, str) and not re.fullmatch(r"\d+", text, re.ASCII):
+        return parse_duration(text)
+    return int(text) if isinstance(text, str) else text
+
+
+Span = Annotated[
+    int | float,
+    BeforeValidator(_parse_span),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [26, "500ms"]}),
+]
+Hertz = Annotated[float, Field(gt=0, le=1_000_000)]
+
+
+class Features(Frozen):
+    """What a model of sound takes in place of samples, computed once for each step, however much windows overlap.
+
+    The defaults are those of TensorFlow's example, https://www.tensorflow.org/api_docs/python/tf/signal, and of the
+    keyword spotter of MLPerf Tiny, https://github.com/mlcommons/tiny.
+    """
+
+    kind: Literal["log_mel", "mfcc"]
+    """`log_mel`: logarithm of the energy in bands of the mel scale; `mfcc`: its cosine transform."""
+    frame: Seconds = Field(0.03, ge=0.001, le=1)
+    """Length of the piece of sound that one row of features is made of."""
+    step: Seconds = Field(0.02, ge=0.001, le=1)
+    """From the begin of one piece to that of the next."""
+    bands: int = Field(40, ge=4, le=256)
+    """Number of bands."""
+    low: float = Field(20.0, ge=0, le=100_000)
+    """Lower edge of the lowest band in Hz."""
+    high: float = Field(4000.0, gt=0, le=200_000)
+    """Upper edge of the highest band in Hz."""
+    coefficients: int = Field(10, ge=1, le=256)
+    """mfcc: how many, from the first."""
+    power: Literal[1, 2] = 1
+    """What is summed in a band: 1: magnitudes; 2: their squares."""
+    floor: float = Field(1e-6, gt=0, le=1)
+    """Added before the logarithm is taken."""
+    peak: bool = False
+    """Whether each window is first made as loud as can be: divided by its largest sample."""
+
+    @field_validator("power", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return int(value) if value in ("1", "2") else value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Features":
+        if self.high <= self.low:
+            raise ValueError("high must be > low")
+        if self.coefficients > self.bands:
+            raise ValueError("coefficients must be <= bands")
+        return self
+
+
+class Input(Frozen):
+    """What a model takes, where that is no picture."""
+
+    kind: Literal["series", "audio"]
+    """`series`: readings of a sensor; `audio`: sound."""
+    rate: Hertz | None = None
+    """Readings, or samples of sound, a second that the model was trained with; default: as they come."""
+    channels: tuple[str, ...] = Field((), max_length=256)
+    """Names of the channels in the model's order; default: all, as they come."""
+    length: int | None = Field(None, ge=1, le=10_000_000)
+    """Readings of one input, where the model file leaves their number open."""
+    context: int = Field(0, ge=0, le=1_000_000)
+    """How many of them are the last ones of the input before; silence before the first."""
+    normalize: Normalize | None = None
+    """Real input values from readings: (reading - mean) / std; default: readings go in as they are."""
+    features: Features | None = None
+    """audio: what is made of the samples; default: nothing, they go in from -1 to 1."""
+    state: dict[str, str] = Field({}, max_length=16)
+    """Inputs that take what an output gave for the input before, zeros at first: `{input: output}`."""
+    constants: dict[str, float] = Field({}, max_length=16)
+    """Further inputs that always take the same number: `{input: number}`."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Input":
+        if self.features is not None and (self.kind != "audio" or self.rate is None):
+            raise ValueError("features need kind: audio and a rate")
+        if self.length is not None and self.context >= self.length:
+            raise ValueError("context must be < length")
+        return self
+
+
+class Window(Frozen):
+    """How a stream is cut into inputs of the model's length."""
+
+    hop: Span | None = None
+    """From the begin of one window to that of the next, in readings at the model's rate (rows of features, where there
+    are some), or as a duration; default: its length, so that windows do not overlap."""
+
+    @field_validator("hop")
+    @classmethod
+    def _forward(cls, value: float | None) -> int | float | None:
+        if value is not None and not 0 < value <= 10_000_000:  # noqa: PLR2004 - the bound of an input's length
+            raise ValueError("must be > 0 and at most 10000000 readings")
+        return value
+
+
+class Anomaly(Frozen):
+    """Which scores are anomalies."""
+
+    threshold: float | None = Field(None, ge=0)
+    """Scores above this are anomalies; default: as the bundle says."""
+    learn: int | None = Field(None, ge=10, le=1_000_000)
+    """Learn the threshold from the scores of so many inputs, which must be normal: their mean and `deviations` times
+    their standard deviation. It is kept over restarts, and learned anew when the model changes."""
+    deviations: float = Field(4.0, gt=0, le=1000)
+    """For learn."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Anomaly":
+        if self.threshold is not None and self.learn is not None:
+            raise ValueError("threshold and learn: state one of them")
+        return self
+
+
+class Smoothing(Frozen):
+    """What a classifier says, steadied over time."""
+
+    over: int = Field(5, ge=1, le=10_000)
+    """Confidences are averaged over so many results."""
+    on: Fraction = 0.5
+    """A label begins to hold when its average reaches this."""
+    off: Fraction | None = None
+    """It ceases to hold when its average falls below this; default: on."""
+    min_duration: Seconds = Field(0.0, ge=0, le=86400)
+    """What holds for less is not told."""
+
+    @model_validator(mode="after")
+    def _off_below_on(self) -> "Smoothing":
+        if self.off is not None and self.off > self.on:
+            raise ValueError("off must be <= on")
+        return self

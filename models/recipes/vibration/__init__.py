@@ -1,0 +1,1 @@
+"""How models/vibration was made."""
