@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import footprint, gate, report, speed, video
-from benchmarks.bench import Bench, Outcome
+from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
 
@@ -34,9 +34,11 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="turns that each program gets (7)")
     parser.add_argument("--count", type=int, default=300, help="inputs a turn (300)")
-    parser.add_argument("--minutes", type=float, default=5, help="how long memory is watched for growth (5)")
+    parser.add_argument("--minutes", type=float, default=3, help="how long memory is watched for growth (3)")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long an idle daemon is watched (60)")
+    parser.add_argument("--patience", type=float, default=300, help="seconds in all to wait for a calm machine (300)")
     args = parser.parse_args()
+    patience.left = args.patience
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
     if not DATA.is_dir():
@@ -67,7 +69,7 @@ def main() -> None:
             for benchmark in args.names or BENCHMARKS:
                 print(f"{benchmark} …", flush=True)
                 outcomes[benchmark] = BENCHMARKS[benchmark](bench)
-                print(report.table(outcomes[benchmark].figures), flush=True)
+                print(report.table([outcomes[benchmark]]), flush=True)
     if not args.names:
         report.write(facts, outcomes)
 

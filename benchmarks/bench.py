@@ -12,9 +12,10 @@ from benchmarks.processes import Broker, foreign_cores
 # Cores that others may keep busy during a measurement, else it is made again, at most so often.
 QUIET = 0.08
 REPEATS = 3
-# Before each attempt, seconds for which a calm moment is waited for, and how long that is.
-PATIENCE = 20.0
+# How long a calm moment is, in seconds, and for how long one is waited for before an attempt.
 MOMENT = 0.25
+PATIENCE = 20.0
+FOREIGN = "foreign_cores"
 
 Measured = dict[str, float]
 Turns = dict[str, list[Measured]]
@@ -82,13 +83,28 @@ class Outcome:
     figures: list[Figure] = field(default_factory=list)
     measured: dict[str, Turns] = field(default_factory=dict)
 
+    @property
+    def foreign_cores(self) -> float:
+        """How many cores others kept busy during the turns; the median."""
+        turns = [turn for contenders in self.measured.values() for measured in contenders.values() for turn in measured]
+        return statistics.median([turn[FOREIGN] for turn in turns if FOREIGN in turn] or [0.0])
+
+    @property
+    def calm(self) -> bool:
+        """Whether the machine did hardly anything else."""
+        return self.foreign_cores <= QUIET
+
     def as_dict(self) -> dict[str, Any]:
         """For the JSON file."""
         turns = {
             benchmark: {name: [_rounded(turn) for turn in measured] for name, measured in contenders.items()}
             for benchmark, contenders in self.measured.items()
         }
-        return {"figures": [asdict(figure) | {"met": figure.met} for figure in self.figures], "turns": turns}
+        return {
+            "figures": [asdict(figure) | {"met": figure.met} for figure in self.figures],
+            "calm": self.calm,
+            "turns": turns,
+        }
 
 
 def _rounded(measured: Measured) -> Measured:
@@ -111,18 +127,37 @@ def take_turns(rounds: int, contenders: dict[str, Callable[[], Measured]], *, ca
     return turns
 
 
+class Patience:
+    """How long a whole run may wait, in seconds, for others to leave the machine alone."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    def wait_for_a_calm_moment(self) -> None:
+        """Returns after a while all the same."""
+        began = time.monotonic()
+        most = min(self.left, PATIENCE)
+        while time.monotonic() - began < most and foreign_cores(lambda: time.sleep(MOMENT))[1] > QUIET:
+            pass
+        self.left -= time.monotonic() - began
+
+
+# Not to be used up on a machine that is not calm at all: then things are measured as it is, and the figures say so.
+patience = Patience(300)
+
+
 def _quietly(measure: Callable[[], Measured]) -> Measured:
     """The first measurement during which nobody else was busy, or the one during which they were least so."""
     attempts: list[Measured] = []
     for _ in range(REPEATS):
-        deadline = time.monotonic() + PATIENCE
-        while foreign_cores(lambda: time.sleep(MOMENT))[1] > QUIET and time.monotonic() < deadline:
-            pass
+        patience.wait_for_a_calm_moment()
+        began = time.monotonic()
         measured, foreign = foreign_cores(measure)
-        attempts.append(measured | {"foreign_cores": foreign})
-        if foreign <= QUIET:
+        attempts.append(measured | {FOREIGN: foreign})
+        if foreign <= QUIET or patience.left <= 0:
             break
-    return min(attempts, key=lambda attempt: attempt["foreign_cores"])
+        patience.left -= time.monotonic() - began
+    return min(attempts, key=lambda attempt: attempt[FOREIGN])
 
 
 def compare(

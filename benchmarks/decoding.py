@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from benchmarks import report
-from benchmarks.bench import Figure, Outcome, column, summary, take_turns
+from benchmarks.bench import Outcome, column, summary, take_turns
 from benchmarks.inputs import DATA
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.placement import place
@@ -98,8 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.decoding", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns that each gets (7)")
     rounds = parser.parse_args().rounds
-    figures: list[Figure] = decoding(rounds, len(os.sched_getaffinity(0))).figures
-    print(report.table(figures))
+    print(report.table([decoding(rounds, len(os.sched_getaffinity(0)))]))
 
 
 if __name__ == "__main__":

@@ -4,24 +4,27 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Bench, Figure, Outcome
+from benchmarks.bench import Bench, Outcome
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- begin: written by python -m benchmarks -->", "<!-- end -->"
 PACKAGES = ("ai-edge-litert", "onnxruntime", "opencv-python-headless", "numpy", "paho-mqtt")
 
 
-def table(figures: Sequence[Figure]) -> str:
+def table(outcomes: Iterable[Outcome]) -> str:
     """Markdown, one line a figure."""
     lines = ["| goal | what | measured | spread | wanted | met |", "|---|---|---|---|---|---|"]
-    for figure in figures:
+    figures = [(figure, outcome) for outcome in outcomes for figure in outcome.figures]
+    for figure, outcome in sorted(figures, key=lambda pair: pair[0].goal):
         unit = f" {figure.unit}" if figure.unit else ""
         met = {True: "yes", False: "**no**", None: ""}[figure.met]
+        if not outcome.calm:
+            met = f"{met} (not calm: others kept {outcome.foreign_cores:.1f} cores busy)".lstrip()
         wanted = figure.wanted.replace(">=", "≥").replace("<=", "≤") + (unit if figure.wanted else "")
         value, low, high = (f"{number:.3g}" for number in (figure.value, figure.low, figure.high))
         lines.append(f"| {figure.goal} | {figure.what} | {value}{unit} | {low} to {high} | {wanted} | {met} |")
@@ -50,11 +53,10 @@ def write(facts: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> None:
     raw = {**facts, "benchmarks": {name: outcome.as_dict() for name, outcome in outcomes.items()}}
     (DOCS / "benchmarks.json").write_text(json.dumps(raw, indent=1) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    figures = [figure for outcome in outcomes.values() for figure in outcome.figures]
     body = (
         f"{BEGIN}\n\nMeasured {facts['at'][:10]} on {facts['cores_used']} cores of {facts['cpu']}, {facts['system']}, "
         f"Python {facts['python']}, {versions}; {facts['rounds']} rounds of {facts['inputs_a_turn']} inputs.\n\n"
-        f"{table(sorted(figures, key=lambda figure: figure.goal))}\n\n{END}"
+        f"{table(outcomes.values())}\n\n{END}"
     )
     page = DOCS / "benchmarks.md"
     before, _, rest = page.read_text().partition(BEGIN)

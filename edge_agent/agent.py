@@ -9,7 +9,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, config, systemd
 from edge_agent.clock import Clock
@@ -19,7 +19,6 @@ from edge_agent.errors import ConfigError
 from edge_agent.models.loading import ModelKey, key_of, load_models
 from edge_agent.models.model import Model
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
@@ -29,6 +28,9 @@ from edge_agent.samples import timestamp
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
 from edge_agent.thermal import LOOK_EVERY, Thermal
+
+if TYPE_CHECKING:
+    from edge_agent.mqtt.embedded import EmbeddedBroker
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ class Agent:
             self.start()
         except _AskedToStopError:
             return 0
+        finally:
+            gc.enable()  # see `cli`
         systemd.notify_ready()
         systemd.notify_status(self.summary())
         self._serve(once=once)
@@ -211,6 +215,8 @@ class Agent:
         options = self._config.settings
         self._mqtt = options.mqtt
         if options.mqtt.url == "embedded":
+            from edge_agent.mqtt.embedded import EmbeddedBroker
+
             self._broker = EmbeddedBroker()
             # 3.1.1 is the only version that it speaks.
             self._mqtt = options.mqtt.model_copy(update={"url": self._broker.start(), "protocol": "3.1.1"})

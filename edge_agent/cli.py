@@ -153,7 +153,9 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 def _run(args: argparse.Namespace) -> int:
     import faulthandler
+    import gc
 
+    gc.disable()  # what the start makes stays: to go through it again and again takes an eighth of the start
     from edge_agent import config, logs
     from edge_agent.agent import Agent
 
@@ -235,13 +237,9 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    import json
+    from edge_agent.commands import schema
 
-    from edge_agent.settings import Settings
-
-    document = Settings.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    print(json.dumps(document, indent=2))
-    return DONE
+    return schema.run()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
-_JPEG_SCAN, _JPEG_END, _EXIF = b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
+_MARKER, _JPEG_SCAN, _JPEG_END, _EXIF = b"\xff", b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
 # What the decoder of a JPEG can make of it: all of its pixels, or the averages of so many, across and down.
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
@@ -104,7 +104,13 @@ def _is_complete(jpeg: bytes) -> bool:
 
 
 def _has_exif(jpeg: bytes) -> bool:
-    return jpeg.find(_EXIF, 0, jpeg.find(_JPEG_SCAN)) >= 0
+    """Whether there is an EXIF segment before the first scan, or there may be: the segments can't be followed."""
+    at = 2
+    while jpeg[at : at + 1] == _MARKER and jpeg[at : at + 2] != _JPEG_SCAN:
+        if jpeg[at + 4 : at + 10] == _EXIF:
+            return True
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return jpeg[at : at + 2] != _JPEG_SCAN
 
 
 def _reduced(data: bytes, width: int, height: int, most: int) -> int:

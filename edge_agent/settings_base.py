@@ -33,7 +33,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         regex_engine="python-re",
         protected_namespaces=(),

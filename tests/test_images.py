@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
-from edge_agent.images import decode_image, image_format
+from edge_agent.images import Picture, decode_image, decode_picture, image_format
 from edge_agent.opencv import MAX_PIXELS
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WebP"}
@@ -98,6 +98,65 @@ def test_a_picture_is_turned_upright_as_its_camera_says() -> None:
     turned = decode_image(with_orientation(encoded("jpg"), 6))
     assert turned.shape == (60, 40, 3)
     assert np.abs(turned.astype(int) - np.rot90(upright, -1)).max() <= 2
+
+
+def large(width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(photograph(), (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def reduced(data: bytes, most: int) -> Picture:
+    return decode_picture(data, lambda _width, _height: most)
+
+
+@pytest.mark.parametrize(("most", "by"), [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (50, 8)])
+def test_a_jpeg_is_reduced_to_averages_of_its_pixels(most: int, by: int) -> None:
+    data = encoded("jpg", large(480, 320))
+    picture = reduced(data, most)
+    assert (picture.size, picture.reduced, picture.pixels.shape) == ((480, 320), by, (320 // by, 480 // by, 3))
+    means = decode_image(data).reshape(320 // by, by, 480 // by, by, 3).mean(axis=(1, 3))
+    assert np.abs(picture.pixels - means).mean() < 1
+
+
+@pytest.mark.parametrize("by", [2, 4, 8])
+@pytest.mark.parametrize("size", [(481, 321), (487, 327), (484, 326)])
+def test_a_size_that_does_not_divide_evenly_stays_the_size_of_the_picture(size: tuple[int, int], by: int) -> None:
+    picture = reduced(encoded("jpg", large(*size)), by)
+    assert picture.size == size
+    assert picture.pixels.shape == (-(-size[1] // by), -(-size[0] // by), 3)
+
+
+def test_a_reduced_picture_is_turned_upright_too() -> None:
+    data = with_orientation(encoded("jpg", large(480, 320)), 6)
+    picture = reduced(data, 8)
+    assert (picture.size, picture.reduced, picture.pixels.shape) == ((320, 480), 8, (60, 40, 3))
+    means = decode_image(data).reshape(60, 8, 40, 8, 3).mean(axis=(1, 3))
+    assert np.abs(picture.pixels - means).mean() < 1
+
+
+@pytest.mark.parametrize(("size", "by"), [((481, 320), 1), ((482, 320), 2), ((484, 324), 4), ((480, 320), 8)])
+def test_what_is_turned_is_reduced_only_if_that_leaves_no_remainder_to_come_first(
+    size: tuple[int, int], by: int
+) -> None:
+    picture = reduced(with_orientation(encoded("jpg", large(*size)), 3), 8)
+    assert (picture.size, picture.reduced) == (size, by)
+
+
+def test_an_orientation_behind_another_program_s_thumbnail_is_seen() -> None:
+    thumbnail = b"Photoshop 3.0\0" + encoded("jpg", photograph()[::8, ::8])
+    turned = with_orientation(encoded("jpg", large(481, 321)), 6)
+    data = turned[:2] + b"\xff\xed" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + turned[2:]
+    picture = reduced(data, 8)
+    assert (picture.size, picture.reduced) == ((321, 481), 1)
+
+
+@pytest.mark.parametrize("ending", sorted(FORMATS.keys() - {"jpg"}))
+def test_only_a_jpeg_is_reduced(ending: str) -> None:
+    assert reduced(encoded(ending, large(480, 320)), 8).reduced == 1
+
+
+def test_a_truncated_jpeg_is_refused_also_where_it_is_reduced() -> None:
+    with pytest.raises(InputError, match=r"480 x 320 pixels, .* is cut off or damaged"):
+        reduced(encoded("jpg", large(480, 320))[:-300], 8)
 
 
 @pytest.mark.parametrize("ending", FORMATS)

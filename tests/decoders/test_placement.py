@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.decoders.placement import Placement, place
-from edge_agent.preprocess import LETTERBOX_GRAY, Resize, fit
+from edge_agent.images import decode_picture
+from edge_agent.preprocess import LETTERBOX_GRAY, Preprocess, Resize, fit
+from edge_agent.regions import View
 from tests.decoders.scenes import floats
 
 SIDES = st.integers(1, 3000)
@@ -110,3 +112,28 @@ def test_pixels_of_a_resized_picture_keep_their_place() -> None:
     rows, columns = np.nonzero(fit(picture, 96, 96, "letterbox")[:, :, 0] > 200)
     centre = placement.to_picture(floats([[columns.mean() + 0.5, rows.mean() + 0.5]]))[0]
     assert centre.tolist() == pytest.approx((150.5, 60.5), abs=1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.tuples(st.integers(200, 700), st.integers(200, 700)), st.sampled_from((2, 4, 8)), FITS, st.data())
+def test_what_is_seen_in_a_reduced_picture_is_found_where_it_is_in_the_whole_one(
+    size: tuple[int, int], by: int, how: Resize, data: st.DataObject
+) -> None:
+    (width, height), wanted = size, (min(size) // 10, min(size) // 10)
+    # In the middle, where nothing is cut off.
+    x = data.draw(st.integers((width - min(size)) // 2 + 40, (width + min(size)) // 2 - 40))
+    y = data.draw(st.integers((height - min(size)) // 2 + 40, (height + min(size)) // 2 - 40))
+    image = np.zeros((height, width, 3), np.uint8)
+    cv2.circle(image, (x, y), 30, (255, 255, 255), -1)
+    picture = decode_picture(bytes(cv2.imencode(".jpg", image)[1].tobytes()), lambda *_: by)
+    view = View(None, 0, 0, picture.pixels, picture.size, picture.reduced)
+    preprocess = Preprocess(wanted[1], wanted[0], how, "gray", "nhwc", "uint8", (0.0,), (1.0,))
+    seen = preprocess([picture.pixels])[0, :, :, 0].astype(float)
+    seen[seen == LETTERBOX_GRAY] = 0
+    rows, columns = np.mgrid[: wanted[1], : wanted[0]] + 0.5
+    centre = (seen * columns).sum() / seen.sum(), (seen * rows).sum() / seen.sum()
+    placement = preprocess.place(view)
+    assert placement.to_picture(floats([centre]))[0].tolist() == pytest.approx((x + 0.5, y + 0.5), abs=1.5)
+    corners = placement.to_picture(floats([[-1e5, -1e5], [1e5, 1e5]])).ravel().tolist()
+    if how != "center_crop":
+        assert corners == [0, 0, width, height]
