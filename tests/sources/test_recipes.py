@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -160,11 +159,3 @@ def test_the_readings_that_are_shown_are_readings(tmp_path: Path) -> None:
     with Listener({"type": "command", "argv": argv, "format": "jsonl", "restart": "never"}, tmp_path) as listener:
         listener.wait_until_ended()
     assert listener.readings == [pytest.approx(list(json.loads(block.text).values()))]
-
-
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
-def test_shellcheck_finds_nothing_in_the_scripts_for_phones() -> None:
-    scripts = [str(path) for path in PHOTOS.parent.rglob("*") if path.is_file() and path.read_text().startswith("#!")]
-    assert str(PHOTOS) in scripts
-    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
-    assert re.sub(r"\s", "", done.stdout) == ""
