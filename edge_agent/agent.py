@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, config, systemd
+from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.counters import Counters
@@ -72,6 +73,8 @@ class Agent:
         self._publishers: dict[str, Publisher] = {}
         self._online = False
         self._broker: EmbeddedBroker | None = None
+        self._battery = Battery(loaded.settings.battery)
+        self._paused = False
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -108,10 +111,12 @@ class Agent:
         self._models = self._load_models(self._config)
         self._connect(restore=True)
         self._start_pipelines()
+        self._battery.start()
         self._come_online()
 
     def stop(self) -> None:
         """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
+        self._battery.stop()
         self._stop_pipelines(list(self._pipelines))
         self._disconnect()
         for name, counts in self.counters().items():
@@ -137,6 +142,7 @@ class Agent:
             if now >= next_look:
                 next_look = now + min(LOOK_EVERY, self._config.settings.stats_interval)
                 self._thermal.look(now)
+                self._heed_the_battery()
             if now >= next_stats:
                 self._publish_stats()
                 systemd.notify_status(self.summary())
@@ -144,7 +150,12 @@ class Agent:
             if ping_every and now >= next_ping:
                 next_ping = now + ping_every
                 self._ping_watchdog()
-            if once and all(pipeline.ended for pipeline in self._pipelines.values()) and not self._queued():
+            if (
+                once
+                and not self._paused
+                and all(pipeline.ended for pipeline in self._pipelines.values())
+                and not self._queued()
+            ):
                 return
 
     def reload(self) -> None:
@@ -183,6 +194,10 @@ class Agent:
                 model.retire()
         if not same_broker:
             self._disconnect()
+        if old.settings.battery != fresh.settings.battery:
+            self._battery.stop()
+            self._battery = Battery(fresh.settings.battery)
+            self._battery.start()
         self._config, self._models = fresh, fresh_models
         self._thermal.options = fresh.settings.thermal
         if not same_broker:
@@ -250,7 +265,21 @@ class Agent:
             self._broker.stop()
             self._broker = None
 
+    def _heed_the_battery(self) -> None:
+        """Pauses everything while the battery is low."""
+        if self._battery.low == self._paused:
+            return
+        self._paused = self._battery.low
+        if self._paused:
+            log.warning("the battery is low: all pipelines are paused until it is being charged")
+            self._stop_pipelines(list(self._pipelines))
+        else:
+            log.info("the battery is well again: the pipelines go on")
+            self._start_pipelines()
+
     def _start_pipelines(self) -> None:
+        if self._paused:
+            return
         options = self._config.settings
         # Those that follow another pipeline first, so that they miss nothing of it.
         for name, pipeline_options in sorted(
@@ -372,6 +401,8 @@ class Agent:
                 for name, facts in self._accelerators()["models"].items()
             },
         }
+        if facts := self._battery.facts:
+            document["battery"] = {**facts, "paused": self._paused}
         if (link := self._connection.link) is not None:
             link.publish(self._topic("stats"), json.dumps(document))
 

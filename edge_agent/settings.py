@@ -530,6 +530,15 @@ class Pipeline(Frozen):
         return value
 
 
+class Battery(Frozen):
+    """The battery of a phone, in Termux."""
+
+    pause_below: float | None = Field(None, ge=1, le=95)
+    """Percentage below which all pipelines are paused while it is not being charged; default: never."""
+    interval: Seconds = Field(60.0, ge=1, le=3600)
+    """How often it is asked for."""
+
+
 class Settings(Frozen):
     """A whole configuration file."""
 
@@ -543,6 +552,8 @@ class Settings(Frozen):
     """What happens when the device gets too hot."""
     stats_interval: Seconds = Field(10.0, ge=0.1, le=86400)
     """How often the counters are published."""
+    battery: Battery = Battery()
+    """The battery of a phone."""
     models: dict[TopicLevel, Model] = Field({}, max_length=64)
     """Models by name."""
     pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)

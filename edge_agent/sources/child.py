@@ -6,9 +6,8 @@ import re
 import select
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from edge_agent.terminal import printable
 
 log = logging.getLogger(__name__)
 
-# How long after `stopping` is set a quiet program is noticed to be unwanted.
+# How often a quiet program is looked up from.
 _LOOK_UP_MS = 200
 # How long after its end a program is noticed to have ended.
 _LOOK_AT_END_MS = 20
@@ -81,9 +80,9 @@ class Child:
         self._errors = _Errors(name)
         self._stopped = False
 
-    def read(self, stopping: threading.Event) -> Iterator[bytes]:
-        """What it writes, as it comes, until it closes its output or `stopping` is set."""
-        while not stopping.is_set() and self._out in self._open:
+    def read(self, over: Callable[[], bool]) -> Iterator[bytes]:
+        """What it writes, as it comes, until it closes its output, or `over` says that it is enough."""
+        while not over() and self._out in self._open:
             yield from self._come(_LOOK_UP_MS)
 
     def stop(self, patience: float = 0.0) -> str:

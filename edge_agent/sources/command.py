@@ -66,7 +66,7 @@ class Command:
             end = ""
             try:
                 due = time.monotonic()
-                for data in child.read(stopping):
+                for data in child.read(stopping.is_set):
                     yield from stamped(stream.feed(data))
                     if self.live:
                         due = max(due, time.monotonic()) + len(data) / stream.most

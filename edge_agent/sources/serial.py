@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edge_agent import stream_settings
 from edge_agent.errors import MissingExtraError, SourceError
@@ -11,10 +12,8 @@ from edge_agent.sources.lines import Csv, Json, Lines
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.streams import Stamp
 
-try:
-    import serial
-except ImportError:
-    raise MissingExtraError("reading a serial port", "serial") from None
+if TYPE_CHECKING:
+    from serial import Serial
 
 # How long after `stopping` is set a quiet line is noticed to be unwanted, in seconds.
 _LOOK_UP = 0.2
@@ -46,15 +45,18 @@ class SerialLine:
                     # One byte to wait for, and then whatever else has come.
                     data = port.read(1)
                     data += port.read(min(port.in_waiting, _CHUNK))
-                except (serial.SerialException, OSError) as error:
+                except OSError as error:
                     raise SourceError(f"{self.name}: can't be read any more: was it unplugged? ({error})") from None
                 yield from stamped(lines.feed(data))
 
-    def _open(self) -> serial.Serial:
-        path = self._settings.port
+    def _open(self) -> "Serial":
         try:
-            return serial.Serial(path, self._settings.baud, timeout=_LOOK_UP, exclusive=True)
-        except (serial.SerialException, ValueError, OSError) as error:
+            from serial import Serial
+        except ImportError:
+            raise MissingExtraError(f"{self.name}: reading a serial port", "serial") from None
+        try:
+            return Serial(self._settings.port, self._settings.baud, timeout=_LOOK_UP, exclusive=True)
+        except (ValueError, OSError) as error:
             raise SourceError(f"{self.name}: can't be opened: {_why(error)}") from None
 
 

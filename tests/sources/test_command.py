@@ -309,7 +309,7 @@ import pathlib, sys, threading
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from edge_agent.sources.child import Child
 running = Child(["sh", "-c", "sleep 1000 & echo $! > pid; echo 1; wait"], pathlib.Path(), "test")
-for data in running.read(threading.Event()):
+for data in running.read(threading.Event().is_set):
     pass
 """
     ours = os.posix_spawn(

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 import threading
 import tty
 from collections.abc import Iterator
@@ -176,3 +177,12 @@ def test_a_silent_board_is_opened_again(board: Board) -> None:
         assert listener.troubles == [f"serial {board.port}: nothing usable has come for 0.5 s"]
         board.written = 0
         board.write(1)
+
+
+def test_without_pyserial_the_extra_is_named(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "serial", None)
+    with board.listener() as listener:
+        listener.wait_for(lambda listener: listener.troubles, "it is said")
+    [trouble] = listener.troubles
+    assert trouble.startswith(f"serial {board.port}: reading a serial port needs a package that is not installed")
+    assert trouble.endswith("pip install 'edge-agent[serial]'")
