@@ -121,18 +121,17 @@ class Fleet:
     def _take(self, levels: Sequence[str], payload: bytes, now: float) -> bool:
         if len(payload) > MAX_PAYLOAD or not all(_is_name(level) for level in levels):
             return False
-        if not payload and levels[1:] == ["info"]:  # a retained message is deleted
-            return True
+        document = _document(payload)
         match levels:
             case [name, "status"]:
                 return self._take_status(name, payload)
-            case [name, "info"] if document := _document(payload):
+            case [name, "info"] if document is not None:
                 return self._take_info(name, document)
-            case [name, "stats"] if document := _document(payload):
+            case [name, "stats"] if document is not None:
                 return self._take_stats(name, document)
-            case [name, pipeline, "result"] if document := _document(payload):
+            case [name, pipeline, "result"] if document is not None:
                 return self._take_result(name, pipeline, document, now)
-        return False
+        return levels[1:] == ["info"] and not payload  # a retained message is deleted
 
     def _take_status(self, name: str, payload: bytes) -> bool:
         if not payload:  # how a retained message is deleted: the device is gone for good
