@@ -16,7 +16,7 @@ from rich.console import Console
 
 from edge_agent.commands.fleet_table import devices, in_room, summary, table
 from edge_agent.fleet import Row
-from tests.broker import Mosquitto, Subscriber, free_port, wait_until
+from tests.broker import Mosquitto, Subscriber, free_port, password_file, wait_until
 from tests.command_line import command, edge_agent, environment
 from tests.daemon import Daemon, configuration
 from tests.mqtt.scripted_broker import ScriptedBroker
@@ -217,9 +217,9 @@ def test_a_refused_subscription_is_said(tmp_path: Path) -> None:
 
 
 def test_a_configuration_says_where_the_broker_is_and_how_to_get_in(tmp_path: Path) -> None:
-    subprocess.run(["mosquitto_passwd", "-b", "-c", tmp_path / "passwords", "pi", "right"], check=True)
+    passwords = password_file(tmp_path / "passwords", "pi", "right")
     (tmp_path / "secret").write_text("right\n")
-    with Mosquitto(tmp_path, [f"password_file {tmp_path}/passwords", "allow_anonymous false"]) as guarded:
+    with Mosquitto(tmp_path, [f"password_file {passwords}", "allow_anonymous false"]) as guarded:
         options = {"url": guarded.url, "username": "pi", "password_file": "secret", "topic_prefix": "site/a"}
         (tmp_path / "agent.yaml").write_text(json.dumps({"mqtt": options}))
         with Terminal(tmp_path, "-c", "agent.yaml") as terminal:
