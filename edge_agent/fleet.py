@@ -121,16 +121,17 @@ class Fleet:
     def _take(self, levels: Sequence[str], payload: bytes, now: float) -> bool:
         if len(payload) > MAX_PAYLOAD or not all(_is_name(level) for level in levels):
             return False
+        document = _document(payload)
         match levels:
             case [name, "status"]:
                 return self._take_status(name, payload)
-            case [name, "info"] if document := _document(payload):
+            case [name, "info"] if document is not None:
                 return self._take_info(name, document)
-            case [name, "stats"] if document := _document(payload):
+            case [name, "stats"] if document is not None:
                 return self._take_stats(name, document)
-            case [name, pipeline, "result"] if document := _document(payload):
+            case [name, pipeline, "result"] if document is not None:
                 return self._take_result(name, pipeline, document, now)
-        return False
+        return levels[1:] == ["info"] and not payload  # a retained message is deleted
 
     def _take_status(self, name: str, payload: bytes) -> bool:
         if not payload:  # how a retained message is deleted: the device is gone for good
@@ -142,8 +143,8 @@ class Fleet:
             return False
         return True
 
-    def _take_info(self, name: str, document: dict[str, Any]) -> bool:
-        device = self._device(name)
+    def _take_info(self, device_id: str, document: dict[str, Any]) -> bool:
+        device = self._device(device_id)
         if device is None:
             return False
         device.has_info = True
@@ -154,10 +155,9 @@ class Fleet:
             if (known := self._pipeline(device, key)) is None:
                 continue
             known.configured = True
-            known.model = _text(_dict(_dict(document, "pipelines"), key).get("model"))
-            model = _dict(models, known.model)
-            version = _text(model.get("version"))
-            known.model += f" {version}" if version else ""
+            name = str(_dict(_dict(document, "pipelines"), key).get("model", ""))
+            model = _dict(models, name)
+            known.model = _cut(f"{name} {_text(model.get('version'))}".strip())
             known.accelerator = _text(_dict(model, "accelerator").get("in_use"))
             known.fallback = _text(_dict(model, "accelerator").get("fallback"))
         return True
@@ -167,16 +167,15 @@ class Fleet:
         if device is None:
             return False
         boot_id, uptime = _text(document.get("boot_id")), _number(document.get("uptime_s"))
-        again = boot_id == device.boot_id and uptime is not None and uptime > (device.uptime_s or 0.0)
+        began = device.uptime_s or 0.0
+        again = boot_id == device.boot_id and uptime is not None and uptime > began
         for key in _dict(document, "pipelines"):
             if (known := self._pipeline(device, key)) is None:  # the counters of events have names with a /
                 continue
             counts = _dict(_dict(document, "pipelines"), key)
             produced = _number(counts.get("produced")) or 0.0
-            if again and uptime is not None:
-                known.results_per_s = round(
-                    max(0.0, produced - known.produced) / (uptime - (device.uptime_s or 0.0)), 3
-                )
+            if again and uptime:
+                known.results_per_s = round(max(0.0, produced - known.produced) / (uptime - began), 3)
             elif uptime:
                 known.results_per_s = round(max(0.0, produced - (_number(counts.get("restored")) or 0.0)) / uptime, 3)
             known.produced = produced

@@ -64,6 +64,15 @@ def free_port() -> int:
     raise AssertionError("no free loopback port in 100 attempts")
 
 
+def password_file(file: Path, user: str, password: str) -> Path:
+    """A file for Mosquitto's `password_file`; skips the test where its command is missing."""
+    program = shutil.which("mosquitto_passwd")
+    if program is None:
+        pytest.skip("needs the MQTT broker Mosquitto: apt-get install mosquitto")
+    subprocess.run([program, "-b", "-c", file, user, password], check=True, capture_output=True)
+    return file
+
+
 class Mosquitto:
     """The real `mosquitto` on 127.0.0.1, from `start` to `stop`; a context manager does both.
 

@@ -78,8 +78,9 @@ def test_events_are_no_pipeline() -> None:
     assert [row.pipeline for row in known.rows()] == ["porch"]
 
 
-def test_a_device_whose_retained_status_is_deleted_is_gone() -> None:
-    assert told(("pi/status", b"online"), ("pi/info", INFO), ("pi/status", b"")).rows() == []
+def test_a_device_whose_retained_messages_are_deleted_is_gone() -> None:
+    known = told(("pi/status", b"online"), ("pi/info", INFO), ("pi/status", b""), ("pi/info", b""))
+    assert (known.rows(), known.left_out) == ([], 0)
 
 
 def test_rows_are_in_the_order_of_their_names() -> None:

@@ -105,7 +105,7 @@ def _begin(check: Check, machine: Machine) -> "queue.SimpleQueue[list[Finding] |
     def answer_or_fail() -> None:
         try:
             answer.put(check(machine))
-        except OSError as error:
+        except (OSError, ImportError) as error:
             answer.put([failure(f"can't be looked at: {error}", "sudo edge-agent doctor")])
         except Exception as error:  # noqa: BLE001 - a defect of ours is told in the thread that prints
             answer.put(error)

@@ -114,8 +114,8 @@ def line(text: str, style: str = "dim") -> "Text":
     return Text(printable(text), style)
 
 
-def summary(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
-    """How many there are, and, where there are any, what the marks mean."""
+def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[str]:
+    """How many devices there are; what the marks mean, if there are any, and how many messages were left out."""
     everything = {row.device: row.status for row in rows}
     if not everything:
         return ["no device has said anything yet: is the prefix right, and may this user read below it?"]
@@ -125,6 +125,7 @@ def summary(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
         count += f"; {len(shown)} of {len(rows)} lines, those in trouble first"
     marks = ["! not the accelerator asked for"] if any(row.fallback for row in shown) else []
     marks += ["-N results lost"] if any(row.lost for row in shown) else []
+    marks += [f"{left_out} messages that make no sense"] if left_out else []
     return [count, *([", ".join(marks)] if marks else [])]
 
 

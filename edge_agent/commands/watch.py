@@ -198,6 +198,6 @@ def _show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
 def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
     from rich.console import Group
 
-    foot = [line(text) for text in summary(rows, shown)]
+    foot = [line(text) for text in summary(rows, shown, watcher.fleet.left_out)]
     state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
     return Group(table(shown, width, time.monotonic()), *foot, state)

@@ -1,14 +1,18 @@
 """Accelerators: what is plugged in, what the runtimes can use, and what the configuration asks for."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from edge_agent import settings
+from edge_agent.config import Config
 from edge_agent.doctor.devices import closed
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
-from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES
-from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_MODEL, name_of
+from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip
+from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_MODEL, CPU, Row, name_of
 
 SLOW_USB = 480
 USB_RULE = (
@@ -31,13 +35,11 @@ GASKET = (
 )
 
 
-class Accelerator(NamedTuple):
-    """What a configuration can ask for: the shared library or the execution provider behind it, and what brings it."""
+class Look(NamedTuple):
+    """Whether an accelerator can be had: what keeps it from that, or "" and what there is."""
 
-    name: str
-    library: str
-    provider: str
-    install: str
+    problem: str
+    detail: str = ""
 
 
 class Hardware(NamedTuple):
@@ -48,7 +50,7 @@ class Hardware(NamedTuple):
         ids: `vendor:device`, in hexadecimal; a vendor alone stands for all its devices.
         node: pattern of its files in /dev; "" for a USB device, which has its file in /dev/bus/usb.
         driver: the command that brings its driver.
-        accelerator: what a configuration calls it; "" if edge-agent can't use it.
+        usable: whether edge-agent can use it: as `edgetpu`, so far.
     """
 
     title: str
@@ -56,45 +58,31 @@ class Hardware(NamedTuple):
     ids: tuple[str, ...]
     node: str
     driver: str
-    accelerator: str
+    usable: bool
 
 
 HARDWARE = (
     # Under the first id until its firmware is loaded, under the second one then.
-    Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", "", "edgetpu"),
-    Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET, "edgetpu"),
-    Hardware("Hailo", "pci", ("1e60",), "hailo*", "sudo apt install hailo-all && sudo reboot", ""),
+    Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", "", usable=True),
+    Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET, usable=True),
+    Hardware("Hailo", "pci", ("1e60",), "hailo*", "sudo apt install hailo-all && sudo reboot", usable=False),
 )
 
 
-def known() -> list[Accelerator]:
-    """All that a configuration can ask for."""
-    install = f"a build of {EDGETPU_PACKAGES[0]} from {EDGETPU_BUILDS}: sudo dpkg -i {EDGETPU_PACKAGES[0]}_*.deb"
-    own = {"cpu": "pip install ai-edge-litert onnxruntime", "edgetpu": install}
-    return [
-        Accelerator(name, row.tflite if ".so" in row.tflite else "", row.onnx, own.get(name) or row.install)
-        for name, row in ACCELERATORS.items()
-        if row.tflite != COMPILED_MODEL  # a GPU is known once a model is loaded there
-    ]
+EDGETPU_INSTALL = f"a build of {EDGETPU_PACKAGES[0]} from {EDGETPU_BUILDS}: sudo dpkg -i {EDGETPU_PACKAGES[0]}_*.deb"
 
 
 def accelerators(machine: Machine) -> list[Finding]:
     """What can be used, what is asked for and can't be, and what is plugged in."""
     providers = _providers(machine)
-    problems: dict[str, str] = {}
-    usable = []
-    for accelerator in known():
-        if accelerator.library:
-            ran = machine.python(LIBRARY, accelerator.library)
-            problems[accelerator.name] = "" if ran.code == 0 else ran.reason.removeprefix("OSError: ")
-            detail = ran.out.strip() or accelerator.library
-        else:
-            lacks = accelerator.provider and accelerator.name != "cpu" and accelerator.provider not in providers
-            problems[accelerator.name] = f"this ONNX Runtime has no {accelerator.provider}" if lacks else ""
-            detail = accelerator.provider
-        if not problems[accelerator.name]:
-            usable.append(accelerator.name if accelerator.name == "cpu" else f"{accelerator.name} ({detail})")
-    return [ok(f"can be asked for: {', '.join(usable)}"), *_asked(machine, problems), *_plugged_in(machine, problems)]
+    looks = {
+        name: Look("") if name == CPU else _look(machine, row, providers)
+        for name, row in ACCELERATORS.items()
+        if row.tflite != COMPILED_MODEL  # that there is a graphics processor shows when a model is loaded there
+    }
+    usable = [f"{name} ({look.detail})" if look.detail else name for name, look in looks.items() if not look.problem]
+    found = [ok(f"can be asked for: {', '.join(usable)}")]
+    return [*found, *_asked(machine, looks, providers), *_plugged_in(machine, looks["edgetpu"].problem)]
 
 
 def _providers(machine: Machine) -> list[str]:
@@ -102,22 +90,51 @@ def _providers(machine: Machine) -> list[str]:
     return list(json.loads(ran.out.splitlines()[-1])) if ran.code == 0 else []
 
 
-def _asked(machine: Machine, problems: dict[str, str]) -> Iterator[Finding]:
+def _look(machine: Machine, row: Row, providers: list[str]) -> Look:
+    if row.onnx in providers:
+        return Look("", row.onnx)
+    if not row.tflite:
+        return Look(f"this ONNX Runtime has no {row.onnx}")
+    ran = machine.python(LIBRARY, row.tflite)
+    return Look(ran.reason.removeprefix("OSError: ")) if ran.code != 0 else Look("", ran.out.strip() or row.tflite)
+
+
+def _asked(machine: Machine, looks: dict[settings.AcceleratorName, Look], providers: list[str]) -> Iterator[Finding]:
     """What models of the configuration ask for in vain."""
-    install = {accelerator.name: accelerator.install for accelerator in known()}
-    for name, model in machine.config.settings.models.items() if machine.config else ():
+    if machine.config is None:
+        return
+    for name, model in machine.config.settings.models.items():
         for asked in model.accelerators:
-            if problem := problems.get(called := name_of(asked)):
-                found = warning if "cpu" in model.accelerators else failure
-                yield found(f"model {name} asks for {called}: {problem}", install[called])
+            row = ACCELERATORS[asked] if isinstance(asked, str) else _own(asked, machine.config)
+            look = looks.get(asked, Look("")) if isinstance(asked, str) else _look(machine, row, providers)
+            if look.problem:
+                found = warning if CPU in model.accelerators else failure
+                yield found(f"model {name} asks for {name_of(asked)}: {look.problem}", _install(asked, row))
 
 
-def _plugged_in(machine: Machine, problems: dict[str, str]) -> Iterator[Finding]:
-    install = {accelerator.name: accelerator.install for accelerator in known()}
+def _own(asked: settings.Delegate | settings.Provider, loaded: Config) -> Row:
+    """What a configuration names by itself, as the table would have it."""
+    if isinstance(asked, settings.Provider):
+        return Row(onnx=asked.provider)
+    return Row(str(loaded.resolve(asked.delegate)) if len(asked.delegate.parts) > 1 else str(asked.delegate))
+
+
+def _install(asked: settings.Accelerator, row: Row) -> str:
+    """The command that brings it."""
+    if asked == "edgetpu":
+        return EDGETPU_INSTALL
+    if package := re.match(r"(onnxruntime-\w+), in place of (\w+)", row.install):
+        return f"{pip('uninstall', '-y', package[2])} && {pip('install', package[1])}"
+    if row.tflite:
+        return f"ldd {shlex.quote(row.tflite)}  # names what it lacks"
+    return row.install or f"install the build of ONNX Runtime that has {row.onnx}"
+
+
+def _plugged_in(machine: Machine, edgetpu_problem: str) -> Iterator[Finding]:
     for hardware in HARDWARE:
         for device in _devices(machine, hardware):
             title = f"{hardware.title} at {hardware.bus.upper()} {device.name}"
-            if not hardware.accelerator:
+            if not hardware.usable:
                 yield ok(f"{title}: this version can't use it")
                 continue
             nodes = _nodes(machine, hardware, device)
@@ -127,12 +144,12 @@ def _plugged_in(machine: Machine, problems: dict[str, str]) -> Iterator[Finding]
                 if why := closed(machine, node):
                     # A rule lasts, as other permissions do not: the device comes anew when its firmware is loaded.
                     yield warning(f"{title}: {why[0]}", USB_RULE if hardware.bus == "usb" else why[1])
-            if problem := problems.get(hardware.accelerator):
-                yield warning(f"{title}: its library does not load: {problem}", install[hardware.accelerator])
+            if edgetpu_problem:
+                yield warning(f"{title}: its library does not load: {edgetpu_problem}", EDGETPU_INSTALL)
             speed = machine.attribute(device, "speed")
             if speed.isdecimal() and int(speed) <= SLOW_USB:
                 yield warning(f"{title}: on a USB 2 port, which slows it down", "plug it into a USB 3 port")
-            elif nodes and not problem and not any(closed(machine, node) for node in nodes):
+            elif nodes and not edgetpu_problem and not any(closed(machine, node) for node in nodes):
                 yield ok(title)
 
 

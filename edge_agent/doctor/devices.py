@@ -13,7 +13,7 @@ from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.errors import SourceError
 from edge_agent.settings import CameraSource
 from edge_agent.sources.v4l2 import find_device, nodes
-from edge_agent.stream_settings import CommandSource, SerialSource
+from edge_agent.stream_settings import CommandSource, IioSource, MicrophoneSource, SerialSource
 
 # Video nodes that are no cameras: codecs and image processors of the Raspberry Pi and others.
 NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\b", re.IGNORECASE)
@@ -24,6 +24,7 @@ LIST_TOOLS = ("rpicam-hello", "libcamera-hello")
 SERIAL_PORTS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "serial[0-9]*")
 CAMERA = re.compile(r"^\d+ : (\S+)", re.MULTILINE)
 SYSFS = "/sys/class/video4linux"
+SENSORS = "/sys/bus/iio/devices"
 LIST_CAMERAS = "v4l2-ctl --list-devices"
 # Programs that are commonly run as sources -> the package that brings them.
 PACKAGES = {
@@ -143,10 +144,19 @@ def serial_ports(machine: Machine) -> list[Finding]:
 
 def sensors(machine: Machine) -> list[Finding]:
     """Sensors of Linux' industrial I/O."""
-    folders = sorted(machine.path("/sys/bus/iio/devices").glob("iio:device*"))
-    return [ok(f"{folder.name}: {machine.attribute(folder, 'name') or 'without a name'}") for folder in folders] or [
-        ok("none")
-    ]
+    folders = sorted(machine.path(SENSORS).glob("iio:device*"))
+    found = [ok(f"{folder.name}: {machine.attribute(folder, 'name') or 'without a name'}") for folder in folders]
+    for name, source in _sources(machine, IioSource):
+        from edge_agent.sources.iio_device import find
+
+        try:
+            folder = find(source.device, machine.path(SENSORS))
+        except SourceError as error:
+            found.append(failure(f"pipeline {name}: {error}", f"grep . {SENSORS}/*/name"))
+        else:
+            if source.buffered:
+                found += _wanted(machine, name, f"/dev/{folder.name}", "sudo modprobe industrialio-buffer-cb")
+    return found or [ok("none")]
 
 
 def microphones(machine: Machine) -> list[Finding]:
@@ -155,11 +165,12 @@ def microphones(machine: Machine) -> list[Finding]:
 
 
 def programs(machine: Machine) -> list[Finding]:
-    """The programs that the configuration runs as sources."""
+    """The programs that the sources of the configuration run."""
     found = []
-    for name, source in _sources(machine, CommandSource):
-        folder = machine.file.parent if machine.file else Path.cwd()
-        program = source.argv[0]
+    folder = machine.file.parent if machine.file else Path.cwd()
+    wanted = [(name, source.argv[0]) for name, source in _sources(machine, CommandSource)]
+    wanted += [(name, "arecord") for name, _ in _sources(machine, MicrophoneSource)]
+    for name, program in wanted:
         path = _program(machine, str(folder / program) if "/" in program else program)
         if path:
             found.append(ok(f"pipeline {name}: {path}"))

@@ -7,7 +7,8 @@ import sys
 from importlib import metadata
 from typing import NamedTuple
 
-from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.doctor.machine import Finding, Machine, Ran, failure, ok, warning
+from edge_agent.models.shipped import shipped
 
 NEWEST_PYTHON = (3, 13)
 MAX_DPKG_STATUS = 64_000_000
@@ -27,21 +28,46 @@ LAST_TFLITE_OF_OLD_EDGETPU = (2, 9)
 EDGETPU_BUILDS = "https://github.com/feranick/libedgetpu/releases"
 
 
+# That a runtime can be imported says little: tflite-runtime fails with numpy 2 only when a model is run.
+RUN_TFLITE = """\
+import importlib, sys
+interpreter = importlib.import_module(sys.argv[1]).Interpreter(model_path=sys.argv[2], num_threads=1)
+interpreter.allocate_tensors()
+interpreter.invoke()
+interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+"""
+RUN_ONNX = """\
+import importlib, sys
+import numpy as np
+session = importlib.import_module(sys.argv[1]).InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+shapes = {value.name: [size if isinstance(size, int) else 1 for size in value.shape] for value in session.get_inputs()}
+session.run(None, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+"""
+
+
 class Engine(NamedTuple):
-    """A runtime: what people call it, the packages that bring it, its module, the models that it runs."""
+    """A runtime.
+
+    Attributes:
+        title: what people call it.
+        packages: those that bring it.
+        module: its name in Python.
+        models: the models that it runs.
+        run: code that runs one, given the module and the model's file.
+    """
 
     title: str
     packages: tuple[str, ...]
     module: str
     models: str
+    run: str
 
 
 ENGINES = (
-    Engine("LiteRT", ("ai-edge-litert",), "ai_edge_litert.interpreter", ".tflite"),
-    Engine("tflite-runtime", ("tflite-runtime",), "tflite_runtime.interpreter", ".tflite"),
-    Engine("ONNX Runtime", ONNX_BUILDS, "onnxruntime", ".onnx"),
+    Engine("LiteRT", ("ai-edge-litert",), "ai_edge_litert.interpreter", ".tflite", RUN_TFLITE),
+    Engine("tflite-runtime", ("tflite-runtime",), "tflite_runtime.interpreter", ".tflite", RUN_TFLITE),
+    Engine("ONNX Runtime", ONNX_BUILDS, "onnxruntime", ".onnx", RUN_ONNX),
 )
-LOAD = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 
 def pip(*arguments: str) -> str:
@@ -69,7 +95,7 @@ def python(machine: Machine) -> list[Finding]:
 
 
 def engines(machine: Machine) -> list[Finding]:
-    """The runtimes that are there, and that they load; two builds of one in the way of each other."""
+    """The runtimes that are there, and whether they run the model that comes with edge-agent."""
     found: list[Finding] = []
     there = set()
     for engine in ENGINES:
@@ -78,10 +104,10 @@ def engines(machine: Machine) -> list[Finding]:
         if not present:
             continue
         there.add(engine.models)
-        ran = machine.python(LOAD, engine.module)
+        ran = machine.python(engine.run, engine.module, str(shipped("digits") / f"digits{engine.models}"))
         build = f" ({present[0]})" if len(engine.packages) > 1 else ""
         named = f"{engine.title} {versions[present[0]]}{build}"
-        found.append(ok(named) if ran.code == 0 else _does_not_load(machine, named, present[0], ran.reason))
+        found.append(ok(named) if ran.code == 0 else _does_not_run(machine, named, present[0], ran))
     if not there:
         return [failure("no runtime is installed: no model can run", pip("install", "ai-edge-litert", "onnxruntime"))]
     absent = [engine.title for engine in ENGINES if engine.models not in there and engine.title != "tflite-runtime"]
@@ -93,12 +119,11 @@ def models_of(title: str) -> str:
     return next(engine.models for engine in ENGINES if engine.title == title)
 
 
-def _does_not_load(machine: Machine, named: str, package: str, reason: str) -> Finding:
+def _does_not_run(machine: Machine, named: str, package: str, ran: Ran) -> Finding:
     numpy = installed(machine, "numpy")
-    if package == "tflite-runtime" and not numpy.startswith("1."):
-        text = f"{named} was built for numpy 1 and does not load with numpy {numpy}: {reason}"
-        return failure(text, pip("install", "numpy<2"))
-    return failure(f"{named} does not load: {reason}", pip("install", "--force-reinstall", package))
+    if package == "tflite-runtime" and not numpy.startswith("1.") and "numpy" in ran.err.lower():
+        return failure(f"{named} is made for numpy 1 and does not run with numpy {numpy}", pip("install", "numpy<2"))
+    return failure(f"{named} runs no model: {ran.reason}", pip("install", "--force-reinstall", package))
 
 
 def opencv(machine: Machine) -> list[Finding]:

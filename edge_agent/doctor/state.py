@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_agent.clock import Clock
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.thermal import FIRMWARE, read_heat
 from edge_agent.units import format_size
 
 # A clock that says less has lost the time: this was written later.
@@ -25,7 +26,6 @@ LITTLE_MEMORY = 150_000_000
 HOT = 80.0
 # Bits of the Raspberry Pi's firmware; those that were set since the start stand 16 places higher:
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
-THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 SINCE_START = 16
 COOL = "better cooling (a fan, a heat sink); watch: vcgencmd measure_temp"
@@ -115,23 +115,22 @@ def memory(machine: Machine) -> list[Finding]:
 
 def temperature(machine: Machine) -> list[Finding]:
     """How hot it is, and whether the machine slows itself down, or has done so since its start."""
-    zones = machine.path("/sys/class/thermal").glob("thermal_zone*")
-    readings = [machine.attribute(zone, "temp") for zone in zones]
-    degrees = [int(reading) / 1000 for reading in readings if re.fullmatch(r"-?\d{1,7}", reading)]
-    flags = int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text := machine.read(THROTTLED)) else 0
+    heat = read_heat(machine.path("/sys"))
+    text = machine.read(f"/sys/{FIRMWARE}")
+    flags = int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text) else 0
     now = [name for bit, name in FLAGS.items() if flags >> bit & 1]
     before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
     found = []
-    if now:
+    if heat.throttled:
         # Too low a voltage is more than slow: it damages what is being written.
         found_now = failure if "under-voltage" in now else warning
-        found.append(found_now(f"now: {', '.join(now)}: the processor runs slower", _cool_or_power(now)))
+        what = ", ".join(now) or "held back by the kernel"
+        found.append(found_now(f"now: {what}: the processor runs slower", _cool_or_power(now)))
     if before:
         found.append(warning(f"since the start: {', '.join(before)}", _cool_or_power(before)))
-    if degrees and max(degrees) >= HOT:
-        found.append(warning(f"{max(degrees):.1f} °C", COOL))
-    elif degrees:
-        found.append(ok(f"{max(degrees):.1f} °C"))
+    if heat.temperature is not None:
+        said = f"{heat.temperature:.1f} °C"
+        found.append(warning(said, COOL) if heat.temperature >= HOT else ok(said))
     return found or [ok("this machine does not say")]
 
 

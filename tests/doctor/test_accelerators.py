@@ -32,7 +32,7 @@ def library(folder: Path, code: str) -> dict[str, str]:
     return os.environ | {"LD_LIBRARY_PATH": str(folder)}
 
 
-def asking(folder: Path, *names: str) -> Any:
+def asking(folder: Path, *names: str | dict[str, str]) -> Any:
     return configured(folder, {"models": {"digits": {"path": "digits", "accelerators": list(names)}}})
 
 
@@ -99,3 +99,21 @@ def test_an_accelerator_that_is_asked_for_in_vain_is_a_failure_unless_the_cpu_st
     assert alone.text == with_cpu.text
     assert alone.text.startswith("model digits asks for edgetpu: libedgetpu.so.1: cannot open shared object file")
     assert (alone.state, with_cpu.state) == ("failure", "warning")
+
+
+def test_a_provider_that_this_onnx_runtime_lacks_is_told_with_the_build_that_has_it(tmp_path: Path) -> None:
+    loaded = asking(tmp_path, "openvino", {"provider": "OtherExecutionProvider"}, "cpu")
+    by_name, by_provider = rest(accelerators(machine(tmp_path, config=loaded)))
+    assert by_name.text == "model digits asks for openvino: this ONNX Runtime has no OpenVINOExecutionProvider"
+    assert by_name.mend.endswith(" -m pip install onnxruntime-openvino")
+    assert by_provider.mend == "install the build of ONNX Runtime that has OtherExecutionProvider"
+
+
+def test_a_delegate_of_one_s_own_is_loaded_to_see_whether_it_goes(tmp_path: Path) -> None:
+    library(tmp_path, VERSION)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "libedgetpu.so.1").rename(tmp_path / "lib" / "own.so")
+    loads = asking(tmp_path, {"delegate": "lib/own.so"})
+    assert rest(accelerators(machine(tmp_path / "root", config=loads))) == []
+    (found,) = rest(accelerators(machine(tmp_path / "root", config=asking(tmp_path, {"delegate": "lib/gone.so"}))))
+    assert (found.state, found.mend) == ("failure", f"ldd {tmp_path}/lib/gone.so  # names what it lacks")

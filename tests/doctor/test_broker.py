@@ -1,5 +1,4 @@
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from edge_agent import settings
 from edge_agent.doctor import broker as looked_at
 from edge_agent.doctor.broker import broker
 from edge_agent.doctor.machine import Finding
-from tests.broker import Mosquitto, free_port
+from tests.broker import Mosquitto, free_port, password_file
 from tests.certificates import Authority
 from tests.daemon import Daemon, configuration
 from tests.doctor.made_up import configured, machine, only, states
@@ -55,8 +54,7 @@ def test_a_name_that_nobody_knows_is_told(tmp_path: Path) -> None:
 
 
 def test_a_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
-    passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "pi", "right"], check=True)
+    passwords = password_file(tmp_path / "passwords", "pi", "right")
     secret = tmp_path / "secret"
     secret.write_text("wrong-secret\n")
     with Mosquitto(tmp_path, [f"password_file {passwords}", "allow_anonymous false"]) as guarded:

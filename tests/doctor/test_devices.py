@@ -125,20 +125,30 @@ def test_a_camera_of_the_configuration_that_may_not_be_opened_is_a_failure(tmp_p
     ]
 
 
-def test_a_port_and_a_program_of_the_configuration_that_are_not_there_are_failures(tmp_path: Path) -> None:
+def test_ports_programs_and_sensors_of_the_configuration_that_are_not_there_are_failures(tmp_path: Path) -> None:
     sources = {
         "lab": {"type": "serial", "port": "/dev/ttyUSB7", "format": "csv"},
         "hall": {"type": "command", "argv": ["rpicam-vid", "-o", "-"], "format": "mjpeg"},
         "attic": {"type": "command", "argv": ["./mine"], "format": "mjpeg"},
+        "room": {"type": "microphone"},
+        "shed": {"type": "iio", "device": "bme280", "rate": 1},
+        "roof": {"type": "iio", "device": "imu", "buffered": True},
     }
     pipelines = {name: {"source": source, "model": "digits"} for name, source in sources.items()}
     loaded = configured(tmp_path, {"models": {"digits": {"path": "digits"}}, "pipelines": pipelines})
-    here = made_up(tmp_path, environ=NOWHERE, config=loaded, file=tmp_path / "agent.yaml")
+    files = {"/sys/bus/iio/devices/iio:device1/name": "imu\n"}
+    here = made_up(tmp_path, files, environ=NOWHERE, config=loaded, file=tmp_path / "agent.yaml")
     assert [finding.text for finding in devices.serial_ports(here)] == ["pipeline lab: there is no /dev/ttyUSB7"]
     program(tmp_path, "mine", "")
     assert devices.programs(here) == [
         failure("pipeline hall: there is no program rpicam-vid", "sudo apt install rpicam-apps-lite"),
         ok(f"pipeline attic: {tmp_path}/mine"),
+        failure("pipeline room: there is no program arecord", "sudo apt install alsa-utils"),
+    ]
+    assert [finding.text for finding in devices.sensors(here)] == [
+        "iio:device1: imu",
+        "pipeline shed: there is no such device: is its driver loaded? There is: 1 (imu)",
+        "pipeline roof: there is no /dev/iio:device1",
     ]
 
 

@@ -9,6 +9,7 @@ from edge_agent.doctor.machine import ok
 from tests.disks import small_disk, turn_read_only
 from tests.doctor.made_up import configured, machine, only, states
 
+THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 MEMORY = "MemTotal:  4000000 kB\nMemFree: 100 kB\nMemAvailable: {kib} kB\n"
 
 
@@ -106,10 +107,17 @@ def test_programs_that_were_ended_for_want_of_memory_are_told(tmp_path: Path) ->
     ],
 )
 def test_heat_and_throttling_are_told(degrees: str, flags: str, expected: list[str], tmp_path: Path) -> None:
-    files = {"/sys/class/thermal/thermal_zone0/temp": f"{degrees}\n", state.THROTTLED: f"{flags}\n"}
+    files = {"/sys/class/thermal/thermal_zone0/temp": f"{degrees}\n", THROTTLED: f"{flags}\n"}
     assert states(state.temperature(machine(tmp_path, files))) == expected
 
 
 def test_too_low_a_voltage_is_mended_by_a_power_supply(tmp_path: Path) -> None:
-    found = only(state.temperature(machine(tmp_path, {state.THROTTLED: "50000\n"})))
+    found = only(state.temperature(machine(tmp_path, {THROTTLED: "50000\n"})))
     assert (found.text, "power supply" in found.mend) == ("since the start: under-voltage, throttled", True)
+
+
+def test_a_processor_that_the_kernel_holds_back_is_told(tmp_path: Path) -> None:
+    folder = "/sys/class/thermal/cooling_device0"
+    files = {f"{folder}/type": "cpufreq-cpu0\n", f"{folder}/cur_state": "2\n"}
+    found = only(state.temperature(machine(tmp_path, files)))
+    assert (found.state, found.text) == ("warning", "now: held back by the kernel: the processor runs slower")
