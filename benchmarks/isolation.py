@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.isolation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns that each gets (7)")
     rounds = parser.parse_args().rounds
-    print(report.table(isolation(rounds, max(1, len(os.sched_getaffinity(0)) // 2)).figures))
+    print(report.table([isolation(rounds, max(1, len(os.sched_getaffinity(0)) // 2))]))
 
 
 if __name__ == "__main__":
