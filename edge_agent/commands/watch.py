@@ -38,7 +38,7 @@ FRAME_LINES = 5
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows the fleet until Ctrl-C, or once; returns the exit code.
+    """Shows the fleet until Ctrl-C or the terminal's end, or once; returns the exit code.
 
     Raises:
         ConfigError: the configuration or the arguments can't be used.
@@ -175,7 +175,7 @@ def _show_live(watcher: Watcher) -> None:
     console = Console()
     pause = threading.Event()
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+        while console.is_terminal:  # not any more when its window is closed, of which Rich says nothing
             rows = watcher.fleet.rows()
             shown = in_room(rows, console.size.height - FRAME_LINES)
             watcher.follow(shown[:MAX_FOLLOWED])

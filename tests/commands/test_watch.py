@@ -207,6 +207,20 @@ def test_results_are_subscribed_to_only_for_the_lines_that_are_shown(tmp_path: P
     assert mosquitto.log().count("porch/result (QoS 0)") < 30
 
 
+def test_it_ends_with_its_terminal(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command("watch", "--url", mosquitto.url), cwd=tmp_path, env=environment(), stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        wait_until(lambda: "edge/+/stats (QoS 0)" in mosquitto.log(), 20.0, "it watches")
+        os.close(ours)
+        try:
+            process.wait(20.0)
+        finally:
+            process.kill()
+
+
 def test_a_refused_subscription_is_said(tmp_path: Path) -> None:
     with (
         ScriptedBroker(suback=0x87) as strict,
