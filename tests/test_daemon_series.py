@@ -119,7 +119,7 @@ def test_a_model_with_a_state_tells_speech_frames_from_others(
 
 def what_is_normal(data_dir: Path) -> list[float]:
     """What the model gives back of what it gives back of an even spectrum: to it, that is as machines sound."""
-    engine = load_engine(data_dir / "tinymlperf/ad01_int8.tflite", "tflite", ["cpu"], 1)
+    engine = load_engine(data_dir / "tinymlperf/ad01_int8.tflite", "tflite", "cpu", 1)
     [into], [out] = engine.inputs, engine.outputs
     values = np.full(640, -30.0)
     for _ in range(2):
