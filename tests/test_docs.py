@@ -127,7 +127,7 @@ def test_json_that_is_shown_parses_and_its_sums_balance(block: Block) -> None:
 
 
 def test_what_the_daemon_publishes_has_the_fields_that_are_shown(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    result, _, _, error, stats = (json.loads(block.text) for block in blocks("json", page="mqtt.md"))
+    result, _, _, _, error, stats = (json.loads(block.text) for block in blocks("json", page="mqtt.md"))
     picture = next((shipped("digits") / "golden").glob("*.png")).read_bytes()
     document = LAB | {"mqtt": {"url": mosquitto.url}}
     with Subscriber(mosquitto.port, "edge/#") as subscriber, Daemon(tmp_path, document):

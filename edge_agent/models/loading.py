@@ -1,6 +1,7 @@
 """All models of a configuration, loaded and ready to serve."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from edge_agent import settings
 from edge_agent.config import Config
@@ -10,8 +11,10 @@ from edge_agent.models.model import Model, load
 from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
 from edge_agent.series.thresholds import ANOMALY, NORMAL
+from edge_agent.stream_settings import CommandSource
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
+SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 
@@ -85,7 +88,8 @@ def _unfit(pipeline: settings.Pipeline, model: Model) -> Iterator[tuple[tuple[st
     pictures = not isinstance(model.preprocess, Numbers)
     # What is stated, the option, whether it fits, and why not.
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
-        (options.source.type in SOURCES_OF_PICTURES, ("source",), pictures, f"gives pictures, {name} takes none"),
+        (gives(options.source) == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),
+        (gives(options.source) == "readings", ("source",), not pictures, f"gives readings, {name} takes pictures"),
         (options.regions, ("regions",), pictures, f"is for pictures, {name} takes none"),
         (options.filters.zones, ("filters", "zones"), pictures, f"is for pictures, {name} takes none"),
         (options.snapshot, ("snapshot",), pictures, f"is for pictures, {name} takes none"),
@@ -99,3 +103,11 @@ def _unfit(pipeline: settings.Pipeline, model: Model) -> Iterator[tuple[tuple[st
     yield from ((path, problem) for stated, path, fits, problem in table if stated and not fits)
     labels = (NORMAL, ANOMALY) if task == ANOMALY else model.reading.labels or ()
     yield from ((("filters", key), problem) for key, problem in unknown_labels(options.filters, labels))
+
+
+def gives(source: settings.Source) -> Literal["pictures", "readings", "either"]:
+    """What comes out of a source."""
+    kind = source.format if isinstance(source, CommandSource) else source.type
+    if kind in (*SOURCES_OF_PICTURES, "mjpeg", "raw"):
+        return "pictures"
+    return "readings" if kind in (*SOURCES_OF_READINGS, "pcm", "jsonl", "csv") else "either"

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
+from edge_agent.series_settings import Input
 from edge_agent.settings import Preprocess
 from edge_agent.settings_base import Frozen
 
@@ -68,6 +69,8 @@ class Entry(Frozen):
     """The labels' file among `files`, or the labels; default: the model carries them, or needs none."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor, as far as the model file does not say."""
+    input: Input | None = None
+    """What goes in, where that is no picture."""
 
     @property
     def size(self) -> int:
@@ -101,6 +104,7 @@ class Entry(Frozen):
             files=self._models(),
             labels=Path(labels) if labels else None,
             preprocess=self.preprocess,
+            input=self.input,
         )
 
 
