@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from edge_agent.images import decode_image
+from edge_agent.models.shipped import shipped
 from tests import scenarios
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon import Daemon
@@ -104,3 +105,19 @@ def test_a_program_that_is_missing_or_dies_stops_nothing_else(mosquitto: Mosquit
         "gone": "gone: command no-such-program: there is no program no-such-program: install it, or give its path",
         "dies": "dies: command false: ended with exit code 1",
     }
+
+
+def test_readings_that_a_program_prints_become_results(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    golden = sorted((shipped("vibration") / "golden").glob("*.json"), reverse=True)  # normal ones first
+    rows = [json.loads(path.read_text())["values"] for path in golden]
+    (tmp_path / "readings").write_text("".join(f'{{"g": {value}}}\n' for row in rows for value in row))
+    source = {"type": "command", "argv": ["cat", "readings"], "format": "jsonl", "rate": 200, "restart": "never"}
+    config = scenarios.lab(mosquitto, "pump", models={"vibration": {"path": "vibration"}}) | {
+        "pipelines": {"lab": {"source": source, "model": "vibration", "window": {"hop": 32}}}
+    }
+    with Subscriber(mosquitto.port, "edge/#") as client:
+        daemon = Daemon(tmp_path, config, arguments=("--once",)).start(ready=False)
+        assert daemon.wait(60).code == 0, daemon.log()
+        came = client.wait_for(lambda message: message.topic == "edge/pump/lab/result", len(golden))
+    labels = [json.loads(message.payload)["predictions"][0]["label"] for message in came]
+    assert labels == [path.name.split("_")[0] for path in golden]
