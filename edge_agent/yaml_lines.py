@@ -17,8 +17,9 @@ MAX_QUOTED = 60
 Key = tuple[str | int, ...]
 
 ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-# Their values never appear in a message: `password_file` may hold the password itself, by mistake.
-_SECRET_KEYS = {"password_file", "url"}
+# Their values, and what is inside them, never appear in a message: `password_file` may hold the password itself, by
+# mistake, and an argument an address with one in it.
+_SECRET_KEYS = {"password_file", "url", "argv"}
 _TAG = "tag:yaml.org,2002:"
 # What YAML takes for truth values, numbers, dates and signs of its own is text here: `no` may be a device's name, and
 # `1.10` a version. What a text means is for the settings to say.
@@ -69,7 +70,7 @@ class Problems:
 
     def quoted(self, key: Key, value: object) -> str:
         """A value as the file has it, for a message; variables are not filled in, secrets left out."""
-        if key and key[-1] in _SECRET_KEYS:
+        if _SECRET_KEYS.intersection(key[-2:]):
             return ""
         match value:
             case None:

@@ -105,7 +105,8 @@ def test_a_machine_without_a_way_to_ask_has_no_battery(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with Watched() as watched:
-        assert not watched.battery.asked
+        assert not any(thread.name == "battery" for thread in threading.enumerate())
+        assert watched.battery.facts == {}
     assert caplog.messages == []
     with Watched(pause_below=20):
         pass

@@ -148,3 +148,52 @@ def test_what_comes_after_a_gate_lives_on_its_heartbeat() -> None:
     assert refusals(Pipeline, **gated("camera", tracking={"lost_after": "5s"})) == ["tracking"]
     often = {"on_change": True, "heartbeat": "4s"}
     assert refusals(Pipeline, **gated("camera", publish=often)) == ["publish"]
+
+
+COMMAND = {"type": "command", "argv": ["program"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"format": "mjpeg", "width": 640}, "width: is not for format: mjpeg"),
+        ({"format": "raw", "width": 640, "height": 480}, "pixel_format: is required with format: raw"),
+        ({"format": "raw", "pixel_format": "gray8", "height": 480}, "width: is required with format: raw"),
+        ({"format": "raw", "pixel_format": "yuv420p", "width": 641, "height": 480}, "width: must be even"),
+        ({"format": "pcm"}, "rate: is required with format: pcm"),
+        ({"format": "pcm", "rate": 16000, "channels": ["left"]}, "channels: must be a number with format: pcm"),
+        ({"format": "jsonl", "channels": 3}, "channels: must be a number with format: pcm, and a list"),
+        ({"format": "csv", "channels": ["x", "x"]}, "channels: must be names that differ"),
+        ({"format": "csv", "sample_format": "u8"}, "sample_format: is not for format: csv"),
+        ({"format": "csv", "argv": []}, "argv: "),
+        ({"format": "csv", "argv": [""]}, "argv: must begin with the name of a program"),
+        ({"format": "csv", "argv": ["a", "b\0"]}, "argv: must not hold the character U+0000"),
+        ({"type": "iio"}, "needs a rate, or buffered: true"),
+        ({"type": "microphone", "device": "-V"}, "device: "),
+    ],
+)
+def test_a_stream_that_makes_no_sense_is_refused(keys: dict[str, Any], problem: str) -> None:
+    source = keys if "type" in keys else COMMAND | keys
+    with pytest.raises(ValidationError) as caught:
+        Pipeline.model_validate({"source": source, "model": "m"})
+    told = [
+        f"{details['loc'][-1]}: {details['msg'].removeprefix('Value error, ')}"
+        for details in caught.value.errors(include_url=False)
+    ]
+    assert any(problem in text for text in told), told
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"format": "mjpeg"},
+        {"format": "raw", "pixel_format": "yuv420p", "width": 640, "height": 480},
+        {"format": "pcm", "rate": 16000, "channels": "2"},
+        {"format": "jsonl", "channels": ["x", "y"], "rate": "50"},
+        {"format": "csv", "restart": "never"},
+        {"type": "iio", "buffered": True},
+        {"type": "iio", "device": "lid", "rate": 50},
+    ],
+)
+def test_a_stream_that_makes_sense_is_taken(keys: dict[str, Any]) -> None:
+    Pipeline.model_validate({"source": keys if "type" in keys else COMMAND | keys, "model": "m"})

@@ -35,7 +35,7 @@ echo "Installing the packages of Termux"
 pkg install -y proot-distro termux-api termux-services
 
 if ! proot-distro login debian -- /bin/true >/dev/null 2>&1; then
-    echo "Installing Debian (some 400 MB)"
+    echo "Installing Debian (some hundred megabytes)"
     proot-distro install debian
 fi
 

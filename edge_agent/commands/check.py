@@ -1,11 +1,16 @@
 """`check`: validates a configuration and everything it points at, and prints what would run. Changes nothing."""
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from edge_agent import config
 from edge_agent.config import Config
+from edge_agent.errors import ConfigError, MissingExtraError
+from edge_agent.stream_settings import CommandSource, MicrophoneSource, SerialSource
+from edge_agent.terminal import printable
 
 # The exit code where all is valid, and a model would not run on the accelerator that is asked for first.
 FALLS_BACK = 3
@@ -19,6 +24,7 @@ def run(path: Path, *, as_json: bool) -> int:
     """
     loaded = config.load(path)
     _check_access(loaded)
+    _check_programs(loaded)
     plan = _plan(loaded)
     code = FALLS_BACK if any(model["fallback"] for model in plan["models"]) else 0
     if as_json:
@@ -74,6 +80,26 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
         }
         for (name, _), model in models.items()
     ]
+
+
+def _check_programs(loaded: Config) -> None:
+    """What sources need besides files is there: programs, and the package for serial lines."""
+    problems = []
+    for name, pipeline in loaded.settings.pipelines.items():
+        where = loaded.where("pipelines", name, "source")
+        match pipeline.source:
+            case CommandSource(argv=(program, *_)):
+                path = str(loaded.path.parent / program) if "/" in program else program
+                if shutil.which(path) is None:
+                    problems.append(
+                        f"{where}.argv: there is no program {printable(program)}: install it, or give its path"
+                    )
+            case MicrophoneSource() if shutil.which("arecord") is None:
+                problems.append(f"{where}: the program arecord is missing: apt-get install alsa-utils")
+            case SerialSource() if importlib.util.find_spec("serial") is None:
+                problems.append(f"{where}: {MissingExtraError('reading a serial port', 'serial')}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _check_access(loaded: Config) -> None:

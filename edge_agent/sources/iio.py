@@ -154,7 +154,7 @@ def _write(file: Path, value: float) -> None:
     except OSError as error:
         hint = {
             13: "this user may not write there (for the service: ProtectKernelTunables=no, and a udev rule)",
-            22: "the device does not take it; to enable a buffer, most need a trigger in trigger/current_trigger",
+            22: "the device does not take it (a buffer needs a trigger: trigger/current_trigger)",
         }.get(error.errno or 0, "")
         raise SourceError(
             f"{file.parent.name}/{file.name} can't be set to {value:g}: {error.strerror} {hint}"

@@ -192,7 +192,7 @@ def _parsed(text: str) -> Iterator[Values | InputError]:
     try:
         found = dict(_leaves(json.loads(text)))
     except (ValueError, RecursionError):
-        yield InputError(f"not JSON: {_quoted(text)}")
+        yield InputError(f"expected JSON, found: {_quoted(text)}")
         return
     if found:  # termux-sensor begins with an empty object
         yield found

@@ -1,11 +1,13 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_agent import cli
+from edge_agent.errors import MissingExtraError
 from edge_agent.models.shipped import shipped
 
 
@@ -191,3 +193,31 @@ def test_a_public_model_that_no_runtime_here_can_run_is_refused_with_the_reason(
     assert line.startswith(f"agent.yaml:1: models.m: {data_dir / path}: ")
     assert says in line
     assert len(line) < 700
+
+
+def test_programs_and_packages_that_sources_need_are_looked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {
+        "a": "{type: command, argv: [no-such-program, --password, hidden], format: mjpeg}",
+        "b": "{type: command, argv: [./sensor.sh], format: jsonl}",
+        "c": "{type: command, argv: [cat, readings], format: jsonl}",
+        "d": "{type: microphone}",
+        "e": "{type: serial, port: /dev/ttyUSB0, format: csv}",
+        "f": "{type: command, argv: [./gone.sh], format: jsonl}",
+    }
+    (folder / "sensor.sh").write_text("#!/bin/sh\n")
+    (folder / "sensor.sh").chmod(0o755)
+    (folder / "cat").symlink_to("/bin/cat")
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setitem(sys.modules, "serial", None)
+    pipelines = "".join(f"  {name}: {{model: m, source: {source}}}\n" for name, source in sources.items())
+    code, out, err = check(f"models: {{m: {{path: digits}}}}\npipelines:\n{pipelines}", capsys)
+    missing_extra = MissingExtraError("reading a serial port", "serial")
+    assert (code, out) == (2, "")
+    assert err == [
+        "agent.yaml:3: pipelines.a.source.argv: there is no program no-such-program: install it, or give its path",
+        "agent.yaml:6: pipelines.d.source: the program arecord is missing: apt-get install alsa-utils",
+        f"agent.yaml:7: pipelines.e.source: {missing_extra}",
+        "agent.yaml:8: pipelines.f.source.argv: there is no program ./gone.sh: install it, or give its path",
+    ]

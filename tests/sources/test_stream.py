@@ -164,6 +164,7 @@ def test_an_address_that_does_not_answer_holds_up_no_other_one(
         open_stream(server.url, digits, tmp_path) as stage,
     ):
         mute.stall()
+        wait_until(lambda: mute.connections == 1, 10, "the mute one is asked")
         mute.die()
         mute.start()
         wait_until(lambda: mute.connections > 1, 10, "the mute one is being opened")
