@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.engines.tflite import TfliteEngine
+from edge_agent.engines import load_engine
 from edge_agent.errors import ModelError
 from edge_agent.images import decode_image
 from edge_agent.models import model_file
@@ -29,7 +29,7 @@ def converted(model: Path, folder: Path) -> Path:
 
 def answers(model: Path, pictures: list[Path]) -> list[NDArray[Any]]:
     """The first output for each picture, as it is stored."""
-    engine = TfliteEngine(model, "cpu", 1)
+    engine = load_engine(model, "tflite", "cpu", 1)
     _, height, width, _ = engine.inputs[0].shape
     decoded = [decode_image(path.read_bytes()) for path in pictures]
     tensors = [np.ascontiguousarray(cv2.resize(image, (width, height))[np.newaxis, ..., ::-1]) for image in decoded]
