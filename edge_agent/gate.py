@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent import settings
 from edge_agent.errors import InputError
-from edge_agent.images import decode_image
+from edge_agent.images import decode_picture
 from edge_agent.opencv import cv2
 from edge_agent.regions import Rectangle, Regions, View
 from edge_agent.samples import Sample, Series
@@ -48,6 +48,7 @@ class Gate:
 
     def __init__(self, options: settings.Gate, regions: Mapping[str, Rectangle]) -> None:
         self._options = options
+        self._whole = not regions
         self._regions = Regions(regions)
         self._scenes: dict[object, _Scene] = {}
 
@@ -56,8 +57,7 @@ class Gate:
         if sample.reply_to is not None or isinstance(sample.data, InputError | Series):
             return True
         try:
-            image = decode_image(sample.data) if isinstance(sample.data, bytes) else sample.data
-            views = self._regions.cut(image)
+            views = self._regions.cut(self._pixels(sample.data))
         except InputError:
             return True
         topic = sample.origin.get("topic")  # one camera each, if it has wildcards
@@ -66,6 +66,16 @@ class Gate:
         scene = self._scenes.setdefault(topic, _Scene(self._options, len(views)))
         # A file has a time of its own, however fast it is read.
         return scene.passes(views, sample.origin.get("position_s", sample.captured))
+
+    def _pixels(self, data: "bytes | NDArray[np.uint8]") -> "NDArray[np.uint8]":
+        if not isinstance(data, bytes):
+            return data
+        # Regions are stated in pixels of the whole picture.
+        return decode_picture(data, _reduction if self._whole else None).pixels
+
+
+def _reduction(width: int, height: int) -> int:
+    return max(width, height) // MAX_SIDE
 
 
 class _Scene:

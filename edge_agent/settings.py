@@ -455,7 +455,7 @@ class Gate(Frozen):
 
 
 # Sources that show one scene over time; elsewhere each picture is one for itself.
-GATED = ("camera", "video", "mqtt")
+GATED = ("camera", "video", "command", "mqtt")
 
 
 class Pipeline(Frozen):
@@ -478,8 +478,8 @@ class Pipeline(Frozen):
     """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
     number is above 1, in fractions of the frame."""
     gate: Gate | None = None
-    """Which frames are looked at; default: every one. For cameras, videos and pictures over MQTT. What asks for its
-    result (MQTT 5 response topic) is always looked at."""
+    """Which frames are looked at; default: every one. For cameras, videos, programs and pictures over MQTT. What
+    asks for its result (MQTT 5 response topic) is always looked at."""
     filters: Filters = Filters()
     """Which predictions are told, besides top_k and min_confidence."""
     tracking: Tracking | None = None

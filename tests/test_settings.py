@@ -132,12 +132,18 @@ def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
 
 
 def gated(source: str, **options: Any) -> dict[str, Any]:
-    needs = {"mqtt": {"topic": "t"}, "video": {"url": "v"}, "images": {"path": "p"}, "pipeline": {"name": "n"}}
+    needs: dict[str, dict[str, Any]] = {
+        "mqtt": {"topic": "t"},
+        "video": {"url": "v"},
+        "images": {"path": "p"},
+        "pipeline": {"name": "n"},
+    }
+    needs |= {"command": {"argv": ["rpicam-vid"], "format": "mjpeg"}}
     described = {"type": source} | needs.get(source, {})
     return {"source": described, "model": "m", "gate": {"type": "motion", "heartbeat": "5s"}} | options
 
 
-@pytest.mark.parametrize("source", ["camera", "video", "mqtt"])
+@pytest.mark.parametrize("source", ["camera", "video", "command", "mqtt"])
 def test_a_gate_is_for_sources_that_show_a_scene(source: str) -> None:
     tracked = gated(source, tracking={"lost_after": "6s"}, publish={"on_change": True, "heartbeat": "5s"})
     assert Pipeline.model_validate(tracked).gate is not None

@@ -19,7 +19,7 @@ _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `models list`, `pull`, `verify` and `bundle`; all set `command` to `run`."""
+    """Adds `models list`, `pull`, `verify`, `bundle` and `optimize`; all set `command` to `run`."""
     models = subparsers.add_parser("models", help="list public models, pull them; make bundles, verify them")
     models.set_defaults(command=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -41,6 +41,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="what the model says of these now is right"
     )
     bundling.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
+    optimizing = actions.add_parser("optimize", help="convert an old uint8 .tflite model to int8, if that is worth it")
+    add_model_arguments(optimizing)
+    optimizing.add_argument(
+        "--samples", nargs="+", required=True, metavar="IMAGES", help="files or folders: both models must say the same"
+    )
+    optimizing.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".tflite file to write")
     for parser in (listing, pulling, verifying):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
@@ -49,11 +55,12 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action.
 
     Returns:
-        0; or 1 where a model could not be pulled, or does not answer its golden samples rightly.
+        0; or 1 where a model could not be pulled, does not answer its golden samples rightly, or was not worth
+        converting.
 
     Raises:
         ConfigError: a name or the mirror is wrong.
-        ModelError: no bundle can be made of a model.
+        ModelError: no bundle can be made of a model, or it can't be converted.
     """
     if args.action == "list":
         return _list(as_json=args.json)
@@ -61,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args.bundles, as_json=args.json)
     if args.action == "bundle":
         return _bundle(args)
+    if args.action == "optimize":
+        from edge_agent.commands import optimize
+
+        return optimize.run(model_settings(args), args.samples, args.out, as_json=args.json)
     mirror = args.mirror or os.environ.get("EDGE_AGENT_MIRROR") or None
     return _pull(args.names, mirror, args.into, as_json=args.json)
 
