@@ -47,11 +47,11 @@ mosquitto:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(INSTALL) -e '.[tflite,onnx,serial]'
+	$(INSTALL) -e '.[tflite,onnx,serial,language]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) -e '.[tflite,onnx,serial,dev]'
+	$(INSTALL) -e '.[tflite,onnx,serial,language,dev]'
 	@touch $@
 
 $(VENV)-openvino/.installed: BIN = $(VENV)-openvino/bin

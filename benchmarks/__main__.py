@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import footprint, gate, report, speed, video
+from benchmarks import footprint, gate, language, report, speed, video
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "growth": footprint.growth,
     "start": footprint.start,
     "idle": footprint.idle,
+    "language": language.language,
+    "language-beside": language.beside,
 }
 # What the goals are stated for.
 CORES = 2

@@ -194,13 +194,21 @@ class Daemon(Program):
 
     Args:
         pipelines: lines of YAML, one for each pipeline (`name: {source: …}`); default: one on MQTT.
+        models: lines of YAML, one for each further model.
 
     Attributes:
         started_after: seconds from its start until it told the service manager that it is ready.
     """
 
     def __init__(
-        self, folder: Path, broker: Broker, model: Model, *, name: str = "daemon", pipelines: Sequence[str] = ()
+        self,
+        folder: Path,
+        broker: Broker,
+        model: Model,
+        *,
+        name: str = "daemon",
+        pipelines: Sequence[str] = (),
+        models: Sequence[str] = (),
     ) -> None:
         name = f"{name}-{model.name}"
         self.topic_in, self.topic_out = f"{name}/in", f"edge/{name}/images/result"
@@ -210,7 +218,9 @@ class Daemon(Program):
             f"device_id: {name}\n"
             f"mqtt: {{url: 'mqtt://127.0.0.1:{broker.port}'}}\n"
             f"models:\n  mobilenet: {{path: {model.path}, {model.settings}}}\n"
-            "pipelines:\n" + "".join(f"  {pipeline}\n" for pipeline in pipelines or [mqtt_pipeline])
+            + "".join(f"  {line}\n" for line in models)
+            + "pipelines:\n"
+            + "".join(f"  {pipeline}\n" for pipeline in pipelines or [mqtt_pipeline])
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(folder / f"{name}.notify"))

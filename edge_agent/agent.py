@@ -9,6 +9,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, config, systemd
@@ -17,8 +18,9 @@ from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.counters import Counters
 from edge_agent.errors import ConfigError
-from edge_agent.models.loading import ModelKey, key_of, load_models
-from edge_agent.models.model import Model
+from edge_agent.language.pipeline import TextPipeline
+from edge_agent.models.language import LanguageModel
+from edge_agent.models.loading import AnyModel, ModelKey, key_of, load_models
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
@@ -66,8 +68,8 @@ class Agent:
         self._counters: dict[str, Counters] = {}
         self._followers: dict[str, list[Follower]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
-        self._models: dict[ModelKey, Model] = {}
-        self._pipelines: dict[str, Pipeline] = {}
+        self._models: dict[ModelKey, AnyModel] = {}
+        self._pipelines: dict[str, Pipeline | TextPipeline] = {}
         self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
         self._asked_to_stop = False
         self._publishers: dict[str, Publisher] = {}
@@ -176,7 +178,7 @@ class Agent:
             log.info("the configuration has been reloaded")
         systemd.notify_ready()
 
-    def _change_to(self, fresh: Config, fresh_models: dict[ModelKey, Model]) -> None:
+    def _change_to(self, fresh: Config, fresh_models: dict[ModelKey, AnyModel]) -> None:
         old = self._config
         same_broker = all(
             getattr(old.settings, key) == getattr(fresh.settings, key) for key in ("device_id", "mqtt", "outbox")
@@ -205,7 +207,7 @@ class Agent:
         self._start_pipelines()
         self._come_online()
 
-    def _load_models(self, wanted: Config) -> dict[ModelKey, Model]:
+    def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
         """The models of a configuration, those that are new said."""
         loaded = load_models(wanted, self._models, waiting=self._while_on_trial)
         for key, model in loaded.items():
@@ -293,6 +295,8 @@ class Agent:
                 topic=self._topic(name),
                 endpoint=self._endpoint,
                 mqtt=self._mqtt,
+                cancel=partial(self._cancel, name) if isinstance(model, LanguageModel) else None,
+                text=pipeline_options.text if isinstance(model, LanguageModel) else None,
                 followers_of=self._followers_of,
             )
             counters = self._counters_of(name)
@@ -304,6 +308,19 @@ class Agent:
             followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
             if pipeline_options.snapshot is not None:
                 followers.append(Snapshots(pipeline_options, pipeline_options.snapshot, publisher.show))
+            if isinstance(model, LanguageModel):
+                self._pipelines[name] = TextPipeline(
+                    name,
+                    pipeline_options,
+                    open_source(pipeline_options.source, context),
+                    model,
+                    counters,
+                    publisher.answer,
+                    publisher.piece,
+                    publisher.report,
+                )
+                self._pipelines[name].start()
+                continue
             self._pipelines[name] = Pipeline(
                 name,
                 pipeline_options,
@@ -319,6 +336,11 @@ class Agent:
                 self._config.state_folder() / "learned" / f"{name}.json",
             )
             self._pipelines[name].start()
+
+    def _cancel(self, pipeline: str, request_id: str) -> None:
+        running = self._pipelines.get(pipeline)
+        if isinstance(running, TextPipeline):
+            running.cancel(request_id)
 
     def _stop_pipelines(self, names: list[str]) -> None:
         """Stops pipelines together, and closes them once their results are on their way."""

@@ -4,9 +4,9 @@ import threading
 from collections import Counter
 from typing import Any, Literal
 
-Dropped = Literal["superseded", "stale", "unchanged", "throttled", "invalid", "failed"]
+Dropped = Literal["superseded", "stale", "unchanged", "throttled", "invalid", "failed", "refused"]
 Discarded = Literal["outbox_full", "expired", "refused", "damaged"]
-DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "throttled", "invalid", "failed")
+DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "throttled", "invalid", "failed", "refused")
 DISCARDED: tuple[Discarded, ...] = ("outbox_full", "expired", "refused", "damaged")
 
 

@@ -68,11 +68,11 @@ class Trip:
 
 
 class Follower(Protocol):
-    """Something that looks at a pipeline's pictures together with what was found in them."""
+    """Something that looks at what was found, and at the pictures in which it was."""
 
     def follow(
         self,
-        image: "NDArray[np.uint8]",
+        image: "NDArray[np.uint8] | None",
         sample: Sample,
         predictions: Sequence[Prediction],
         parent: dict[str, Any],
@@ -82,7 +82,7 @@ class Follower(Protocol):
         """Called with each result, in order, in the pipeline's own thread.
 
         Args:
-            image: (height, width, 3), uint8, BGR; not to be changed or kept.
+            image: (height, width, 3), uint8, BGR; not to be changed or kept; None where the input is no picture.
             sample: what the picture came from.
             predictions: in pixels of the picture.
             parent: the pipeline's name, and `seq` of its result if that was published.
@@ -299,8 +299,7 @@ class Pipeline:
                     if events:
                         self._tell(sample, events)
                     self.counters.infer()
-                    if prepared.image is not None:
-                        self._show(prepared.image, sample, predictions, seq)
+                    self._show(prepared.image, sample, predictions, seq)
 
     def _infer(self, trips: Sequence[Trip]) -> Iterator[tuple[Trip, Any]]:
         """Output tensors for each; if they can't go through the model together, one after the other."""
@@ -348,7 +347,7 @@ class Pipeline:
         return self._states[stream]
 
     def _show(
-        self, image: "NDArray[np.uint8]", sample: Sample, predictions: Sequence[Prediction], seq: int | None
+        self, image: "NDArray[np.uint8] | None", sample: Sample, predictions: Sequence[Prediction], seq: int | None
     ) -> None:
         parent = {"pipeline": self.name, "seq": seq}
         for follower in list(self._followers):

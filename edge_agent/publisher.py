@@ -11,7 +11,8 @@ from edge_agent import settings
 from edge_agent.clock import Clock
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, SourceError
-from edge_agent.models.model import Model
+from edge_agent.language.generation import Answer
+from edge_agent.models.loading import AnyModel
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline import limits
@@ -57,7 +58,7 @@ class Publisher:
         device: Device,
         name: str,
         options: settings.Pipeline,
-        model: Model,
+        model: AnyModel,
         counters: Counters,
         event_counters: Counters,
         outbox: Outbox,
@@ -70,7 +71,7 @@ class Publisher:
         self._counters = counters
         self._event_counters = event_counters
         self._outbox = outbox
-        self._gate = Gate(options.publish, limits(options, model.decode.task).min_confidence, model.decode.task)
+        self._gate = Gate(options.publish, limits(options, model.task).min_confidence, model.task)
 
     def publish(
         self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
@@ -80,6 +81,32 @@ class Publisher:
             self._counters.withhold()
             sample.settled()
             return None
+        content = {"predictions": [prediction.as_dict() for prediction in predictions]}
+        return self._put(sample, content, facts, timing, predictions)
+
+    def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
+        """Publishes what a language model has answered."""
+        tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
+        content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
+        self._put(sample, content, facts, timing)
+
+    def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None:
+        """Publishes a piece of an answer, to whom it is for; the whole answer follows, so it is of no use later."""
+        document = json.dumps({"id": request_id, "index": index, "text": text})
+        if sample.reply_to is None:
+            self._outbox.notify(self._device.topic(self._name, "result", "stream"), document)
+        else:
+            reply_to = sample.reply_to
+            self._outbox.notify(reply_to.topic, document, correlation_data=reply_to.correlation_data)
+
+    def _put(
+        self,
+        sample: Sample,
+        content: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        timing: Timing,
+        predictions: Sequence[Prediction] = (),
+    ) -> int:
         device, options = self._device, self._options
         result = Result(
             device_id=device.device_id,
@@ -89,8 +116,8 @@ class Publisher:
             captured_at=sample.captured_at,
             clock_synced=device.clock.synced(),
             model=self._model.identity,
-            task=self._model.decode.task,
-            predictions=predictions,
+            task=self._model.task,
+            content=content,
             input=facts,
             timing=timing,
         )
@@ -129,7 +156,7 @@ class Publisher:
         self._outbox.notify(self._device.topic(self._name, "snapshot"), jpeg)
 
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
-        """Publishes why an input, or without a sample the source, could not be used."""
+        """Publishes why an input, or without a sample the source, could not be used; also to who asked for a result."""
         if sample is not None:
             log.warning("%s: %s: %s", self._name, _where(sample), error)
         elif isinstance(error, SourceError):
@@ -143,6 +170,8 @@ class Publisher:
             "input": dict(sample.origin) if sample is not None else None,
         }
         self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
+        if sample is not None and (reply_to := sample.reply_to) is not None:
+            self._outbox.notify(reply_to.topic, json.dumps(document), correlation_data=reply_to.correlation_data)
 
 
 def events_of(pipeline: str) -> str:

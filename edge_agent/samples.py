@@ -1,6 +1,6 @@
 """What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -151,7 +151,7 @@ class Result:
     clock_synced: bool
     model: Mapping[str, str]
     task: str
-    predictions: Sequence[Prediction]
+    content: Mapping[str, Any]
     input: Mapping[str, Any]
     timing: Timing = field(default_factory=Timing)
 
@@ -167,7 +167,7 @@ class Result:
             "replayed": False,
             "model": dict(self.model),
             "task": self.task,
-            "predictions": [prediction.as_dict() for prediction in self.predictions],
+            **self.content,
             "input": dict(self.input),
             "timing_ms": self.timing.as_dict(),
         }

@@ -23,6 +23,7 @@ from pydantic import (
 from edge_agent.series_settings import Anomaly, Input, Smoothing, Window
 from edge_agent.settings_base import Bytes, Fraction, Frozen, Normalize, Seconds
 from edge_agent.stream_settings import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
+from edge_agent.text_settings import Language, Text
 
 # What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
@@ -196,6 +197,8 @@ class Model(Frozen):
     """Runs the model in a process of its own: what crashes there does not end the agent."""
     threads: int | None = Field(None, ge=1, le=64)
     """CPU threads for one inference; default: chosen for the cores of this machine."""
+    language: Language = Language()
+    """For language models: how much they remember."""
 
     @field_validator("accelerators")
     @classmethod
@@ -495,6 +498,8 @@ class Pipeline(Frozen):
     smoothing: Smoothing | None = None
     """For classifiers of readings and sound: steadies what is said over time, and tells events on
     `P/{pipeline}/event`; default: off. `smoothing: {}` turns it on."""
+    text: Text = Text()
+    """For language models: how requests are answered."""
     publish: Publish = Publish()
     """Which results are published, and how; default: every one, once, at QoS 1."""
 
@@ -554,6 +559,9 @@ class Settings(Frozen):
     """How often the counters are published."""
     battery: Battery = Battery()
     """The battery of a phone."""
+    model_memory: Bytes | None = Field(None, ge=1_000_000)
+    """Most memory for all models together, about: their files and what language models keep; a model that does not fit
+    in is refused before it is loaded. Default: 80 % of what is free then."""
     models: dict[TopicLevel, Model] = Field({}, max_length=64)
     """Models by name."""
     pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)

@@ -29,7 +29,7 @@ class Snapshots:
 
     def follow(
         self,
-        image: "NDArray[np.uint8]",
+        image: "NDArray[np.uint8] | None",
         sample: Sample,
         predictions: Sequence[Prediction],
         parent: dict[str, Any],  # noqa: ARG002 - every follower is told
@@ -37,7 +37,7 @@ class Snapshots:
         may_wait: bool,  # noqa: ARG002 - it never waits
     ) -> None:
         """Shows the picture if it is time; see `pipeline.Follower`."""
-        if self._next is not None and sample.captured < self._next:
+        if image is None or (self._next is not None and sample.captured < self._next):
             return
         self._next = sample.captured + self._options.interval
         picture = annotate(

@@ -54,13 +54,15 @@ class _Annotated:
 
     def follow(
         self,
-        image: "NDArray[np.uint8]",
+        image: "NDArray[np.uint8] | None",
         sample: Sample,
         predictions: Sequence[Prediction],
         parent: dict[str, Any],  # noqa: ARG002 - every follower is told
         *,
         may_wait: bool,  # noqa: ARG002 - every follower is told
     ) -> None:
+        if image is None:
+            return
         from edge_agent.drawing import annotate, encode_jpeg
 
         path = self._path / f"{Path(sample.origin['path']).stem}.jpg" if self._many else self._path
@@ -114,7 +116,7 @@ def run(
             clock_synced=clock.synced(),
             model=model.identity,
             task=model.decode.task,
-            predictions=predictions,
+            content={"predictions": [prediction.as_dict() for prediction in predictions]},
             input=facts,
             timing=timing,
         )

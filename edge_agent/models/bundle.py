@@ -18,9 +18,14 @@ from edge_agent.yaml_lines import Problems, read
 
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000
-FileFormat = Literal["tflite", "onnx"]
+FileFormat = Literal["tflite", "onnx", "genai", "gguf"]
 # Format of the model file -> the modules that can run it.
-RUNTIMES: dict[FileFormat, tuple[str, ...]] = {"tflite": ("ai_edge_litert", "tflite_runtime"), "onnx": ("onnxruntime",)}
+RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
+    "tflite": ("ai_edge_litert", "tflite_runtime"),
+    "onnx": ("onnxruntime",),
+    "genai": ("onnxruntime_genai",),
+    "gguf": ("llama_cpp",),
+}
 
 
 class Golden(Frozen):

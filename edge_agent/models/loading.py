@@ -1,5 +1,6 @@
 """All models of a configuration, loaded and ready to serve."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -7,7 +8,12 @@ from edge_agent import settings
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.filters import unknown_labels
-from edge_agent.models.model import Model, load
+from edge_agent.language.misfits import Misfit, with_language_model, without_language_model
+from edge_agent.models import language
+from edge_agent.models.budget import Budget
+from edge_agent.models.language import LanguageModel
+from edge_agent.models.links import threads_of
+from edge_agent.models.model import Model, ModelSource, load, locate
 from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
 from edge_agent.series.thresholds import ANOMALY, NORMAL
@@ -18,6 +24,7 @@ SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 
+AnyModel = Model | LanguageModel
 ModelKey = tuple[str, int]
 """Name and batch size: a pipeline with regions has a copy of its own, laid out for so many pictures at once."""
 
@@ -29,11 +36,11 @@ def key_of(pipeline: settings.Pipeline) -> ModelKey:
 
 def load_models(
     wanted: Config,
-    present: Mapping[ModelKey, Model],
+    present: Mapping[ModelKey, AnyModel],
     *,
     unused_too: bool = False,
     waiting: Callable[[], None] = lambda: None,
-) -> dict[ModelKey, Model]:
+) -> dict[ModelKey, AnyModel]:
     """Loads the models that the pipelines need.
 
     Args:
@@ -49,16 +56,13 @@ def load_models(
     keys = {key_of(pipeline) for pipeline in pipelines.values()}
     if unused_too:
         keys |= {(name, 1) for name in wanted.settings.models if name not in {used for used, _ in keys}}
-    loaded: dict[ModelKey, Model] = {}
+    loaded: dict[ModelKey, AnyModel] = {}
+    budget = Budget(wanted.settings.model_memory)
     problems: list[str] = []
-    for key in sorted(keys):
-        name, batch = key
-        options, folder = wanted.settings.models[name], wanted.path.parent
+    for key in sorted(keys, key=lambda key: (key not in present, key)):
+        name, _ = key
         try:
-            current = present.get(key)
-            if current is None or not current.is_still(options, folder):
-                current = load(name, options, folder, batch, waiting)
-            loaded[key] = current
+            loaded[key] = _load(key, wanted, present.get(key), budget, waiting)
         except (ModelError, MissingExtraError) as error:
             problems.append(f"{wanted.where('models', name)}: {error}")
     problems += [] if problems else _misfits(wanted, loaded)
@@ -67,24 +71,58 @@ def load_models(
     return loaded
 
 
-def _misfits(wanted: Config, loaded: Mapping[ModelKey, Model]) -> Iterator[str]:
+def _load(
+    key: ModelKey, wanted: Config, present: AnyModel | None, budget: Budget, waiting: Callable[[], None]
+) -> AnyModel:
+    """The model that is there already if it is still what the settings mean, else a new one."""
+    name, batch = key
+    options, folder = wanted.settings.models[name], wanted.path.parent
+    found = language.find(locate(options.path, folder))
+    if found is None:
+        same = isinstance(present, Model) and present.is_still(options, folder)
+    else:
+        same = isinstance(present, LanguageModel) and (present.options, present.source) == (options, found)
+    if present is not None and same:
+        budget.keep(present.memory)
+        return present
+    if found is not None:
+        return language.load(name, options, found, waiting, threads_of(options), budget)
+
+    def admit(source: ModelSource) -> None:
+        try:
+            budget.take(source.file.size, "its file")
+        except ModelError as error:
+            raise ModelError(f"{source.file.path}: {error}") from None
+
+    return load(name, options, folder, batch, waiting, admit)
+
+
+def _misfits(wanted: Config, loaded: Mapping[ModelKey, AnyModel]) -> Iterator[str]:
     """What pipelines want of their models that these do not give."""
     pipelines = wanted.settings.pipelines
     for name, pipeline in pipelines.items():
-        model = loaded[key_of(pipeline)]
+        model, parent, parent_task = loaded[key_of(pipeline)], "", ""
         if isinstance(pipeline.source, settings.PipelineSource):
             parent = pipeline.source.name
-            task = loaded[key_of(pipelines[parent])].decode.task
-            if task not in TASKS_WITH_BOXES:
-                where = wanted.where("pipelines", name, "source", "name")
-                yield f"{where}: {parent} finds no boxes, its task is {task}"
-        for path, problem in _unfit(pipeline, model):
-            yield f"{wanted.where('pipelines', name, *path)}: {problem}"
+            parent_task = loaded[key_of(pipelines[parent])].task
+        if isinstance(model, LanguageModel):
+            found = with_language_model(pipeline, parent, parent_task)
+        else:
+            found = itertools.chain(without_language_model(pipeline), _misfits_of(pipeline, model, parent, parent_task))
+        for key, problem in found:
+            yield f"{wanted.where('pipelines', name, *key)}: {problem}"
+
+
+def _misfits_of(pipeline: settings.Pipeline, model: Model, parent: str, parent_task: str) -> Iterator[Misfit]:
+    """See `_misfits`; each with its key."""
+    if parent and parent_task not in TASKS_WITH_BOXES:
+        yield ("source", "name"), f"{parent} finds no boxes, its task is {parent_task}"
+    yield from _unfit(pipeline, model)
 
 
 def _unfit(pipeline: settings.Pipeline, model: Model) -> Iterator[tuple[tuple[str, ...], str]]:
     """The options that a pipeline's model leaves without a meaning, each with the reason."""
-    name, task, options = pipeline.model, model.decode.task, pipeline
+    name, task, options = pipeline.model, model.task, pipeline
     pictures = not isinstance(model.preprocess, Numbers)
     # What is stated, the option, whether it fits, and why not.
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (

@@ -16,7 +16,7 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.chain import Chain, Link
 from edge_agent.errors import InputError, ModelError
-from edge_agent.models import archive, bundle, model_file, registry
+from edge_agent.models import archive, bundle, language, model_file, registry
 from edge_agent.models.labels import read_labels
 from edge_agent.models.links import operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.reading import Reading, Stated, read
@@ -90,6 +90,11 @@ class Model:
         self._batches = engine.inputs[0].shape[0] != 1
         self._lock = threading.Lock()
 
+    @property
+    def task(self) -> str:
+        """What it does, as results say."""
+        return self.decode.task
+
     def is_still(self, options: settings.Model, folder: Path) -> bool:
         """Whether loading these settings again would give this model.
 
@@ -98,6 +103,11 @@ class Model:
         """
         options = located(options, folder)
         return self.options == options and self._source == find(options, folder)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        return self.file.size
 
     def describe(self) -> str:
         """One line for a person."""
@@ -227,7 +237,9 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     Raises:
         ModelError: there is no such model, or it can't be read.
     """
-    path = archive.unpacked(_locate(model.path, folder))
+    path = archive.unpacked(locate(model.path, folder))
+    if language.find(path) is not None:
+        raise ModelError(f"{path}: a language model: it can't be used so, only by pipelines of `run`")
     if path.is_dir():
         bundle_folder = path
         manifest: bundle.Manifest | None = bundle.read_manifest(path)
@@ -279,7 +291,12 @@ def located(model: settings.Model, folder: Path) -> settings.Model:
 
 
 def load(
-    name: str, model: settings.Model, folder: Path, batch: int = 1, waiting: Callable[[], None] = lambda: None
+    name: str,
+    model: settings.Model,
+    folder: Path,
+    batch: int = 1,
+    waiting: Callable[[], None] = lambda: None,
+    admit: Callable[[ModelSource], None] = lambda _: None,
 ) -> Model:
     """Finds, proves, loads and warms up a model, on the first of its accelerators that can be had.
 
@@ -289,6 +306,7 @@ def load(
         folder: what relative paths are relative to.
         batch: the largest that it will be run with.
         waiting: called about twice a second as long as its trials go on.
+        admit: asked before it is loaded; raises ModelError if it does not want it.
 
     Raises:
         ModelError: anything of that fails; one line that says what and how to mend it.
@@ -296,6 +314,7 @@ def load(
     """
     model = located(model, folder)
     source = find(model, folder)
+    admit(source)
     proven, refusals = prove_all(name, model, folder, source, batch, waiting)
     for link in proven:
         try:
@@ -348,8 +367,12 @@ def _merged(first: settings.Preprocess, second: settings.Preprocess) -> settings
     return second.model_copy(update=stated)
 
 
-def _locate(wanted: Path, folder: Path) -> Path:
-    """The file or bundle folder that a path or a name from the registry means."""
+def locate(wanted: Path, folder: Path) -> Path:
+    """The file or bundle folder that a path or a name from the registry means.
+
+    Raises:
+        ModelError: there is none.
+    """
     path, name = resolve(wanted, folder), str(wanted)
     try:
         path.stat()

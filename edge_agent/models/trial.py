@@ -4,7 +4,6 @@ A broken file can crash a runtime, hang it, or take all memory. It is then that 
 told in one sentence. What has passed is remembered: the same model needs no second trial on the same machine.
 """
 
-import contextlib
 import ctypes
 import json
 import os
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from edge_agent import memory as memory_bounds
 from edge_agent import settings
 from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 
 # A step (loading, one golden sample) that takes longer has hung; the daemon gives a sample no more time, either.
 PATIENCE = 30.0
-# How much memory a model may take, but never more than this share of what is free.
+# How much memory a model may take.
 MAX_MEMORY = 4 * 2**30
-SHARE_OF_FREE_MEMORY = 0.8
-# Bounds on what the process reports, and on what the runtime writes to standard error.
+# Bound on what the process reports.
 MAX_REPORT = 4_000_000
-MAX_CHATTER = 1_000_000
 MAX_REASON = 200
 TOP_K = 1000
 
@@ -195,7 +193,7 @@ def main() -> None:
     options = models.located(settings.Model.model_validate(request["model"]), folder)
     try:
         source = models.find(options, folder)
-        memory = _limit_memory()
+        memory = memory_bounds.limit(MAX_MEMORY)
         say("doing", "it is loaded and run once")
         model = models.load_here(_NAME, options, source, request["batch"])
         checks = [asdict(one) for one in _checks(model, source, folder, say)] if source.golden else []
@@ -211,20 +209,6 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _limit_memory() -> int:
-    """Bounds what this process takes from now on; returns the bound in bytes."""
-    free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-    taken = re.search(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    bound = min(MAX_MEMORY, int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY)) if free else MAX_MEMORY
-    limit = bound + (int(taken[1]) * 1024 if taken else 0)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))
-    with contextlib.suppress(OSError):  # not everywhere allowed
-        # Should memory run out nevertheless, this process goes and not its parent.
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    return bound
 
 
 def _checks(model: "Model", source: "ModelSource", folder: Path, say: Callable[[str, Any], None]) -> Iterator[Check]:

@@ -87,12 +87,9 @@ class Delivery:
 
     def properties(self, copy: Copy) -> Properties:
         """What MQTT 5 tells the receiver besides."""
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-        properties.ContentType = "application/json"
+        properties = json_properties(copy.correlation_data)
         if self.deadline is not None:
             properties.MessageExpiryInterval = max(1, round(self.deadline - time.monotonic()))
-        if copy.correlation_data is not None:
-            properties.CorrelationData = copy.correlation_data
         return properties
 
     def packet_size(self, payload: bytes) -> int:
@@ -108,6 +105,15 @@ class Delivery:
         self.sent = self.answered = 0
         self.refusal = None
         self.replayed = True
+
+
+def json_properties(correlation_data: bytes | None) -> Properties:
+    """What MQTT 5 tells of a JSON document, and of the request that it answers."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    properties.ContentType = "application/json"
+    if correlation_data is not None:
+        properties.CorrelationData = correlation_data
+    return properties
 
 
 def to_row(delivery: Delivery) -> Row:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.delivery import Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.setbacks import Pause, Suspicion
@@ -46,6 +46,7 @@ class Notice(NamedTuple):
     topic: str
     payload: bytes | str
     retain: bool = False
+    correlation_data: bytes | None = None
 
 
 class Outbox:
@@ -96,9 +97,12 @@ class Outbox:
             self._in_hand += 1
         self._events.put(lambda: self._accept(delivery))
 
-    def notify(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
+    def notify(
+        self, topic: str, payload: bytes | str, *, retain: bool = False, correlation_data: bytes | None = None
+    ) -> None:
         """Publishes what is of no use later, at QoS 1; it is dropped if the broker is away. Never waits."""
-        self._events.put(lambda: self._add_notices([Notice(topic, payload, retain)]))
+        notice = Notice(topic, payload, retain, correlation_data)
+        self._events.put(lambda: self._add_notices([notice]))
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing is in hand any more: delivered, on the disk, or given up; False if that takes too long.
@@ -207,7 +211,12 @@ class Outbox:
     def _send_what_fits(self, link: Link) -> None:
         while self._notices and self._room(link):
             notice = self._notices.popleft()
-            message_id = link.publish(notice.topic, notice.payload, 1, retain=notice.retain)
+            properties = json_properties(notice.correlation_data) if notice.correlation_data else None
+            try:
+                message_id = link.publish(notice.topic, notice.payload, 1, retain=notice.retain, properties=properties)
+            except ValueError as error:  # a response topic that nobody can publish to
+                log.warning("a message about this device can't be published: %s", error)
+                continue
             if message_id is None:
                 self._disconnected()
                 return

@@ -26,6 +26,9 @@ from edge_agent.sources.mqtt_group import Group, session_name
 
 # Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
 RECEIVE_MAXIMUM = 16
+# Level of the topic, below the pipeline's own, on which requests are given up; its payload is the request's id.
+CANCEL = "cancel"
+MAX_ID = 256
 
 
 class MqttSource:
@@ -38,6 +41,11 @@ class MqttSource:
         self._source = source
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
         _, device, pipeline = context.topic.rsplit("/", 2)
+        subscriptions = [Subscription(topic, source.qos)]
+        self._cancel, self._cancel_topic = context.cancel, f"{context.topic}/{CANCEL}"
+        if self._cancel is not None:
+            # QoS 0: what waits for an answer, and so for its acknowledgement, holds it up in no way.
+            subscriptions.append(Subscription(self._cancel_topic, 0))
         session = Session(
             client_id=session_name(device, pipeline, topic),
             protocol=context.mqtt.protocol,
@@ -45,7 +53,7 @@ class MqttSource:
             expiry=context.mqtt.session_expiry,
             receive_maximum=RECEIVE_MAXIMUM,
             max_packet_size=context.mqtt.max_packet_size,
-            subscriptions=(Subscription(topic, source.qos),),
+            subscriptions=tuple(subscriptions),
         )
         self._group = None
         if source.share:
@@ -81,7 +89,11 @@ class MqttSource:
             self._group.up(link)
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
-        if self._group is None or not self._group.takes(link, message):
+        if self._cancel is not None and message.topic == self._cancel_topic:
+            self._cancel(bytes(message.payload[:MAX_ID]).decode("utf-8", "replace").strip())
+            if message.qos:  # the pipeline's own topic filter covers this topic as well
+                link.ack(message.mid)
+        elif self._group is None or not self._group.takes(link, message):
             self._inbox.received(link, message)
 
     def _take(self, message: MQTTMessage, answered: Callable[[], None]) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from edge_agent import settings
 from edge_agent.intake import Intake
 from edge_agent.samples import Prediction, Sample
-from edge_agent.sources import Context, Trouble
+from edge_agent.sources import Context, Trouble, prompts
+from edge_agent.sources.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ class PipelineSource:
 
     def follow(
         self,
-        image: "NDArray[np.uint8]",
+        image: "NDArray[np.uint8] | None",
         sample: Sample,
         predictions: Sequence[Prediction],
         parent: dict[str, Any],
@@ -54,6 +55,8 @@ class PipelineSource:
         may_wait: bool,
     ) -> None:
         """Takes the objects of a picture; see `pipeline.Follower`."""
+        if image is None:
+            return
         height, width = image.shape[:2]
         for prediction in predictions:
             if prediction.box is None or not self._wanted(prediction):
@@ -92,6 +95,8 @@ def _enlarged(
     return left, top, min(width, max(left + 1, round(x2 + dx))), min(height, max(top + 1, round(y2 + dy)))
 
 
-def create(source: settings.PipelineSource, context: Context) -> PipelineSource:
+def create(source: settings.PipelineSource, context: Context) -> PipelineSource | Prompts:
     """The source for the settings."""
+    if context.text is not None:
+        return prompts.create(source, context.text, context)
     return PipelineSource(source, context)

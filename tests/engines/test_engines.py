@@ -1,6 +1,8 @@
 """One contract, held by every engine; each is asked with models of its own format."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,3 +188,14 @@ def test_a_model_that_needs_a_missing_operator_is_refused_with_one_sentence(name
     with pytest.raises(ModelError, match=r"refuses the model.* op\b") as caught:
         load_engine(data_dir / "bad_models" / f"{name}.tflite", "tflite", "cpu", 1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.format for case in CASES])
+def test_a_runtime_leaves_no_trace_in_the_home_folder(case: Case, tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, edge_agent.engines as engines; "
+        "engines.load_engine(pathlib.Path(sys.argv[1]), sys.argv[2], ['cpu'], 1)"
+    )
+    command = [sys.executable, "-c", program, str(case.path), case.format]
+    subprocess.run(command, env={"HOME": str(tmp_path)}, check=True, capture_output=True)
+    assert list(tmp_path.iterdir()) == []

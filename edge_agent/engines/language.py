@@ -1,0 +1,119 @@
+"""Language models in ONNX Runtime GenAI: a folder with `genai_config.json`, ONNX files and the tokenizer.
+
+https://onnxruntime.ai/docs/genai/reference/config.html
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent.engines import reason
+from edge_agent.errors import InputError, MissingExtraError, ModelError
+from edge_agent.language import Vocabulary
+from edge_agent.language.genai_config import read_sizes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+try:
+    import onnxruntime_genai as og
+except ImportError:
+    raise MissingExtraError("running language models", "language") from None
+
+TOKENIZER = "tokenizer.json"
+_FATAL_ONLY = 4
+
+
+class GenaiSession:
+    """A generator of ONNX Runtime GenAI, which holds the keys and values of what it has read."""
+
+    def __init__(self, model: Any, context: int) -> None:
+        options = og.GeneratorParams(model)
+        options.set_search_options(max_length=context, batch_size=1, num_beams=1)
+        self._generator = og.Generator(model, options)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """See `Session.extend`."""
+        self._generator.append_tokens(np.asarray(tokens, np.int32))
+
+    def logits(self) -> "NDArray[np.float32]":
+        """See `Session.logits`."""
+        return np.asarray(self._generator.get_logits()[0, -1], np.float32)
+
+    def rewind(self, length: int) -> None:
+        """See `Session.rewind`."""
+        self._generator.rewind_to(length)
+
+
+class GenaiEngine:
+    """A model of ONNX Runtime GenAI."""
+
+    runtime = f"ONNX Runtime GenAI {og.__version__}"
+
+    def __init__(self, folder: Path, threads: int, context: int) -> None:
+        sizes = read_sizes(folder)
+        self.context = min(context, sizes.context)
+        config = og.Config(str(folder))
+        session_options = {
+            "intra_op_num_threads": threads,
+            "inter_op_num_threads": 1,
+            "session.intra_op.allow_spinning": "0",
+            "log_severity_level": _FATAL_ONLY,
+        }
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": session_options}}}))
+        self._model = og.Model(config)
+        self._tokenizer = og.Tokenizer(self._model)
+        self._template = _has_template(folder)
+        self.session_size = sizes.session(context)
+        ends = tuple(int(token) for token in self._tokenizer.eos_token_ids)
+        self.vocabulary = Vocabulary(folder / TOKENIZER, sizes.vocabulary, ends)
+
+    def encode(self, text: str) -> list[int]:
+        """See `LanguageEngine.encode`."""
+        return [int(token) for token in self._tokenizer.encode(text)]
+
+    def has_template(self) -> bool:
+        """See `LanguageEngine.has_template`."""
+        return self._template
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """See `LanguageEngine.chat`."""
+        if not self._template:
+            raise InputError("the model has no template for conversations: send a prompt instead of messages")
+        try:
+            return str(self._tokenizer.apply_chat_template(json.dumps(list(messages))))
+        except RuntimeError as error:
+            raise InputError(f"the model's template does not take these messages: {reason(error)}") from None
+
+    def decoder(self) -> Callable[[int], str]:
+        """See `LanguageEngine.decoder`."""
+        decode: Callable[[int], str] = self._tokenizer.create_stream().decode
+        return decode
+
+    def session(self) -> GenaiSession:
+        """See `LanguageEngine.session`."""
+        return GenaiSession(self._model, self.context)
+
+
+def load(path: Path, threads: int, context: int) -> GenaiEngine:
+    """Loads the model in a folder.
+
+    Raises:
+        ModelError: a file is missing or the runtime refuses it; says why.
+    """
+    try:
+        return GenaiEngine(path, threads, context)
+    except RuntimeError as error:
+        raise ModelError(f"{GenaiEngine.runtime} refuses the model: {reason(error)}") from error
+
+
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        return bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False

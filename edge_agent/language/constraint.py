@@ -1,0 +1,102 @@
+"""Answers that must follow a JSON schema, or be one of some texts: only tokens that lead there can be picked.
+
+This is llguidance, https://github.com/guidance-ai/llguidance, which ONNX Runtime GenAI has inside as well; there it is
+tied to a generator, and so would cost the prefix cache.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.engines import reason
+from edge_agent.errors import InputError, MissingExtraError, ModelError
+from edge_agent.language import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+try:
+    import llguidance
+    import llguidance.numpy as masks
+except ImportError:
+    raise MissingExtraError("answers by json_schema or choices", "language") from None
+
+# A schema that takes more work than this is refused, so that none holds up the device.
+MAX_GRAMMAR_SIZE = 100_000
+MAX_ITEMS_IN_A_STEP = 50_000
+LEXER_FUEL = 1_000_000
+
+
+class Constraint:
+    """Follows an answer and says what may come next.
+
+    Args:
+        tokenizer: see `tokenizer_of`.
+        json_schema: what the answer must be.
+        choices: the answer must be one of these; used where there is no schema.
+
+    Raises:
+        InputError: the schema is wrong, can't be satisfied, or uses what is not supported; says which.
+    """
+
+    def __init__(self, tokenizer: Any, json_schema: object, choices: Sequence[str]) -> None:
+        limits = llguidance.LLParserLimits(
+            max_grammar_size=MAX_GRAMMAR_SIZE,
+            step_max_items=MAX_ITEMS_IN_A_STEP,
+            initial_lexer_fuel=LEXER_FUEL,
+            step_lexer_fuel=LEXER_FUEL,
+        )
+        if json_schema is None:
+            what = "choices"
+            grammar = llguidance.LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, choices)))
+        else:
+            what = "json_schema"
+            # Without room for spaces and lines between its parts: a small model could fill it without end.
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                json.dumps(json_schema), overrides={"whitespace_flexible": False}
+            )
+        self._matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+        self._mask = masks.allocate_token_bitmask(1, tokenizer.vocab_size)
+        self._what = what
+        self._check()
+
+    def mask(self, logits: "NDArray[np.float32]") -> None:
+        """Puts -inf, in place, where a token must not come.
+
+        Raises:
+            InputError: the schema turns out to take too much work.
+        """
+        masks.fill_next_token_bitmask(self._matcher, self._mask, 0)
+        self._check()
+        masks.apply_token_bitmask_inplace(logits, self._mask[0])
+
+    def accept(self, token: int) -> None:
+        """Takes the token that was picked."""
+        self._matcher.consume_token(token)
+        self._check()
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete and nothing can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise InputError(f"{self._what}: {reason(ValueError(self._matcher.get_error()))}")
+
+
+def tokenizer_of(vocabulary: Vocabulary) -> Any:
+    """The tokens in the form that constraints need; takes about 0.1 s for 50 000 tokens.
+
+    Raises:
+        ModelError: the tokenizer is of a kind that is not supported.
+    """
+    path: Path = vocabulary.tokenizer
+    try:
+        return llguidance.LLTokenizer(str(path), n_vocab=vocabulary.size, eos_token=list(vocabulary.ends))
+    except ValueError as error:
+        raise ModelError(
+            f"json_schema and choices can't be used with this model's tokenizer: {reason(error)}"
+        ) from None

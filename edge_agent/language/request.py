@@ -1,0 +1,139 @@
+"""What is asked of a language model: plain text, or JSON with options."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edge_agent.errors import InputError
+from edge_agent.language.generation import Job
+from edge_agent.settings_base import Frozen
+from edge_agent.terminal import printable
+from edge_agent.text_settings import CONSTRAINTS, Generation, Prompt, Words
+from edge_agent.units import format_size
+from edge_agent.validation import validate
+from edge_agent.yaml_lines import Key, Problems, dotted
+
+# More bytes than the context of a small model can hold.
+MAX_SIZE = 1_000_000
+MAX_QUOTED = 60
+
+
+class Message(Frozen):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    """Who says it."""
+    content: Words
+    """What is said."""
+
+
+class Request(Generation):
+    """One request."""
+
+    id: str | None = Field(None, min_length=1, max_length=64)
+    """Stands in the result and in the pieces of a stream; the request can be cancelled by it."""
+    prompt: Prompt | None = None
+    """What the user says; the model's template for conversations goes around it where the model has one."""
+    messages: tuple[Message, ...] = Field((), max_length=256)
+    """A conversation, the latest turn last."""
+
+    @field_validator("id")
+    @classmethod
+    def _visible(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("must hold no control characters")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Request":
+        if (self.prompt is None) == (not self.messages):
+            raise ValueError("needs either prompt or messages")
+        return self
+
+    def conversation(self, system: str) -> list[dict[str, str]]:
+        """The request as a conversation.
+
+        Args:
+            system: what it begins with if it has no system message of its own.
+        """
+        messages = [message.model_dump() for message in self.messages]
+        messages = messages or [{"role": "user", "content": self.prompt or ""}]
+        if system and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": system})
+        return messages
+
+    def job(self, system: str, age: float) -> Job:
+        """What the worker is asked.
+
+        Args:
+            system: see `conversation`.
+            age: seconds for which the request has waited.
+        """
+        stated = {name: getattr(self, name) for name in Generation.model_fields}
+        stated["deadline"] = max(0.0, self.deadline - age)
+        return Job(messages=self.conversation(system), chat=bool(self.messages), **stated)
+
+
+def read_request(data: bytes, defaults: Generation) -> Request:
+    """The request in a message.
+
+    Args:
+        data: a JSON object with the fields of `Request`, or plain text in UTF-8: a prompt.
+        defaults: what holds where the request does not state it.
+
+    Raises:
+        InputError: it is none; says what is wrong with every field that is wrong.
+    """
+    if len(data) > MAX_SIZE:
+        raise InputError(f"{format_size(len(data))}: a request has at most {format_size(MAX_SIZE)}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"byte {error.start} is not valid UTF-8: send text, or JSON, in UTF-8") from None
+    return _validated(_fields(text), defaults)
+
+
+def ask(prompt: str, defaults: Generation) -> Request:
+    """A request for a prompt alone."""
+    return _validated({"prompt": prompt}, defaults)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    if not text.lstrip().startswith("{"):
+        return {"prompt": text}
+    try:
+        fields = json.loads(text)
+    except RecursionError:
+        raise InputError("not a request: its JSON is nested too deeply") from None
+    except ValueError as error:
+        raise InputError(
+            f'begins with {{ and is not valid JSON: {error}; send plain text as {{"prompt": …}} if it begins so'
+        ) from None
+    return dict(fields)
+
+
+def _validated(fields: Mapping[str, Any], defaults: Generation) -> Request:
+    problems = _RequestProblems(Path("request"))
+    # One that the request states takes the place of the pipeline's.
+    others = set(CONSTRAINTS) if any(fields.get(key) for key in CONSTRAINTS) else None
+    stated = defaults.model_dump(exclude_unset=True, exclude=others)
+    request = validate(Request, stated | dict(fields), problems)
+    if request is None:
+        raise InputError("; ".join(problems.texts()))
+    return request
+
+
+class _RequestProblems(Problems):
+    """What is wrong with a request, which has no lines worth naming."""
+
+    def add(self, key: Key, message: str, line: int | None = None) -> None:
+        """See `Problems.add`."""
+        self._found.append((line or 0, f"{dotted(key)}: {message}" if key else message))
+
+    def quoted(self, key: Key, value: object) -> str:  # noqa: ARG002 - Problems needs it
+        """See `Problems.quoted`."""
+        text = json.dumps(value, ensure_ascii=False)
+        return printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")

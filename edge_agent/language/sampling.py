@@ -1,0 +1,43 @@
+"""Which token comes next."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Sampler:
+    """Picks tokens by the model's output; with the same seed the same ones, in every engine.
+
+    Args:
+        temperature: 0: always the likeliest token. Above: the higher, the more the less likely ones are picked.
+        top_k: only so many of the likeliest.
+        top_p: of those, only the likeliest that together have this probability.
+        seed: of the random numbers; None: another one every time.
+    """
+
+    def __init__(self, temperature: float, top_k: int, top_p: float, seed: int | None) -> None:
+        self._temperature = temperature
+        self._top_k = top_k
+        self._top_p = top_p
+        self._random = np.random.default_rng(seed)
+
+    def pick(self, logits: "NDArray[np.float32]") -> int:
+        """The next token.
+
+        Args:
+            logits: (vocabulary,); -inf for what must not come.
+        """
+        if self._temperature == 0:
+            return int(logits.argmax())
+        top = min(self._top_k, len(logits))
+        likeliest = np.argpartition(logits, -top)[-top:]
+        likeliest = likeliest[np.lexsort((likeliest, -logits[likeliest]))]
+        scaled = (logits[likeliest] - logits[likeliest[0]]).astype(np.float64) / self._temperature
+        weights = np.exp(scaled)
+        total = np.cumsum(weights / weights.sum())
+        kept = int(np.searchsorted(total, self._top_p)) + 1
+        choice = int(np.searchsorted(total[:kept], self._random.random() * total[min(kept, len(total)) - 1]))
+        return int(likeliest[min(choice, len(likeliest) - 1)])

@@ -1,0 +1,122 @@
+"""The process in which a language model runs.
+
+It is asked and cancelled over standard input, and answers over standard output: lines of JSON, a kind, the number of
+the request, and a value. It ends with its parent, at the latest after the piece of work at hand.
+"""
+
+import json
+import os
+import resource
+import select
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edge_agent import memory
+from edge_agent.errors import EdgeAgentError, InputError
+from edge_agent.language import load_engine
+from edge_agent.language.generation import Generation, Job
+from edge_agent.language.prefixes import PrefixCache
+from edge_agent.units import format_size
+
+# Everything else on the device goes first: https://man7.org/linux/man-pages/man2/nice.2.html.
+NICENESS = 10
+MAX_MEMORY = 64 * 2**30
+# A sign of life at least so often.
+ALIVE_EVERY = 0.5
+_NO_MEMORY = ("bad_alloc", "bad allocation", "allocate memory")
+
+Say = Callable[[str, Any], None]
+
+
+class Orders:
+    """What the parent says."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[Any] = []
+        self._poll = select.poll()
+        self._poll.register(0, select.POLLIN)
+
+    def next(self) -> tuple[int, Job]:
+        """The next request and its number; waits for it."""
+        while True:
+            while self._lines:
+                kind, number, value = self._lines.pop(0)
+                if kind == "ask":
+                    return number, Job(**value)
+            self._read()
+
+    def cancelled(self, number: int) -> bool:
+        """Whether that request has been cancelled; does not wait."""
+        while self._poll.poll(0):
+            self._read()
+        return any(kind == "cancel" and cancelled == number for kind, cancelled, _ in self._lines)
+
+    def _read(self) -> None:
+        block = os.read(0, 65536)
+        if not block:
+            os._exit(0)  # the parent is gone
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        self._lines += map(json.loads, lines)
+
+
+def main() -> None:
+    """Loads the model and answers requests, one after the other."""
+    wanted = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # some runtimes write to standard output as well
+
+    def say(number: int, kind: str, value: Any) -> None:
+        print(json.dumps([kind, number, value]), file=report, flush=True)
+
+    bound = memory.limit(MAX_MEMORY)
+    try:
+        engine = load_engine(Path(wanted["path"]), wanted["format"], wanted["threads"], wanted["context"])
+        generation = Generation(engine, PrefixCache(engine, wanted["cache_size"]))
+        generation.warm_up()
+    except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
+        say(0, "refused", _in_words(error, bound))
+        os._exit(0)
+    say(0, "ready", {"runtime": engine.runtime, "context": engine.context})
+    orders = Orders()
+    while True:
+        number, job = orders.next()
+        _answer(generation, job, partial(say, number), partial(orders.cancelled, number))
+
+
+def _answer(generation: Generation, job: Job, say: Say, cancelled: Callable[[], bool]) -> None:
+    said_at = time.monotonic()
+
+    def still_wanted() -> bool:
+        nonlocal said_at
+        if time.monotonic() - said_at > ALIVE_EVERY:
+            say("piece", "")
+            said_at = time.monotonic()
+        return cancelled()
+
+    def piece(text: str) -> None:
+        if job.stream and text:
+            say("piece", text)
+
+    try:
+        say("answer", asdict(generation.answer(job, piece, still_wanted)))
+    except InputError as error:
+        say("invalid", str(error))
+    except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base
+        generation.forget()
+        say("failed", _in_words(error, MAX_MEMORY))
+
+
+def _in_words(error: Exception, bound: int) -> str:
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return f"it needs more memory than there is (at most {format_size(bound)})"
+    if isinstance(error, EdgeAgentError):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

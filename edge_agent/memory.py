@@ -1,0 +1,38 @@
+"""How much memory there is, and bounds on what a process takes of it."""
+
+import contextlib
+import re
+import resource
+from pathlib import Path
+
+# What models may take of what is free.
+SHARE_OF_FREE_MEMORY = 0.8
+# Bound on what a runtime writes to standard error.
+MAX_CHATTER = 1_000_000
+
+
+def for_models() -> int | None:
+    """Bytes that models may take now; None where the system does not tell what is free."""
+    free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
+
+
+def limit(most: int) -> int:
+    """Bounds what this process takes from now on, for dangerous work on behalf of another one.
+
+    Args:
+        most: bytes; less, if less is free.
+
+    Returns:
+        The bound in bytes.
+    """
+    free = for_models()
+    bound = most if free is None else min(most, free)
+    taken = re.search(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    ceiling = bound + (int(taken[1]) * 1024 if taken else 0)
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))
+    with contextlib.suppress(OSError):  # not everywhere allowed
+        # Should memory run out nevertheless, this process goes and not its parent.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    return bound

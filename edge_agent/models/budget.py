@@ -1,0 +1,41 @@
+"""The memory that all models take together."""
+
+from edge_agent import memory
+from edge_agent.errors import ModelError
+from edge_agent.units import format_size
+
+
+class Budget:
+    """What is left for models.
+
+    Args:
+        most: bytes for all models, as configured; None: a share of what is free now, for those that are not loaded yet.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._stated = most is not None
+        self._left = memory.for_models() if most is None else most
+
+    def keep(self, size: int) -> None:
+        """Counts a model that is loaded already."""
+        if self._stated and self._left is not None:
+            self._left -= size
+
+    def take(self, size: int, of_what: str) -> None:
+        """Counts a model that is to be loaded.
+
+        Args:
+            size: bytes that it will take, about.
+            of_what: what these are made of, in words.
+
+        Raises:
+            ModelError: it does not fit in.
+        """
+        if self._left is not None and size > self._left:
+            bound = "model_memory" if self._stated else f"{memory.SHARE_OF_FREE_MEMORY:.0%} of the free memory"
+            raise ModelError(
+                f"it takes about {format_size(size)} of memory ({of_what}), and of {bound} "
+                f"{format_size(max(0, self._left))} are left: use fewer or smaller models"
+            )
+        if self._left is not None:
+            self._left -= size

@@ -1,0 +1,198 @@
+"""A language model that is ready to serve: where it lies, and the process that it runs in."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_agent import settings
+from edge_agent.engines.accelerators import name_of
+from edge_agent.errors import ModelError
+from edge_agent.language import MAX_SESSIONS
+from edge_agent.language.genai_config import CONFIG, read_sizes
+from edge_agent.language.generation import Answer, Job
+from edge_agent.language.process import LanguageProcess, Wanted
+from edge_agent.models import archive, bundle
+from edge_agent.models.budget import Budget
+from edge_agent.text_settings import Language
+from edge_agent.units import format_size
+
+GGUF_MAGIC = b"GGUF"
+MAX_FILES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSource:
+    """A language model that has been found on disk, before it is loaded.
+
+    Attributes:
+        path: the folder with `genai_config.json`, or the .gguf file.
+        format: one of `language.ENGINES`.
+        version: as the bundle states it, else "1".
+        sha256: of all files, in the order of their names.
+        size: of all files, in bytes.
+    """
+
+    path: Path
+    format: Literal["genai", "gguf"]
+    version: str
+    sha256: str
+    size: int
+
+    def cache_size(self, options: Language) -> int:
+        """Bytes that it will keep of what it has read, at most."""
+        if self.format == "gguf":
+            return options.cache_size
+        session = read_sizes(self.path).session(options.context)
+        return min(options.cache_size // session, MAX_SESSIONS) * session
+
+
+class LanguageModel:
+    """A loaded language model. Requests wait for each other.
+
+    Attributes:
+        identity: name, version and hash, as results carry them.
+        engine: what runs it.
+        task: `text`.
+    """
+
+    task = "text"
+
+    def __init__(
+        self, name: str, options: settings.Model, source: LanguageSource, waiting: Callable[[], None], threads: int
+    ) -> None:
+        self.options = options
+        self.source = source
+        self.identity = {"name": name, "version": source.version, "sha256": source.sha256[:12]}
+        language = options.language
+        self.engine = LanguageProcess(
+            Wanted(source.path, source.format, threads, language.context, language.cache_size), waiting
+        )
+        self._lock = threading.Lock()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        return self.source.size + self.source.cache_size(self.options.language)
+
+    def describe(self) -> str:
+        """One line for a person."""
+        return f"{self.source.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.task}"
+
+    def facts(self) -> dict[str, Any]:
+        """What `info` says of it."""
+        return self.identity | {
+            "sha256": self.source.sha256,
+            "engine": self.engine.runtime,
+            "accelerator": self.accelerator_facts(),
+            "task": self.task,
+            "context": self.engine.context,
+        }
+
+    def accelerator_facts(self) -> dict[str, Any]:
+        """See `Model.accelerator_facts`."""
+        return {
+            "asked": [name_of(accelerator) for accelerator in self.options.accelerators],
+            "in_use": self.engine.accelerator,
+            "fallback": self.fallback,
+            "share": None,
+            "speed_up": None,
+            "moves": 0,
+        }
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits until requests of others have been answered; starts the process anew if it has ended.
+
+        Raises:
+            ModelError: that fails.
+        """
+        with self._lock:
+            self.engine.restart_if_ended()
+            yield
+
+    def ask(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
+        """See `LanguageProcess.ask`; to be called in one's turn."""
+        return self.engine.ask(job, cancelled)
+
+    fallback = ""
+    """Why it does not run on the first accelerator asked for: there is but one for language models."""
+
+    def when_moved(self, moved: Callable[[], None]) -> None:
+        """It stays where it is; see `Model.when_moved`."""
+
+    def retire(self) -> None:
+        """See `Model.retire`: nobody asks any more."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.engine.stop()
+
+
+def find(path: Path) -> LanguageSource | None:
+    """The language model that lies in a place; None if there is none.
+
+    Args:
+        path: a file or folder that is there.
+
+    Raises:
+        ModelError: it can't be read, or is not a whole one.
+    """
+    folder = archive.unpacked(path)
+    manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).is_file() else None
+    file = folder / CONFIG
+    if manifest is not None:
+        file = folder / bundle.choose_file(manifest)
+    elif folder.is_file():
+        file = folder
+    try:
+        if file.name == CONFIG and file.is_file():
+            found: Literal["genai", "gguf"] = "genai"
+            place, files = file.parent, sorted(part for part in file.parent.iterdir() if part.is_file())
+        elif file.is_file() and _begins_with(file, GGUF_MAGIC):
+            found, place, files = "gguf", file, [file]
+        else:
+            return None
+        if len(files) > MAX_FILES:
+            raise ModelError(f"{place}: {len(files)} files: a language model has at most {MAX_FILES}")
+        digest = hashlib.sha256()
+        for part in files:
+            with part.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        size = sum(part.stat().st_size for part in files)
+    except OSError as error:
+        raise ModelError(f"{error.filename or file}: can't be read: {error.strerror}") from None
+    return LanguageSource(place, found, manifest.version if manifest else "1", digest.hexdigest(), size)
+
+
+def load(
+    name: str,
+    options: settings.Model,
+    source: LanguageSource,
+    waiting: Callable[[], None],
+    threads: int,
+    budget: Budget,
+) -> LanguageModel:
+    """Loads a language model; since that happens in a process of its own, it is its own trial.
+
+    Raises:
+        ModelError: it does not fit in the memory, or can't be loaded; says why.
+        MissingExtraError: the runtime is not installed.
+    """
+    if "cpu" not in options.accelerators:
+        raise ModelError(f"{source.path}: language models run on the cpu: add it to accelerators")
+    try:
+        cache = source.cache_size(options.language)
+        budget.take(source.size + cache, f"files {format_size(source.size)}, cache {format_size(cache)}")
+        return LanguageModel(name, options, source, waiting, threads)
+    except ModelError as error:
+        raise ModelError(f"{source.path}: {error}") from error
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic

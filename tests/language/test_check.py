@@ -1,0 +1,88 @@
+"""What `check` says of configurations with language models."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edge_agent import config
+from edge_agent.errors import ConfigError
+from edge_agent.models.loading import load_models
+from edge_agent.models.shipped import shipped
+from tests.language.model_files import write_model
+
+MQTT = {"type": "mqtt", "topic": "t"}
+
+
+def problem(folder: Path, pipelines: dict[str, Any], **sections: Any) -> str:
+    """What is wrong with a configuration, without the name of its file."""
+    file = folder / "agent.yaml"
+    models = {"words": {"path": "model", "language": {"context": 256}}, "digits": {"path": str(shipped("digits"))}}
+    file.write_text(yaml.safe_dump({"models": models, "pipelines": pipelines} | sections))
+    with pytest.raises(ConfigError) as error:
+        load_models(config.load(file), {})
+    return str(error.value).removeprefix(f"{file}:")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "model")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "sentence"),
+    [
+        ({"source": {"type": "images", "path": "."}, "model": "words"}, "which takes requests: from mqtt or pipeline"),
+        ({"source": MQTT, "model": "words", "top_k": 3}, "top_k: is for predictions, and words gives text"),
+        ({"source": MQTT, "model": "words", "publish": {"on_change": True}}, "every answer is published"),
+        ({"source": MQTT, "model": "words", "text": {"prompt": "x"}}, "text.prompt: is for a source of type pipeline"),
+        ({"source": {"type": "pipeline", "name": "lab"}, "model": "words"}, "prompt is required"),
+        (
+            {"source": {"type": "pipeline", "name": "chat"}, "model": "words", "text": {"prompt": "x"}},
+            "chat makes no predictions, its task is text",
+        ),
+        ({"source": MQTT, "model": "digits", "text": {"system": "x"}}, "text: is for language models"),
+        ({"source": MQTT, "model": "words", "text": {"options": {"max_tokens": 0}}}, "max_tokens: must be >= 1"),
+        ({"source": MQTT, "model": "words", "text": {"options": {"json_schema": "{"}}}, "must be a JSON Schema"),
+    ],
+)
+def test_what_does_not_go_with_text_is_named_with_its_key(
+    folder: Path, pipeline: dict[str, Any], sentence: str
+) -> None:
+    pipelines = {
+        "chat": {"source": MQTT, "model": "words"},
+        "lab": {"source": MQTT, "model": "digits"},
+        "odd": pipeline,
+    }
+    said = problem(folder, pipelines)
+    assert "pipelines.odd" in said
+    assert sentence in said
+
+
+def test_a_model_that_does_not_fit_in_the_memory_is_refused_with_the_numbers(folder: Path) -> None:
+    said = problem(folder, {"chat": {"source": MQTT, "model": "words"}}, model_memory="1MB")
+    assert "models.words" in said
+    numbers = (
+        r"it takes about 4\.2 MB of memory \(files \d+\.\d kB, cache 3\.7 MB\), and of model_memory 1\.0 MB are left"
+    )
+    assert re.search(numbers, said)
+
+
+def test_the_memory_is_one_for_all_models(folder: Path) -> None:
+    pipelines = {"chat": {"source": MQTT, "model": "words"}, "lab": {"source": MQTT, "model": "digits"}}
+    said = problem(folder, pipelines, model_memory="4.2MB")
+    assert "models.words" in said
+    assert "models.digits" not in said
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json", "genai_config.json"])
+def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path, file: str) -> None:
+    write_model(tmp_path / "model")
+    (tmp_path / "model" / file).write_bytes(b"nonsense")
+    said = problem(tmp_path, {"chat": {"source": MQTT, "model": "words"}})
+    assert "models.words" in said
+    assert "\n" not in said

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from edge_agent.engines.language import GenaiEngine, load
+from edge_agent.errors import ModelError
+from edge_agent.language import CHUNK
+from edge_agent.language.prefixes import PrefixCache
+from tests.language.model_files import write_model
+
+PROMPT = [*range(10, 10 + 3 * CHUNK)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> GenaiEngine:
+    return load(write_model(tmp_path_factory.mktemp("model")), threads=1, context=512)
+
+
+def read(cache: PrefixCache, tokens: list[int], *, exact: bool = False) -> tuple[int, np.ndarray]:
+    """How many tokens were not read again, and the output after the last one."""
+    kept, cached = cache.read(tokens, exact=exact, going_on=lambda: True)
+    return cached, kept.session.logits()
+
+
+def test_what_begins_alike_is_read_once_and_gives_the_same_output(engine: GenaiEngine) -> None:
+    cache = PrefixCache(engine, engine.session_size)
+    assert read(cache, [*PROMPT, 5, 6])[0] == 0
+    cached, output = read(cache, [*PROMPT, 7, 8, 9])
+    assert cached == len(PROMPT)
+    assert output == pytest.approx(read(PrefixCache(engine, engine.session_size), [*PROMPT, 7, 8, 9])[1], abs=1e-4)
+
+
+def test_the_last_token_is_always_read(engine: GenaiEngine) -> None:
+    cache = PrefixCache(engine, engine.session_size)
+    read(cache, PROMPT)
+    assert read(cache, PROMPT)[0] == len(PROMPT) - 1
+    assert read(cache, PROMPT[:20])[0] == 19
+
+
+def test_an_exact_output_is_the_same_to_the_last_bit_whatever_was_read_before(engine: GenaiEngine) -> None:
+    tokens = [*PROMPT, 7, 8, 9]
+    _, fresh = read(PrefixCache(engine, engine.session_size), tokens, exact=True)
+    cache = PrefixCache(engine, engine.session_size)
+    kept, _ = cache.read([*PROMPT[:100], 5], exact=False, going_on=lambda: True)
+    for token in tokens[101:150]:
+        kept.extend([token])
+    cached, again = read(cache, tokens, exact=True)
+    assert cached == CHUNK
+    assert np.array_equal(again, fresh)
+
+
+def test_conversations_that_begin_differently_are_kept_within_the_bound(engine: GenaiEngine) -> None:
+    cache = PrefixCache(engine, 2 * engine.session_size)
+    talks = [[start, *PROMPT] for start in (1, 2, 3)]
+    assert [read(cache, talk)[0] for talk in talks] == [0, 0, 0]
+    assert [read(cache, talk)[0] for talk in (talks[2], talks[1])] == [len(PROMPT)] * 2
+    assert read(cache, talks[0])[0] == 0  # it had to make room
+
+
+def test_a_bound_that_holds_no_session_is_refused_with_the_numbers(engine: GenaiEngine) -> None:
+    with pytest.raises(ModelError, match=r"512 tokens of context take 364\.5 kB, and cache_size is 1\.0 kB"):
+        PrefixCache(engine, 1000)
+
+
+def test_reading_ends_when_it_may_not_go_on(engine: GenaiEngine) -> None:
+    answers = iter([True, False])
+    kept, _ = PrefixCache(engine, engine.session_size).read(PROMPT, exact=False, going_on=lambda: next(answers))
+    assert len(kept.tokens) == CHUNK
