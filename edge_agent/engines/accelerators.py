@@ -92,7 +92,7 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
     if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):
         return Target(name, runs_on, install=ACCELERATORS[accelerator].install)
     usable = ", ".join(known for known, row in ACCELERATORS.items() if getattr(row, file_format))
-    raise ModelError(f"{name}: .{file_format} models can't use it, only {usable}")
+    raise ModelError(f"{name}: models of this format can't use it: .{file_format} files can be run on {usable}")
 
 
 def can_use(accelerator: settings.Accelerator, file_format: str) -> bool:
