@@ -152,8 +152,8 @@ RuntimeOptions = Annotated[dict[str, str], Field(max_length=64)]
 class Delegate(Frozen):
     """A TFLite delegate of one's own."""
 
-    delegate: Path
-    """Its shared library; without a folder it is looked for where the system keeps libraries."""
+    delegate: str = Field(min_length=1, max_length=4096)
+    """Its shared library; a name without a `/` is looked for where the system keeps libraries."""
     options: RuntimeOptions = Field({})
     """What it is told, as its makers document it."""
 

@@ -87,7 +87,12 @@ def test_the_mistakes_that_are_shown_are_answered_as_shown(tmp_path: Path, monke
 @each("yaml", "# model.yaml")
 def test_a_bundle_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
     raw = yaml.safe_load(block.text)
-    for name in [*raw["files"].values(), raw["labels"], *(golden["input"] for golden in raw["golden"])]:
+    for name in [
+        *raw["files"].values(),
+        *raw.get("compiled", {}).values(),
+        raw["labels"],
+        *(golden["input"] for golden in raw["golden"]),
+    ]:
         (tmp_path / name).touch()
     (tmp_path / "model.yaml").write_text(block.text)
     bundle.read_manifest(tmp_path)

@@ -116,7 +116,7 @@ def _own(asked: settings.Delegate | settings.Provider, loaded: Config) -> Row:
     """What a configuration names by itself, as the table would have it."""
     if isinstance(asked, settings.Provider):
         return Row(onnx=asked.provider)
-    return Row(str(loaded.resolve(asked.delegate)) if len(asked.delegate.parts) > 1 else str(asked.delegate))
+    return Row(str(loaded.resolve(asked.delegate)) if "/" in asked.delegate else asked.delegate)
 
 
 def _install(asked: settings.Accelerator, row: Row) -> str:

@@ -6,6 +6,7 @@ execution provider of ONNX Runtime by its name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from edge_agent import settings
@@ -74,7 +75,7 @@ def name_of(accelerator: settings.Accelerator) -> str:
     """What messages and `info` call an accelerator."""
     if isinstance(accelerator, str):
         return accelerator
-    own = accelerator.delegate.name if isinstance(accelerator, settings.Delegate) else accelerator.provider
+    own = Path(accelerator.delegate).name if isinstance(accelerator, settings.Delegate) else accelerator.provider
     return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
 
 
@@ -86,13 +87,13 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
     """
     name = name_of(accelerator)
     if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
-        return Target(name, str(accelerator.delegate), accelerator.options)
+        return Target(name, accelerator.delegate, accelerator.options)
     if isinstance(accelerator, settings.Provider) and file_format == "onnx":
         return Target(name, accelerator.provider, accelerator.options)
     if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):
         return Target(name, runs_on, install=ACCELERATORS[accelerator].install)
     usable = ", ".join(known for known, row in ACCELERATORS.items() if getattr(row, file_format))
-    raise ModelError(f"{name}: .{file_format} models can't use it, only {usable}")
+    raise ModelError(f"{name}: models of this format can't use it: .{file_format} files can be run on {usable}")
 
 
 def can_use(accelerator: settings.Accelerator, file_format: str) -> bool:

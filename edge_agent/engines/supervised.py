@@ -1,6 +1,5 @@
 """An engine on an accelerator: a driver that hangs must not hang whoever asks it."""
 
-import contextlib
 import queue
 import threading
 import weakref
@@ -73,10 +72,10 @@ class Supervised:
         return self._ask(lambda: self._engine.run(inputs), self._timeout)
 
     def close(self) -> None:
-        """Frees the model, unless it hangs."""
+        """Frees the model, unless it hangs; does not wait for that."""
         if not self._lost:
-            with contextlib.suppress(ModelError):
-                self._ask(self._engine.close, self._timeout)
+            self._lost = "has been closed"
+            self._tasks.put(self._engine.close)
             self._tasks.put(None)
 
     def _run_once(self) -> None:

@@ -282,8 +282,8 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
 def located(model: settings.Model, folder: Path) -> settings.Model:
     """The same settings, the delegates' libraries found from anywhere; a bare name is left to the system."""
     accelerators = tuple(
-        accelerator.model_copy(update={"delegate": resolve(accelerator.delegate, folder)})
-        if isinstance(accelerator, settings.Delegate) and len(accelerator.delegate.parts) > 1
+        accelerator.model_copy(update={"delegate": str(resolve(accelerator.delegate, folder))})
+        if isinstance(accelerator, settings.Delegate) and "/" in accelerator.delegate
         else accelerator
         for accelerator in model.accelerators
     )

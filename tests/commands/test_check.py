@@ -60,7 +60,9 @@ def test_it_prints_what_would_run(folder: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_fallback_is_told_with_its_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = check(CONFIGURATION, capsys)
-    assert "    falls back to cpu, since edgetpu: .onnx models can't use it, only cpu, openvino, " in out
+    assert (
+        "    falls back to cpu, since edgetpu: models of this format can't use it: .onnx files can be run on cpu" in out
+    )
 
 
 def test_as_json_it_is_one_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +125,7 @@ DAMAGED = "the model file is damaged"
         ("{path: digits.tflite, labels: none, preprocess: {color: bgr}}", "preprocess.color: bgr does not fit an"),
         ("{path: digits.tflite, labels: none, accelerators: [edgetpu]}", "edgetpu: "),
         ("{path: digits.onnx, labels: none, accelerators: [edgetpu], preprocess: {normalize: unit}}",
-         "edgetpu: .onnx models can't use it, only cpu, openvino, cuda, "),
+         "edgetpu: models of this format can't use it: .onnx files can be run on cpu, openvino, cuda, "),
     ],
 )  # fmt: skip
 def test_a_model_that_can_not_be_used_is_told_with_the_line_of_its_name(

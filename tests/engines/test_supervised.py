@@ -70,7 +70,9 @@ def test_it_is_the_engine_that_it_watches_over_in_one_thread_of_its_own() -> Non
     assert (engine.runtime, engine.accelerator, engine.share) == ("a runtime", "npu", Share(1, 2))
     assert slow.threads == {"accelerator"}
     engine.close()
-    assert slow.closed
+    wait_until(lambda: slow.closed and _no_thread(), 5, "it is closed")
+    with pytest.raises(ModelError, match="has been closed"):
+        engine.run(GIVEN)
 
 
 def test_who_asks_one_that_hangs_is_told_in_time_and_at_once_from_then_on() -> None:
