@@ -89,13 +89,9 @@ class Delivery:
 
     def properties(self, copy: Copy) -> Properties:
         """What MQTT 5 tells the receiver besides."""
-<<<<<<< HEAD
-        properties = json_properties(copy.correlation_data)
-=======
         if self.deadline is None and copy.correlation_data is None:
             return _usual_properties()
-        properties = _new_properties()
->>>>>>> eb33b63005a02880bb0154b8688dd719182e92a8
+        properties = json_properties(copy.correlation_data)
         if self.deadline is not None:
             properties.MessageExpiryInterval = max(1, round(self.deadline - time.monotonic()))
         return properties
@@ -168,16 +164,10 @@ def from_row(row_id: int, row: Row) -> Delivery:
     )
 
 
-def _new_properties() -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-    properties.ContentType = "application/json"
-    return properties
-
-
 @cache
 def _usual_properties() -> Properties:
     """Of nearly all results. To make them anew for each one takes longer than to make its JSON."""
-    return _new_properties()
+    return json_properties(None)
 
 
 @cache

@@ -19,11 +19,7 @@ from typing import NamedTuple
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-<<<<<<< HEAD
-from edge_agent.mqtt.delivery import Delivery, json_properties
-=======
-from edge_agent.mqtt.delivery import MAX_HEADER, Delivery
->>>>>>> eb33b63005a02880bb0154b8688dd719182e92a8
+from edge_agent.mqtt.delivery import MAX_HEADER, Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.setbacks import Pause, Suspicion
