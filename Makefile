@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
+# What the tests try, besides what the demonstration needs.
+EXTRAS  = tflite,onnx,serial,language
 
 .PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino clean
 
@@ -47,11 +49,11 @@ mosquitto:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(INSTALL) -e '.[tflite,onnx,serial,language]'
+	$(INSTALL) -e '.[tflite,onnx]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) -e '.[tflite,onnx,serial,language,dev]'
+	$(INSTALL) -e '.[$(EXTRAS),dev]'
 	@touch $@
 
 $(VENV)-openvino/.installed: BIN = $(VENV)-openvino/bin
