@@ -1,5 +1,6 @@
 """The settings of the sources that give a stream: programs, serial lines, sensors, sound."""
 
+import re
 from collections.abc import Collection
 from typing import Annotated, Literal
 
@@ -64,6 +65,8 @@ class CommandSource(Frozen):
     def _a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value[0]:
             raise ValueError("must begin with the name of a program")
+        if re.search(r"\s", value[0]):  # such as a whole command line, which may hold passwords: it is not to be quoted
+            raise ValueError("must begin with a program, without spaces; each argument is an entry of its own")
         if any("\0" in part for part in value):
             raise ValueError("must not hold the character U+0000")
         return value

@@ -377,6 +377,7 @@ def test_a_password_from_the_environment_stays_a_name_until_it_is_needed(
         pipeline("{type: video, url: 'rtsp:/user:s3cret@camera'}"),
         pipeline("{type: '${env:EDGE_AGENT_TEST_SECRET}'}"),
         pipeline("{type: command, argv: 'ffmpeg rtsp://user:s3cret@camera', format: mjpeg}"),
+        pipeline("{type: command, argv: ['ffmpeg rtsp://user:s3cret@camera'], format: mjpeg}"),
         pipeline("{type: command, argv: [ffmpeg, [s3cret]], format: mjpeg}"),
         pipeline("{type: command, argv: [ffmpeg, {s3cret: s3cret}], format: mjpeg}"),
         pipeline("{type: camera, fps: '${env:EDGE_AGENT_TEST_SECRET}'}"),

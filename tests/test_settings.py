@@ -173,6 +173,7 @@ COMMAND = {"type": "command", "argv": ["program"]}
         ({"format": "csv", "sample_format": "u8"}, "sample_format: is not for format: csv"),
         ({"format": "csv", "argv": []}, "argv: "),
         ({"format": "csv", "argv": [""]}, "argv: must begin with the name of a program"),
+        ({"format": "csv", "argv": ["sensor -a"]}, "argv: must begin with a program, without spaces"),
         ({"format": "csv", "argv": ["a", "b\0"]}, "argv: must not hold the character U+0000"),
         ({"type": "iio"}, "needs a rate, or buffered: true"),
         ({"type": "microphone", "device": "-V"}, "device: "),

@@ -17,9 +17,9 @@ from edge_agent.terminal import printable
 
 log = logging.getLogger(__name__)
 
-# How often a quiet program is looked up from.
+# So long, at most, it goes unnoticed that a quiet program is not wanted any more.
 _LOOK_UP_MS = 200
-# How long after its end a program is noticed to have ended.
+# So long, at most, its end goes unnoticed.
 _LOOK_AT_END_MS = 20
 # From SIGTERM to SIGKILL.
 GRACE = 2.0
@@ -67,12 +67,16 @@ class Child:
             raise SourceError(f"{name}: there is no program {argv[0]}: install it, or give its path") from None
         except OSError as error:
             raise SourceError(f"{name}: can't be started: {error.strerror}") from None
-        self._watch = subprocess.Popen(  # noqa: S603 - a script and a number of ours
-            ["sh", "-c", _WATCH, "sh", str(self._process.pid)],  # noqa: S607 - where `sh` is differs on phones
-            stdin=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            self._watch = subprocess.Popen(  # noqa: S603 - a script and a number of ours
+                ["sh", "-c", _WATCH, "sh", str(self._process.pid)],  # noqa: S607 - where `sh` is differs on phones
+                stdin=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError:
+            self._signal(signal.SIGKILL)
+            raise
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         assert self._process.stderr is not None  # noqa: S101 - it is a pipe
         self._out = self._process.stdout.fileno()
@@ -85,14 +89,17 @@ class Child:
         while not over() and self._out in self._open:
             yield from self._come(_LOOK_UP_MS)
 
-    def stop(self, patience: float = 0.0) -> str:
-        """Ends it, and everything that it has started itself; returns how it ended. Once is enough.
+    def stop(self, patience: float = 0.0) -> int | None:
+        """Ends it, and everything that it has started itself. Once is enough.
 
         Args:
             patience: seconds in which it may still end by itself.
+
+        Returns:
+            The exit code with which it ended by itself, or minus the signal that ended it; None if it did not.
         """
         if self._stopped:
-            return ""
+            return None
         self._stopped = True
         self._wait(patience)
         by_itself = self._process.poll()
@@ -104,11 +111,7 @@ class Child:
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
-        if by_itself is None:
-            return "has closed its output"
-        if by_itself < 0:
-            return f"was ended by {signal.Signals(-by_itself).name}"
-        return f"ended with exit code {by_itself}"
+        return by_itself
 
     def _come(self, milliseconds: int) -> Iterator[bytes]:
         """What comes within this time to its output; what comes to its standard error goes to the log."""

@@ -1,5 +1,6 @@
 """Programs whose standard output is a stream of pictures, sound or readings."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +64,7 @@ class Command:
             stream = self._fresh()
             stamped = Stamp(self._origin, broken=self._broken)
             self._broken = True
-            end = ""
+            code = None
             try:
                 due = time.monotonic()
                 for data in child.read(stopping.is_set):
@@ -74,11 +75,18 @@ class Command:
                             stopping.wait(early)
                 if not stopping.is_set():
                     yield from stamped(stream.end())
-                    end = child.stop(_LAST_WORDS)
+                    code = child.stop(_LAST_WORDS)
             finally:
                 child.stop()
-            if not stopping.is_set() and (self.live or end != "ended with exit code 0"):
-                raise SourceError(f"{self.name}: {end}")
+            if not stopping.is_set() and (self.live or code != 0):
+                raise SourceError(f"{self.name}: {_in_words(code)}")
+
+
+def _in_words(code: int | None) -> str:
+    """How a program ended; see `Child.stop`."""
+    if code is None:
+        return "has closed its output"
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
 
 def stream_format_of(source: stream_settings.CommandSource) -> StreamFormat:
