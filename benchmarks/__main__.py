@@ -8,7 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+<<<<<<< HEAD
 from benchmarks import footprint, gate, language, report, speed, video
+=======
+from benchmarks import footprint, gate, messages, report, speed, video
+>>>>>>> b154971 (Small messages cost less on their way out; a benchmark of them against a hand-written script)
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
@@ -19,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "video": video.full_speed,
     "age": video.frame_age,
     "gate": gate.gate,
+    "messages": messages.messages,
     "memory": footprint.memory,
     "growth": footprint.growth,
     "start": footprint.start,
