@@ -60,14 +60,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ModelError: the file can't be read, or no configuration can run it.
     """
+    from edge_agent.models import language
     from edge_agent.models import model as models
 
+    found = language.find(models.locate(Path(args.model), Path.cwd()))
+    if found is not None:
+        from edge_agent.commands import bench_language
+
+        return bench_language.run(found, args)
     source = models.find(settings.Model(path=Path(args.model)), Path.cwd())
     file = source.file
     measurements = [
         _in_a_process(source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
         for accelerator in _accelerators(file.format)
-        for threads in (_thread_counts() if accelerator == "cpu" else [1])
+        for threads in (thread_counts() if accelerator == "cpu" else [1])
     ]
     usable = [measurement for measurement in measurements if not measurement.problem]
     if not usable:
@@ -99,7 +105,8 @@ def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:
     return usable
 
 
-def _thread_counts() -> list[int]:
+def thread_counts() -> list[int]:
+    """Those that are worth a look on this machine."""
     cores = len(os.sched_getaffinity(0))
     return sorted({count for count in (1, 2, 4, 8, cores) if count <= cores})
 
@@ -131,7 +138,7 @@ def measure(
 
     from edge_agent.engines import load_engine
 
-    memory_before, began = _pss(), time.perf_counter()
+    memory_before, began = pss(), time.perf_counter()
     try:
         engine = load_engine(path, file_format, accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
@@ -155,7 +162,7 @@ def measure(
         p90_ms=round(centiles[89], 3),
         p99_ms=round(centiles[98], 3),
         per_second=round(1000 * len(times) / sum(times), 1),
-        memory_mib=round((_pss() - memory_before) / 2**20, 1),
+        memory_mib=round((pss() - memory_before) / 2**20, 1),
         load_ms=round(load_ms, 1),
         share=round(engine.share.on / engine.share.of, 3) if engine.share else None,
     )
@@ -168,7 +175,7 @@ def _random(rng: Any, shape: tuple[int, ...], dtype: str) -> Any:
     return rng.integers(0, 100, size).astype(dtype)
 
 
-def _pss() -> int:
+def pss() -> int:
     """Bytes of memory of this process, shared pages by their share."""
     with Path("/proc/self/smaps_rollup").open(encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))

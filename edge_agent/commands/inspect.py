@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 
 from edge_agent import settings
+from edge_agent.commands import inspect_language
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.errors import ModelError
+from edge_agent.models import language
 from edge_agent.models import model as models
 from edge_agent.models.links import operator_hint
 from edge_agent.models.model_file import ModelFile, Tensor
@@ -33,6 +35,9 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     Raises:
         ModelError: the file can't be read.
     """
+    found = language.find(models.locate(options.path, Path.cwd()))
+    if found is not None:
+        return inspect_language.run(found, as_json=as_json)
     source = models.find(options, Path.cwd())
     reading: Reading | None = None
     missing: Mapping[str, str] = {}

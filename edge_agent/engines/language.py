@@ -43,9 +43,13 @@ class GenaiSession:
         """See `Session.logits`."""
         return np.asarray(self._generator.get_logits()[0, -1], np.float32)
 
-    def rewind(self, length: int) -> None:
+    def rewind(self, length: int) -> bool:
         """See `Session.rewind`."""
-        self._generator.rewind_to(length)
+        try:
+            self._generator.rewind_to(length)
+        except RuntimeError:  # a model whose memory is no list of tokens
+            return False
+        return True
 
 
 class GenaiEngine:
@@ -69,7 +73,8 @@ class GenaiEngine:
         self._template = _has_template(folder)
         self.session_size = sizes.session(context)
         ends = tuple(int(token) for token in self._tokenizer.eos_token_ids)
-        self.vocabulary = Vocabulary(folder / TOKENIZER, sizes.vocabulary, ends)
+        self.vocabulary = Vocabulary(sizes.vocabulary, ends)
+        self._folder = folder
 
     def encode(self, text: str) -> list[int]:
         """See `LanguageEngine.encode`."""
@@ -92,6 +97,13 @@ class GenaiEngine:
         """See `LanguageEngine.decoder`."""
         decode: Callable[[int], str] = self._tokenizer.create_stream().decode
         return decode
+
+    def constraint_tokenizer(self) -> Any:
+        """See `LanguageEngine.constraint_tokenizer`."""
+        import llguidance
+
+        file, words = str(self._folder / TOKENIZER), self.vocabulary
+        return llguidance.LLTokenizer(file, n_vocab=words.size, eos_token=list(words.ends))
 
     def session(self) -> GenaiSession:
         """See `LanguageEngine.session`."""

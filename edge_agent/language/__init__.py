@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,15 +27,13 @@ MAX_SESSIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a constraint on the output needs to know of the tokens.
+    """The tokens.
 
     Attributes:
-        tokenizer: `tokenizer.json` of the model, or the model file that holds its tokens.
         size: number of values that the model gives for each token.
         ends: tokens that end an answer.
     """
 
-    tokenizer: Path
     size: int
     ends: tuple[int, ...]
 
@@ -51,8 +49,8 @@ class Session(Protocol):
         """(vocabulary,): what the next token may be, after the last one that was read."""
         ...
 
-    def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens."""
+    def rewind(self, length: int) -> bool:
+        """Forgets all but the first `length` tokens; False if it can't, and must not be used any more."""
         ...
 
 
@@ -85,6 +83,14 @@ class LanguageEngine(Protocol):
 
     def decoder(self) -> Callable[[int], str]:
         """A function that takes the tokens of an answer one by one and gives the characters that each completes."""
+        ...
+
+    def constraint_tokenizer(self) -> Any:
+        """The tokens in the form that constraints need: an `LLTokenizer` of llguidance; takes up to a second.
+
+        Raises:
+            ValueError: they are of a kind that is not supported.
+        """
         ...
 
     def session(self) -> Session:

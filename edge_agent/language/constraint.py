@@ -6,12 +6,10 @@ tied to a generator, and so would cost the prefix cache.
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.engines import reason
-from edge_agent.errors import InputError, MissingExtraError, ModelError
-from edge_agent.language import Vocabulary
+from edge_agent.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +31,7 @@ class Constraint:
     """Follows an answer and says what may come next.
 
     Args:
-        tokenizer: see `tokenizer_of`.
+        tokenizer: see `LanguageEngine.constraint_tokenizer`.
         json_schema: what the answer must be.
         choices: the answer must be one of these; used where there is no schema.
 
@@ -85,18 +83,3 @@ class Constraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise InputError(f"{self._what}: {reason(ValueError(self._matcher.get_error()))}")
-
-
-def tokenizer_of(vocabulary: Vocabulary) -> Any:
-    """The tokens in the form that constraints need; takes about 0.1 s for 50 000 tokens.
-
-    Raises:
-        ModelError: the tokenizer is of a kind that is not supported.
-    """
-    path: Path = vocabulary.tokenizer
-    try:
-        return llguidance.LLTokenizer(str(path), n_vocab=vocabulary.size, eos_token=list(vocabulary.ends))
-    except ValueError as error:
-        raise ModelError(
-            f"json_schema and choices can't be used with this model's tokenizer: {reason(error)}"
-        ) from None

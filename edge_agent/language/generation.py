@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_agent.errors import InputError
+from edge_agent.engines import reason
+from edge_agent.errors import InputError, ModelError
 from edge_agent.language import LanguageEngine
 from edge_agent.language.prefixes import PrefixCache
 from edge_agent.language.sampling import Sampler
@@ -176,10 +177,14 @@ class Generation:
     def _constraint(self, job: Job) -> "Constraint | None":
         if job.json_schema is None and not job.choices:
             return None
-        from edge_agent.language.constraint import Constraint, tokenizer_of
+        from edge_agent.language.constraint import Constraint
 
         if self._tokenizer is None:
-            self._tokenizer = tokenizer_of(self._engine.vocabulary)
+            try:
+                self._tokenizer = self._engine.constraint_tokenizer()
+            except ValueError as error:
+                problem = f"this model's tokenizer does not allow json_schema and choices: {reason(error)}"
+                raise ModelError(problem) from None
         return Constraint(self._tokenizer, job.json_schema, job.choices)
 
 

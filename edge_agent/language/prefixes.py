@@ -35,12 +35,13 @@ class Kept:
         if before == self.aligned and len(tokens) == CHUNK:
             self.aligned += CHUNK
 
-    def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens."""
+    def rewind(self, length: int) -> bool:
+        """Forgets all but the first `length` tokens; see `Session.rewind`."""
         if length < len(self.tokens):
-            self.session.rewind(length)
             del self.tokens[length:]
             self.aligned = min(self.aligned, length // CHUNK * CHUNK)
+            return self.session.rewind(length)
+        return True
 
 
 class PrefixCache:
@@ -80,7 +81,10 @@ class PrefixCache:
         common = min(kept.common(tokens), len(tokens) - 1)
         if exact:
             common = min(common, kept.aligned) // CHUNK * CHUNK
-        kept.rewind(common)
+        if not kept.rewind(common):
+            self._kept.remove(kept)
+            kept, common = Kept(self._engine.session()), 0
+            self._kept.append(kept)
         while len(kept.tokens) < len(tokens) and going_on():
             place = len(kept.tokens)
             kept.extend(tokens[place : place + CHUNK - place % CHUNK])

@@ -239,7 +239,9 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
     """
     path = archive.unpacked(locate(model.path, folder))
     if language.find(path) is not None:
-        raise ModelError(f"{path}: a language model: it can't be used so, only by pipelines of `run`")
+        raise ModelError(
+            f"{path}: a language model, which takes requests over MQTT: `inspect`, `bench` and `run` know it"
+        )
     if path.is_dir():
         bundle_folder = path
         manifest: bundle.Manifest | None = bundle.read_manifest(path)

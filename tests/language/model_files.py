@@ -43,16 +43,17 @@ class Shape:
         return self.hidden // self.heads
 
 
+SMALL = Shape()
 SMOLLM2_135M = Shape(49152, 576, 30, 9, 3, 1536, 2048, int4=True)
 """https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json, with a shorter context."""
 
 
-def write_model(folder: Path, shape: Shape = Shape(), seed: int = 1, *, chat: bool = True) -> Path:
+def write_model(folder: Path, shape: Shape = SMALL, seed: int = 1, *, chat: bool = True) -> Path:
     """Writes a folder that onnxruntime-genai loads; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_Graph(shape, seed).model(), folder / "model.onnx")
     write_json(folder / "genai_config.json", _genai_config(shape))
-    write_json(folder / "tokenizer.json", _tokenizer(shape))
+    write_json(folder / "tokenizer.json", tokenizer(shape))
     template = {"chat_template": CHAT_TEMPLATE} if chat else {}
     tokens = {"bos_token": SPECIAL[0], "eos_token": SPECIAL[2], "tokenizer_class": "GPT2Tokenizer"}
     write_json(folder / "tokenizer_config.json", tokens | template)
@@ -215,7 +216,7 @@ def _genai_config(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _tokenizer(shape: Shape) -> dict[str, Any]:
+def tokenizer(shape: Shape) -> dict[str, Any]:
     """Byte pairs: single bytes, then pairs of common letters, then pairs of those."""
     alphabet = list(bytes_as_text().values())
     words = [*SPECIAL, *alphabet]

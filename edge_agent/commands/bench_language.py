@@ -1,0 +1,136 @@
+"""`bench` for a language model: time to the first token, tokens a second, memory, for each number of threads."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from edge_agent.commands.bench import WORTH_A_THREAD, pss, thread_counts
+from edge_agent.errors import EdgeAgentError, ModelError
+from edge_agent.models.language import LanguageSource
+
+PROMPT_TOKENS = 256
+CONTEXT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number of threads, measured.
+
+    Attributes:
+        first_token_ms: from a prompt of `prompt_tokens` tokens to the first token of its answer.
+        prompt_per_second: tokens of the prompt a second.
+        output_per_second: tokens of the answer a second, one after the other.
+        memory_mib: proportional memory (PSS) that the loaded model, its runtime and one session add, in MiB.
+        load_ms: time to import the runtime and load the model.
+        problem: why there is no measurement; empty if there is one.
+    """
+
+    threads: int
+    prompt_tokens: int = 0
+    first_token_ms: float = 0.0
+    prompt_per_second: float = 0.0
+    output_per_second: float = 0.0
+    memory_mib: float = 0.0
+    load_ms: float = 0.0
+    problem: str = ""
+
+
+def run(model: LanguageSource, args: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code.
+
+    Raises:
+        ModelError: the model can't be run.
+    """
+    measurements = [_in_a_process(model, threads, args.seconds) for threads in thread_counts()]
+    usable = [measurement for measurement in measurements if not measurement.problem]
+    if not usable:
+        raise ModelError(f"{model.path}: {measurements[0].problem}")
+    best = usable[0]
+    for measurement in usable:
+        if measurement.output_per_second > best.output_per_second * WORTH_A_THREAD:
+            best = measurement
+    if args.json:
+        document = {
+            "model": str(model.path),
+            "sha256": model.sha256,
+            "cores": len(os.sched_getaffinity(0)),
+            "measurements": [asdict(measurement) for measurement in measurements],
+            "best": {"threads": best.threads},
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        _show(usable, best)
+    return 0
+
+
+def _in_a_process(model: LanguageSource, threads: int, seconds: float) -> Measurement:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, model.path, model.format, threads, seconds).result()
+        except BrokenProcessPool:
+            return Measurement(threads, problem="the runtime has crashed")
+
+
+def measure(path: Path, file_format: str, threads: int, seconds: float) -> Measurement:
+    """Loads a model, and has it read a prompt and answer, for so many seconds each time."""
+    from edge_agent.language import CHUNK, load_engine
+
+    memory_before, began = pss(), time.perf_counter()
+    try:
+        engine = load_engine(path, file_format, threads, CONTEXT)
+        load_ms = (time.perf_counter() - began) * 1000
+        session = engine.session()
+        count = min(PROMPT_TOKENS, engine.context // 2)
+        # Letters: there is no model that knows none of them.
+        known = [token for letter in "abcdefgh" for token in engine.encode(letter) if token < engine.vocabulary.size]
+        prompt = random.Random(0).choices(known or [0], k=count)  # noqa: S311 - no secret
+        times: list[float] = []
+        until = time.perf_counter() + seconds
+        while not times or time.perf_counter() < until:
+            session.rewind(0)
+            began = time.perf_counter()
+            for start in range(0, count, CHUNK):
+                session.extend(prompt[start : start + CHUNK])
+            token = int(session.logits().argmax())
+            times.append(time.perf_counter() - began)
+        began, said = time.perf_counter(), 0
+        room = range(engine.context - count)
+        for _ in takewhile(lambda said: not said or time.perf_counter() - began < seconds, room):
+            session.extend([token])
+            token = int(session.logits().argmax())
+            said += 1
+        output = time.perf_counter() - began
+    except EdgeAgentError as error:
+        return Measurement(threads, problem=str(error))
+    first = sorted(times)[len(times) // 2]
+    return Measurement(
+        threads,
+        prompt_tokens=count,
+        first_token_ms=round(first * 1000, 1),
+        prompt_per_second=round(count / first, 1),
+        output_per_second=round(said / output, 1),
+        memory_mib=round((pss() - memory_before) / 2**20, 1),
+        load_ms=round(load_ms, 1),
+    )
+
+
+def _show(measurements: list[Measurement], best: Measurement) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("threads", "first token ms", "prompt tokens/s", "output tokens/s", "memory MiB", "load ms"):
+        table.add_column(name, justify="right")
+    for m in measurements:
+        figures = (m.first_token_ms, m.prompt_per_second, m.output_per_second, m.memory_mib, m.load_ms)
+        table.add_row(str(m.threads), *(f"{figure:.1f}" for figure in figures))
+    Console().print(table)
+    print(f"\nThe prompt has {best.prompt_tokens} tokens. For the configuration:\n    threads: {best.threads}")
