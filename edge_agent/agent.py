@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import __version__, config, systemd
+from edge_agent import __version__, config, heap, systemd
 from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
@@ -96,6 +96,7 @@ class Agent:
             gc.enable()  # see `cli`
         systemd.notify_ready()
         systemd.notify_status(self.summary())
+        heap.trim()
         self._serve(once=once)
         systemd.notify_stopping()
         self.stop()

@@ -156,6 +156,9 @@ def _run(args: argparse.Namespace) -> int:
     import gc
 
     gc.disable()  # what the start makes stays: to go through it again and again takes an eighth of the start
+    from edge_agent import heap
+
+    heap.share()
     from edge_agent import config, logs
     from edge_agent.agent import Agent
 
