@@ -18,6 +18,8 @@ from edge_agent.samples import ReplyTo
 
 # Fixed header, length of the topic, packet id.
 _PACKET_OVERHEAD = 9
+# All that can stand before a payload: a topic and correlation data, of 64 KiB each at most, and the rest.
+MAX_HEADER = 2 * 65_535 + 100
 
 
 class Copy(NamedTuple):
@@ -87,8 +89,9 @@ class Delivery:
 
     def properties(self, copy: Copy) -> Properties:
         """What MQTT 5 tells the receiver besides."""
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-        properties.ContentType = "application/json"
+        if self.deadline is None and copy.correlation_data is None:
+            return _usual_properties()
+        properties = _new_properties()
         if self.deadline is not None:
             properties.MessageExpiryInterval = max(1, round(self.deadline - time.monotonic()))
         if copy.correlation_data is not None:
@@ -152,6 +155,18 @@ def from_row(row_id: int, row: Row) -> Delivery:
         replayed=True,
         row_id=row_id,
     )
+
+
+def _new_properties() -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    properties.ContentType = "application/json"
+    return properties
+
+
+@cache
+def _usual_properties() -> Properties:
+    """Of nearly all results. To make them anew for each one takes longer than to make its JSON."""
+    return _new_properties()
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.delivery import MAX_HEADER, Delivery
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.setbacks import Pause, Suspicion
@@ -230,7 +230,8 @@ class Outbox:
         if delivery.sent == 0 and delivery.expired():
             self._backlog.give_up(delivery, "expired")
             return True
-        if delivery.sent == 0 and (size := delivery.packet_size(payload)) > link.max_packet_size:
+        may_be_too_large = delivery.sent == 0 and len(payload) + MAX_HEADER > link.max_packet_size
+        if may_be_too_large and (size := delivery.packet_size(payload)) > link.max_packet_size:
             why = f"{size} bytes, the broker takes {link.max_packet_size}: raise its maximum packet size"
             self._refused(delivery, why)
             return True
