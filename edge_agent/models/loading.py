@@ -1,5 +1,6 @@
 """All models of a configuration, loaded and ready to serve."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -7,6 +8,7 @@ from edge_agent import settings
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.filters import unknown_labels
+from edge_agent.models.links import threads_of
 from edge_agent.models.model import Model, load
 from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
@@ -53,7 +55,7 @@ def load_models(
     problems: list[str] = []
     for key in sorted(keys):
         name, batch = key
-        options, folder = wanted.settings.models[name], wanted.path.parent
+        options, folder = with_threads(wanted.settings.models[name], len(keys)), wanted.path.parent
         try:
             current = present.get(key)
             if current is None or not current.is_still(options, folder):
@@ -65,6 +67,19 @@ def load_models(
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return loaded
+
+
+def with_threads(model: settings.Model, models: int) -> settings.Model:
+    """A model that states no threads, with its share of the cores: several must not take all of them each.
+
+    Args:
+        model: its settings.
+        models: how many there are that may run at the same time.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // models)
+    if model.threads is not None or share >= threads_of(model):
+        return model
+    return model.model_copy(update={"threads": share})
 
 
 def _misfits(wanted: Config, loaded: Mapping[ModelKey, Model]) -> Iterator[str]:
