@@ -8,11 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-<<<<<<< HEAD
-from benchmarks import footprint, gate, language, report, speed, video
-=======
-from benchmarks import footprint, gate, messages, report, speed, video
->>>>>>> b154971 (Small messages cost less on their way out; a benchmark of them against a hand-written script)
+from benchmarks import footprint, gate, language, messages, report, speed, video
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker

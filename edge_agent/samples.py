@@ -1,12 +1,7 @@
 """What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
 
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-=======
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
->>>>>>> b154971 (Small messages cost less on their way out; a benchmark of them against a hand-written script)
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 

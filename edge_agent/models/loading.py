@@ -1,7 +1,9 @@
 """All models of a configuration, loaded and ready to serve."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 from edge_agent import settings
@@ -61,8 +63,9 @@ def load_models(
     problems: list[str] = []
     for key in sorted(keys, key=lambda key: (key not in present, key)):
         name, _ = key
+        options = with_threads(wanted.settings.models[name], len(keys))
         try:
-            loaded[key] = _load(key, wanted, present.get(key), budget, waiting)
+            loaded[key] = _load(key, options, wanted.path.parent, present.get(key), budget, waiting)
         except (ModelError, MissingExtraError) as error:
             problems.append(f"{wanted.where('models', name)}: {error}")
     problems += [] if problems else _misfits(wanted, loaded)
@@ -71,12 +74,29 @@ def load_models(
     return loaded
 
 
+def with_threads(model: settings.Model, models: int) -> settings.Model:
+    """A model that states no threads, with its share of the cores: several must not take all of them each.
+
+    Args:
+        model: its settings.
+        models: how many there are that may run at the same time.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // models)
+    if model.threads is not None or share >= threads_of(model):
+        return model
+    return model.model_copy(update={"threads": share})
+
+
 def _load(
-    key: ModelKey, wanted: Config, present: AnyModel | None, budget: Budget, waiting: Callable[[], None]
+    key: ModelKey,
+    options: settings.Model,
+    folder: Path,
+    present: AnyModel | None,
+    budget: Budget,
+    waiting: Callable[[], None],
 ) -> AnyModel:
     """The model that is there already if it is still what the settings mean, else a new one."""
     name, batch = key
-    options, folder = wanted.settings.models[name], wanted.path.parent
     found = language.find(locate(options.path, folder))
     if found is None:
         same = isinstance(present, Model) and present.is_still(options, folder)
