@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import footprint, gate, language, report, speed, video
+from benchmarks import footprint, gate, language, messages, report, speed, video
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "video": video.full_speed,
     "age": video.frame_age,
     "gate": gate.gate,
+    "messages": messages.messages,
     "memory": footprint.memory,
     "growth": footprint.growth,
     "start": footprint.start,

@@ -1,7 +1,7 @@
 """What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +135,9 @@ class Timing:
 
     def as_dict(self) -> dict[str, float]:
         """As published, with the total."""
-        parts = asdict(self)
-        return {name: round(value, 2) for name, value in (parts | {"total": sum(parts.values())}).items()}
+        parts = (self.queue, self.preprocess, self.inference, self.postprocess)
+        rounded = [round(value, 2) for value in (*parts, sum(parts))]
+        return dict(zip(("queue", "preprocess", "inference", "postprocess", "total"), rounded, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
