@@ -146,7 +146,9 @@ class Preprocess(Frozen):
     where nothing else needs all its pixels; default: true."""
 
 
-RuntimeOptions = Annotated[dict[str, str], Field(max_length=64)]
+# In the file a number is as good as its text.
+RuntimeOption = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
+RuntimeOptions = Annotated[dict[str, RuntimeOption], Field(max_length=64)]
 
 
 class Delegate(Frozen):

@@ -194,7 +194,7 @@ def test_a_model_that_needs_a_missing_operator_is_refused_with_one_sentence(name
 def test_a_runtime_leaves_no_trace_in_the_home_folder(case: Case, tmp_path: Path) -> None:
     program = (
         "import sys, pathlib, edge_agent.engines as engines; "
-        "engines.load_engine(pathlib.Path(sys.argv[1]), sys.argv[2], ['cpu'], 1)"
+        "engines.load_engine(pathlib.Path(sys.argv[1]), sys.argv[2], 'cpu', 1)"
     )
     command = [sys.executable, "-c", program, str(case.path), case.format]
     subprocess.run(command, env={"HOME": str(tmp_path)}, check=True, capture_output=True)
