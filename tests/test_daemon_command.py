@@ -93,7 +93,7 @@ def test_run_once_ends_with_the_program(argv: list[str], code: int, mosquitto: M
 def test_a_program_that_is_missing_or_dies_stops_nothing_else(mosquitto: Mosquitto, folder: Path) -> None:
     config = camera(mosquitto)
     for name, argv in {"gone": ["no-such-program"], "dies": ["false"]}.items():
-        source = {"type": "command", "argv": argv, "format": "jsonl"}
+        source = {"type": "command", "argv": argv, "format": "mjpeg"}
         config["pipelines"][name] = {"source": source, "model": "digits"}
     with Subscriber(mosquitto.port, "edge/#") as client, Daemon(folder, config):
         client.wait_for(is_result, 3)
