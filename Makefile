@@ -31,7 +31,7 @@ test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of 
 	$(BIN)/python -m pytest -m fuzz --timeout 7200
 
 test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any x86-64 machine has: OpenVINO, as ONNX Runtime's provider
-	$(VENV)-openvino/bin/python -m pytest -m openvino
+	$(VENV)-openvino/bin/python -m pytest -m openvino tests/test_openvino.py
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
