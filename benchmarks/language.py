@@ -1,4 +1,4 @@
-"""Goals 8 to 10: a language model through the daemon, beside its bare runtime, and beside a pipeline of pictures.
+"""Goals 10 to 12: a language model through the daemon, beside its bare runtime, and beside a pipeline of pictures.
 
 The model has the shape of SmolLM2-135M, with weights of four bits and random values: it takes the time of a real one.
 """
@@ -25,7 +25,7 @@ PICTURES_UNANSWERED = 8
 
 
 def language(bench: Bench) -> Outcome:
-    """Goals 8 and 9: speed through the daemon against the bare loop, and what the prefix cache saves."""
+    """Goals 10 and 11: speed through the daemon against the bare loop, and what the prefix cache saves."""
     outcome, threads = Outcome(), max(1, bench.cores // 2)
     model = Model("smollm2", write_model(bench.folder / "smollm2", SMOLLM2_135M), f"threads: {threads}")
     with ExitStack() as stack:
@@ -47,18 +47,18 @@ def language(bench: Bench) -> Outcome:
     allowed = [bare + 10 + echo for bare, echo in zip(first["bare"], column(turns["echo"], "echo_ms"), strict=True)]
     read, kept = (column(turns["system prompt"], key) for key in ("read_ms", "kept_ms"))
     outcome.figures += [
-        compare(8, "output tokens a second, daemon / bare loop", speed["daemon"], speed["bare"], ">= 0.97"),
-        compare(8, "time to first token, daemon / (bare loop + 10 ms + echo)", first["daemon"], allowed, "<= 1.0"),
-        summary(8, "output tokens a second, daemon", speed["daemon"]),
-        summary(8, "time to first token, daemon", first["daemon"], unit="ms"),
-        compare(9, "time to first token, system prompt read / kept", read, kept, ">= 5"),
-        summary(9, "tokens of the system prompt and the question", column(turns["system prompt"], "prompt")),
+        compare(10, "output tokens a second, daemon / bare loop", speed["daemon"], speed["bare"], ">= 0.97"),
+        compare(10, "time to first token, daemon / (bare loop + 10 ms + echo)", first["daemon"], allowed, "<= 1.0"),
+        summary(10, "output tokens a second, daemon", speed["daemon"]),
+        summary(10, "time to first token, daemon", first["daemon"], unit="ms"),
+        compare(11, "time to first token, system prompt read / kept", read, kept, ">= 5"),
+        summary(11, "tokens of the system prompt and the question", column(turns["system prompt"], "prompt")),
     ]
     return outcome
 
 
 def beside(bench: Bench) -> Outcome:
-    """Goal 10: pictures while a language model generates."""
+    """Goal 12: pictures while a language model generates."""
     outcome = Outcome()
     folder = write_model(bench.folder / "smollm2", SMOLLM2_135M)
     pipelines = [
@@ -88,7 +88,7 @@ def beside(bench: Bench) -> Outcome:
     outcome.measured["language model beside pictures"] = turns
     rate = {name: column(turns[name], "per_second") for name in turns}
     what = "pictures a second, while a language model generates / alone"
-    outcome.figures.append(compare(10, what, rate["beside"], rate["alone"], ">= 0.8"))
+    outcome.figures.append(compare(12, what, rate["beside"], rate["alone"], ">= 0.8"))
     return outcome
 
 

@@ -55,6 +55,9 @@ Prompt = Annotated[str, Field(min_length=1, max_length=1_000_000), AfterValidato
 ShortWords = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_null)]
 
 
+Schema = Annotated[dict[str, Any] | None, BeforeValidator(_from_json), AfterValidator(_bounded)]
+
+
 class Generation(Frozen):
     """How a language model answers. What stands here is what holds where a request does not state it."""
 
@@ -72,7 +75,7 @@ class Generation(Frozen):
     """The answer ends before the first of these texts."""
     stream: bool = False
     """Publish the answer in pieces as it comes, too."""
-    json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_from_json), AfterValidator(_bounded)] = None
+    json_schema: Schema = None
     """The answer is JSON that follows this JSON Schema."""
     choices: tuple[ShortWords, ...] = Field((), max_length=200)
     """The answer is one of these texts."""

@@ -24,7 +24,7 @@ from edge_agent.language.prefixes import PrefixCache
 from edge_agent.units import format_size
 
 # Everything else on the device goes first: https://man7.org/linux/man-pages/man2/nice.2.html.
-NICENESS = 10
+NICENESS = 15
 MAX_MEMORY = 64 * 2**30
 # A sign of life at least so often.
 ALIVE_EVERY = 0.5

@@ -13,6 +13,7 @@ from edge_agent.errors import ModelError
 from edge_agent.series_settings import Input
 from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
 from edge_agent.settings_base import Fraction, Frozen
+from edge_agent.text_settings import Prompt, Schema, Words
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 
@@ -50,6 +51,19 @@ class Golden(Frozen):
     """How well the box must fit: intersection over union."""
 
 
+class GoldenText(Frozen):
+    """A prompt and the answer that a language model must give, always picking the likeliest token."""
+
+    prompt: Prompt
+    """What the user says."""
+    text: str
+    """The answer."""
+    system: Words = ""
+    """What stands before."""
+    json_schema: Schema = None
+    """What the answer must follow."""
+
+
 class Manifest(Frozen):
     """What `model.yaml` holds."""
 
@@ -81,6 +95,8 @@ class Manifest(Frozen):
     """What goes in, where that is no picture."""
     threshold: float | None = Field(None, ge=0)
     """Of an anomaly model: scores above this are anomalies."""
+    golden_text: tuple[GoldenText, ...] = Field((), max_length=20)
+    """Of a language model: prompts with the answers by which it proves itself."""
     golden: tuple[Golden, ...] = ()
     """Samples by which the model proves itself."""
 

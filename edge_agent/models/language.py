@@ -10,18 +10,20 @@ from typing import Any, Literal
 
 from edge_agent import settings
 from edge_agent.engines.accelerators import name_of
-from edge_agent.errors import ModelError
+from edge_agent.errors import InputError, ModelError
 from edge_agent.language import MAX_SESSIONS
 from edge_agent.language.genai_config import CONFIG, read_sizes
 from edge_agent.language.generation import Answer, Job
 from edge_agent.language.process import LanguageProcess, Wanted
+from edge_agent.language.request import ask
 from edge_agent.models import archive, bundle
 from edge_agent.models.budget import Budget
-from edge_agent.text_settings import Language
+from edge_agent.text_settings import Generation, Language
 from edge_agent.units import format_size
 
 GGUF_MAGIC = b"GGUF"
 MAX_FILES = 100
+MAX_QUOTED = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class LanguageSource:
         version: as the bundle states it, else "1".
         sha256: of all files, in the order of their names.
         size: of all files, in bytes.
+        golden: prompts with the answers by which it proves itself.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class LanguageSource:
     version: str
     sha256: str
     size: int
+    golden: tuple[bundle.GoldenText, ...] = ()
 
     def cache_size(self, options: Language) -> int:
         """Bytes that it will keep of what it has read, at most."""
@@ -146,7 +150,7 @@ def find(path: Path) -> LanguageSource | None:
     manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).is_file() else None
     file = folder / CONFIG
     if manifest is not None:
-        file = folder / bundle.choose_file(manifest)
+        file = folder / (manifest.files.get("genai") or manifest.files.get("gguf") or "")
     elif folder.is_file():
         file = folder
     try:
@@ -166,7 +170,8 @@ def find(path: Path) -> LanguageSource | None:
         size = sum(part.stat().st_size for part in files)
     except OSError as error:
         raise ModelError(f"{error.filename or file}: can't be read: {error.strerror}") from None
-    return LanguageSource(place, found, manifest.version if manifest else "1", digest.hexdigest(), size)
+    version, golden = (manifest.version, manifest.golden_text) if manifest else ("1", ())
+    return LanguageSource(place, found, version, digest.hexdigest(), size, golden)
 
 
 def load(
@@ -188,9 +193,36 @@ def load(
     try:
         cache = source.cache_size(options.language)
         budget.take(source.size + cache, f"files {format_size(source.size)}, cache {format_size(cache)}")
-        return LanguageModel(name, options, source, waiting, threads)
+        model = LanguageModel(name, options, source, waiting, threads)
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from error
+    try:
+        for number, golden in enumerate(source.golden, 1):
+            waiting()
+            _check(model, golden, number)
+    except BaseException as error:
+        model.close()
+        if isinstance(error, ModelError | InputError):
+            raise ModelError(f"{source.path}: {error}") from error
+        raise
+    return model
+
+
+def _check(model: LanguageModel, golden: bundle.GoldenText, number: int) -> None:
+    """Asks a golden sample.
+
+    Raises:
+        ModelError: the answer is another one.
+    """
+    request = ask(golden.prompt, Generation(json_schema=golden.json_schema))
+    with model.turn():
+        *_, answer = model.ask(request.job(golden.system, age=0.0), lambda: False)
+    found = answer.text if isinstance(answer, Answer) else answer
+    if found != golden.text:
+        raise ModelError(
+            f"golden sample {number} comes out wrong with {model.engine.runtime}: "
+            f"expected {golden.text[:MAX_QUOTED]!r}, found {found[:MAX_QUOTED]!r}"
+        )
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

@@ -24,7 +24,6 @@ def test_bench_measures_reading_and_writing_for_each_number_of_threads(
         assert measured["problem"] == ""
         assert measured["prompt_tokens"] == 256
         assert min(measured[key] for key in ("first_token_ms", "output_per_second", "memory_mib", "load_ms")) > 0
-        assert measured["prompt_per_second"] > measured["output_per_second"]
     assert document["best"]["threads"] in [measured["threads"] for measured in document["measurements"]]
 
 
