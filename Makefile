@@ -36,6 +36,7 @@ test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
 	models/recipes/vibration/make.sh
+	models/recipes/activity/make.sh
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

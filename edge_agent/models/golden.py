@@ -6,6 +6,7 @@ A line states one prediction of one picture; a picture with several objects has 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ def record(input_: str, task: str, predictions: Sequence[Prediction]) -> list[Go
     Raises:
         ModelError: there is nothing that a line could state.
     """
+    if task == "anomaly" and (labels := [one.label for one in predictions if one.label is not None]):
+        return [Golden(input=Path(input_), label=label) for label in labels]
     found = [one for one in predictions if one.label is not None and one.confidence is not None]
     if any(one.box for one in found):
         found = [one for one in found if one.box and _confidence(one) >= LEAST_RECORDED][:MOST_RECORDED]
@@ -137,11 +140,15 @@ def _confidence(prediction: Prediction) -> float:
 
 def _stated(line: Golden) -> str:
     low, high = _bounds(line)
+    if (low, high) == (0.0, 1.0):
+        return f"{line.label}{_place(line.box)}"
     confidence = f"{low:.3f} to {high:.3f}" if high < 1 else f"at least {low:.3f}"
     return f"{line.label} {confidence}{_place(line.box)}"
 
 
 def _said(prediction: Prediction) -> str:
+    if prediction.confidence is None and prediction.value is not None:
+        return f"{prediction.label} (score {prediction.value:.4g})"
     return f"{prediction.label} {_confidence(prediction):.3f}{_place(prediction.box)}"
 
 

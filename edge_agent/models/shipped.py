@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # The bundles among them.
-BUNDLES = ("digits", "vibration")
+BUNDLES = ("digits", "activity", "vibration")
 
 
 def shipped(name: str) -> Path:

@@ -21,6 +21,9 @@ _PACKET_OVERHEAD = 9
 # All that can stand before a payload: a topic and correlation data, of 64 KiB each at most, and the rest.
 MAX_HEADER = 2 * 65_535 + 100
 
+# To make an encoder takes longer than to use it.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Copy(NamedTuple):
     """One of the messages in which a result goes out."""
@@ -81,7 +84,7 @@ class Delivery:
         """The document as JSON."""
         if isinstance(self.document, bytes):
             return self.document
-        return json.dumps(self.document | {"replayed": self.replayed}, separators=(",", ":")).encode()
+        return _encode(self.document | {"replayed": self.replayed}).encode()
 
     def expired(self) -> bool:
         """Whether nobody wants it any more."""

@@ -1,0 +1,1 @@
+"""How models/activity was made."""
