@@ -67,6 +67,8 @@ class Preprocess:
         Returns:
             (batch, height, width, channels) or (batch, channels, height, width), of the model's type.
         """
+        if len(images) == 1:
+            return self._one(images[0])[np.newaxis]  # stacked, it would be copied
         return np.stack([self._one(image) for image in images])
 
     def place(self, view: View) -> Placement:
