@@ -1,5 +1,6 @@
 """The daemon: builds pipelines from settings, starts and stops them, reloads, reports on itself."""
 
+import contextlib
 import gc
 import itertools
 import json
@@ -133,7 +134,8 @@ class Agent:
         self._battery.stop()
         self._stop_updates()
         for store in stores_of(self._loaded).values():
-            store.ended()
+            with contextlib.suppress(UpdateError):  # of a disk that takes nothing
+                store.ended()
         self._stop_pipelines(list(self._pipelines))
         self._disconnect()
         for name, counts in self.counters().items():

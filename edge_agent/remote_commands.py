@@ -7,6 +7,7 @@ The answer goes to the request's response topic (MQTT 5), else to `P/cmd/reply`.
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ class RemoteCommands:
         self._device_id = device_id
         self._commands = commands
         self._hand_over = hand_over
-        self._waiting = 0
+        self._room = threading.BoundedSemaphore(MAX_WAITING)
         self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1))
 
     def received(self, link: Link, message: MQTTMessage) -> None:
@@ -61,14 +62,13 @@ class RemoteCommands:
         if message.retain:  # it was meant for some moment long ago, and would come again after each reconnect
             log.warning("%s: a retained command is not carried out", message.topic)
             return
-        if self._waiting >= MAX_WAITING:
+        if not self._room.acquire(blocking=False):
             self._answer(link, message, {"ok": False, "error": "too many commands are waiting"})
             return
-        self._waiting += 1
         self._hand_over(lambda: self._carry_out(link, message))
 
     def _carry_out(self, link: Link, message: MQTTMessage) -> None:
-        self._waiting -= 1
+        self._room.release()
         try:
             name, request = self._read(message)
             log.info("command over %s: %s", message.topic, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge_agent.config import Config
-from edge_agent.errors import ConfigError, MissingExtraError
+from edge_agent.errors import ConfigError, MissingExtraError, UpdateError
 from edge_agent.update.store import Store
 
 Loaded = TypeVar("Loaded")
@@ -58,15 +58,22 @@ def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Con
         ConfigError: what the configuration names can't be loaded.
     """
     stores = stores_of(config)
-    for store in stores.values():
-        store.began()
+    try:
+        for store in stores.values():
+            store.began()
+    except UpdateError as trouble:
+        log.error("%s", trouble)
     while True:
         wanted = with_active(config)
         try:
             return wanted, load(wanted)
         except ConfigError as error:
-            if not _gone_back(wanted, stores, error):
-                raise
+            try:
+                if not _gone_back(wanted, stores, error):
+                    raise
+            except UpdateError as trouble:
+                log.error("%s: the models that the configuration names serve", trouble)
+                return config, load(config)
 
 
 def _gone_back(wanted: Config, stores: Mapping[str, Store], error: ConfigError) -> bool:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 # The first look at the repository comes within so many seconds after the start: not that of all devices at once.
 FIRST_CHECK_WITHIN = 300.0
 JITTER = 0.2
+# Refused versions that are published, the latest ones.
+MAX_TOLD = 10
 # Room that an archive needs on the disk, with what is unpacked of it, in multiples of its size.
 ROOM = 3
 
@@ -100,7 +102,7 @@ class Updater:
             "channel": self._options.models[name],
             "active": active and {key: active[key] for key in ("version", "number", "sha256")},
             "on_probation": state.on_probation,
-            "refused": {facts["version"]: facts["reason"] for facts in state.refused.values()},
+            "refused": {facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_TOLD:]},
             **self._steps[name],
         }
 
@@ -141,6 +143,9 @@ class Updater:
         except UpdateError as error:
             log.warning("no updates: %s", error)
             self._error = str(error)
+        except Exception as error:
+            log.exception("a defect in edge-agent: no updates for now")
+            self._error = f"internal error: {error!r}"
         else:
             self._error, self._checked_at = "", timestamp(time.time())
         self._host.tell(self.document())

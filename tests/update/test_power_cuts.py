@@ -113,3 +113,15 @@ def test_a_version_that_is_damaged_on_the_disk_gives_way_to_the_one_before(stage
     archive.write_bytes(archive.read_bytes()[:100_000])
     with stage.daemon:
         assert stage.serving() == "2"
+
+
+def test_a_store_that_can_not_be_written_keeps_no_device_from_serving(stage: Scene) -> None:
+    stage.install("2")
+    state = stage.store.archive("x").with_name("state.json")
+    state.unlink()
+    state.mkdir()
+    with stage.daemon:
+        assert stage.serving() == "1"
+        assert "can't be written" in stage.wait_for("failed")["reason"]
+        assert stage.daemon.stop().code == 0
+    assert "Traceback" not in stage.daemon.log()
