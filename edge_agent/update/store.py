@@ -193,10 +193,12 @@ class Store:
         Raises:
             UpdateError: there is nothing to go back from.
         """
+        if self.state().active is None:
+            raise UpdateError(
+                f"{self._folder.name}: serves as the configuration names it: there is nothing to go back from"
+            )
         with self.changing() as state:
-            failed = state.active
-            if failed is None:
-                raise UpdateError("serves as the configuration names it: there is no version to go back from")
+            failed = str(state.active)
             state.refuse(failed, reason)
             state.good = [key for key in state.good if key != failed and key not in revoked]
             state.active = next((key for key in reversed(state.good) if self.archive(key).is_file()), None)

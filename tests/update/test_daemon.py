@@ -42,7 +42,10 @@ def test_a_release_goes_through_all_steps_and_serves_and_no_picture_is_lost(runn
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [(wrong_answers, "golden samples come out wrong"), (other_labels, "it agrees with the active version to 0.00")],
+    [
+        (wrong_answers, "golden samples come out wrong"),
+        pytest.param(other_labels, "it agrees with the active version to 0.00", marks=pytest.mark.faults),
+    ],
 )
 def test_a_bad_release_never_serves_and_is_not_taken_again(change: Change, sentence: str, running: Scene) -> None:
     base = running.serving()
@@ -68,7 +71,10 @@ def test_a_version_that_is_revoked_gives_way_to_the_one_before(stage: Scene) -> 
         assert stage.serving() == "2"
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("fails", "it failed at "), ("slow", "its inference takes ")])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("fails", "it failed at "), pytest.param("slow", "its inference takes ", marks=pytest.mark.faults)],
+)
 def test_a_version_that_serves_badly_gives_way_to_the_one_before(fault: str, reason: str, stage: Scene) -> None:
     stage.install("2")
     stage.daemon.environment["BAD_SERVICE"] = f"{fault} 3"

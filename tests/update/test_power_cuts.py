@@ -32,7 +32,7 @@ CUTS = {
     "after commit": NEW,
     "committed": NEW,
 }
-QUICK = ("fetch", "in activate", "after activate")
+QUICK = ("in activate", "after activate")
 
 
 def cut_off(stage: Scene, point: str) -> None:
@@ -106,6 +106,7 @@ def test_a_version_with_which_the_agent_ends_again_and_again_is_given_up(stage: 
         assert "has ended 3 times without being told to" in stage.states()[-1]["refused"][NEW]
 
 
+@pytest.mark.faults
 def test_a_version_that_is_damaged_on_the_disk_gives_way_to_the_one_before(stage: Scene) -> None:
     stage.install("2")
     stage.install("3")
@@ -115,6 +116,7 @@ def test_a_version_that_is_damaged_on_the_disk_gives_way_to_the_one_before(stage
         assert stage.serving() == "2"
 
 
+@pytest.mark.faults
 def test_a_store_that_can_not_be_written_keeps_no_device_from_serving(stage: Scene) -> None:
     stage.install("2")
     state = stage.store.archive("x").with_name("state.json")
