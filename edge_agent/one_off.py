@@ -30,7 +30,8 @@ class OneOff:
         model: what the samples go through.
         top_k: as in a pipeline's settings.
         min_confidence: as in a pipeline's settings.
-        like: a pipeline that it is to answer like, but for tracking; then the two before count for nothing.
+        like: a pipeline that it is to answer like, but for what looks back at earlier samples; then the two before
+            count for nothing.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class OneOff:
             min_confidence=min_confidence,
         )
         if like is not None:
-            options = like.model_copy(update={"tracking": None})
+            options = like.model_copy(update={"tracking": None, "smoothing": None})
         self._road = Pipeline("one-off", options, _NoSource(), model, self._counters, self._publish, self._report)
 
     def ask(self, sample: Sample) -> Answer:

@@ -10,6 +10,8 @@ from edge_agent.samples import Prediction
 MIN_OVERLAP = 0.5
 # Values that differ by less than this share of the larger one are the same.
 SAME_VALUE = 0.1
+# Each model has a measure of its own for these.
+NOT_COMPARABLE = ("embedding", "anomaly")
 
 
 def agreement(task: str, one: Sequence[Prediction], other: Sequence[Prediction]) -> float:
@@ -17,9 +19,9 @@ def agreement(task: str, one: Sequence[Prediction], other: Sequence[Prediction])
 
     Of a classification, the winning label (of each region). Of things with boxes, those that both find: the same label
     at the same place. Of values, those that differ by less than a tenth. Of what is left, the labels. Vectors of two
-    models can't be compared: they agree.
+    models, and their scores of anomalies, can't be compared: they agree.
     """
-    if task == "embedding":
+    if task in NOT_COMPARABLE:
         return 1.0
     if task == "regression":
         pairs = list(zip((p.value or 0.0 for p in one), (p.value or 0.0 for p in other), strict=False))
