@@ -1,15 +1,18 @@
 """The daemon: builds pipelines from settings, starts and stops them, reloads, reports on itself."""
 
+import contextlib
 import gc
 import itertools
 import json
 import logging
 import queue
 import signal
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__, config, heap, systemd
@@ -17,23 +20,28 @@ from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
 from edge_agent.counters import Counters
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, UpdateError
 from edge_agent.language.pipeline import TextPipeline
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of, load_models
+from edge_agent.models.model import Model
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
+from edge_agent.remote_commands import RemoteCommands
 from edge_agent.samples import timestamp
+from edge_agent.series.thresholds import ANOMALY
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
 from edge_agent.thermal import LOOK_EVERY, Thermal
+from edge_agent.update.active import load_at_start, stores_of, with_active, with_path
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.embedded import EmbeddedBroker
+    from edge_agent.update.updater import Updater
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +69,9 @@ class Agent:
 
     def __init__(self, loaded: Config) -> None:
         self._boot_id = uuid.uuid4().hex[:8]
-        self._config = loaded
+        self._loaded = loaded
+        self._config = loaded  # with the versions of models that are active in the place of those that it names
+        self._updater: Updater | None = None
         self._started = time.monotonic()
         self._clock = Clock()
         self._thermal = Thermal(loaded.settings.thermal)
@@ -70,7 +80,8 @@ class Agent:
         self._track_ids: dict[str, Iterator[int]] = {}
         self._models: dict[ModelKey, AnyModel] = {}
         self._pipelines: dict[str, Pipeline | TextPipeline] = {}
-        self._signals: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+        # Signals, and what other threads want the main thread to do.
+        self._events: queue.SimpleQueue[signal.Signals | Callable[[], None]] = queue.SimpleQueue()
         self._asked_to_stop = False
         self._publishers: dict[str, Publisher] = {}
         self._online = False
@@ -107,19 +118,24 @@ class Agent:
 
     def _signalled(self, received: signal.Signals) -> None:
         self._asked_to_stop |= received != signal.SIGHUP
-        self._signals.put(received)
+        self._events.put(received)
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
-        self._models = self._load_models(self._config)
+        self._config, self._models = load_at_start(self._loaded, self._load_models)
         self._connect(restore=True)
         self._start_pipelines()
         self._battery.start()
         self._come_online()
+        self._start_updates()
 
     def stop(self) -> None:
         """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
         self._battery.stop()
+        self._stop_updates()
+        for store in stores_of(self._loaded).values():
+            with contextlib.suppress(UpdateError):  # of a disk that takes nothing
+                store.ended()
         self._stop_pipelines(list(self._pipelines))
         self._disconnect()
         for name, counts in self.counters().items():
@@ -133,14 +149,17 @@ class Agent:
             now = time.monotonic()
             moments = [next_stats, next_look, *([next_ping] if ping_every else []), *([now + 0.1] if once else [])]
             try:
-                received = self._signals.get(timeout=max(0.0, min(moments) - now))
+                received = self._events.get(timeout=max(0.0, min(moments) - now))
             except queue.Empty:
                 pass
             else:
-                if received != signal.SIGHUP:
+                if not isinstance(received, signal.Signals):
+                    received()
+                elif received == signal.SIGHUP:
+                    self.reload()
+                else:
                     log.info("%s: stopping", received.name)
                     return
-                self.reload()
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + min(LOOK_EVERY, self._config.settings.stats_interval)
@@ -164,8 +183,10 @@ class Agent:
     def reload(self) -> None:
         """Reads the configuration again. If it is not valid, or a model can't be loaded, everything stays as it is."""
         systemd.notify_reloading()
+        self._stop_updates()
         try:
-            fresh = config.load(self._config.path)
+            loaded = config.load(self._config.path)
+            fresh = with_active(loaded)
             fresh_models = self._load_models(fresh)
         except ConfigError as error:
             for problem in error.problems:
@@ -174,22 +195,24 @@ class Agent:
         except _AskedToStopError:
             return
         else:
+            self._loaded = loaded
             self._change_to(fresh, fresh_models)
             gc.collect()  # frees the models that nothing uses any more, now rather than some time
             log.info("the configuration has been reloaded")
+        self._start_updates()
         systemd.notify_ready()
 
     def _change_to(self, fresh: Config, fresh_models: dict[ModelKey, AnyModel]) -> None:
         old = self._config
         same_broker = all(
             getattr(old.settings, key) == getattr(fresh.settings, key) for key in ("device_id", "mqtt", "outbox")
-        )
+        ) and (old.settings.update is None) == (fresh.settings.update is None)
         changed = [
             name
             for name, pipeline in self._pipelines.items()
             if not same_broker
             or fresh.settings.pipelines.get(name) != pipeline.options
-            or fresh_models[key_of(pipeline.options)] is not pipeline.model
+            or not self._can_switch(name, fresh_models[key_of(pipeline.options)])
         ]
         self._stop_pipelines(changed)
         for key, model in self._models.items():
@@ -205,12 +228,24 @@ class Agent:
         self._thermal.options = fresh.settings.thermal
         if not same_broker:
             self._connect(restore=False)
+        for name, pipeline in self._pipelines.items():
+            model = fresh_models[key_of(pipeline.options)]
+            if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
+                pipeline.switch(model, self._publishers[name].for_model(model).publish)
         self._start_pipelines()
         self._come_online()
 
-    def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
-        """The models of a configuration, those that are new said."""
-        loaded = load_models(wanted, self._models, waiting=self._while_on_trial)
+    def _can_switch(self, name: str, model: AnyModel) -> bool:
+        """Whether a model can take a running pipeline over: if nothing in there depends on the model before."""
+        old = self._pipelines[name].model
+        if model is old or not isinstance(model, Model) or not isinstance(old, Model):
+            return model is old
+        alike = (model.decode.task, model.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
+        return alike and not model.stateful and not old.stateful
+
+    def _load_models(self, wanted: Config, more: Mapping[ModelKey, Model] | None = None) -> dict[ModelKey, AnyModel]:
+        """The models of a configuration, those that are new said; of what is loaded already, that is taken over."""
+        loaded = load_models(wanted, self._models | dict(more or {}), waiting=self._while_on_trial)
         for key, model in loaded.items():
             if self._models.get(key) is not model:
                 log.info("%s: %s", key[0], model.describe())
@@ -241,17 +276,26 @@ class Agent:
         self._endpoint = Endpoint.from_settings(self._mqtt, self._config.path.parent)
         self._outbox = Outbox(options.outbox, self._config.outbox_path(), self._counters_of)
         self._outbox.start(restore=restore)
+        commands = RemoteCommands(
+            self._device().prefix,
+            f"{options.mqtt.topic_prefix}/all/cmd",
+            options.device_id,
+            {"update": self._look_for_updates, "rollback": self._roll_back},
+            self._events.put,
+        )
         session = Session(
             client_id=f"edge-agent-{options.device_id}",
             protocol=self._mqtt.protocol,
             keepalive=self._mqtt.keepalive,
             will=Will(self._topic("status"), b"offline"),
+            subscriptions=commands.subscriptions if options.update else (),
         )
         self._connection = Connection(
             self._endpoint,
             session,
             on_up=self._link_up,
             on_down=self._outbox.link_down,
+            on_message=commands.received,
             on_acknowledged=self._outbox.acknowledged,
         )
         self._connection.start()
@@ -371,7 +415,7 @@ class Agent:
     def _wait(self, condition: Callable[[float], bool], timeout: float) -> bool:
         """Waits for something that waits so many seconds for itself, unless a signal wants to be answered."""
         deadline = time.monotonic() + timeout
-        while self._signals.empty() and time.monotonic() < deadline:
+        while self._events.empty() and time.monotonic() < deadline:
             if condition(SIGNAL_PATIENCE):
                 return True
         return False
@@ -383,7 +427,9 @@ class Agent:
     def _announcements(self) -> list[Notice]:
         status = Notice(self._topic("status"), "online", retain=True)
         info = Notice(self._topic("info"), json.dumps(self._info()), retain=True)
-        return [status, info, Notice(self._topic("accelerator"), json.dumps(self._accelerators()), retain=True)]
+        accelerator = Notice(self._topic("accelerator"), json.dumps(self._accelerators()), retain=True)
+        update = [self._update_notice(self._updater.document())] if self._updater else []
+        return [status, info, accelerator, *update]
 
     def _accelerators(self) -> dict[str, Any]:
         # Of several copies of a model (for regions) the one that has fallen back speaks for all.
@@ -439,6 +485,87 @@ class Agent:
             )
         else:
             systemd.notify_watchdog()
+
+    def _start_updates(self) -> None:
+        if self._config.settings.update is not None:
+            from edge_agent.update.updater import Updater
+
+            self._updater = Updater(self._loaded, self)
+            self._updater.start()
+
+    def _stop_updates(self) -> None:
+        if self._updater is not None:
+            self._updater.stop(CLOSE_TIMEOUT)
+            self._updater = None
+
+    def _look_for_updates(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The command `update`; with `"again": true`, versions that were refused are taken again."""
+        if request.get("again") is True:
+            for store in stores_of(self._loaded).values():
+                store.forget_refusals()
+        if self._updater is not None:
+            self._updater.check()
+        return {}
+
+    def _roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The command `rollback`: back to the version before, which is on this device."""
+        store = stores_of(self._loaded).get(str(request.get("model")))
+        if store is None:
+            known = ", ".join(stores_of(self._loaded))
+            raise UpdateError(f"model: expected one that is updated here ({known})")
+        self._stop_updates()
+        try:
+            store.roll_back("by command")
+            self._adopt({})
+        finally:
+            self._start_updates()
+        return {"version": store.state().name(store.state().active)}
+
+    # What the updater wants, `update.host.Host`: called from its thread.
+
+    def serving(self, name: str) -> dict[ModelKey, Model]:
+        """The models that serve under a name."""
+        return {key: model for key, model in self._models.items() if key[0] == name and isinstance(model, Model)}
+
+    def pipelines(self, name: str) -> list[Pipeline]:
+        """The pipelines that a model serves."""
+        pipelines = [pipeline for pipeline in list(self._pipelines.values()) if pipeline.options.model == name]
+        return [pipeline for pipeline in pipelines if isinstance(pipeline, Pipeline)]
+
+    def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
+        """Loads a version of a model, beside those that serve; see `Host.load_version`."""
+        wanted = self._loaded if path is None else with_path(self._config, name, path)
+        loaded = load_models(wanted, self._models, waiting=go_on)
+        return {key: model for key, model in loaded.items() if key[0] == name and isinstance(model, Model)}
+
+    def adopt(self, models: Mapping[ModelKey, Model]) -> threading.Event:
+        """Has the versions that are active serve from the next sample on; see `Host.adopt`."""
+        done = threading.Event()
+
+        def adopt() -> None:
+            self._adopt(models)
+            done.set()
+
+        self._events.put(adopt)
+        return done
+
+    def _adopt(self, models: Mapping[ModelKey, Model]) -> None:
+        try:
+            fresh = with_active(self._loaded)
+            self._change_to(fresh, self._load_models(fresh, models))
+        except ConfigError as error:
+            log.error("%s", error)
+        except _AskedToStopError:
+            pass
+
+    def tell(self, document: Mapping[str, Any]) -> None:
+        """Publishes the state of updates, retained."""
+        notice = self._update_notice(document)
+        self._outbox.notify(notice.topic, notice.payload, retain=True)
+
+    def _update_notice(self, document: Mapping[str, Any]) -> Notice:
+        who = {"device_id": self._config.settings.device_id, "boot_id": self._boot_id}
+        return Notice(self._topic("update"), json.dumps(who | dict(document)), retain=True)
 
     def summary(self) -> str:
         """The state of everything in one line a person can read."""

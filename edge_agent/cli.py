@@ -112,9 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print one JSON document")
     bench.set_defaults(command=_bench)
 
-    from edge_agent.commands import models
+    from edge_agent.commands import models, release
 
     models.add_parser(commands)
+    release.add_parser(commands)
 
     from edge_agent.commands.broker_arguments import add_broker_arguments
 

@@ -41,6 +41,13 @@ class Config:
             return self.resolve(self.settings.outbox.path)
         return self.state_folder() / "outbox.db"
 
+    def updates_path(self) -> Path:
+        """Where versions of models are kept: as stated, or in `state_folder`."""
+        update = self.settings.update
+        if update is not None and update.path is not None:
+            return self.resolve(update.path)
+        return self.state_folder() / "updates"
+
     def state_folder(self) -> Path:
         """Where the agent keeps what must outlast it: the service's state directory, or the file's folder."""
         state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
@@ -81,6 +88,11 @@ def _check_references(raw: object, problems: Problems) -> None:
         if isinstance(model, str) and model not in _names(models):
             known = did_you_mean(model, models) if _names(models) else "; there is no models section"
             problems.add(key, f"there is no model '{problems.quoted(key, model)}'{known}")
+    for name in _names(value_at(raw, ("update", "models"))):
+        if name not in _names(models):
+            problems.add(
+                ("update", "models", name), f"there is no model of that name{did_you_mean(name, _names(models))}"
+            )
 
 
 def _check_chains(raw: object, problems: Problems) -> None:
@@ -123,6 +135,7 @@ def _check_files(raw: object, problems: Problems) -> None:
     for name in _names(value_at(raw, ("models",))):
         check("models", name, "labels", unless=str(NO_LABELS).__eq__)
         check("models", name, "anchors")
+    check("update", "root")
     for name in _names(value_at(raw, ("pipelines",))):
         source = ("pipelines", name, "source")
         match value_at(raw, (*source, "type")):

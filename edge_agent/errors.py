@@ -45,3 +45,11 @@ class MissingExtraError(EdgeAgentError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs a package that is not installed: pip install 'edge-agent[{extra}]'")
+
+
+class UpdateError(EdgeAgentError):
+    """A release can't be had or can't be trusted; what runs goes on."""
+
+
+class ReleaseError(EdgeAgentError):
+    """A repository of releases can't be made or changed as was asked."""

@@ -30,9 +30,13 @@ class OneOff:
         model: what the samples go through.
         top_k: as in a pipeline's settings.
         min_confidence: as in a pipeline's settings.
+        like: a pipeline that it is to answer like, but for what looks back at earlier samples; then the two before
+            count for nothing.
     """
 
-    def __init__(self, model: Model, top_k: int | None, min_confidence: float | None) -> None:
+    def __init__(
+        self, model: Model, top_k: int | None, min_confidence: float | None, like: settings.Pipeline | None = None
+    ) -> None:
         self._counters = Counters()
         self._outcome: Answer | EdgeAgentError | None = None
         options = settings.Pipeline(
@@ -41,6 +45,8 @@ class OneOff:
             top_k=top_k,
             min_confidence=min_confidence,
         )
+        if like is not None:
+            options = like.model_copy(update={"tracking": None, "smoothing": None})
         self._road = Pipeline("one-off", options, _NoSource(), model, self._counters, self._publish, self._report)
 
     def ask(self, sample: Sample) -> Answer:

@@ -112,6 +112,9 @@ class Pipeline:
         followers: see every picture and what was found in it; the list may change at any time.
         factor: asked for the share of its work that a live source may have now, above 0 to 1.
         learned: the file in which a learned threshold is kept; None: it is learned anew each time.
+
+    Attributes:
+        shadow: while a new version of the model is compared with this one: takes each sample with what was said of it.
     """
 
     def __init__(
@@ -133,13 +136,13 @@ class Pipeline:
         self.options = options
         self.model = model
         self.counters = counters
+        self.shadow: Callable[[Sample, Sequence[Prediction]], None] | None = None
         self._source = source
-        self._publish = publish
+        self._serving = (model, preparation(model.preprocess, options), publish)
         self._report = report
         self._followers = followers
         self._pace = Pace(factor) if source.live else None
         self._gate = None if options.gate is None else Gate(options.gate, options.regions)
-        self._prepare = preparation(model.preprocess, options)
         self._threshold = None
         if model.decode.task == "anomaly":
             stated, hash_ = options.anomaly or Anomaly(), model.file.sha256
@@ -201,6 +204,16 @@ class Pipeline:
             deadline: on the monotonic clock.
         """
         self._source.close(deadline)
+
+    def switch(self, model: Model, publish: Publish) -> None:
+        """Has another model serve from the next sample on; those on their way stay with the one that they began with.
+
+        Args:
+            model: of the same task, one that remembers nothing of the samples before.
+            publish: as before, for what this model says.
+        """
+        self.model = model
+        self._serving = (model, preparation(model.preprocess, self.options), publish)
 
     @property
     def live(self) -> bool:
@@ -277,31 +290,34 @@ class Pipeline:
             turn: entered for each of the two parts of the road in which samples keep their order: inference, and what
                 follows it.
         """
+        model, prepare, publish = self._serving
         ready: list[Trip] = []
         for sample in samples:
             trip = Trip(sample)
             with self._answered(sample), self._busy():
-                trip.prepared = self._prepare(sample, followed=bool(self._followers))
+                trip.prepared = prepare(sample, followed=bool(self._followers))
                 trip.timing.preprocess = trip.watch.lap()
                 ready.append(trip)
         with turn:
-            answers = list(self._infer(ready))
+            answers = list(self._infer(ready, model))
         with turn:
             for trip, outputs in answers:
                 sample, prepared, timing = trip.sample, trip.prepared, trip.timing
                 with self._answered(sample):
                     timing.queue += trip.watch.lap()
                     with self._busy():
-                        found = self.model.decode(outputs, prepared.placements, self._wanted)
+                        found = model.decode(outputs, prepared.placements, self._wanted)
                         predictions, events = self._conclude(found, prepared, sample)
                     timing.postprocess = trip.watch.lap()
-                    seq = self._publish(sample, predictions, prepared.facts, timing)
+                    seq = publish(sample, predictions, prepared.facts, timing)
                     if events:
                         self._tell(sample, events)
                     self.counters.infer()
                     self._show(prepared.image, sample, predictions, seq)
+                    if (shadow := self.shadow) is not None:
+                        shadow(sample, predictions)
 
-    def _infer(self, trips: Sequence[Trip]) -> Iterator[tuple[Trip, Any]]:
+    def _infer(self, trips: Sequence[Trip], model: Model) -> Iterator[tuple[Trip, Any]]:
         """Output tensors for each; if they can't go through the model together, one after the other."""
         if not trips:
             return
@@ -309,14 +325,14 @@ class Pipeline:
             trip.timing.queue += trip.watch.lap()
         try:
             with self._busy():
-                state = self._state_of(trips[0].sample) if self.model.stateful else None
-                answers = self.model.infer_each([trip.prepared.tensor for trip in trips], state)
+                state = self._state_of(trips[0].sample) if model.stateful else None
+                answers = model.infer_each([trip.prepared.tensor for trip in trips], state)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told of the sample that has caused it
             if len(trips) == 1:
                 self._fail(trips[0].sample, error)
             else:
                 for trip in trips:
-                    yield from self._infer([trip])
+                    yield from self._infer([trip], model)
             return
         for trip in trips:
             trip.timing.inference = trip.watch.lap()

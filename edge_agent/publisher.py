@@ -1,5 +1,6 @@
 """The end of the road: predictions become a result document, and the document goes to the outbox."""
 
+import copy
 import json
 import logging
 import time
@@ -72,6 +73,12 @@ class Publisher:
         self._event_counters = event_counters
         self._outbox = outbox
         self._gate = Gate(options.publish, limits(options, model.task).min_confidence, model.task)
+
+    def for_model(self, model: AnyModel) -> "Publisher":
+        """The same publisher for what another model of the same task says."""
+        other = copy.copy(self)
+        other._model = model  # noqa: SLF001 - of its own class
+        return other
 
     def publish(
         self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing

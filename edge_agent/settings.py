@@ -24,6 +24,7 @@ from edge_agent.series_settings import Anomaly, Input, Smoothing, Window
 from edge_agent.settings_base import Bytes, Fraction, Frozen, Normalize, Seconds
 from edge_agent.stream_settings import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.text_settings import Language, Text
+from edge_agent.update_settings import Update
 
 # What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
@@ -568,3 +569,5 @@ class Settings(Frozen):
     """Models by name."""
     pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)
     """Pipelines by name; the name is part of their topics."""
+    update: Update | None = None
+    """Where new versions of models come from; default: nowhere."""

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from edge_agent.settings import TOPIC_LEVEL, TOPIC_PREFIX
 from edge_agent.settings_base import Frozen
 from edge_agent.units import parse_duration
+from edge_agent.update_settings import CHANNEL, URL
 from edge_agent.yaml_lines import Key, Problems
 
 MAX_NAMES = 20
@@ -22,6 +23,8 @@ T = TypeVar("T", bound=Frozen)
 
 _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than_equal": ("<=", "le")}
 _PATTERNS = {
+    CHANNEL: "must be of letters, digits, '.', '_' and '-'",
+    URL: "must be an http:// or https:// address",
     TOPIC_LEVEL: "must be without / + # and control characters, and not begin with $",
     TOPIC_PREFIX: "must be without + # and spaces, not begin with $ or /, and not end with /",
 }

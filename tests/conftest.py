@@ -42,3 +42,9 @@ def _delegate_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def delegate(_delegate_library: Path, tmp_path: Path) -> TestDelegate:
     """A TFLite delegate of the test's own, which has no past."""
     return TestDelegate(Path(shutil.copy(_delegate_library, tmp_path)), tmp_path / "harm")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models that have passed their trial are remembered, for all tests of updates."""
+    return tmp_path_factory.mktemp("cache")

@@ -42,6 +42,7 @@ class Daemon:
         config: what the configuration file holds.
         arguments: further ones for `run`.
         environment: further variables, for example WATCHDOG_USEC.
+        module: what is started; one that makes faults in the program before it runs it, for example.
     """
 
     def __init__(
@@ -51,13 +52,15 @@ class Daemon:
         *,
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
+        module: str = "edge_agent",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config_file = folder / "agent.yaml"
         self.log_file = folder / "daemon.log"
         self.notifications: list[tuple[float, str]] = []
         self._arguments = arguments
-        self._environment = dict(environment or {})
+        self._module = module
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(config)
 
@@ -87,8 +90,8 @@ class Daemon:
         self._listening = True
         self._listener = threading.Thread(target=self._listen, name="notifications", daemon=True)
         self._listener.start()
-        environment = os.environ | {"NOTIFY_SOCKET": f"@{address}"} | self._environment
-        command = [sys.executable, "-m", "edge_agent", "run", "-c", str(self.config_file), *self._arguments]
+        environment = os.environ | {"NOTIFY_SOCKET": f"@{address}"} | self.environment
+        command = [sys.executable, "-m", self._module, "run", "-c", str(self.config_file), *self._arguments]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=PROJECT, env=environment
@@ -152,6 +155,11 @@ class Daemon:
             self._manager.close()
             self._process = None
         return End(code, time.monotonic() - began)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def log(self) -> str:
         """What it has written so far, over all its starts."""

@@ -65,7 +65,7 @@ def test_a_configuration_that_is_shown_is_valid(block: Block, tmp_path: Path, mo
     text = block.text.replace(": /", f": {tmp_path}/")
     for variable in re.findall(r"\$\{env:(\w+)\}", text):
         monkeypatch.setenv(variable, "rtsp://yard.lan/1")
-    for key, name in re.findall(r"\b(labels|\w+_file|url|path): ([^\s,}\"$*]+)", text):
+    for key, name in re.findall(r"\b(labels|root|\w+_file|url|path): ([^\s,}\"$*]+)", text):
         if key != "path" and "://" not in name:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()

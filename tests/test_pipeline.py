@@ -86,6 +86,26 @@ def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stag
         stage.wait_until_ended()
 
 
+def test_a_model_is_changed_between_two_samples_of_which_none_is_lost_or_done_twice(golden: Stage) -> None:
+    others: list[Sample] = []
+
+    def publish(sample: Sample, *_: Any) -> None:
+        golden.counters.produce()
+        others.append(sample)
+
+    golden.gate.clear()
+    with golden as stage:
+        # One waits to get out, and one behind it: they stay with the model that they began with.
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
+        stage.pipeline.switch(digits_model(), publish)
+        stage.gate.set()
+        stage.wait_until_ended()
+    assert 1 <= len(stage.results) <= WORKERS
+    assert [Path(sample.origin["path"]) for sample in stage.results + others] == GOLDEN
+    assert stage.counts()["inferred"] == len(GOLDEN)
+    assert stage.imbalances == []
+
+
 def break_inference(model: Model) -> None:
     infer = model.infer
 

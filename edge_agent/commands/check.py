@@ -67,8 +67,9 @@ def _plan(loaded: Config) -> dict[str, Any]:
 def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
     """Loads the models as `run` would, and those that no pipeline uses."""
     from edge_agent.models.loading import load_models
+    from edge_agent.update.active import with_active
 
-    models = load_models(loaded, {}, unused_too=True)
+    models = load_models(with_active(loaded), {}, unused_too=True)
     return [
         {
             "name": name,

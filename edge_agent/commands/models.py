@@ -19,7 +19,7 @@ _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `models list`, `pull`, `verify`, `bundle` and `optimize`; all set `command` to `run`."""
+    """Adds the actions of `models`; all set `command` to `run`."""
     models = subparsers.add_parser("models", help="list public models, pull them; make bundles, verify them")
     models.set_defaults(command=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -47,7 +47,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--samples", nargs="+", required=True, metavar="IMAGES", help="files or folders: both models must say the same"
     )
     optimizing.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".tflite file to write")
-    for parser in (listing, pulling, verifying):
+    telling = actions.add_parser("history", help="which versions of updated models there are, and what became of them")
+    telling.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    returning = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
+    returning.add_argument("model", metavar="NAME", help="of the model in the configuration")
+    returning.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    for parser in (listing, pulling, verifying, telling):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
@@ -72,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
         from edge_agent.commands import optimize
 
         return optimize.run(model_settings(args), args.samples, args.out, as_json=args.json)
+    if args.action in ("history", "rollback"):
+        from edge_agent.commands import versions
+
+        return versions.run(args)
     mirror = args.mirror or os.environ.get("EDGE_AGENT_MIRROR") or None
     return _pull(args.names, mirror, args.into, as_json=args.json)
 

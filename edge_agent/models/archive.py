@@ -65,6 +65,11 @@ def unpacked(path: Path) -> Path:
         raise ModelError(f"{path}: can't be unpacked to {cache_dir()}: {error.strerror}") from None
 
 
+def forget(sha256: str) -> None:
+    """Removes what was unpacked of an archive that is not needed any more."""
+    shutil.rmtree(cache_dir() / "bundles" / sha256, ignore_errors=True)
+
+
 def _folder(archive: zipfile.ZipFile, file: BufferedReader) -> Path | None:
     """Where the bundle lies, unpacked; None if it is no bundle."""
     manifests = [name for name in archive.namelist() if re.fullmatch(rf"([^/]+/)?{re.escape(MANIFEST)}", name)]

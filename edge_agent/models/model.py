@@ -2,6 +2,7 @@
 
 import difflib
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class Model:
         engine: what runs it.
         threshold: of an anomaly model, what its bundle says of scores; None: nothing.
         together: how many samples go through it together at the most.
+        runs: how often `infer` has been called.
+        busy: how long that took, in seconds.
     """
 
     together = 1
@@ -88,6 +91,7 @@ class Model:
         )
         self.decode = reading.build(engine.outputs if self._further is None else self._further.answers)
         self._batches = engine.inputs[0].shape[0] != 1
+        self.runs, self.busy = 0, 0.0
         self._lock = threading.Lock()
 
     @property
@@ -198,11 +202,15 @@ class Model:
             ModelError: the inference fails.
         """
         with self._lock:
-            if self._further is not None:
-                return self._further.run(self.engine, tensor, {} if state is None else state)
-            if self._batches or len(tensor) == 1:
-                return self.engine.run([tensor])
-            singles = [self.engine.run([tensor[i : i + 1]]) for i in range(len(tensor))]
+            began = time.monotonic()
+            try:
+                if self._further is not None:
+                    return self._further.run(self.engine, tensor, {} if state is None else state)
+                if self._batches or len(tensor) == 1:
+                    return self.engine.run([tensor])
+                singles = [self.engine.run([tensor[i : i + 1]]) for i in range(len(tensor))]
+            finally:
+                self.runs, self.busy = self.runs + 1, self.busy + time.monotonic() - began
         return [np.concatenate(outputs) for outputs in zip(*singles, strict=True)]
 
     def infer_each(self, tensors: Sequence["NDArray[Any]"], state: State | None = None) -> list[list["NDArray[Any]"]]:

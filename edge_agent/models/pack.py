@@ -67,7 +67,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
                 manifest = manifest.model_copy(update={"golden": _record(about.name, part)})
                 _write_manifest(manifest, reading, part)
             if out.suffix == ".zip":
-                _zip(part, part.with_suffix(".zip"))
+                zip_folder(part, part.with_suffix(".zip"))
                 part = part.with_suffix(".zip")
             part.rename(out)
     except OSError as error:
@@ -156,7 +156,8 @@ def _record(name: str, part: Path) -> tuple[Golden, ...]:
     return tuple(lines)
 
 
-def _zip(folder: Path, out: Path) -> None:
+def zip_folder(folder: Path, out: Path) -> None:
+    """Makes one archive of a bundle; the same content makes the same bytes."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

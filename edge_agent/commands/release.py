@@ -1,0 +1,216 @@
+"""`edge-agent release`: makes and changes the signed repository that devices take new versions of models from."""
+
+import argparse
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.errors import MissingExtraError, ReleaseError
+from edge_agent.units import parse_duration
+
+if TYPE_CHECKING:
+    from edge_agent.release.repository import SignedRepository
+    from edge_agent.update.releases import Release
+
+_ROW = "{:28} {:>6} {:>8} {:16} {:>9}  {}"
+_LIST_HELP = "the list of releases as well, which needs the targets key"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Adds `release` and its actions; all set `command` to `run`."""
+    parser = subparsers.add_parser("release", help="sign new versions of models for devices, and watch them arrive")
+    parser.set_defaults(command=run)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    actions.add_parser("init", help="make the keys and an empty repository")
+    listing = actions.add_parser("list", help="what is released, and for whom")
+    listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    adding = actions.add_parser("add", help="release a bundle")
+    adding.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip")
+    adding.add_argument("--channel", help="that devices follow (the bundle's name)")
+    adding.add_argument("--percent", type=_percent, default=0, metavar="P", help="of all devices that it is for (0)")
+    adding.add_argument("--group", action="append", default=[], metavar="LABEL", help="devices that it is for besides")
+
+    promoting = actions.add_parser("promote", help="change which devices a release is for")
+    promoting.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
+    promoting.add_argument("--percent", type=_percent, required=True, metavar="P", help="of all devices")
+    promoting.add_argument("--group", action="append", metavar="LABEL", help="devices besides (those of before)")
+
+    revoking = actions.add_parser("revoke", help="take a release back: devices that have it return to the one before")
+    revoking.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
+
+    renewing = actions.add_parser("renew", help="sign again what is about to expire, as a daily job")
+    renewing.add_argument("--list", action="store_true", help=_LIST_HELP)
+    renewing.add_argument("--root", action="store_true", help="root.json as well, which needs the root key")
+
+    keying = actions.add_parser("keys", help="which key signs what; replace one")
+    keying.add_argument("--change", choices=("root", "targets", "online"), help="make a new one in its place")
+
+    checking = actions.add_parser("expire-check", help="exit code 1 if a signature is about to expire")
+    checking.add_argument("--within", type=_seconds, default=3 * 86400.0, metavar="TIME", help="how soon (3d)")
+
+    watching = actions.add_parser("watch", help="follow a release through the fleet; exit code 1 if it fails")
+    watching.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
+    watching.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="its mqtt section is used")
+    watching.add_argument("--max-failures", type=int, default=0, metavar="N", help="devices that may refuse it (0)")
+    watching.add_argument("--halt", action="store_true", help="if more do, sign that no further device takes it")
+    watching.add_argument("--timeout", type=_seconds, default=3600.0, metavar="TIME", help="give up after (1h)")
+
+    for action in actions.choices.values():
+        action.add_argument(
+            "-r", "--repository", type=Path, default=Path(), metavar="DIR", help="where it is (current folder)"
+        )
+        action.add_argument(
+            "--passphrase-file", type=Path, metavar="FILE", help="else $EDGE_AGENT_PASSPHRASE, or asked"
+        )
+
+
+def _percent(text: str) -> int:
+    """A share in ten thousandths from a percentage."""
+    try:
+        share = round(float(text.removesuffix("%")) * 100)
+    except (ValueError, OverflowError):
+        share = -1
+    if not 0 <= share <= 10_000:  # noqa: PLR2004 - the whole
+        raise argparse.ArgumentTypeError(f"must be a percentage from 0 to 100 (got {text!r})")
+    return share
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (got {text!r})") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the action.
+
+    Returns:
+        0; or 1 where something is about to expire.
+
+    Raises:
+        ReleaseError: it can't be done.
+        MissingExtraError: the packages for signatures are not installed.
+    """
+    try:
+        from edge_agent.release.keys import passphrase_from
+        from edge_agent.release.repository import SignedRepository
+    except ImportError:
+        raise MissingExtraError("signing releases", "update") from None
+    repository = SignedRepository(args.repository, passphrase_from(args.passphrase_file))
+    actions = {
+        "init": _init,
+        "list": _list,
+        "add": _add,
+        "promote": _promote,
+        "revoke": _revoke,
+        "renew": _renew,
+        "keys": _keys,
+        "expire-check": _expire_check,
+        "watch": _watch,
+    }
+    return actions[args.action](repository, args)
+
+
+def _init(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    args.repository.mkdir(parents=True, exist_ok=True)
+    repository.init()
+    print(f"made {args.repository / 'keys'}: keep root.pem offline, and copies of all three elsewhere")
+    print(f"put on each device, as update.root: {repository.first_root}")
+    print(f"put on a web server: {args.repository / 'metadata'} and {args.repository / 'targets'}; never keys")
+    return 0
+
+
+def _list(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    releases = repository.releases()
+    if args.json:
+        print(json.dumps([{"name": one.name} | one.as_dict() for one in releases], indent=2))
+        return 0
+    print(_ROW.format("RELEASE", "NUMBER", "PERCENT", "GROUPS", "SIZE", "SHA256"))
+    for one in releases:
+        share = "revoked" if one.revoked else f"{one.share / 100:g}"
+        kilobytes = f"{one.size / 1e3:.0f} kB"
+        print(_ROW.format(one.name, one.number, share, ",".join(one.groups) or "-", kilobytes, one.sha256[:12]))
+    return 0
+
+
+def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    from edge_agent.models import archive, bundle
+    from edge_agent.models.pack import zip_folder
+
+    manifest = bundle.read_manifest(archive.unpacked(args.bundle))
+    _prove(args.bundle)
+    channel = args.channel or manifest.name
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = args.bundle
+        if packed.is_dir():
+            packed = Path(scratch) / "bundle.zip"
+            zip_folder(args.bundle, packed)
+        _show(repository.add(packed, channel, manifest.version, args.percent, args.group))
+    return 0
+
+
+def _prove(path: Path) -> None:
+    """What does not work here is not sent to a thousand devices."""
+    from edge_agent import settings
+    from edge_agent.models.trial import try_model
+
+    proof = try_model(settings.Model(path=path.absolute()), Path.cwd())
+    wrong = [check for check in proof.checks if not check.right]
+    if wrong:
+        raise ReleaseError(
+            f"{path}: {len(wrong)} of {len(proof.checks)} golden samples come out wrong here; {wrong[0].input}: "
+            f"expected {wrong[0].expected}, found {wrong[0].found}: `edge-agent models verify {path}` shows all"
+        )
+
+
+def _promote(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    _show(repository.promote(args.release, args.percent, args.group))
+    return 0
+
+
+def _revoke(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    _show(repository.revoke(args.release))
+    return 0
+
+
+def _show(release: "Release") -> None:
+    groups = f" and the groups {', '.join(release.groups)}" if release.groups else ""
+    state = "revoked" if release.revoked else f"for {release.share / 100:g} % of the devices{groups}"
+    print(f"{release.name}: release {release.number} of its channel, {state}; upload the repository")
+
+
+def _renew(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    if args.root:
+        repository.renew_root()
+    repository.renew(all_lists=args.list)
+    return _expire_check(repository, argparse.Namespace(within=0.0))
+
+
+def _keys(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    if args.change:
+        outdated = repository.change_key(args.change)
+        print(f"{args.change}: a new key; the old one is {outdated}, destroy it; upload the repository")
+    for key, roles in repository.keys().items():
+        print(f"{key:8} {', '.join(roles)}")
+    return 0
+
+
+def _expire_check(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    now, soon = datetime.now(UTC), False
+    for role, expires in repository.expiries().items():
+        late = expires - now < timedelta(seconds=args.within)
+        left = f"{(expires - now) / timedelta(days=1):.1f} days left" if expires > now else "EXPIRED"
+        print(f"{role:10} {expires:%Y-%m-%d %H:%M} UTC, {left}{', renew it' if late else ''}")
+        soon |= late
+    return 1 if soon else 0
+
+
+def _watch(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    from edge_agent.commands import release_watch
+
+    return release_watch.run(repository, args)

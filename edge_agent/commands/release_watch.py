@@ -1,0 +1,119 @@
+"""`edge-agent release watch`: follows a release through the fleet, and stops it where it fails."""
+
+import argparse
+import contextlib
+import queue
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from edge_agent import config
+from edge_agent.errors import ReleaseError
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.link import Session, Subscription
+from edge_agent.release.rollout import Rollout, Row, count, over
+from edge_agent.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edge_agent.release.repository import SignedRepository
+
+CONNECT_WITHIN = 20.0
+# What the broker keeps arrives at once; when it has been quiet for so long, it has all arrived.
+QUIET = 2.0
+MOST_SHOWN = 30
+
+
+def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    """Follows the release until every device that is there has it, too many have failed, or the time is over.
+
+    Returns:
+        0 if every device has it; 1 if not.
+
+    Raises:
+        ReleaseError: there is no such release, or no broker.
+    """
+    release = repository.find(args.release)
+    if args.halt:
+        repository.unlock()
+    loaded = config.load(args.config)
+    mqtt = loaded.settings.mqtt
+    rollout = Rollout(release, mqtt.topic_prefix)
+    messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    session = Session(
+        client_id=f"edge-agent-release-{uuid.uuid4().hex[:8]}",
+        protocol=mqtt.protocol,
+        keepalive=mqtt.keepalive,
+        subscriptions=[Subscription(topic, 0, retained_again=True) for topic in rollout.topics],
+    )
+    endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
+    connection = Connection(
+        endpoint, session, on_message=lambda _, message: messages.put((message.topic, bytes(message.payload)))
+    )
+    connection.start()
+    try:
+        if not connection.wait_until_subscribed(CONNECT_WITHIN):
+            raise ReleaseError(f"{endpoint.address}: {connection.problem}")
+        rows = _follow(rollout, messages, args.max_failures, time.monotonic() + args.timeout)
+    finally:
+        connection.stop()
+    found = count(rows)
+    if found["failed"] > args.max_failures and args.halt:
+        repository.promote(args.release, 0, [])
+        print(f"{args.release}: halted: no further device takes it; upload the repository")
+    elif found["failed"] > args.max_failures:
+        print(f"{args.release}: too many failures; `edge-agent release promote {args.release} --percent 0` halts it")
+    elif not over(rows):
+        print(f"{args.release}: the time is over")
+    for row in [row for row in rows if row.progress == "failed"][:MOST_SHOWN]:
+        print(printable(f"{row.device_id}: {row.reason}"))
+    return 0 if over(rows) and found["failed"] <= args.max_failures else 1
+
+
+def _follow(
+    rollout: Rollout, messages: "queue.SimpleQueue[tuple[str, bytes]]", max_failures: int, deadline: float
+) -> list[Row]:
+    """Shows what is happening until there is a reason to stop; returns how things stand then."""
+    from rich.console import Console
+    from rich.live import Live
+
+    shown, quiet_since = "", time.monotonic()
+    live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
+    with live or contextlib.nullcontext():
+        while True:
+            try:
+                topic, payload = messages.get(timeout=0.2)
+            except queue.Empty:
+                pass
+            else:
+                quiet_since = time.monotonic() if rollout.heard(topic, payload) else quiet_since
+                if not messages.empty():
+                    continue
+            rows = rollout.rows()
+            line = ", ".join(f"{number} {progress}" for progress, number in count(rows).items()) or "no device yet"
+            if live is not None:
+                live.update(_table(rows, line), refresh=True)
+            elif line != shown:
+                print(line, flush=True)
+            shown = line
+            if count(rows)["failed"] > max_failures or time.monotonic() > deadline:
+                return rows
+            if over(rows) and time.monotonic() - quiet_since > QUIET:
+                return rows
+
+
+def _table(rows: list[Row], line: str) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("device", "", "release", "step", "active", "why", title=line)
+    for row in rows[:MOST_SHOWN]:
+        online = "online" if row.online else "offline"
+        cells = (row.device_id, online, row.progress, row.step, row.active, row.reason)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    if len(rows) > MOST_SHOWN:
+        table.caption = f"and {len(rows) - MOST_SHOWN} more"
+    return table

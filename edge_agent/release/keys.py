@@ -1,0 +1,79 @@
+"""The keys that sign a repository: Ed25519, each in a file of its own, encrypted with a passphrase (PKCS #8)."""
+
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from securesystemslib.signer import CryptoSigner
+
+from edge_agent.errors import ReleaseError
+
+PASSPHRASE = "EDGE_AGENT_PASSPHRASE"  # noqa: S105 - the name of a variable
+MIN_PASSPHRASE = 8
+# Gives the passphrase of a key, by the key's name; the second argument: whether it is a new one.
+Ask = Callable[[str, bool], bytes]
+
+
+def passphrase_from(file: Path | None) -> Ask:
+    """Where passphrases come from: a file (its first line), $EDGE_AGENT_PASSPHRASE, or the person at the terminal."""
+
+    def ask(name: str, new: bool) -> bytes:
+        if file is not None:
+            given = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        elif PASSPHRASE in os.environ:
+            given = os.environ[PASSPHRASE]
+        elif not sys.stdin.isatty():
+            raise ReleaseError(f"{name}: no passphrase: give --passphrase-file, ${PASSPHRASE}, or a terminal to ask at")
+        else:
+            given = getpass.getpass(f"Passphrase of {name}: ")
+            if new and getpass.getpass("Once more: ") != given:
+                raise ReleaseError(f"{name}: the two passphrases differ: begin again")
+        if new and len(given) < MIN_PASSPHRASE:
+            raise ReleaseError(f"{name}: a passphrase needs at least {MIN_PASSPHRASE} characters")
+        return given.encode()
+
+    return ask
+
+
+def make(file: Path, ask: Ask) -> CryptoSigner:
+    """Makes a key and writes it to a new file that only its owner can read.
+
+    Raises:
+        ReleaseError: there is a file already, or no passphrase.
+    """
+    if file.exists():
+        raise ReleaseError(f"{file}: is there already, and is not overwritten")
+    private = Ed25519PrivateKey.generate()
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(ask(file.name, True)))
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(pem)
+        out.flush()
+        os.fsync(out.fileno())
+    return CryptoSigner(private)
+
+
+def load(file: Path, ask: Ask) -> CryptoSigner:
+    """Reads a key.
+
+    Raises:
+        ReleaseError: the file is not there, is no key, or the passphrase is wrong.
+    """
+    try:
+        private = load_pem_private_key(file.read_bytes(), ask(file.name, False))
+    except FileNotFoundError:
+        raise ReleaseError(f"{file}: this key is not here: bring it back from where it is kept for this step") from None
+    except (ValueError, TypeError):
+        raise ReleaseError(f"{file}: wrong passphrase, or not an encrypted key") from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise ReleaseError(f"{file}: expected an Ed25519 key, found another kind")
+    return CryptoSigner(private)

@@ -1,0 +1,281 @@
+"""A repository of releases: a folder of static signed files, and how its owner changes it.
+
+    metadata/N.root.json        which keys sign what; signed with the root key, which is kept offline
+    metadata/N.targets.json     the releases: hash, size, number, share, groups; signed with the targets key
+    metadata/N.snapshot.json    which list is the current one     } signed with the online key,
+    metadata/timestamp.json     which snapshot is the current one } anew every few days
+    targets/CHANNEL/SHA256.VERSION.zip
+    keys/*.pem                  never goes to the web server
+
+It is a repository of The Update Framework, https://theupdateframework.github.io/specification/latest/, with consistent
+snapshots: but for timestamp.json no file ever changes, so that caches may keep them and half an upload harms nobody.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+
+from edge_agent.errors import ReleaseError, UpdateError
+from edge_agent.release import keys
+from edge_agent.update.releases import NAME, Release, read
+
+# Days for which a signature holds. The short ones bound for how long somebody can hold back what is new.
+VALID_DAYS = {Root.type: 730, Targets.type: 365, Snapshot.type: 14, Timestamp.type: 14}
+# Which key signs which role.
+KEY_OF = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online", Timestamp.type: "online"}
+KEYS = ("root", "targets", "online")
+ARCHIVES = "targets"
+
+
+class SignedRepository:
+    """The owner's side of a repository.
+
+    Args:
+        folder: of the repository.
+        ask: gives the passphrase of a key.
+    """
+
+    def __init__(self, folder: Path, ask: keys.Ask) -> None:
+        self._folder = folder
+        self._metadata = folder / "metadata"
+        self._ask = ask
+        self._signers: dict[str, CryptoSigner] = {}
+
+    @property
+    def first_root(self) -> Path:
+        """The file to be pinned on devices."""
+        return self._metadata / "1.root.json"
+
+    def init(self) -> None:
+        """Makes the keys and an empty, signed repository.
+
+        Raises:
+            ReleaseError: there is one already.
+        """
+        if self._metadata.exists():
+            raise ReleaseError(f"{self._folder}: there is a repository already")
+        self._signers = {name: keys.make(self._key_file(name), self._ask) for name in KEYS}
+        (self._folder / ARCHIVES).mkdir()
+        root = Root(consistent_snapshot=True)
+        for role, name in KEY_OF.items():
+            root.add_key(self._signers[name].public_key, role)
+        self._sign(root, [self._signers["root"]], first=True)
+        self._publish(Targets(), first=True)
+
+    def unlock(self) -> None:
+        """Asks for the passphrases of the keys that a change of releases needs, now rather than later."""
+        for name in ("targets", "online"):
+            self._signer(name)
+
+    def releases(self) -> list[Release]:
+        """All releases that the current list states, by channel, the oldest first."""
+        found = [read(path, t.length, t.hashes, t.custom) for path, t in self._current(Targets).targets.items()]
+        return sorted(found, key=lambda release: (release.channel, release.number))
+
+    def find(self, name: str) -> Release:
+        """The release of a name.
+
+        Raises:
+            ReleaseError: there is none.
+        """
+        releases = self.releases()
+        for release in releases:
+            if release.name == name:
+                return release
+        known = ", ".join(release.name for release in releases) or "none yet"
+        raise ReleaseError(f"{name}: there is no such release in {self._folder}; there are: {known}")
+
+    def add(self, archive: Path, channel: str, version: str, share: int, groups: Iterable[str]) -> Release:
+        """Adds a release.
+
+        Args:
+            archive: of a bundle.
+            channel: may be a new one.
+            version: of the bundle.
+            share: of all devices, in ten thousandths.
+            groups: labels of devices that are meant besides.
+
+        Raises:
+            ReleaseError: the version is there already, or is no name.
+        """
+        for name in (channel, version):
+            if not NAME.fullmatch(name):
+                raise ReleaseError(f"{name!r}: a channel and a version are of letters, digits, '.', '_' and '-' only")
+        releases = [release for release in self.releases() if release.channel == channel]
+        if any(release.version == version for release in releases):
+            raise ReleaseError(f"{channel}/{version}: is released already: give the bundle another version")
+        number = max((release.number for release in releases), default=0) + 1
+        target = TargetFile.from_file(f"{channel}/{version}.zip", str(archive), ["sha256"])
+        release = read(
+            target.path,
+            target.length,
+            target.hashes,
+            {"number": number, "share": share, "groups": list(groups), "revoked": False},
+        )
+        place = self._folder / ARCHIVES / release.address
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.name}.part")
+        shutil.copyfile(archive, part)
+        _to_disk(part)
+        part.replace(place)
+        self._change(release)
+        return release
+
+    def promote(self, name: str, share: int, groups: Iterable[str] | None = None) -> Release:
+        """Changes for which devices a release is.
+
+        Raises:
+            ReleaseError: there is no such release, or it has been revoked.
+        """
+        release = self.find(name)
+        if release.revoked:
+            raise ReleaseError(f"{name}: has been revoked: release the bundle again as another version")
+        release = replace(release, share=share, groups=release.groups if groups is None else tuple(groups))
+        self._change(release)
+        return release
+
+    def revoke(self, name: str) -> Release:
+        """Says that nobody shall have a release any more; devices that have it go back."""
+        release = replace(self.find(name), revoked=True)
+        self._change(release)
+        return release
+
+    def renew(self, *, all_lists: bool = False) -> None:
+        """Signs again what is about to expire: snapshot and timestamp.
+
+        Args:
+            all_lists: the list of releases as well, which needs the targets key.
+        """
+        if all_lists:
+            self._publish(self._current(Targets))
+        else:
+            self._sign(self._current(Snapshot), [self._signer("online")])
+            self._sign_timestamp()
+
+    def change_key(self, name: str) -> Path:
+        """Replaces a key by a new one; needs the root key. Returns where the old one lies.
+
+        Args:
+            name: `root`, `targets` or `online`.
+        """
+        root, file = self._current(Root), self._key_file(name)
+        old_root = self._signer("root")
+        outdated = file.with_name(f"{name}-until-root-{root.version}.pem")
+        if file.exists():
+            file.rename(outdated)
+        self._signers[name] = keys.make(file, self._ask)
+        for role in (role for role, key in KEY_OF.items() if key == name):
+            for key_id in list(root.roles[role].keyids):
+                root.revoke_key(key_id, role)
+            root.add_key(self._signers[name].public_key, role)
+        # Devices take a new root if the one that they know vouches for it: both keys sign.
+        self._sign(root, [old_root, *([self._signers["root"]] if name == "root" else [])])
+        if name != "root":
+            self.renew(all_lists=name == "targets")
+        return outdated
+
+    def renew_root(self) -> None:
+        """Signs root again, for as long as it then holds."""
+        self._sign(self._current(Root), [self._signer("root")])
+
+    def keys(self) -> dict[str, list[str]]:
+        """What each key signs: the beginning of its fingerprint, and the roles."""
+        found: dict[str, list[str]] = {}
+        for role, what in self._current(Root).roles.items():
+            for key_id in what.keyids:
+                found.setdefault(key_id[:8], []).append(role)
+        return found
+
+    def expiries(self) -> dict[str, datetime]:
+        """Until when each role's signature holds."""
+        return {kind.type: self._current(kind).expires for kind in (Root, Targets, Snapshot, Timestamp)}
+
+    def _change(self, release: Release) -> None:
+        targets = self._current(Targets)
+        facts = {"custom": release.facts()}
+        path = f"{release.name}.zip"
+        targets.targets[path] = TargetFile(release.size, {"sha256": release.sha256}, path, facts)
+        self._publish(targets)
+
+    def _publish(self, targets: Targets, *, first: bool = False) -> None:
+        """Signs a list of releases and what leads to it; until the last file is written, the old list holds."""
+        meta = self._sign(targets, [self._signer("targets")], first=first)
+        snapshot = Snapshot() if first else self._current(Snapshot)
+        snapshot.meta = {"targets.json": meta}
+        self._sign(snapshot, [self._signer("online")], first=first)
+        self._sign_timestamp(first=first)
+
+    def _sign_timestamp(self, *, first: bool = False) -> None:
+        timestamp = Timestamp() if first else self._current(Timestamp)
+        snapshot = self._newest(Snapshot.type)
+        timestamp.snapshot_meta = MetaFile.from_data(
+            int(snapshot.name.split(".")[0]), snapshot.read_bytes(), ["sha256"]
+        )
+        self._sign(timestamp, [self._signer("online")], first=first)
+
+    def _sign(self, signed: Any, signers: Iterable[CryptoSigner], *, first: bool = False) -> MetaFile:
+        """Writes the next version of a role."""
+        role = signed.type
+        signed.version = 1 if first else signed.version + 1
+        signed.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=VALID_DAYS[role])
+        document: Metadata[Any] = Metadata(signed)
+        for signer in signers:
+            document.sign(signer, append=True)
+        content = document.to_bytes()
+        self._metadata.mkdir(exist_ok=True)
+        file = self._metadata / ("timestamp.json" if role == Timestamp.type else f"{signed.version}.{role}.json")
+        part = file.with_name(f"{file.name}.part")
+        part.write_bytes(content)
+        _to_disk(part)
+        part.replace(file)
+        return MetaFile.from_data(signed.version, content, ["sha256"])
+
+    def _current(self, kind: type[Any]) -> Any:
+        """What is signed for a role now: as timestamp.json leads to it, whatever else half a change has left."""
+        try:
+            if kind is Root:
+                return self._read(self._newest(Root.type))
+            timestamp = self._read(self._metadata / "timestamp.json")
+            if kind is Timestamp:
+                return timestamp
+            snapshot = self._read(self._metadata / f"{timestamp.snapshot_meta.version}.snapshot.json")
+            if kind is Snapshot:
+                return snapshot
+            return self._read(self._metadata / f"{snapshot.meta['targets.json'].version}.targets.json")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ReleaseError(
+                f"{self._folder}: there is no repository here: `edge-agent release init` makes one"
+            ) from None
+
+    def _read(self, file: Path) -> Any:
+        try:
+            return Metadata[Any].from_bytes(file.read_bytes()).signed
+        except (RepositoryError, UpdateError) as error:
+            raise ReleaseError(f"{file}: is damaged ({error}): bring it back from the web server") from None
+
+    def _newest(self, role: str) -> Path:
+        files = sorted(self._metadata.glob(f"*.{role}.json"), key=lambda file: int(file.name.split(".")[0]))
+        if not files:
+            raise FileNotFoundError
+        return files[-1]
+
+    def _signer(self, name: str) -> CryptoSigner:
+        if name not in self._signers:
+            self._signers[name] = keys.load(self._key_file(name), self._ask)
+        return self._signers[name]
+
+    def _key_file(self, name: str) -> Path:
+        return self._folder / "keys" / f"{name}.pem"
+
+
+def _to_disk(file: Path) -> None:
+    with file.open("rb") as content:
+        os.fsync(content.fileno())

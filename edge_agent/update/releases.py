@@ -1,0 +1,127 @@
+"""What a release is, and which devices it is for. Both sides, who signs and who installs, read it the same way."""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge_agent.errors import UpdateError
+
+# Shares of all devices are counted in these, since signed JSON has no fractions.
+WHOLE = 10_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of a model, as the signed list states it.
+
+    Attributes:
+        channel: what devices follow.
+        version: of the bundle.
+        number: counts the releases of a channel, from 1: the highest that is for a device is the one that it takes.
+        sha256: of the bundle's archive, in hexadecimal digits.
+        size: of the archive, in bytes.
+        share: of all devices, in ten thousandths, that it is for.
+        groups: devices with one of these labels are meant besides.
+        revoked: nobody shall have it any more.
+    """
+
+    channel: str
+    version: str
+    number: int
+    sha256: str
+    size: int
+    share: int = 0
+    groups: tuple[str, ...] = ()
+    revoked: bool = False
+
+    @property
+    def name(self) -> str:
+        """`birds/3`: what people call it."""
+        return f"{self.channel}/{self.version}"
+
+    @property
+    def key(self) -> str:
+        """What it is called on a device's disk; other content is another release, whatever its name."""
+        return f"{self.number}-{self.sha256[:16]}"
+
+    @property
+    def address(self) -> str:
+        """Of its archive in the repository: with its hash, so that an address never means other bytes."""
+        return f"{self.channel}/{self.sha256}.{self.version}.zip"
+
+    def is_for(self, device_id: str, labels: Collection[str]) -> bool:
+        """Whether a device is meant. Whoever is meant stays so as the share grows."""
+        place = hashlib.sha256(f"{self.channel}/{self.number}\n{device_id}".encode()).digest()
+        return int.from_bytes(place[:8]) % WHOLE < self.share or not set(self.groups).isdisjoint(labels)
+
+    def facts(self) -> dict[str, Any]:
+        """For the signed list: what neither the target's path nor its hash says."""
+        return {"number": self.number, "share": self.share, "groups": list(self.groups), "revoked": self.revoked}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For state files."""
+        return asdict(self)
+
+
+def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, Any] | None) -> Release:
+    """A release from a target of the signed list.
+
+    Args:
+        path: `CHANNEL/VERSION.zip`.
+        size: of the archive, in bytes.
+        hashes: hexadecimal digits by algorithm.
+        facts: see `Release.facts`.
+
+    Raises:
+        UpdateError: this is no release.
+    """
+    channel, _, version = path.removesuffix(".zip").partition("/")
+    try:
+        release = Release(channel, version, size=size, sha256=hashes["sha256"], **_facts(facts or {}))
+    except (KeyError, TypeError):
+        raise UpdateError(
+            f"{path}: signed, but not as edge-agent states a release: is it the right repository?"
+        ) from None
+    if not (NAME.fullmatch(channel) and NAME.fullmatch(version) and re.fullmatch("[0-9a-f]{64}", release.sha256)):
+        raise UpdateError(f"{path}: signed, but no name of a release: is it the right repository?")
+    return release
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    number, share, groups, revoked = (facts[key] for key in ("number", "share", "groups", "revoked"))
+    right = type(number) is int and type(share) is int and isinstance(groups, list) and isinstance(revoked, bool)
+    if not right or not all(isinstance(group, str) for group in groups):
+        raise TypeError
+    return {"number": number, "share": share, "groups": tuple(groups), "revoked": revoked}
+
+
+def choose(
+    releases: Iterable[Release], device_id: str, labels: Collection[str], active: str | None, refused: Collection[str]
+) -> Release | None:
+    """The release that a device is to change to, if any: the newest that is for it, if it is newer than what is active.
+
+    Args:
+        releases: of one channel.
+        device_id: whose.
+        labels: of the device.
+        active: key of the release that is active; None if none is.
+        refused: keys of releases that have failed here.
+    """
+    number = int(active.partition("-")[0]) if active else 0
+    fit = [
+        release
+        for release in releases
+        if release.number > number
+        and release.key not in refused
+        and not release.revoked
+        and release.is_for(device_id, labels)
+    ]
+    return max(fit, key=lambda release: release.number, default=None)
+
+
+def is_revoked(releases: Iterable[Release], key: str | None) -> bool:
+    """Whether nobody shall have the release of this key any more."""
+    return any(release.revoked for release in releases if release.key == key)

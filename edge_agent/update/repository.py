@@ -1,0 +1,174 @@
+"""The device's view of a repository of releases: nothing is believed that the pinned keys do not vouch for.
+
+Who is trusted for what, and every check, is The Update Framework's client workflow,
+https://theupdateframework.github.io/specification/latest/#detailed-client-workflow, done by python-tuf. Archives are
+then fetched by `models.download`, which goes on where it was cut off, by the size and hash of the signed list.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from tuf.api import exceptions
+from tuf.api.metadata import Metadata, Targets
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from edge_agent.errors import ModelError, UpdateError
+from edge_agent.models.download import fetch
+from edge_agent.update.releases import Release, read
+
+# Bounds on what a server may send as signed lists, and on how long it may take over one of them.
+MAX_ROOT, MAX_TIMESTAMP, MAX_SNAPSHOT, MAX_TARGETS = 100_000, 20_000, 100_000, 2_000_000
+MAX_NEW_ROOTS = 32
+SECONDS_FOR_A_LIST = 60.0
+PAUSE_S = 10.0
+
+
+class Repository:
+    """A repository, as far as this device knows it.
+
+    Args:
+        url: where it is.
+        root: the pinned file.
+        folder: for the lists that were verified last, by which an older one is known to be older.
+    """
+
+    def __init__(self, url: str, root: Path, folder: Path) -> None:
+        self._url = url.rstrip("/")
+        self._root = root
+        self._folder = folder
+
+    def releases(self) -> list[Release]:
+        """Fetches and verifies what has changed, and returns all that is released.
+
+        Raises:
+            UpdateError: it can't be fetched, or is not to be trusted.
+        """
+        config = UpdaterConfig(
+            max_root_rotations=MAX_NEW_ROOTS,
+            root_max_length=MAX_ROOT,
+            timestamp_max_length=MAX_TIMESTAMP,
+            snapshot_max_length=MAX_SNAPSHOT,
+            targets_max_length=MAX_TARGETS,
+        )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with PoolManager(retries=False) as pool:
+                updater = Updater(
+                    str(self._folder),
+                    f"{self._url}/metadata/",
+                    fetcher=_Fetcher(pool),
+                    config=config,
+                    bootstrap=self._root.read_bytes(),
+                )
+                updater.refresh()
+            # What `refresh` leaves there is what it has verified.
+            targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed.targets
+        except (exceptions.DownloadError, exceptions.RepositoryError) as error:
+            raise UpdateError(f"{self._url}: {_explained(error)}") from None
+        except OSError as error:
+            raise UpdateError(f"{error.filename or self._folder}: {error.strerror}") from None
+        return [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
+
+    def fetch(self, release: Release, part: Path, max_rate: int | None, going_on: Callable[[int], None]) -> None:
+        """Makes `part` the release's archive, going on from what it holds already.
+
+        Args:
+            release: of the verified list.
+            part: the file to fill; its folder exists.
+            max_rate: bytes a second; None: as many as come.
+            going_on: called with the bytes that are there, as they become more; what it raises ends the download.
+
+        Raises:
+            UpdateError: it can't be had, or is not what was signed.
+        """
+        began, first = time.monotonic(), -1
+
+        def progress(have: int) -> None:
+            nonlocal first
+            first = have if first < 0 else min(first, have)
+            going_on(have)
+            ahead = (have - first) / max_rate - (time.monotonic() - began) if max_rate else 0.0
+            while ahead > 0:
+                time.sleep(min(ahead, 0.2))
+                ahead -= 0.2
+                going_on(have)
+
+        try:
+            fetch(f"{self._url}/targets/{release.address}", part, release.size, release.sha256, progress)
+        except ModelError as error:
+            raise UpdateError(str(error)) from None
+        except OSError as error:
+            raise UpdateError(f"{part}: {error.strerror}") from None
+
+
+class _Fetcher(FetcherInterface):
+    """Fetches one signed list; bounded in time, however slowly a server sends. Its caller bounds the length further.
+
+    Args:
+        pool: holds the connection, for the next list.
+    """
+
+    def __init__(self, pool: PoolManager) -> None:
+        self._pool = pool
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        # Compressed, a few bytes could become a great many.
+        headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
+        answer = self._pool.request("GET", url, headers=headers, timeout=Timeout(PAUSE_S), preload_content=False)
+        with closing(answer):
+            blocks = list(_blocks(answer))
+            if answer.status != HTTPStatus.OK:  # not even a redirect: nothing else answers for a repository
+                message = f"the server answers {answer.status} {answer.reason}"
+                raise exceptions.DownloadHTTPError(message, answer.status)
+            return iter(blocks)
+
+
+def _blocks(answer: BaseHTTPResponse) -> Iterator[bytes]:
+    deadline, length = time.monotonic() + SECONDS_FOR_A_LIST, 0
+    while block := answer.read1(1 << 16, decode_content=False):
+        length += len(block)
+        if length > MAX_TARGETS:
+            raise exceptions.DownloadLengthMismatchError(f"more than {MAX_TARGETS} bytes")
+        if time.monotonic() > deadline:
+            raise exceptions.SlowRetrievalError(f"not done within {SECONDS_FOR_A_LIST:g} s")
+        yield block
+
+
+# What a refusal means, and what to do; the first that fits.
+_MEANINGS: dict[type[Exception], str] = {
+    exceptions.ExpiredMetadataError: (
+        "newer lists are held back, or the repository was not renewed (`edge-agent release renew`), or this device's "
+        "clock is wrong"
+    ),
+    exceptions.UnsignedMetadataError: "signed with other keys than the pinned root trusts: is it the right repository?",
+    exceptions.BadVersionNumberError: "older or other lists than those that this device knows already are refused",
+    exceptions.LengthOrHashMismatchError: "not the file that was signed, or an upload that is not complete",
+    exceptions.DownloadLengthMismatchError: "longer than the file that was signed can be",
+    exceptions.SlowRetrievalError: "the server is too slow, or holds the list back",
+    exceptions.DownloadHTTPError: "is the address right, and the upload complete?",
+    exceptions.RepositoryError: "this is no signed list",
+}
+
+
+def _explained(error: exceptions.DownloadError | exceptions.RepositoryError) -> str:
+    """What has happened and what it means, in one sentence."""
+    told = " ".join(str(error).split())
+    for kind, meaning in _MEANINGS.items():
+        if isinstance(error, kind):
+            return f"{told}: {meaning}"
+    return f"can't be reached ({_cause(error)})"
+
+
+def _cause(error: BaseException) -> Any:
+    cause = error.__cause__ or error
+    if isinstance(cause, HTTPError):
+        return type(cause).__name__
+    return " ".join(str(cause).split()) or type(cause).__name__

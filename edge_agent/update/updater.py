@@ -1,0 +1,294 @@
+"""The update of a device's models, step by step. Each step is published, and may be cut off by a power cut.
+
+    check → download → verify → try → shadow → activate → probation → commit
+
+`Updater._update` is the whole story. What has been reached lies on the disk (`store`), so that every start, after a
+stop, a reload or a power cut, begins at the top again: what is done already is skipped.
+"""
+
+import gc
+import logging
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from edge_agent.config import Config
+from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
+from edge_agent.samples import timestamp
+from edge_agent.units import format_size
+from edge_agent.update import probation
+from edge_agent.update.active import stores_of
+from edge_agent.update.host import Host, Models, RefusedError, inference_ms, resident_mb, work_of
+from edge_agent.update.releases import Release, choose, is_revoked
+from edge_agent.update.repository import Repository
+from edge_agent.update.shadow import run_beside
+
+log = logging.getLogger(__name__)
+
+# The first look at the repository comes within so many seconds after the start: not that of all devices at once.
+FIRST_CHECK_WITHIN = 300.0
+JITTER = 0.2
+# Refused versions that are published, the latest ones.
+MAX_TOLD = 10
+# Room that an archive needs on the disk, with what is unpacked of it, in multiples of its size.
+ROOM = 3
+
+
+class _StoppedError(Exception):
+    """The agent wants the updater to end."""
+
+
+class Updater:
+    """Looks for releases, and brings them into service, in a thread of its own.
+
+    Args:
+        config: as it stands in the file; it has an `update` section.
+        host: the agent.
+    """
+
+    def __init__(self, config: Config, host: Host) -> None:
+        assert config.settings.update is not None  # noqa: S101 - for the type checker
+        self._options = config.settings.update
+        self._device_id = config.settings.device_id
+        self._host = host
+        self._stores = stores_of(config)
+        root = config.resolve(self._options.root)
+        self._repository = Repository(self._options.url, root, config.updates_path() / "metadata")
+        self._changed = threading.Condition()
+        self._stopping = self._asked = False
+        self._steps = {name: _last_step(store.state().history) for name, store in self._stores.items()}
+        self._error, self._checked_at = "", ""
+        self._thread = threading.Thread(target=self._run, name="update", daemon=True)
+
+    def start(self) -> None:
+        """Begins, in the background."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Ends, wherever it is; what was begun goes on after the next start.
+
+        Args:
+            timeout: seconds; a step that can't be cut short is left to end by itself, and nothing follows it.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def check(self) -> None:
+        """Looks for releases now, not only when it is time to."""
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
+
+    def document(self) -> dict[str, Any]:
+        """The state of updates, as published."""
+        return {
+            "at": timestamp(time.time()),
+            "checked_at": self._checked_at or None,
+            "error": self._error or None,
+            "labels": list(self._options.labels),
+            "models": {name: self._facts(name) for name in self._stores},
+        }
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        state = self._stores[name].state()
+        active = state.versions.get(state.active or "")
+        return {
+            "channel": self._options.models[name],
+            "active": active and {key: active[key] for key in ("version", "number", "sha256")},
+            "on_probation": state.on_probation,
+            "refused": {facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_TOLD:]},
+            **self._steps[name],
+        }
+
+    # Everything below runs in the updater's thread.
+
+    def _run(self) -> None:
+        try:
+            self._host.tell(self.document())
+            for name in self._stores:
+                self._guarded(name, self._see_through_probation)
+            self._wait(random.uniform(0, min(self._options.interval, FIRST_CHECK_WITHIN)))  # noqa: S311 - spreads load
+            while True:
+                self._check()
+                self._wait(self._options.interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - likewise
+        except _StoppedError:
+            pass
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for the next check, or for somebody to ask for one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._asked, seconds)
+            self._asked = False
+        self._go_on()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+        self._go_on()
+
+    def _go_on(self, *_: object) -> None:
+        """Ends what is being done if the agent wants that."""
+        if self._stopping:
+            raise _StoppedError
+
+    def _check(self) -> None:
+        try:
+            releases = self._repository.releases()
+        except UpdateError as error:
+            log.warning("no updates: %s", error)
+            self._error = str(error)
+        except Exception as error:
+            log.exception("a defect in edge-agent: no updates for now")
+            self._error = f"internal error: {error!r}"
+        else:
+            self._error, self._checked_at = "", timestamp(time.time())
+        self._host.tell(self.document())
+        if not self._error:
+            for name, channel in self._options.models.items():
+                self._guarded(name, partial(self._update, [one for one in releases if one.channel == channel]))
+
+    def _guarded(self, name: str, task: Callable[[str], None]) -> None:
+        """What goes wrong with one model is told, and keeps no other one from its update."""
+        self._go_on()
+        try:
+            task(name)
+        except EdgeAgentError as error:
+            self._step(name, "failed", self._steps[name].get("version", ""), str(error))
+        except _StoppedError:
+            raise
+        except Exception as error:
+            log.exception("%s: a defect in edge-agent: the update is given up", name)
+            self._step(name, "failed", self._steps[name].get("version", ""), f"internal error: {error!r}")
+
+    def _step(self, name: str, step: str, version: str, reason: str = "", **facts: Any) -> None:
+        """Says which step has been reached."""
+        self._go_on()
+        (log.warning if reason else log.info)("%s: update to %s: %s%s", name, version, step, reason and f": {reason}")
+        self._steps[name] = {"step": step, "version": version, "reason": reason or None, **facts}
+        self._host.tell(self.document())
+
+    def _update(self, releases: Sequence[Release], name: str) -> None:
+        """The story of one update."""
+        store = self._stores[name]
+        if not self._host.serving(name):
+            raise UpdateError(f"{name}: no pipeline uses it, or it is a language model: it is not updated")
+        if is_revoked(releases, store.state().active):
+            self._roll_back(name, "it has been revoked", revoked=[one.key for one in releases if one.revoked])
+        state = store.state()
+        release = choose(releases, self._device_id, self._options.labels, state.active, state.refused)
+        if release is None:
+            return
+        self._download(name, release)
+        models: Models = {}
+        memory = resident_mb()
+        try:
+            models = self._try(name, release)
+            memory = resident_mb() - memory
+            shown = self._run_shadow(name, release, models)
+        except RefusedError as refusal:
+            for model in models.values():
+                model.retire()
+            store.refuse(release.key, str(refusal))
+            self._step(name, "refused", release.name, str(refusal))
+            return
+        self._go_on()
+        store.activate(release.key, inference_ms(work_of(self._host.serving(name))))
+        self._adopt(models)
+        self._step(name, "activated", release.name, shadow=shown and shown | {"memory_mb": round(memory, 1)})
+        gc.collect()  # frees the models that nothing uses any more, now rather than some time
+        self._see_through_probation(name)
+
+    def _download(self, name: str, release: Release) -> None:
+        """Sees to it that the whole archive is on the disk."""
+        store = self._stores[name]
+        store.clear_parts(keep=release.key)
+        if release.key in store.state().versions and store.archive(release.key).is_file():
+            return
+        size, part = release.size, store.part(release.key)
+        if size > self._options.max_size:
+            bound = format_size(self._options.max_size)
+            raise UpdateError(f"{release.name} has {format_size(size)}, more than update.max_size allows, {bound}")
+        self._step(name, "downloading", release.name)
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(part.parent).free
+        except OSError as error:
+            raise UpdateError(f"{part.parent}: {error.strerror}") from None
+        if free < size * ROOM:
+            needed = format_size(size * ROOM)
+            raise UpdateError(f"{part.parent}: {format_size(free)} are free, {release.name} needs {needed}: make room")
+        self._repository.fetch(release, part, self._options.max_rate, self._go_on)
+        self._step(name, "verified", release.name)
+        store.take_in(release)
+
+    def _try(self, name: str, release: Release) -> Models:
+        """Loads the new version, which must do what the one before does."""
+        store = self._stores[name]
+        self._step(name, "trying", release.name)
+        store.begin(release.key)
+        try:
+            models = self._host.load_version(name, store.archive(release.key), self._go_on)
+        except ConfigError as error:
+            raise RefusedError("; ".join(error.problems)) from None
+        for key, model in self._host.serving(name).items():
+            new, old = models[key].decode.task if key in models else "text", model.decode.task
+            if new != old:
+                raise RefusedError(f"its task is {new}, that of the active version {old}")
+        return models
+
+    def _run_shadow(self, name: str, release: Release, models: Models) -> dict[str, Any] | None:
+        options, max_error_rate = self._options.shadow, self._options.probation.max_error_rate
+        if not options.samples:
+            return None
+        self._step(name, "shadow", release.name)
+        return run_beside(self._host, name, models, options, max_error_rate, self._go_on)
+
+    def _see_through_probation(self, name: str) -> None:
+        """Watches the active version, if it is on probation, and commits it or goes back."""
+        store = self._stores[name]
+        state = store.state()
+        if state.active is None or not state.on_probation:
+            return
+        version = state.name(state.active)
+        self._step(name, "probation", version, **{k: v for k, v in self._steps[name].items() if k == "shadow"})
+        try:
+            probation.watch(self._host, name, state.inference_ms, self._options.probation, self._pause)
+        except RefusedError as refusal:
+            self._roll_back(name, str(refusal))
+        else:
+            self._go_on()
+            store.commit(state.active)
+            self._step(name, "committed", version)
+
+    def _roll_back(self, name: str, reason: str, revoked: Sequence[str] = ()) -> None:
+        """Goes back to the last good version; if that can't serve either, to the one before it."""
+        store = self._stores[name]
+        state = store.state()
+        key, models = store.roll_back(reason, revoked=revoked), None
+        while models is None:
+            try:
+                models = self._host.load_version(name, store.archive(key) if key else None, self._go_on)
+            except ConfigError as error:
+                if key is None:
+                    raise
+                key = store.roll_back("; ".join(error.problems), revoked=revoked)
+        self._adopt(models)
+        self._step(name, "rolled back", state.name(state.active), reason)
+
+    def _adopt(self, models: Models) -> None:
+        done = self._host.adopt(models)
+        while not done.wait(0.1):
+            self._go_on()
+
+
+def _last_step(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was reached before this start."""
+    if not history:
+        return {"step": "idle", "version": None, "reason": None}
+    return {"step": history[-1]["step"], "version": history[-1]["version"], "reason": history[-1].get("reason")}

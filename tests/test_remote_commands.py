@@ -1,0 +1,113 @@
+"""Commands over MQTT: what a device does when it is told to, and what nobody can make it do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.broker import Message, Mosquitto
+from tests.command_line import edge_agent
+from tests.update.kit import DEVICE, Scene, scene
+
+NO_COMMANDS: list[tuple[Any, str]] = [
+    (b"\xff", 'not JSON: expected {"command": …}'),
+    (b"[" * 9000, 'not JSON: expected {"command": …}'),
+    (b" " * 10_001, "a command has at most 10000 bytes, this one 10001"),
+    ([], "no such command: None; known here: update, rollback"),
+    ({"command": "install", "url": "http://evil"}, "no such command: 'install'; known here: update, rollback"),
+    ({"command": "rollback"}, "model: expected one that is updated here (digits)"),
+    ({"command": "rollback", "model": ["digits"]}, "model: expected one that is updated here (digits)"),
+]
+
+
+@pytest.fixture
+def stage(mosquitto: Mosquitto, tmp_path: Path, cache: Path) -> Iterator[Scene]:
+    """A device with versions 2 and 3 that looks for updates only when it is told to."""
+    with scene(mosquitto, tmp_path, cache, interval="30d") as stage:
+        stage.install("2")
+        stage.install("3")
+        with stage.daemon:
+            yield stage
+
+
+def command(stage: Scene, payload: Any, topic: str = f"edge/{DEVICE}/cmd", **options: Any) -> dict[str, Any]:
+    """The answer to a command."""
+    before = len(_replies(stage))
+    stage.client.publish(topic, payload if isinstance(payload, bytes) else json.dumps(payload), **options)
+    return _replies(stage, before + 1)[-1]
+
+
+def _replies(stage: Scene, count: int = 0) -> list[dict[str, Any]]:
+    def is_reply(message: Message) -> bool:
+        return message.topic == f"edge/{DEVICE}/cmd/reply"
+
+    return [json.loads(message.payload) for message in stage.client.wait_for(is_reply, count)]
+
+
+def test_a_device_looks_for_updates_and_goes_back_when_it_or_all_devices_are_told_to(stage: Scene) -> None:
+    for version, topic in ("4", f"edge/{DEVICE}/cmd"), ("5", "edge/all/cmd"):
+        stage.release(version)
+        assert command(stage, {"command": "update"}, topic) == {"device_id": DEVICE, "command": "update", "ok": True}
+        stage.wait_for("committed", f"digits/{version}")
+    # And takes the new one back, for good, unless it is told to take it again.
+    answer = command(stage, {"command": "rollback", "model": "digits"})
+    assert answer == {"device_id": DEVICE, "command": "rollback", "ok": True, "version": "digits/4"}
+    assert stage.serving() == "4"
+    command(stage, {"command": "update"})
+    assert stage.serving() == "4"
+    stage.client.messages.clear()
+    command(stage, {"command": "update", "again": True})
+    stage.wait_for("committed", "digits/5")
+
+
+def test_a_version_is_taken_back_by_hand_and_the_history_tells(stage: Scene) -> None:
+    config = str(stage.daemon.config_file)
+    done = edge_agent("models", "rollback", "digits", "-c", config, cwd=stage.folder)
+    assert done.stdout == "digits: digits/2 is active; `systemctl reload edge-agent` has a running daemon use it\n"
+    assert stage.serving() == "3"
+    stage.daemon.reload()
+    assert stage.serving() == "2"
+    history = edge_agent("models", "history", "-c", config, cwd=stage.folder).stdout.splitlines()
+    assert history[0] == "digits: digits/2 is active"
+    assert [line.split("  ", 2)[2].split()[0] for line in history[1:]] == ["activated", "committed"] * 2 + ["rolled"]
+    assert history[-1].endswith("digits/3: by hand")
+
+
+def test_what_is_no_command_is_answered_with_the_reason(stage: Scene) -> None:
+    for payload, problem in NO_COMMANDS:
+        assert command(stage, payload) == {"device_id": DEVICE, "ok": False, "error": problem}
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    properties.ResponseTopic, properties.CorrelationData = f"edge/{DEVICE}/here", b"7"
+    stage.client.publish(f"edge/{DEVICE}/cmd", "?", properties=properties)
+    (answer,) = stage.client.wait_for(lambda message: message.topic == f"edge/{DEVICE}/here")
+    assert not json.loads(answer.payload)["ok"]
+    assert getattr(answer.properties, "CorrelationData", None) == b"7"
+
+
+def test_whoever_holds_the_broker_s_password_can_put_no_model_on_a_device(stage: Scene) -> None:
+    archive = stage.store.archive(str(stage.store.state().active)).read_bytes()
+    for document in (
+        {"command": "update", "url": "http://evil.example", "root": "root.json", "models": {"digits": "evil"}},
+        {"command": "update", "release": {"channel": "digits", "version": "9", "number": 9}},
+        {"command": "rollback", "model": "digits", "path": "/tmp/evil.zip", "version": "9"},
+    ):
+        assert command(stage, document)["ok"]
+    stage.client.publish(
+        f"edge/{DEVICE}/update", json.dumps({"models": {"digits": {"step": "activated"}}}), retain=True
+    )
+    stage.client.publish(f"edge/{DEVICE}/cmd", archive)
+    assert stage.serving() == "2"
+    assert {request[0].split("/")[1] for request in stage.server.requests} == {"metadata"}
+
+
+def test_a_retained_command_is_not_carried_out(stage: Scene) -> None:
+    stage.daemon.stop()
+    stage.client.publish(f"edge/{DEVICE}/cmd", '{"command": "rollback", "model": "digits"}', retain=True)
+    stage.daemon.start()
+    assert command(stage, {"command": "update"})["ok"]
+    assert stage.serving() == "3"
+    assert "a retained command is not carried out" in stage.daemon.log()

@@ -1,0 +1,57 @@
+"""How much two models agree on what they say of the same picture."""
+
+import pytest
+
+from edge_agent.samples import Prediction
+from edge_agent.update.agreement import agreement
+
+Box = tuple[float, float, float, float]
+
+
+def said(label: str, confidence: float = 0.9, *, region: str | None = None, box: Box | None = None) -> Prediction:
+    return Prediction(label, 0, confidence, region=region, box=box)
+
+
+CAT, DOG = said("cat"), said("dog")
+LEFT, RIGHT = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([], [], 1.0),
+        ([CAT], [], 0.0),
+        ([CAT, DOG], [CAT], 1.0),
+        ([CAT, DOG], [DOG, CAT], 0.0),
+        ([said("1", region="a"), said("2", region="b")], [said("1", region="a"), said("3", region="b")], 0.5),
+    ],
+)
+def test_of_classifications_the_winner_of_each_region_counts(
+    one: list[Prediction], other: list[Prediction], expected: float
+) -> None:
+    assert agreement("classification", one, other) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([], [], 1.0),
+        ([said("cat", box=LEFT)], [said("cat", box=(0, 0, 10, 9))], 1.0),
+        ([said("cat", box=LEFT)], [said("dog", box=LEFT)], 0.0),
+        ([said("cat", box=LEFT)], [said("cat", box=RIGHT)], 0.0),
+        ([said("cat", box=LEFT), said("cat", box=RIGHT)], [said("cat", box=RIGHT)], 2 / 3),
+        ([said("cat", box=LEFT)], [], 0.0),
+    ],
+)
+def test_of_detections_the_things_that_both_find_count(
+    one: list[Prediction], other: list[Prediction], expected: float
+) -> None:
+    assert agreement("detection", one, other) == pytest.approx(expected)
+
+
+def test_values_agree_within_a_tenth_and_vectors_are_not_compared() -> None:
+    values = [Prediction("t", 0, None, value=value) for value in (10.0, 10.5, 20.0)]
+    assert agreement("regression", values[:1], values[1:2]) == 1.0
+    assert agreement("regression", values[:1], values[2:]) == 0.0
+    vectors = [Prediction(None, None, None, vector=vector) for vector in ((1.0, 0.0), (0.0, 1.0))]
+    assert agreement("embedding", vectors[:1], vectors[1:]) == 1.0

@@ -1,0 +1,87 @@
+"""Archives are fetched at a bounded rate, go on where they were cut off, and can be given up at any moment."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edge_agent.errors import UpdateError
+from edge_agent.release.repository import SignedRepository
+from edge_agent.update import repository as device_side
+from edge_agent.update.releases import Release
+from edge_agent.update.repository import Repository
+from tests.update.kit import WebServer, ask
+
+SIZE = 1_000_000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[WebServer]:
+    repository = SignedRepository(tmp_path / "repository", ask)
+    repository.init()
+    archive = tmp_path / "archive.zip"
+    archive.write_bytes(bytes(SIZE))
+    repository.add(archive, "digits", "1", 10_000, [])
+    with WebServer(tmp_path / "repository") as server:
+        yield server
+
+
+@pytest.fixture
+def view(server: WebServer, tmp_path: Path) -> Repository:
+    return Repository(server.url, server.folder / "metadata" / "1.root.json", tmp_path / "device")
+
+
+@pytest.fixture
+def release(view: Repository) -> Release:
+    (release,) = view.releases()
+    return release
+
+
+class GivenUpError(Exception):
+    pass
+
+
+def test_a_download_that_was_given_up_goes_on_where_it_was(
+    view: Repository, release: Release, server: WebServer, tmp_path: Path
+) -> None:
+    def until_half(have: int) -> None:
+        if have >= SIZE / 2:
+            raise GivenUpError
+
+    with pytest.raises(GivenUpError):
+        view.fetch(release, tmp_path / "part", None, until_half)
+    there = (tmp_path / "part").stat().st_size
+    assert 0 < there < SIZE
+    view.fetch(release, tmp_path / "part", None, lambda _: None)
+    assert (tmp_path / "part").read_bytes() == bytes(SIZE)
+    assert server.requests[-1] == (f"/targets/{release.address}", there)
+
+
+def test_a_download_keeps_to_its_rate(
+    view: Repository, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(device_side, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    view.fetch(release, tmp_path / "part", 100_000, lambda _: None)
+    assert now == pytest.approx(SIZE / 100_000, rel=0.1)
+
+
+def test_a_repository_that_is_not_there_is_said_to_be_so(view: Repository, server: WebServer, tmp_path: Path) -> None:
+    server.folder.joinpath("metadata", "timestamp.json").unlink()
+    with pytest.raises(UpdateError, match=r"the server answers 404 .*: is the address right"):
+        view.releases()
+    nowhere = Repository("http://127.0.0.1:1", server.folder / "metadata" / "1.root.json", tmp_path / "other")
+    with pytest.raises(UpdateError, match=r"http://127.0.0.1:1: can't be reached \(NewConnectionError\)"):
+        nowhere.releases()
+
+
+def test_a_pinned_root_that_is_none_is_said_to_be_so(server: WebServer, tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_text("{}")
+    with pytest.raises(UpdateError, match="this is no signed list"):
+        Repository(server.url, tmp_path / "root.json", tmp_path / "device").releases()
