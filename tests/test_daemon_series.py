@@ -95,8 +95,9 @@ def test_speech_is_heard_in_windows_that_overlap(device: tuple[Daemon, Subscribe
     assert [one["input"]["position_s"] for one in found] == [round(0.48 * number, 3) for number in range(windows)]
     first = found[0]["predictions"][0]
     assert (first["label"], first["confidence"] >= 0.9) == ("Speech", True)
-    # Each label for itself: their sum may well be more than one.
-    assert all(one["task"] == "classification" for one in found)
+    info = json.loads(subscriber.wait_for(lambda message: message.topic == "edge/ears/info")[-1].payload)
+    labels = {name: model["multi_label"] for name, model in info["models"].items()}
+    assert labels == {"keywords": False, "sounds": True, "vad": True, "machine": False}
 
 
 def test_a_model_with_a_state_tells_speech_frames_from_others(
