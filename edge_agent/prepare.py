@@ -12,7 +12,7 @@ from edge_agent.images import Picture, Reduction, decode_picture
 from edge_agent.preprocess import Preprocess
 from edge_agent.regions import Regions, View
 from edge_agent.samples import Sample, Series
-from edge_agent.series.cutting import Cutting, as_rows
+from edge_agent.series.cutting import WAV, Cutting, read_series
 from edge_agent.series.numbers import Numbers, read_numbers
 from edge_agent.series.windows import Windows
 from edge_agent.series_settings import Window
@@ -112,16 +112,16 @@ class Readings:
             return sample.data.values
         if not isinstance(sample.data, bytes):
             raise InputError("expected readings, found a picture: the model takes no pictures")
-        values = read_numbers(sample.data)
-        if self._preprocess.input.features is None:
-            return values
-        whole = Series(as_rows(values, self._preprocess), rate=self._preprocess.input.rate)
-        window = next(Windows(self._preprocess, Window()).feed(whole, 0.0), None)
-        if window is None:
+        if self._preprocess.input.features is None and not sample.data.startswith(WAV):
+            return read_numbers(sample.data)
+        whole = read_series(sample.data, self._preprocess)
+        windows = list(Windows(self._preprocess, Window()).feed(whole, 0.0))
+        if len(windows) != 1:
             raise InputError(
-                f"expected sound that is long enough for one input of the model, found {values.size} samples"
+                f"expected sound for one input of the model, found {len(whole.values)} samples, which make "
+                f"{len(windows)}: state `window` for the pipeline, or take it from an audio source"
             )
-        return window.series.values
+        return windows[0].series.values
 
 
 def preparation(preprocess: Preprocess | Numbers, options: settings.Pipeline) -> Prepare:

@@ -16,6 +16,7 @@ from tests.daemon import Daemon, configuration
 
 KEYWORDS = ("Down", "Go", "Left", "No", "Off", "On", "Right", "Stop", "Up", "Yes", "Silence", "Unknown")
 RATE = 16_000
+YAMNET = "audio/yamnet_audio_classifier_with_metadata.tflite"
 
 
 def sound(path: Path) -> NDArray[np.float32]:
@@ -46,7 +47,7 @@ def device(
             "input": {"kind": "audio", "rate": RATE, "features": {"kind": "mfcc", "peak": True}},
         },
         "sounds": {
-            "path": str(data_dir / "audio/yamnet_audio_classifier_with_metadata.tflite"),
+            "path": str(data_dir / YAMNET),
             "input": {"kind": "audio", "rate": RATE},
         },
         "vad": {"path": "vad"},
@@ -70,6 +71,10 @@ def device(
         yield daemon, subscriber
 
 
+def last_stats(subscriber: Subscriber) -> bytes:
+    return [message.payload for message in list(subscriber.messages) if message.topic == "edge/ears/stats"][-1]
+
+
 def results(subscriber: Subscriber, pipeline: str, count: int, timeout: float = 30.0) -> list[dict[str, Any]]:
     topic = f"edge/ears/{pipeline}/result"
     messages = subscriber.wait_for(lambda message: message.topic == topic, count, timeout)
@@ -80,7 +85,12 @@ def test_a_keyword_and_silence_are_told_apart_by_their_mfcc(device: tuple[Daemon
     _, subscriber = device
     for name in ("tflm_yes_1000ms", "tflm_silence_1000ms"):
         subscriber.publish("say/keyword", sound(data_dir / f"wav/{name}.wav").tobytes())
-    yes, silence = (one["predictions"][0] for one in results(subscriber, "keywords", 2))
+    subscriber.publish("say/keyword", (data_dir / "wav/tflm_yes_1000ms.wav").read_bytes())
+    subscriber.publish("say/keyword", (data_dir / "wav/speech.wav").read_bytes())
+    yes, silence, again = (one["predictions"][0] for one in results(subscriber, "keywords", 3))
+    assert again == yes
+    [error] = subscriber.wait_for(lambda message: message.topic == "edge/ears/keywords/error")
+    assert "expected sound for one input of the model, found 68360 samples" in json.loads(error.payload)["error"]
     assert (yes["label"], yes["confidence"] >= 0.95) == ("Yes", True)
     assert (silence["label"], silence["confidence"] >= 0.8) == ("Silence", True)
 
@@ -95,8 +105,9 @@ def test_speech_is_heard_in_windows_that_overlap(device: tuple[Daemon, Subscribe
     assert [one["input"]["position_s"] for one in found] == [round(0.48 * number, 3) for number in range(windows)]
     first = found[0]["predictions"][0]
     assert (first["label"], first["confidence"] >= 0.9) == ("Speech", True)
-    # Each label for itself: their sum may well be more than one.
-    assert all(one["task"] == "classification" for one in found)
+    info = json.loads(subscriber.wait_for(lambda message: message.topic == "edge/ears/info")[-1].payload)
+    labels = {name: model["multi_label"] for name, model in info["models"].items()}
+    assert labels == {"keywords": False, "sounds": True, "vad": True, "machine": False}
 
 
 def test_a_model_with_a_state_tells_speech_frames_from_others(
@@ -143,3 +154,26 @@ def test_normal_sound_of_a_machine_scores_far_below_noise(device: tuple[Daemon, 
     errors = [json.loads(one.payload)["error"] for one in subscriber.messages if one.topic.endswith("machine/error")]
     assert "expected 640 numbers, found 639" in errors
     assert any("NaN is no number" in error for error in errors)
+
+
+def test_wav_files_are_heard_window_by_window_and_what_is_left_of_one_is_counted(
+    mosquitto: Mosquitto, data_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wav"
+    folder.mkdir()
+    for name in ("speech", "tflm_yes_1000ms"):
+        (folder / f"{name}.wav").write_bytes((data_dir / f"wav/{name}.wav").read_bytes())
+    model = {"path": str(data_dir / YAMNET), "input": {"kind": "audio", "rate": RATE}}
+    pipelines = {"files": {"source": {"type": "audio", "path": "wav"}, "model": "sounds"}}
+    config = configuration(mosquitto, "ears", models={"sounds": model}, pipelines=pipelines)
+    with Subscriber(mosquitto.port, "edge/ears/#") as subscriber:
+        assert Daemon(tmp_path, config, arguments=("--once",)).start().wait(60).code == 0
+        windows = len(sound(data_dir / "wav/speech.wav")) // 15_600
+        found = results(subscriber, "files", windows + 1)
+        assert [(Path(one["input"]["path"]).stem, one["input"]["position_s"]) for one in found] == [
+            *(("speech", round(0.975 * number, 3)) for number in range(windows)),
+            ("tflm_yes_1000ms", 0),
+        ]
+        assert found[0]["predictions"][0]["label"] == "Speech"
+        counts = json.loads(last_stats(subscriber))["pipelines"]["files"]
+        assert (counts["captured"], counts["inferred"], counts["dropped"]["stale"]) == (windows + 2, windows + 1, 1)

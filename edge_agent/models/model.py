@@ -13,6 +13,7 @@ import numpy as np
 from edge_agent import settings
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders import Limits
+from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.chain import Chain, Link
@@ -124,6 +125,7 @@ class Model:
             "engine": self.engine.runtime,
             "accelerator": self.accelerator_facts(),
             "task": self.decode.task,
+            "multi_label": isinstance(self.decode, Classification) and self.decode.output == "sigmoid",
         }
 
     def accelerator_facts(self) -> dict[str, Any]:

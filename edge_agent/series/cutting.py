@@ -12,11 +12,13 @@ from edge_agent.samples import Sample, Series
 from edge_agent.series.numbers import Numbers, read_numbers
 from edge_agent.series.windows import Windows
 from edge_agent.series_settings import Window
+from edge_agent.sources import audio
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+WAV = b"RIFF"
 # Streams of one pipeline (topics) that are cut at a time; of more, the one that was silent for longest begins anew.
 MAX_STREAMS = 256
 
@@ -74,7 +76,7 @@ class Cutting:
 
     def _series(self, sample: Sample) -> Series:
         if isinstance(sample.data, bytes):
-            return Series(as_rows(read_numbers(sample.data), self._numbers), rate=self._numbers.input.rate)
+            return read_series(sample.data, self._numbers)
         if isinstance(sample.data, Series):
             return sample.data
         raise sample.data if isinstance(sample.data, InputError) else InputError("expected readings, found a picture")
@@ -99,7 +101,18 @@ def stream_of(sample: Sample) -> str | None:
     return topic if isinstance(topic, str) else None
 
 
-def as_rows(values: "NDArray[np.float32]", numbers: Numbers) -> "NDArray[np.float32]":
+def read_series(data: bytes, numbers: Numbers) -> Series:
+    """A piece of a stream that came as a message: numbers at the model's rate, or a WAV file.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if data.startswith(WAV):
+        return audio.decode(data)
+    return Series(_as_rows(read_numbers(data), numbers), rate=numbers.input.rate)
+
+
+def _as_rows(values: "NDArray[np.float32]", numbers: Numbers) -> "NDArray[np.float32]":
     """Numbers of a message as (readings, channels): as they are nested, or, in one row, one reading after the other.
 
     Raises:

@@ -4,6 +4,7 @@ The format: https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html
 samples that are floating-point numbers nor, before 3.12, files whose format chunk is an extended one.
 """
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -104,6 +105,20 @@ def read(path: Path) -> Iterator[Series | InputError]:
         yield InputError(f"{path}: {error}")
     except OSError as error:
         yield InputError(f"{path}: can't be read: {error.strerror}")
+
+
+def decode(data: bytes) -> Series:
+    """The sound of a whole WAV file.
+
+    Raises:
+        InputError: it is none, of a format that is not known here, or cut off.
+    """
+    file = io.BytesIO(data)
+    header = read_header(file)
+    sound = file.read() if header.size is None else file.read(header.size)
+    if len(sound) % header.block or len(sound) < (header.size or 0):
+        raise InputError(f"the WAV file is cut off: {len(sound)} of {header.size} bytes of sound")
+    return Series(pcm(sound, header.sample_format, header.channels), rate=header.rate)
 
 
 def read_header(file: BinaryIO) -> Header:

@@ -57,7 +57,7 @@ def test_the_most_confident_label_counts() -> None:
 
 
 def test_another_answer_or_none_is_wrong() -> None:
-    assert only(check([line()], [said("dog", 0.9)])) == Check("a.jpg", "cat at least 0.000", "dog 0.900", right=False)
+    assert only(check([line()], [said("dog", 0.9)])) == Check("a.jpg", "cat", "dog 0.900", right=False)
     assert only(check([line()], [])).found == "nothing"
 
 
@@ -91,7 +91,7 @@ def test_a_detection_that_no_line_states_is_wrong_if_it_is_more_confident_than_o
 
 
 def test_a_picture_without_an_answer_fails_its_lines() -> None:
-    assert failed(line(), ValueError("cut off")) == Check("a.jpg", "cat at least 0.000", "cut off", right=False)
+    assert failed(line(), ValueError("cut off")) == Check("a.jpg", "cat", "cut off", right=False)
 
 
 def test_the_least_confidence_of_which_lines_speak() -> None:

@@ -51,4 +51,4 @@ def test_it_tells_what_somebody_does_from_two_seconds(label: str, data_dir: Path
 def test_readings_in_g_are_taken_where_that_is_stated(data_dir: Path) -> None:
     [recording, *_] = recordings(data_dir / "sensor/st_har/dataset.zip", "running")
     in_g = road(input={"kind": "series", "rate": 26, "normalize": {"mean": 0, "std": 1}})
-    assert said(in_g, recording[:WINDOW] / 1000) == "running"
+    assert said(in_g, np.asarray(recording[:WINDOW] / 1000, np.float32)) == "running"
