@@ -563,8 +563,8 @@ class Settings(Frozen):
     battery: Battery = Battery()
     """The battery of a phone."""
     model_memory: Bytes | None = Field(None, ge=1_000_000)
-    """Most memory for all models together, about: their files and what language models keep; a model that does not fit
-    in is refused before it is loaded. Default: 80 % of what is free then."""
+    """Most memory for all models together, about: their weights and what language models keep; a model that does not
+    fit in is refused before it is loaded. Default: 80 % of what is free then."""
     models: dict[TopicLevel, Model] = Field({}, max_length=64)
     """Models by name."""
     pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)

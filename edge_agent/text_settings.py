@@ -69,7 +69,7 @@ class Generation(Frozen):
     """Only so many of the likeliest tokens are picked from."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Of those, only the likeliest that together have this probability."""
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    seed: int | None = Field(None, ge=0, le=2**63 - 1)
     """The same prompt with the same seed gets the same answer on the same device."""
     stop: Annotated[tuple[ShortWords, ...], BeforeValidator(_list_of_one)] = Field((), max_length=16)
     """The answer ends before the first of these texts."""

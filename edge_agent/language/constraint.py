@@ -82,4 +82,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InputError(f"{self._what}: {reason(ValueError(self._matcher.get_error()))}")
+            problem = reason(ValueError(self._matcher.get_error()))
+            # It is at its end, and says in one word of its own why.
+            problem = problem if " " in problem else f"there is nothing that it allows ({problem})"
+            raise InputError(f"{self._what}: {problem}")

@@ -24,6 +24,9 @@ from edge_agent.units import format_size
 GGUF_MAGIC = b"GGUF"
 MAX_FILES = 100
 MAX_QUOTED = 60
+# Measured: what a model takes in memory, in sizes of its files, and the rest of the process that it runs in.
+LOADED = {"genai": 1.5, "gguf": 1.0}
+PROCESS_SIZE = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class LanguageSource:
         session = read_sizes(self.path).session(options.context)
         return min(options.cache_size // session, MAX_SESSIONS) * session
 
+    def weights_size(self) -> int:
+        """Bytes that its weights take in memory, about, once the runtime has laid them out as it likes them."""
+        return round(self.size * LOADED[self.format])
+
+    def memory(self, options: Language) -> int:
+        """Bytes that it takes, about."""
+        return self.weights_size() + self.cache_size(options) + PROCESS_SIZE
+
 
 class LanguageModel:
     """A loaded language model. Requests wait for each other.
@@ -80,7 +91,7 @@ class LanguageModel:
     @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
-        return self.source.size + self.source.cache_size(self.options.language)
+        return self.source.memory(self.options.language)
 
     def describe(self) -> str:
         """One line for a person."""
@@ -191,8 +202,12 @@ def load(
     if "cpu" not in options.accelerators:
         raise ModelError(f"{source.path}: language models run on the cpu: add it to accelerators")
     try:
-        cache = source.cache_size(options.language)
-        budget.take(source.size + cache, f"files {format_size(source.size)}, cache {format_size(cache)}")
+        parts = {
+            "weights": source.weights_size(),
+            "cache": source.cache_size(options.language),
+            "its process": PROCESS_SIZE,
+        }
+        budget.take(sum(parts.values()), ", ".join(f"{name} {format_size(size)}" for name, size in parts.items()))
         model = LanguageModel(name, options, source, waiting, threads)
     except ModelError as error:
         raise ModelError(f"{source.path}: {error}") from error

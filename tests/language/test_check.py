@@ -9,18 +9,32 @@ import yaml
 
 from edge_agent import config
 from edge_agent.errors import ConfigError
+from edge_agent.models.language import find
 from edge_agent.models.loading import load_models
 from edge_agent.models.shipped import shipped
+from edge_agent.text_settings import Language
 from tests.language.model_files import write_model
 
 MQTT = {"type": "mqtt", "topic": "t"}
 
 
-def problem(folder: Path, pipelines: dict[str, Any], **sections: Any) -> str:
-    """What is wrong with a configuration, without the name of its file."""
+def write(folder: Path, pipelines: dict[str, Any], sections: dict[str, Any]) -> Path:
     file = folder / "agent.yaml"
     models = {"words": {"path": "model", "language": {"context": 256}}, "digits": {"path": str(shipped("digits"))}}
     file.write_text(yaml.safe_dump({"models": models, "pipelines": pipelines} | sections))
+    return file
+
+
+def valid(folder: Path, pipelines: dict[str, Any], **sections: Any) -> bool:
+    models = load_models(config.load(write(folder, pipelines, sections)), {})
+    for model in models.values():
+        model.close()
+    return bool(models)
+
+
+def problem(folder: Path, pipelines: dict[str, Any], **sections: Any) -> str:
+    """What is wrong with a configuration, without the name of its file."""
+    file = write(folder, pipelines, sections)
     with pytest.raises(ConfigError) as error:
         load_models(config.load(file), {})
     return str(error.value).removeprefix(f"{file}:")
@@ -66,15 +80,20 @@ def test_what_does_not_go_with_text_is_named_with_its_key(
 def test_a_model_that_does_not_fit_in_the_memory_is_refused_with_the_numbers(folder: Path) -> None:
     said = problem(folder, {"chat": {"source": MQTT, "model": "words"}}, model_memory="1MB")
     assert "models.words" in said
-    numbers = (
-        r"it takes about 4\.2 MB of memory \(files \d+\.\d kB, cache 3\.7 MB\), and of model_memory 1\.0 MB are left"
+    assert re.search(
+        r"it takes about 104\.5 MB of memory \(weights 7\d\d\.\d kB, cache 3\.7 MB, its process 100\.0 MB\)", said
     )
-    assert re.search(numbers, said)
+    assert "and of model_memory 1.0 MB are left" in said
 
 
 def test_the_memory_is_one_for_all_models(folder: Path) -> None:
-    pipelines = {"chat": {"source": MQTT, "model": "words"}, "lab": {"source": MQTT, "model": "digits"}}
-    said = problem(folder, pipelines, model_memory="4.2MB")
+    source = find(folder / "model")
+    assert source is not None
+    need = source.memory(Language(context=256))
+    words = {"chat": {"source": MQTT, "model": "words"}}
+    both = words | {"lab": {"source": MQTT, "model": "digits"}}
+    assert valid(folder, words, model_memory=need)
+    said = problem(folder, both, model_memory=need)
     assert "models.words" in said
     assert "models.digits" not in said
 

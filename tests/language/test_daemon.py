@@ -209,6 +209,7 @@ def test_a_constrained_answer_is_what_was_asked_for(talk: Talk) -> None:
         (b"hello " * 400, "the context holds 384 with the answer"),
         (b'{"prompt": "x", "json_schema": {"type": "integer", "minimum": 3, "maximum": 1}}', "Unsatisfiable schema"),
         (b'{"prompt": "x", "json_schema": {"type": "string", "minLength": 50}}', "raise max_tokens"),
+        (b'{"prompt": "x", "json_schema": {"$ref": "#"}}', "there is nothing that it allows"),
         (b'{"prompt": "x", "json_schema": ' + b'{"not":' * 200 + b"{}" + b"}" * 200 + b"}", "more than 64 deep"),
     ],
 )
@@ -232,7 +233,7 @@ def test_what_another_pipeline_finds_becomes_a_sentence_now_and_then(talk: Talk)
 
 
 def test_an_answer_ends_at_its_deadline(talk: Talk) -> None:
-    talk.ask(ENDLESS | {"deadline": "300ms", "stream": False}, "talk")
+    talk.ask(ENDLESS | {"deadline": "1s", "stream": False}, "talk")
     [result] = talk.documents("talk/result")
     assert result["finish_reason"] == "deadline"
     assert 0 < result["tokens"]["output"] < 16_000
@@ -271,14 +272,16 @@ def test_when_the_runtime_crashes_the_request_fails_and_the_next_one_is_answered
     assert talk.answer("still there?")["text"]
 
 
-@pytest.mark.parametrize(("number", "deadline"), [(signal.SIGTERM, "4s"), (signal.SIGKILL, "2s")])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_request_that_was_cut_short_is_answered_after_the_restart(
-    mosquitto: Mosquitto, tmp_path: Path, number: signal.Signals, deadline: str
+    mosquitto: Mosquitto, tmp_path: Path, number: signal.Signals
 ) -> None:
-    daemon = Daemon(tmp_path, config_of(mosquitto, tmp_path))
+    config = config_of(mosquitto, tmp_path)
+    config["pipelines"] = {"talk": config["pipelines"]["talk"]}
+    daemon = Daemon(tmp_path, config)
     with Subscriber(mosquitto.port, on("#")) as client:
         with daemon:
-            client.publish("talk", json.dumps(ENDLESS | {"id": "mine", "deadline": deadline}))
+            client.publish("talk", json.dumps(ENDLESS | {"id": "mine", "deadline": "3s"}))
             client.wait_for(lambda message: message.topic == on("talk/result/stream"))
             [worker, *_] = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
             daemon.signal(number)
