@@ -37,7 +37,7 @@ from edge_agent.series.thresholds import ANOMALY
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
 from edge_agent.thermal import LOOK_EVERY, Thermal
-from edge_agent.update.active import load_at_start, stores_of, with_active, with_path
+from edge_agent.update.active import load_at_start, stores_of, version_of, with_active, with_version
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.embedded import EmbeddedBroker
@@ -243,16 +243,20 @@ class Agent:
         alike = (model.decode.task, model.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
         return alike and not model.stateful and not old.stateful
 
-    def _load_models(self, wanted: Config, more: Mapping[ModelKey, Model] | None = None) -> dict[ModelKey, AnyModel]:
-        """The models of a configuration, those that are new said; of what is loaded already, that is taken over."""
-        loaded = load_models(wanted, self._models | dict(more or {}), waiting=self._while_on_trial)
+    def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
+        """The models of a configuration."""
+        loaded = load_models(wanted, self._models, waiting=self._while_on_trial)
+        self._present(loaded)
+        return loaded
+
+    def _present(self, loaded: Mapping[ModelKey, AnyModel]) -> None:
+        """Says which models are new."""
         for key, model in loaded.items():
             if self._models.get(key) is not model:
                 log.info("%s: %s", key[0], model.describe())
                 model.when_moved(self._accelerator_moved)
                 if model.fallback:
                     log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.fallback)
-        return loaded
 
     def _accelerator_moved(self) -> None:
         if self._online:
@@ -515,11 +519,12 @@ class Agent:
             raise UpdateError(f"model: expected one that is updated here ({known})")
         self._stop_updates()
         try:
-            store.roll_back("by command")
-            self._adopt({})
+            key = store.roll_back("by command")
+            path = None if key is None else store.archive(key)
+            self._adopt(self.load_version(str(request["model"]), path, self._ping_watchdog))
         finally:
             self._start_updates()
-        return {"version": store.state().name(store.state().active)}
+        return {"version": store.state().name(key)}
 
     # What the updater wants, `update.host.Host`: called from its thread.
 
@@ -534,12 +539,19 @@ class Agent:
 
     def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
         """Loads a version of a model, beside those that serve; see `Host.load_version`."""
-        wanted = self._loaded if path is None else with_path(self._config, name, path)
-        loaded = load_models(wanted, self._models, waiting=go_on)
+        options = self._loaded.settings.models[name]
+        wanted = with_version(self._config, name, options if path is None else version_of(options, path))
+        try:
+            loaded = load_models(wanted, self._models, waiting=go_on)
+        except ConfigError as error:
+            about = [f": models.{name}: ", *(f": pipelines.{pipeline.name}." for pipeline in self.pipelines(name))]
+            if any(part in problem for problem in error.problems for part in about):
+                raise
+            raise UpdateError(f"{name}: no version is tried as long as {error.problems[0]}") from None
         return {key: model for key, model in loaded.items() if key[0] == name and isinstance(model, Model)}
 
     def adopt(self, models: Mapping[ModelKey, Model]) -> threading.Event:
-        """Has the versions that are active serve from the next sample on; see `Host.adopt`."""
+        """Has the version of a model that is active serve from the next sample on; see `Host.adopt`."""
         done = threading.Event()
 
         def adopt() -> None:
@@ -550,13 +562,8 @@ class Agent:
         return done
 
     def _adopt(self, models: Mapping[ModelKey, Model]) -> None:
-        try:
-            fresh = with_active(self._loaded)
-            self._change_to(fresh, self._load_models(fresh, models))
-        except ConfigError as error:
-            log.error("%s", error)
-        except _AskedToStopError:
-            pass
+        self._present(models)
+        self._change_to(with_active(self._loaded), self._models | dict(models))
 
     def tell(self, document: Mapping[str, Any]) -> None:
         """Publishes the state of updates, retained."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from edge_agent import settings
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError, UpdateError
 from edge_agent.update.store import Store
@@ -36,15 +37,19 @@ def with_active(config: Config) -> Config:
         raise ConfigError([f"{config.where('update')}: {error}"]) from None
     for name, store in stores_of(config).items():
         if (key := store.state().active) is not None:
-            config = with_path(config, name, store.archive(key))
+            config = with_version(config, name, version_of(config.settings.models[name], store.archive(key)))
     return config
 
 
-def with_path(config: Config, name: str, path: Path) -> Config:
-    """The configuration, with a model from another place."""
-    models = dict(config.settings.models)
-    models[name] = models[name].model_copy(update={"path": path.absolute()})
+def with_version(config: Config, name: str, version: settings.Model) -> Config:
+    """The configuration, with a model's settings in the place of those that it has."""
+    models = config.settings.models | {name: version}
     return replace(config, settings=config.settings.model_copy(update={"models": models}))
+
+
+def version_of(options: settings.Model, archive: Path) -> settings.Model:
+    """The settings of a model, for a version of it."""
+    return options.model_copy(update={"path": archive.absolute()})
 
 
 def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Config, Loaded]:

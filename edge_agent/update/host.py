@@ -63,14 +63,15 @@ class Host(Protocol):
 
         Raises:
             ConfigError: it can't be used here.
+            UpdateError: something else is wrong, which is not its fault.
         """
         ...
 
     def adopt(self, models: Models) -> Event:
-        """Has the versions that are active, as the disk says, serve from the next sample on.
+        """Has the version of a model that is active, as the disk says, serve from the next sample on.
 
         Args:
-            models: what is loaded already.
+            models: that version, loaded.
 
         Returns:
             What is set when that has happened.

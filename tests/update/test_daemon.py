@@ -1,12 +1,13 @@
 """A running daemon takes new versions of its model from a signed repository, and goes back from bad ones."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.update.kit import Scene, bundle, other_labels, wrong_answers
+from tests.update.kit import DIGITS, Scene, bundle, other_labels, wrong_answers
 
 Change = Callable[[Path, dict[str, Any]], None]
 
@@ -86,3 +87,19 @@ def test_a_version_that_serves_badly_gives_way_to_the_one_before(fault: str, rea
         stage.keep_sending_until("rolled back")
         assert reason in stage.states()[-1]["refused"]["digits/3"]
         assert stage.serving() == "2"
+
+
+@pytest.mark.faults
+def test_a_version_is_not_blamed_for_another_model_that_is_broken(stage: Scene) -> None:
+    other = stage.folder / "other"
+    shutil.copytree(DIGITS, other)
+    config = stage.config()
+    config["models"]["other"] = {"path": str(other)}
+    config["pipelines"]["other"] = {"source": {"type": "mqtt", "topic": "other"}, "model": "other"}
+    stage.daemon.configure(config)
+    with stage.daemon:
+        other.rename(stage.folder / "away")
+        stage.release("2")
+        assert "no version is tried as long as " in stage.wait_for("failed", "digits/2")["reason"]
+        (stage.folder / "away").rename(other)
+        stage.wait_for("committed", "digits/2")
