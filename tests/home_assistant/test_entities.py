@@ -131,7 +131,11 @@ def test_an_anomaly_is_a_problem_once_it_is_known_what_one_is() -> None:
     score, problem = "pipelines.porch.score", "pipelines.porch.problem"
     assert of_results(message) == {score, problem}
     assert state(message, score, result({"value": 0.7})) == "0.7"
-    verdicts = [{"value": 0.7, "label": "anomaly"}, {"value": 0.1, "label": "normal"}, {"value": 0.1}]
+    verdicts: list[dict[str, Any]] = [
+        {"value": 0.7, "label": "anomaly"},
+        {"value": 0.1, "label": "normal"},
+        {"value": 0.1},
+    ]
     assert [state(message, problem, result(one)) for one in verdicts] == ["ON", "OFF", "None"]
     assert (state(message, score, result()), state(message, problem, result())) == ("None", "None")
     assert of_results(said(Model("anomaly"))) == {score}
