@@ -7,7 +7,7 @@ INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/p
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,serial,language,update
 
-.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino clean
+.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino test-home-assistant clean
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -32,6 +32,9 @@ test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of 
 
 test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any x86-64 machine has: OpenVINO, as ONNX Runtime's provider
 	$(VENV)-openvino/bin/python -m pytest -m openvino tests/test_openvino.py
+
+test-home-assistant: $(VENV)/.installed-dev build/home-assistant/.installed mosquitto  ## against a real Home Assistant
+	$(BIN)/python -m pytest -m home_assistant
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
@@ -61,6 +64,10 @@ $(VENV)-openvino/.installed: BIN = $(VENV)-openvino/bin
 $(VENV)-openvino/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --without-pip $(VENV)-openvino
 	$(INSTALL) -e '.[tflite,openvino,dev]'
+	@touch $@
+
+build/home-assistant/.installed: tests/home_assistant/install.sh
+	tests/home_assistant/install.sh build/home-assistant
 	@touch $@
 
 clean:

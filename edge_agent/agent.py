@@ -40,6 +40,7 @@ from edge_agent.thermal import LOOK_EVERY, Thermal
 from edge_agent.update.active import load_at_start, stores_of, version_of, with_active, with_version
 
 if TYPE_CHECKING:
+    from edge_agent.home_assistant.discovery import Discovery
     from edge_agent.mqtt.embedded import EmbeddedBroker
     from edge_agent.update.updater import Updater
 
@@ -86,6 +87,9 @@ class Agent:
         self._publishers: dict[str, Publisher] = {}
         self._online = False
         self._broker: EmbeddedBroker | None = None
+        self._discovery: Discovery | None = None
+        self._inferred: dict[str, int] = {}
+        self._stats_at = self._started
         self._battery = Battery(loaded.settings.battery)
         self._paused = False
 
@@ -137,6 +141,8 @@ class Agent:
             with contextlib.suppress(UpdateError):  # of a disk that takes nothing
                 store.ended()
         self._stop_pipelines(list(self._pipelines))
+        if self._discovery is not None:
+            self._discovery.stop()
         self._disconnect()
         for name, counts in self.counters().items():
             log.info("%s: %s", name, _in_words(counts))
@@ -218,6 +224,9 @@ class Agent:
         for key, model in self._models.items():
             if fresh_models.get(key) is not model:
                 model.retire()
+        if self._discovery is not None and not (same_broker and _seen_at(old) == _seen_at(fresh)):
+            self._discovery.stop(withdraw=_seen_at(old) != _seen_at(fresh))
+            self._discovery = None
         if not same_broker:
             self._disconnect()
         if old.settings.battery != fresh.settings.battery:
@@ -415,6 +424,19 @@ class Agent:
                 self._wait(pipeline.wait_ready, deadline - time.monotonic())
         self._online = True
         self._announce()
+        self._tell_home_assistant()
+
+    def _tell_home_assistant(self) -> None:
+        options = self._config.settings
+        if not options.home_assistant.enabled:
+            return
+        from edge_agent.home_assistant.discovery import Discovery
+        from edge_agent.home_assistant.entities import document
+
+        if self._discovery is None:
+            self._discovery = Discovery(self._endpoint, self._mqtt, options.home_assistant.prefix, options.device_id)
+            self._discovery.start()
+        self._discovery.tell(document(self._device().prefix, options, self._models))
 
     def _wait(self, condition: Callable[[float], bool], timeout: float) -> bool:
         """Waits for something that waits so many seconds for itself, unless a signal wants to be answered."""
@@ -469,6 +491,7 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "thermal": self._thermal.as_dict(),
             "pipelines": self.counters(),
+            "performance": self._performance(),
             "models": {
                 name: {"accelerator": facts["in_use"], "moves": facts["moves"]}
                 for name, facts in self._accelerators()["models"].items()
@@ -478,6 +501,20 @@ class Agent:
             document["battery"] = {**facts, "paused": self._paused}
         if (link := self._connection.link) is not None:
             link.publish(self._topic("stats"), json.dumps(document))
+
+    def _performance(self) -> dict[str, dict[str, float | None]]:
+        """How fast each pipeline has been since this was asked for last."""
+        before, then = self._inferred, self._stats_at
+        self._inferred = {name: counts["inferred"] for name, counts in self.counters().items()}
+        self._stats_at = time.monotonic()
+        seconds = max(self._stats_at - then, 0.001)
+        return {
+            name: {
+                "inferred_per_s": round((self._inferred[name] - before.get(name, 0)) / seconds, 2),
+                "inference_ms": self._publishers[name].inference_ms,
+            }
+            for name in self._pipelines
+        }
 
     def _ping_watchdog(self) -> None:
         hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]
@@ -601,6 +638,12 @@ class Agent:
 
     def _topic(self, *levels: str) -> str:
         return self._device().topic(*levels)
+
+
+def _seen_at(loaded: Config) -> tuple[object, ...]:
+    """Where Home Assistant sees the device, if at all."""
+    options = loaded.settings
+    return options.home_assistant, options.device_id, options.mqtt.url
 
 
 def _in_words(counts: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ class Publisher:
 
     Attributes:
         failed: whether a finite source could not be read.
+        inference_ms: how long the latest inference took; None before the first.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Publisher:
         outbox: Outbox,
     ) -> None:
         self.failed = False
+        self.inference_ms: float | None = None
         self._device = device
         self._name = name
         self._options = options.publish
@@ -84,6 +86,7 @@ class Publisher:
         self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
     ) -> int | None:
         """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
+        self.inference_ms = round(timing.inference, 2)
         if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
             sample.settled()
@@ -93,6 +96,7 @@ class Publisher:
 
     def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
         """Publishes what a language model has answered."""
+        self.inference_ms = round(timing.inference, 2)
         tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
         content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
         self._put(sample, content, facts, timing)

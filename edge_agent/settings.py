@@ -547,6 +547,15 @@ class Battery(Frozen):
     """How often it is asked for."""
 
 
+class HomeAssistant(Frozen):
+    """How the device shows up in Home Assistant, by MQTT discovery."""
+
+    enabled: bool = False
+    """Whether it does."""
+    prefix: str = Field("homeassistant", max_length=256, pattern=TOPIC_PREFIX)
+    """First part of Home Assistant's discovery topics, as set there."""
+
+
 class Settings(Frozen):
     """A whole configuration file."""
 
@@ -562,6 +571,8 @@ class Settings(Frozen):
     """How often the counters are published."""
     battery: Battery = Battery()
     """The battery of a phone."""
+    home_assistant: HomeAssistant = HomeAssistant()
+    """Shows the device and what its pipelines find in Home Assistant."""
     model_memory: Bytes | None = Field(None, ge=1_000_000)
     """Most memory for all models together, about: their weights and what language models keep; a model that does not
     fit in is refused before it is loaded. Default: 80 % of what is free then."""

@@ -1,6 +1,7 @@
 """The broker configuration that the project ships, run as it is but for the paths and the port."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.certificates import Authority
 from tests.daemon import Daemon
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "mosquitto"
-USERS = ("porch-pi", "shed-pi", "dashboard", "sender", "operator")
+USERS = ("porch-pi", "shed-pi", "dashboard", "sender", "operator", "home-assistant")
 
 
 class Broker:
@@ -27,9 +28,10 @@ class Broker:
 
     Args:
         certificates: whether it asks for certificates instead.
+        home_assistant: whether the rules for that are turned on.
     """
 
-    def __init__(self, folder: Path, *, certificates: bool = False) -> None:
+    def __init__(self, folder: Path, *, certificates: bool = False, home_assistant: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
         self.authority = Authority(folder / "certs")
@@ -40,7 +42,10 @@ class Broker:
         passwords.write_text("".join(f"{user}:{password(user)}\n" for user in USERS))
         subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, capture_output=True)
         rules = folder / "edge-rules"
-        rules.write_text((SHIPPED / "edge-rules").read_text())
+        text = (SHIPPED / "edge-rules").read_text()
+        if home_assistant:
+            text = re.sub(r"^#(?=\S.*home-?assistant)|^#(?=topic read edge/#$)", "", text, flags=re.MULTILINE)
+        rules.write_text(text)
         for file in (passwords, rules):
             file.chmod(0o600)
         config = (SHIPPED / "edge.conf").read_text().replace("listener 8883", f"listener {self.port}")
@@ -158,6 +163,7 @@ def test_a_device_writes_below_its_own_prefix_only(broker: Broker) -> None:
             "edge/porch-pi2/status",
             "edge/all/cmd",
             "in/porch-pi/1",
+            "homeassistant/device/porch-pi/config",
             "elsewhere",
         ):
             assert not device.may_write(topic)
@@ -180,10 +186,29 @@ def test_a_device_hears_what_is_meant_for_it_only(broker: Broker) -> None:
             assert all(client.may_write(topic) for topic in allowed)
         wanted = {"edge/porch-pi/cmd", "edge/all/cmd", "in/porch-pi/1", "in/all/1", "edge/shed-pi/lab/share"}
         wait_until(lambda: {topic for topic, _ in device.heard} >= wanted, 10, "everything that is meant for it")
-        assert {topic for topic, _ in device.heard} - wanted <= {"edge/porch-pi/status", "edge/porch-pi/info"}
+        own = {f"edge/porch-pi/{what}" for what in ("status", "info", "accelerator")}
+        assert {topic for topic, _ in device.heard} - wanted <= own
 
 
 def test_a_device_under_a_foreign_name_is_told_that_its_results_are_refused(broker: Broker, tmp_path: Path) -> None:
     with Daemon(tmp_path, lab(broker.options("porch-pi"), "attic-pi") | {"stats_interval": "1s"}) as daemon:
         wait_until(lambda: "the broker refuses" in daemon.log(), 10, "it is said")
     assert "Not authorized: check mqtt.username, mqtt.password_file and the broker's access rules" in daemon.log()
+
+
+def test_where_it_is_wanted_a_device_shows_up_in_home_assistant(tmp_path: Path) -> None:
+    shipped = Broker(tmp_path / "broker", home_assistant=True)
+    topic = "homeassistant/device/porch-pi/config"
+    config = lab(shipped.options("porch-pi"), "porch-pi") | {"home_assistant": {"enabled": True}}
+    topics = ("homeassistant/#", "edge/#")
+    with shipped.mosquitto, Client(shipped.options("home-assistant"), *topics) as house:
+        with Daemon(tmp_path / "agent", config):
+            heard = house.heard
+            wait_until(lambda: topic in dict(heard), 20, "the device shows up")
+            wait_until(lambda: "edge/porch-pi/info" in dict(heard), 20, "and says what it is")
+            house.links[0].publish("homeassistant/status", b"online", 1)
+            wait_until(lambda: [name for name, _ in heard].count(topic) == 2, 20, "it hears that we have started")
+        with Client(shipped.options("shed-pi")) as other:
+            assert other.may_write("homeassistant/device/shed-pi/config")
+            assert not other.may_write(topic)
+            assert not other.may_write("homeassistant/status")

@@ -72,9 +72,13 @@ class LanguageModel:
         identity: name, version and hash, as results carry them.
         engine: what runs it.
         task: `text`.
+        labels: see `Model`: there are none.
+        threshold: likewise.
     """
 
     task = "text"
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
 
     def __init__(
         self, name: str, options: settings.Model, source: LanguageSource, waiting: Callable[[], None], threads: int

@@ -100,6 +100,11 @@ class Model:
         """What it does, as results say."""
         return self.decode.task
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its classes or values; () where they have none."""
+        return self.reading.labels or ()
+
     def is_still(self, options: settings.Model, folder: Path) -> bool:
         """Whether loading these settings again would give this model.
 

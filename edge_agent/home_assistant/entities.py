@@ -1,0 +1,275 @@
+"""What Home Assistant is told of this device: the entities that its pipelines suggest. No input or output here.
+
+Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, and for each platform
+https://www.home-assistant.io/integrations/sensor.mqtt/, …/binary_sensor.mqtt/, …/image.mqtt/.
+
+Templates are Jinja. They must say something for every document of their topic: an empty list of predictions, a null.
+`None` is what Home Assistant shows as unknown.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from edge_agent import __version__, settings
+from edge_agent.models.loading import ModelKey, key_of
+from edge_agent.publishing import NO_LABEL
+from edge_agent.series.thresholds import ANOMALY
+
+# With more labels, values or regions than this, a pipeline has no entity for each of them.
+MAX_PARTS = 24
+MAX_ID = 64
+# A state has at most 255 characters, and what is recorded of attributes at most 16 KiB.
+MAX_STATE = 255
+MAX_TEXT = 4000
+MAX_OTHERS = 5
+
+Component = dict[str, Any]
+
+
+class Model(Protocol):
+    """What matters here of a model that is loaded: see `models.model.Model`."""
+
+    @property
+    def task(self) -> str: ...  # noqa: D102 - see there
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...  # noqa: D102 - see there
+
+    @property
+    def threshold(self) -> float | None: ...  # noqa: D102 - see there
+
+
+def document(topic: str, options: settings.Settings, models: Mapping[ModelKey, Model]) -> dict[str, Any]:
+    """The discovery message of a device.
+
+    Args:
+        topic: what all topics of the device begin with.
+        options: of the device.
+        models: those that are loaded.
+    """
+    device = safe(options.device_id)
+    components = dict(_components(topic, options, models))
+    for name, component in components.items():
+        component["unique_id"] = f"edge-agent.{device}.{name}"
+    return {
+        "device": {
+            "identifiers": [f"edge-agent.{device}"],
+            "name": options.device_id,
+            "manufacturer": "edge-agent",
+            "model": "edge-agent",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "edge-agent", "sw_version": __version__},
+        "availability_topic": f"{topic}/status",
+        "components": components,
+    }
+
+
+def safe(name: str) -> str:
+    """A name as it may stand in a discovery topic or an id: letters, digits, `_` and `-`; no two names become one.
+
+    What has to be changed, or looks as if it had been, ends in a part of its hash.
+    """
+    mapped = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:MAX_ID]
+    if mapped == name and not re.search(r"-[0-9a-f]{12}$", name):
+        return name
+    return f"{mapped}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
+
+
+def _components(
+    topic: str, options: settings.Settings, models: Mapping[ModelKey, Model]
+) -> Iterator[tuple[str, Component]]:
+    yield from _of_device(f"{topic}/stats")
+    for name, pipeline in options.pipelines.items():
+        model = models[key_of(pipeline)]
+        found = _of_results(name, f"{topic}/{name}/result", pipeline, model)
+        yield from ((f"pipelines.{safe(name)}.{part}", component) for part, component in found)
+        yield from _of_performance(name, f"{topic}/stats")
+        if pipeline.snapshot is not None:
+            picture = {"platform": "image", "name": f"{name} snapshot", "image_topic": f"{topic}/{name}/snapshot"}
+            yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"}
+    for name in sorted({name for name, _ in models}):
+        yield from _of_model(name, topic)
+
+
+def _of_results(name: str, topic: str, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
+    """What a pipeline's results say, by its task; with regions, for each of them."""
+    if model.task == "text":
+        yield "text", _text(name, topic)
+        return
+    if not options.regions or len(options.regions) > MAX_PARTS:
+        yield from _of_task(name, topic, options, model, "value_json.predictions")
+        return
+    for region in options.regions:
+        found = f"(value_json.predictions | selectattr('region', 'eq', {_literal(region)}) | list)"
+        for part, component in _of_task(f"{name} {region}", topic, options, model, found):
+            yield f"regions.{safe(region)}.{part}", component
+
+
+def _of_task(
+    title: str, topic: str, options: settings.Pipeline, model: Model, found: str
+) -> Iterator[tuple[str, Component]]:
+    """The entities for a list of predictions.
+
+    Args:
+        title: what they are called, or begin with.
+        topic: of the results.
+        options: of the pipeline.
+        model: of the pipeline.
+        found: a Jinja expression: the list.
+    """
+    match model.task:
+        case "classification":
+            yield "label", _label(title, topic, found)
+        case "detection" | "pose" | "segmentation":
+            yield from _objects(title, topic, options.filters.labels or model.labels, found)
+        case "anomaly":
+            yield "score", _number(title, topic, _value(found))
+            if options.anomaly is not None or model.threshold is not None:
+                known = f"{{% set label = {_first(found)}.label | default('') %}}"
+                state = f"{known}{{{{ ('ON' if label == '{ANOMALY}' else 'OFF') if label else None }}}}"
+                yield "problem", _binary(f"{title} anomaly", topic, state, "problem")
+        case "regression":
+            labels = model.labels
+            if not 1 < len(labels) <= MAX_PARTS:
+                yield "value", _number(title, topic, _value(found))
+                return
+            for number, label in enumerate(labels):
+                its = f"({found} | selectattr('class_id', 'eq', {number}) | list)"
+                yield f"values.{number}", _number(f"{title} {label}", topic, _value(its))
+
+
+def _label(title: str, topic: str, found: str) -> Component:
+    """The most confident label, or else the number of its class; its confidence, and what comes next."""
+    label = "(one.label | default(one.class_id) | string)"
+    return {
+        "platform": "sensor",
+        "name": title,
+        "state_topic": topic,
+        "value_template": f"{{% set one = {found} | first | default('') %}}"
+        f"{{{{ {label}[:{MAX_STATE}] if one else '{NO_LABEL}' }}}}",
+        "json_attributes_topic": topic,
+        "json_attributes_template": f"{{{{ {{'confidence': {_first(found)}.confidence | default(None),"
+        f" 'predictions': {found}[:{MAX_OTHERS}]}} | tojson }}}}",
+    }
+
+
+def _objects(title: str, topic: str, labels: tuple[str, ...], found: str) -> Iterator[tuple[str, Component]]:
+    """How many objects there are and whether there is one: of each label, or, of too many labels, of any."""
+    if not 0 < len(labels) <= MAX_PARTS:
+        yield "count", _number(title, topic, f"{{{{ {found} | length }}}}")
+        yield "presence", _binary(f"{title} presence", topic, _on(found), "occupancy")
+        return
+    for label in dict.fromkeys(labels):
+        its = f"({found} | selectattr('label', 'eq', {_literal(label)}) | list)"
+        yield f"labels.{safe(label)}.count", _number(f"{title} {label}", topic, f"{{{{ {its} | length }}}}")
+        yield f"labels.{safe(label)}.presence", _binary(f"{title} {label} presence", topic, _on(its), "occupancy")
+
+
+def _text(title: str, topic: str) -> Component:
+    text = "(value_json.text | default('', true))"
+    ended = "value_json.finish_reason | default(None)"
+    return {
+        "platform": "sensor",
+        "name": title,
+        "state_topic": topic,
+        "value_template": f"{{{{ {text}[:{MAX_STATE}] or None }}}}",
+        "json_attributes_topic": topic,
+        "json_attributes_template": f"{{{{ {{'text': {text}[:{MAX_TEXT}], 'finish_reason': {ended}}} | tojson }}}}",
+    }
+
+
+def _of_device(stats: str) -> Iterator[tuple[str, Component]]:
+    counted = "value_json.pipelines.values()"
+    yield (
+        "device.temperature",
+        _diagnostic(_number("Temperature", stats, "{{ value_json.thermal.temperature_c }}"))
+        | {"device_class": "temperature", "unit_of_measurement": "°C", "suggested_display_precision": 1},
+    )
+    hot = "{% set hot = value_json.thermal.throttled %}{{ None if hot is none else 'ON' if hot else 'OFF' }}"
+    yield "device.throttled", _diagnostic(_binary("Throttled", stats, hot, "problem"))
+    waiting = f"{{{{ {counted} | map(attribute='queued') | sum }}}}"
+    yield "device.waiting", _diagnostic(_number("Results waiting", stats, waiting))
+    lost = (
+        "{% set ns = namespace(lost=0) %}"
+        f"{{% for counts in {counted} %}}{{% set ns.lost = ns.lost + counts.discarded.values() | sum %}}{{% endfor %}}"
+        "{{ ns.lost }}"
+    )
+    yield (
+        "device.lost",
+        _diagnostic(_number("Results lost", stats, lost)) | {"state_class": "total_increasing"},
+    )
+
+
+def _of_performance(name: str, stats: str) -> Iterator[tuple[str, Component]]:
+    """How fast a pipeline is, and what waits for it. Until it is first counted, nothing is known."""
+    its = f"pipelines.{safe(name)}"
+    speed = f"(value_json.performance[{_literal(name)}] | default({{}}))"
+    counts = f"(value_json.pipelines[{_literal(name)}] | default({{}}))"
+    table: tuple[tuple[str, str, str, Component], ...] = (
+        ("rate", "rate", f"{speed}.inferred_per_s", {"unit_of_measurement": "1/s"}),
+        ("inference", "inference time", f"{speed}.inference_ms", {"unit_of_measurement": "ms"}),
+        ("queue", "queue", f"{counts}.in_progress", {}),
+    )
+    for part, title, value, further in table:
+        template = f"{{{{ {value} | default(None) }}}}"
+        yield f"{its}.{part}", _diagnostic(_number(f"{name} {title}", stats, template)) | further
+
+
+def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:
+    facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
+    for part, title, what, value in (
+        ("accelerator", "accelerator", "accelerator", "in_use"),
+        ("version", "version", "info", "version"),
+    ):
+        component = {
+            "platform": "sensor",
+            "name": f"{name} {title}",
+            "state_topic": f"{topic}/{what}",
+            "value_template": f"{{{{ {facts}.{value} | default(None) }}}}",
+        }
+        yield f"models.{safe(name)}.{part}", _diagnostic(component)
+
+
+def _number(title: str, topic: str, template: str) -> Component:
+    return {
+        "platform": "sensor",
+        "name": title,
+        "state_topic": topic,
+        "value_template": template,
+        "state_class": "measurement",
+    }
+
+
+def _binary(title: str, topic: str, template: str, device_class: str) -> Component:
+    return {
+        "platform": "binary_sensor",
+        "name": title,
+        "state_topic": topic,
+        "value_template": template,
+        "device_class": device_class,
+    }
+
+
+def _diagnostic(component: Component) -> Component:
+    return component | {"entity_category": "diagnostic"}
+
+
+def _first(found: str) -> str:
+    return f"({found} | first | default({{}}))"
+
+
+def _value(found: str) -> str:
+    return f"{{{{ {_first(found)}.value | default(None) }}}}"
+
+
+def _on(found: str) -> str:
+    return f"{{{{ 'ON' if {found} else 'OFF' }}}}"
+
+
+def _literal(text: str) -> str:
+    """A string as it stands in a template: Jinja knows the escapes of JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,219 @@
+"""What Home Assistant is told, and what its templates make of what the agent publishes."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from edge_agent.counters import Counters
+from edge_agent.home_assistant.entities import MAX_PARTS, document, safe
+from edge_agent.settings import Settings
+
+PICTURES = {"type": "mqtt", "topic": "in"}
+
+
+@dataclass(frozen=True)
+class Model:
+    task: str
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+class Complaining(Undefined):
+    """Home Assistant logs a warning where a template uses what is not there."""
+
+    def _complain(self) -> Any:
+        raise AssertionError(f"{self._undefined_name!r} is not there")
+
+    __str__ = __iter__ = __bool__ = _complain
+
+
+def said(model: Model, pipeline: str = "porch", device: str = "porch-pi", **options: Any) -> dict[str, Any]:
+    """The discovery message of a device with one pipeline."""
+    options_of_device = Settings.model_validate(
+        {
+            "device_id": device,
+            "models": {"seen": {"path": "model.tflite"}},
+            "pipelines": {pipeline: {"source": PICTURES, "model": "seen"} | options},
+        }
+    )
+    batch = max(1, len(options.get("regions", {})))
+    return document(f"edge/{device}", options_of_device, {("seen", batch): model})
+
+
+def rendered(template: str, payload: Any) -> str:
+    environment = ImmutableSandboxedEnvironment(undefined=Complaining)
+    return environment.from_string(template).render(value_json=json.loads(json.dumps(payload)))
+
+
+def state(message: dict[str, Any], name: str, payload: Any) -> str:
+    return rendered(message["components"][name]["value_template"], payload)
+
+
+def result(*predictions: dict[str, Any], **further: Any) -> dict[str, Any]:
+    return {"predictions": list(predictions), **further}
+
+
+def of_results(message: dict[str, Any]) -> set[str]:
+    """The names of the entities that show what a pipeline has found."""
+    return {name for name, one in message["components"].items() if "entity_category" not in one}
+
+
+CAT = {"label": "cat", "class_id": 1, "confidence": 0.91, "box": [1, 2, 3, 4]}
+DOG = {"label": "dog", "class_id": 2, "confidence": 0.6, "box": [1, 2, 3, 4]}
+
+
+def test_the_message_names_the_device_its_origin_and_where_it_says_that_it_is_there() -> None:
+    message = said(Model("classification"))
+    assert message["device"]["name"] == "porch-pi"
+    assert message["origin"]["name"] == "edge-agent"
+    assert message["availability_topic"] == "edge/porch-pi/status"
+    ids = [component["unique_id"] for component in message["components"].values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_classifier_shows_the_most_confident_label() -> None:
+    message = said(Model("classification", ("cat", "dog")))
+    label = "pipelines.porch.label"
+    assert of_results(message) == {label}
+    assert message["components"][label]["state_topic"] == "edge/porch-pi/porch/result"
+    assert state(message, label, result(CAT, DOG)) == "cat"
+    assert state(message, label, result()) == "none"
+    assert state(message, label, result({"class_id": 7, "confidence": 0.5})) == "7"
+    attributes = message["components"][label]["json_attributes_template"]
+    assert json.loads(rendered(attributes, result(CAT, DOG))) == {"confidence": 0.91, "predictions": [CAT, DOG]}
+    assert json.loads(rendered(attributes, result())) == {"confidence": None, "predictions": []}
+
+
+def test_each_region_has_an_entity_of_its_own() -> None:
+    message = said(Model("classification"), regions={"left": [0, 0, 0.5, 1], 'the "right" one': [0.5, 0, 1, 1]})
+    left, right = sorted(of_results(message))
+    payload = result(CAT | {"region": "left"}, DOG | {"region": 'the "right" one'})
+    assert (state(message, left, payload), state(message, right, payload)) == ("cat", "dog")
+    assert state(message, right, result(CAT | {"region": "left"})) == "none"
+    assert state(message, left, result(CAT)) == "none"
+
+
+def test_a_detector_counts_the_objects_of_each_label() -> None:
+    message = said(Model("detection", ("cat", "dog")))
+    payload = result(CAT, CAT)
+    states = {name: state(message, f"pipelines.porch.labels.{name}", payload) for name in ("cat.count", "dog.count")}
+    assert states == {"cat.count": "2", "dog.count": "0"}
+    assert state(message, "pipelines.porch.labels.cat.presence", payload) == "ON"
+    assert state(message, "pipelines.porch.labels.dog.presence", payload) == "OFF"
+    assert {state(message, name, result()) for name in of_results(message)} == {"0", "OFF"}
+
+
+@pytest.mark.parametrize("labels", [(), tuple(map(str, range(MAX_PARTS + 1)))], ids=["none", "too many"])
+def test_a_detector_of_no_or_many_labels_counts_them_all(labels: tuple[str, ...]) -> None:
+    message = said(Model("detection", labels))
+    assert of_results(message) == {"pipelines.porch.count", "pipelines.porch.presence"}
+    assert state(message, "pipelines.porch.count", result(CAT, DOG)) == "2"
+    assert state(message, "pipelines.porch.presence", result(CAT, DOG)) == "ON"
+    assert state(message, "pipelines.porch.presence", result()) == "OFF"
+
+
+def test_of_many_labels_those_of_the_filter_have_entities() -> None:
+    many = ("person", *map(str, range(100)))
+    message = said(Model("detection", many), filters={"labels": ["person"]})
+    parts = {"pipelines.porch.labels.person.count", "pipelines.porch.labels.person.presence"}
+    assert of_results(message) == parts
+
+
+def test_an_anomaly_is_a_problem_once_it_is_known_what_one_is() -> None:
+    message = said(Model("anomaly", threshold=0.5))
+    score, problem = "pipelines.porch.score", "pipelines.porch.problem"
+    assert of_results(message) == {score, problem}
+    assert state(message, score, result({"value": 0.7})) == "0.7"
+    verdicts: list[dict[str, Any]] = [
+        {"value": 0.7, "label": "anomaly"},
+        {"value": 0.1, "label": "normal"},
+        {"value": 0.1},
+    ]
+    assert [state(message, problem, result(one)) for one in verdicts] == ["ON", "OFF", "None"]
+    assert (state(message, score, result()), state(message, problem, result())) == ("None", "None")
+    assert of_results(said(Model("anomaly"))) == {score}
+
+
+def test_each_value_of_a_regression_has_an_entity() -> None:
+    message = said(Model("regression", ("yaw", "pitch")))
+    payload = result({"label": "yaw", "class_id": 0, "value": 3.5}, {"label": "pitch", "class_id": 1, "value": -1.0})
+    assert [state(message, f"pipelines.porch.values.{number}", payload) for number in (0, 1)] == ["3.5", "-1.0"]
+    assert state(said(Model("regression")), "pipelines.porch.value", result({"class_id": 0, "value": 4})) == "4"
+    assert state(said(Model("regression")), "pipelines.porch.value", result()) == "None"
+
+
+def test_a_text_is_cut_to_what_a_state_may_hold() -> None:
+    message = said(Model("text"))
+    text = "pipelines.porch.text"
+    assert of_results(message) == {text}
+    long = {"text": "Ü" * 300, "finish_reason": "stop"}
+    assert state(message, text, long) == "Ü" * 255
+    assert state(message, text, {"text": ""}) == "None"
+    attributes = rendered(message["components"][text]["json_attributes_template"], long)
+    assert json.loads(attributes) == long
+
+
+def test_snapshots_are_an_image() -> None:
+    component = said(Model("detection"), snapshot={})["components"]["pipelines.porch.snapshot"]
+    assert (component["platform"], component["image_topic"]) == ("image", "edge/porch-pi/porch/snapshot")
+    assert "pipelines.porch.snapshot" not in said(Model("detection"))["components"]
+
+
+def test_diagnostics_are_read_from_what_the_agent_says_of_itself() -> None:
+    message = said(Model("detection"))
+    counters = Counters()
+    for _ in range(3):
+        counters.capture()
+        counters.produce()
+    counters.discard("expired")
+    stats = {
+        "thermal": {"temperature_c": 61.3, "throttled": False},
+        "pipelines": {"porch": counters.as_dict(), "porch/event": counters.as_dict()},
+        "performance": {"porch": {"inferred_per_s": 9.5, "inference_ms": None}},
+    }
+    expected = {
+        "device.temperature": "61.3",
+        "device.throttled": "OFF",
+        "device.waiting": "4",
+        "device.lost": "2",
+        "pipelines.porch.rate": "9.5",
+        "pipelines.porch.inference": "None",
+        "pipelines.porch.queue": "3",
+    }
+    components = message["components"]
+    of_stats = {name for name, one in components.items() if one["state_topic"] == "edge/porch-pi/stats"}
+    assert {name: state(message, name, stats) for name in of_stats} == expected
+    nothing = stats | {"thermal": {"temperature_c": None, "throttled": None}, "pipelines": {}, "performance": {}}
+    unknown = {name: state(message, name, nothing) for name in of_stats}
+    assert unknown == dict.fromkeys(expected, "None") | {"device.waiting": "0", "device.lost": "0"}
+    assert state(message, "models.seen.version", {"models": {"seen": {"version": "3"}}}) == "3"
+    assert state(message, "models.seen.accelerator", {"models": {"seen": {"in_use": "edgetpu"}}}) == "edgetpu"
+    assert state(message, "models.seen.accelerator", {"models": {}}) == "None"
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/+#"), min_size=1, max_size=64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(NAMES)
+def test_any_name_may_stand_in_a_topic_an_id_and_a_template(name: str) -> None:
+    name = "x" + name[:63]
+    message = said(Model("detection", (name,)), name, name)
+    assert re.fullmatch("[a-zA-Z0-9_-]+", safe(name))
+    queue = f"pipelines.{safe(name)}.queue"
+    assert state(message, queue, {"pipelines": {name: {"in_progress": 5}}}) == "5"
+    count = f"pipelines.{safe(name)}.labels.{safe(name)}.count"
+    assert state(message, count, result({"label": name}, {"label": f"{name}!"})) == "1"
+
+
+def test_names_that_are_mapped_do_not_collide() -> None:
+    names = ["a b", "a_b", "a.b", "a/b", "ä", "a" * 65, "a" * 66, "a", "A", "", safe("a b"), safe(safe("a b"))]
+    assert len({safe(name) for name in names}) == len(names)
+    assert safe("porch-pi_2") == "porch-pi_2"
