@@ -1,0 +1,295 @@
+#!/bin/sh
+# Installs edge-agent as a service on Raspberry Pi OS, Debian or Ubuntu. Run it again with another wheel to update.
+#
+# usage: install.sh [--extras LIST] [--wheelhouse DIR] [--ready-within SECONDS] WHEEL
+#        install.sh --uninstall [--purge]
+#   WHEEL                   path of edge_agent-*.whl
+#   --extras LIST           runtimes, with commas between them (tflite)
+#   --wheelhouse DIR        everything else comes from the wheels in this folder, nothing from the internet
+#   --ready-within SECONDS  time for the new version to load its models, before the old one is taken back (300)
+#   --uninstall             removes the program, its state and its user; /etc/edge-agent stays
+#   --purge                 removes /etc/edge-agent too
+#
+# Exit codes: 0 done; 1 refused, and what was running goes on; 2 wrong arguments; 3 the new version did not become ready,
+# and the old one is in use again; 4 it did not become ready, and no other one is.
+#
+# EDGE_AGENT_ROOT, for trials: all files go below this folder.
+set -eu
+umask 022
+
+fail() {
+    echo "install.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+root=${EDGE_AGENT_ROOT:-}
+opt=$root/opt/edge-agent
+etc=$root/etc/edge-agent
+state=$root/var/lib/edge-agent
+unit=$root/etc/systemd/system/edge-agent.service
+# Before override.conf, which is what `systemctl edit` writes.
+drop_in=$unit.d/10-install.conf
+seconds_of_proof=10
+
+extras=tflite wheelhouse='' ready_within=300 uninstall='' purge='' wheel=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --extras | --wheelhouse | --ready-within)
+        [ $# -ge 2 ] || fail "$1 needs a value" 2
+        case $1 in
+        --extras) extras=$2 ;;
+        --wheelhouse) wheelhouse=$2 ;;
+        --ready-within) ready_within=$2 ;;
+        esac
+        shift
+        ;;
+    --uninstall) uninstall=yes ;;
+    --purge) purge=yes ;;
+    -*) fail "there is no option $1; see the head of this file" 2 ;;
+    *)
+        [ -z "$wheel" ] || fail "expected one wheel, found $wheel and $1" 2
+        wheel=$1
+        ;;
+    esac
+    shift
+done
+[ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root: sudo sh install.sh ..."
+command -v systemctl >/dev/null || fail "there is no systemctl: this system is not run by systemd"
+
+if [ -n "$uninstall" ]; then
+    [ -z "$wheel" ] || fail "--uninstall takes no wheel" 2
+    systemctl disable --now --quiet edge-agent.service 2>/dev/null || [ ! -e "$unit" ] || fail "the service does not stop"
+    rm -f "$unit" "$drop_in"
+    [ -z "$purge" ] || rm -rf "$unit.d" "$etc"
+    rmdir "$unit.d" 2>/dev/null || true # what the user wrote there stays
+    systemctl daemon-reload
+    rm -rf "$opt" "$state"
+    if getent passwd edge-agent >/dev/null; then userdel edge-agent; fi
+    echo "edge-agent is removed"
+    [ ! -d "$etc" ] || echo "its configuration is still in $etc"
+    exit 0
+fi
+
+[ -z "$purge" ] || fail "--purge goes with --uninstall" 2
+[ -n "$wheel" ] || fail "expected the path of edge_agent-*.whl" 2
+case $ready_within in '' | *[!0-9]*) fail "--ready-within: expected seconds, found '$ready_within'" 2 ;; esac
+[ -f "$wheel" ] || fail "there is no file $wheel"
+case ${wheel##*/} in edge_agent-*-*.whl) ;; *) fail "$wheel is no wheel of edge-agent: expected edge_agent-*.whl" ;; esac
+wheel=$(realpath "$wheel")
+version=${wheel##*/edge_agent-}
+version=${version%%-*}
+if [ -n "$wheelhouse" ]; then
+    [ -d "$wheelhouse" ] || fail "there is no folder $wheelhouse"
+    wheelhouse=$(realpath "$wheelhouse")
+fi
+command -v apt-get >/dev/null || fail "this is no Raspberry Pi OS, Debian or Ubuntu: there is no apt-get"
+
+# The system's Python, and on 32-bit systems OpenCV and NumPy, of which there are no wheels.
+packages=''
+if command -v python3 >/dev/null; then
+    python=$(python3 -c 'import struct, sys; print(*sys.version_info[:2], 8 * struct.calcsize("P"))')
+    case $python in
+    '3 11 '* | '3 12 '* | '3 13 '*) ;;
+    *) fail "Python is $(python3 --version): 3.11 to 3.13 are supported" ;;
+    esac
+    bits=${python##* }
+    python3 -c 'import ensurepip' 2>/dev/null || packages=python3-venv
+    [ "$bits" = 64 ] || python3 -c 'import cv2, numpy' 2>/dev/null || packages="$packages python3-opencv python3-numpy"
+else
+    fail "there is no python3: apt-get install python3-venv"
+fi
+if [ -n "$packages" ]; then
+    [ -z "$wheelhouse" ] || fail "missing packages of the system: apt-get install $packages"
+    echo "Installing $packages"
+    # shellcheck disable=SC2086 # several packages
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages; } ||
+        fail "apt-get does not install $packages"
+fi
+
+mkdir -p "$opt"
+exec 9>>"$opt/.lock"
+flock -n 9 || fail "another installation is under way"
+
+# The wheels that pip takes from the index or the wheelhouse. A 32-bit system is often run by a 64-bit kernel, and then its
+# markers say that it is a 64-bit machine: so they are answered here.
+requirements_of_32_bit() {
+    "$1/bin/python" - "$wheel" "$extras" <<'END'
+import sys
+from email import message_from_bytes
+from zipfile import ZipFile
+
+from pip._vendor.packaging.requirements import Requirement
+
+with ZipFile(sys.argv[1]) as wheel:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = message_from_bytes(wheel.read(name))
+for text in metadata.get_all("Requires-Dist", []):
+    needed = Requirement(text)
+    extras = ["", *sys.argv[2].split(",")]
+    if not needed.marker or any(needed.marker.evaluate({"platform_machine": "armv7l", "extra": e}) for e in extras):
+        needed.marker = None
+        print(needed)
+END
+}
+
+pip_install() {
+    environment=$1
+    shift
+    "$environment/bin/python" -m pip --quiet --disable-pip-version-check --no-input install --no-cache-dir \
+        --prefer-binary ${wheelhouse:+--no-index --find-links "$wheelhouse"} "$@"
+}
+
+make_environment() {
+    rm -rf "$1"
+    mkdir "$1"
+    # Empty: begun; then complete; ready, once it has been. What has no such file is not from here, and never removed.
+    : >"$1/.installed"
+    if [ "$bits" = 64 ]; then
+        python3 -m venv "$1" && pip_install "$1" "${wheel}[$extras]"
+    else
+        python3 -m venv --system-site-packages "$1" && requirements_of_32_bit "$1" >"$1/requirements.txt" &&
+            pip_install "$1" -r "$1/requirements.txt" && pip_install "$1" --no-deps "$wheel"
+    fi && "$1/bin/edge-agent" --version && echo complete >"$1/.installed"
+}
+
+# Another wheel of the same version, other extras or another Python make another environment.
+fingerprint=$({ cat "$wheel" && echo "$extras $python"; } | sha256sum | cut -c 1-8)
+new=$opt/$version-$fingerprint
+if [ -s "$new/.installed" ] && "$new/bin/edge-agent" --version >/dev/null; then
+    echo "edge-agent $version is there already"
+else
+    echo "Installing edge-agent $version into $new"
+    make_environment "$new" || { rm -rf "$new" && fail "edge-agent $version can't be installed: see above"; }
+fi
+
+getent passwd edge-agent >/dev/null ||
+    useradd --system --user-group --home-dir /var/lib/edge-agent --no-create-home --shell /usr/sbin/nologin edge-agent
+mkdir -p "$etc" "$state" "$unit.d"
+chown edge-agent:edge-agent "$state"
+chmod 700 "$state"
+mkdir -p "$etc/credentials"
+chmod 700 "$etc/credentials"
+chown -R root:root "$etc/credentials"
+find "$etc/credentials" -type f -exec chmod 600 {} +
+
+# What a version ships beside its program.
+shipped() {
+    for file in "$1"/lib/python3.*/site-packages/edge_agent/shipped/"$2"; do
+        if [ -e "$file" ]; then echo "$file"; fi
+    done
+}
+
+configured=yes
+if [ ! -e "$etc/agent.yaml" ]; then
+    configured=''
+    cp "$(shipped "$new" agent.yaml)" "$etc/agent.yaml"
+fi
+
+# With what the service will see: its user, its state, its credentials.
+checked() {
+    mkdir -p "$root/run"
+    credentials=$(mktemp -d "$root/run/edge-agent-check.XXXXXX") # in memory, as systemd keeps them
+    for file in "$etc"/credentials/*; do
+        [ ! -f "$file" ] || cp "$file" "$credentials"
+    done
+    chown -R edge-agent:edge-agent "$credentials"
+    code=0
+    runuser -u edge-agent -- env STATE_DIRECTORY="$state" CREDENTIALS_DIRECTORY="$credentials" \
+        "$1/bin/edge-agent" check -c "$etc/agent.yaml" 2>&1 || code=$?
+    rm -rf "$credentials"
+    return "$code"
+}
+cd / # the service's user may not enter the folder of the one who calls this
+if ! said=$(checked "$new"); then
+    echo "$said" >&2
+    fail "edge-agent $version refuses $etc/agent.yaml; what was running goes on"
+fi
+
+# A group that does not exist would keep the service from starting.
+write_drop_in() {
+    groups=''
+    for group in video plugdev apex; do
+        if getent group "$group" >/dev/null; then groups="$groups $group"; fi
+    done
+    echo "# Written by install.sh. Changes belong beside it: systemctl edit edge-agent"
+    echo "[Service]"
+    echo "SupplementaryGroups="
+    [ -z "$groups" ] || echo "SupplementaryGroups=${groups# }"
+    for file in "$etc"/credentials/*; do
+        [ ! -f "$file" ] || echo "LoadCredential=${file##*/}:/etc/edge-agent/credentials/${file##*/}"
+    done
+}
+
+put() { # standard input, unless the file says the same already
+    cat >"$1.new"
+    if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1" && changed=yes; fi
+}
+
+link() {
+    ln -sfn "${1##*/}" "$opt/$2.new"
+    mv -T "$opt/$2.new" "$opt/$2"
+}
+
+# Makes a version the one that the service runs.
+switch_to() {
+    file=$(shipped "$1" edge-agent.service)
+    [ -z "$file" ] || put "$unit" <"$file"
+    if [ "$(readlink "$opt/current")" != "${1##*/}" ]; then
+        changed=yes
+        link "$1" current
+    fi
+    systemctl daemon-reload
+}
+
+# `restart` ends when the service says that it is ready: its models are loaded and have run.
+becomes_ready() {
+    timeout "$ready_within" systemctl restart edge-agent.service || return 1
+    for _ in $(seq "$seconds_of_proof"); do
+        sleep 1
+        systemctl is-active --quiet edge-agent.service || return 1
+    done
+}
+
+# A lost connection to the device shall not end this half-way.
+trap '' HUP
+changed=''
+current=$(readlink "$opt/current" || true)
+# Kept as a link: after a power cut in what follows, the way back is still known. A version that has not yet become ready
+# is no way back.
+if [ -n "$current" ] && [ "$current" != "${new##*/}" ] && ! grep -qs complete "$opt/$current/.installed"; then
+    link "$opt/$current" previous
+fi
+previous=$(readlink "$opt/previous" || true)
+write_drop_in | put "$drop_in"
+switch_to "$new"
+
+if [ -z "$configured" ]; then
+    cat <<END
+edge-agent $version is installed. What is left to do:
+  1. Write $etc/agent.yaml. Passwords belong into $etc/credentials, a file each.
+  2. Run this again: it checks the configuration and starts the service.
+END
+    exit 0
+fi
+systemctl enable --quiet edge-agent.service
+if [ -z "$changed" ] && systemctl is-active --quiet edge-agent.service; then
+    echo "edge-agent $version is running already"
+elif becomes_ready; then
+    echo ready >"$new/.installed"
+    echo "edge-agent $version is running"
+else
+    journalctl --no-pager -u edge-agent.service -n 20 >&2 || true
+    { [ -n "$previous" ] && [ -x "$opt/$previous/bin/edge-agent" ]; } ||
+        fail "edge-agent $version did not become ready within ${ready_within} s; there is no older version to go back to" 4
+    switch_to "$opt/$previous"
+    becomes_ready || fail "neither edge-agent $version nor $previous becomes ready: see journalctl -u edge-agent" 4
+    rm -f "$opt/previous"
+    fail "edge-agent $version did not become ready within ${ready_within} s; $previous is in use again" 3
+fi
+
+# Stays for the way back: the version before this one.
+for folder in "$opt"/*/; do
+    name=$(basename "$folder")
+    case $name in "${new##*/}" | "$previous" | current | previous) continue ;; esac
+    [ ! -e "$folder/.installed" ] || rm -rf "$folder"
+done
