@@ -44,7 +44,12 @@ class Broker:
         rules = folder / "edge-rules"
         text = (SHIPPED / "edge-rules").read_text()
         if home_assistant:
-            text = re.sub(r"^#(?=\S.*home-?assistant)|^#(?=topic read edge/#$)", "", text, flags=re.MULTILINE)
+            text = re.sub(
+                r"^#(?=\S.*home-?assistant)|^#(?=topic (?:read edge/#|write edge/[+]/cmd)$)",
+                "",
+                text,
+                flags=re.MULTILINE,
+            )
         rules.write_text(text)
         for file in (passwords, rules):
             file.chmod(0o600)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # After connecting, until what the broker has retained has come; and after Home Assistant has started, so that not all
 # devices answer it at once. Seconds.
 SOON = (0.5, 2.0)
-PLATFORMS = ("sensor", "binary_sensor", "image")
+PLATFORMS = ("sensor", "binary_sensor", "image", "button")
 MAX_PAYLOAD = 4_000_000
 
 

@@ -10,7 +10,7 @@ Templates are Jinja. They must say something for every document of their topic: 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from edge_agent import __version__, settings
@@ -93,6 +93,8 @@ def _components(
             yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"}
     for name in sorted({name for name, _ in models}):
         yield from _of_model(name, topic)
+    if options.update is not None:
+        yield from _of_updates(topic, options.update.models)
 
 
 def _of_results(name: str, topic: str, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
@@ -232,6 +234,21 @@ def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:
             "value_template": f"{{{{ {facts}.{value} | default(None) }}}}",
         }
         yield f"models.{safe(name)}.{part}", _diagnostic(component)
+
+
+def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Component]]:
+    """How far the latest update of each model is, and a button that has the device look for one now."""
+    for name in updated:
+        facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
+        component = {
+            "platform": "sensor",
+            "name": f"{name} update",
+            "state_topic": f"{topic}/update",
+            "value_template": f"{{{{ {facts}.step | default(None) }}}}",
+        }
+        yield f"models.{safe(name)}.update", _diagnostic(component)
+    button = {"platform": "button", "name": "Look for updates", "command_topic": f"{topic}/cmd"}
+    yield "device.update", button | {"payload_press": json.dumps({"command": "update"}), "entity_category": "config"}
 
 
 def _number(title: str, topic: str, template: str) -> Component:

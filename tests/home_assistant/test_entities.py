@@ -34,13 +34,20 @@ class Complaining(Undefined):
     __str__ = __iter__ = __bool__ = _complain
 
 
-def said(model: Model, pipeline: str = "porch", device: str = "porch-pi", **options: Any) -> dict[str, Any]:
+def said(
+    model: Model,
+    pipeline: str = "porch",
+    device: str = "porch-pi",
+    update: dict[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """The discovery message of a device with one pipeline."""
     options_of_device = Settings.model_validate(
         {
             "device_id": device,
             "models": {"seen": {"path": "model.tflite"}},
             "pipelines": {pipeline: {"source": PICTURES, "model": "seen"} | options},
+            "update": update,
         }
     )
     batch = max(1, len(options.get("regions", {})))
@@ -196,6 +203,17 @@ def test_diagnostics_are_read_from_what_the_agent_says_of_itself() -> None:
     assert state(message, "models.seen.version", {"models": {"seen": {"version": "3"}}}) == "3"
     assert state(message, "models.seen.accelerator", {"models": {"seen": {"in_use": "edgetpu"}}}) == "edgetpu"
     assert state(message, "models.seen.accelerator", {"models": {}}) == "None"
+
+
+def test_a_model_that_is_updated_shows_how_far_that_is() -> None:
+    update = {"url": "http://updates.lan", "root": "root.json", "models": {"seen": "stable"}}
+    message = said(Model("detection"), update=update)
+    assert state(message, "models.seen.update", {"models": {"seen": {"step": "shadow"}}}) == "shadow"
+    assert state(message, "models.seen.update", {"models": {}}) == "None"
+    button = message["components"]["device.update"]
+    assert (button["platform"], button["command_topic"]) == ("button", "edge/porch-pi/cmd")
+    assert json.loads(button["payload_press"]) == {"command": "update"}
+    assert "device.update" not in said(Model("detection"))["components"]
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/+#"), min_size=1, max_size=64)

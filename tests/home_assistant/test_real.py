@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_agent.home_assistant.discovery import Discovery
+from edge_agent.home_assistant.entities import document
 from edge_agent.models.shipped import shipped
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.settings import Mqtt, Settings
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.daemon import Daemon, configuration
 from tests.home_assistant.installed import HomeAssistant
@@ -114,6 +119,63 @@ def test_a_detector_counts_what_is_asked_for(
         assert house.states("street")["sensor.some_person"] == "1"
         client.publish("street", (shipped("digits") / "golden" / "5_printed.png").read_bytes())
         shows(house, "street", {"sensor.some_person": "0", "binary_sensor.some_person_presence": "off"})
+    assert house.complaints() == []
+
+
+@dataclass(frozen=True)
+class Model:
+    task: str
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+def test_every_kind_of_entity_is_taken(house: HomeAssistant, broker: Mosquitto, client: Subscriber) -> None:
+    models = {
+        "pose": Model("pose"),
+        "mask": Model("segmentation", ("sky", ODD)),
+        "angles": Model("regression", ("yaw", "pitch")),
+        "chat": Model("text"),
+    }
+    update = {"url": "http://updates.lan", "root": "root.json", "models": {"pose": "stable"}}
+    options = Settings.model_validate(
+        {
+            "device_id": "kinds",
+            "models": {name: {"path": "model.tflite"} for name in models},
+            "pipelines": {name: at("kinds", name) for name in models},
+            "update": update,
+        }
+    )
+    mqtt = Mqtt(url=broker.url)
+    discovery = Discovery(Endpoint.from_settings(mqtt, Path()), mqtt, "homeassistant", "kinds")
+    discovery.start()
+    discovery.tell(document("edge/kinds", options, {(name, 1): model for name, model in models.items()}))
+    client.publish("edge/kinds/status", b"online", retain=True)
+    shows(house, "kinds", {"sensor.chat": "unknown"})
+    results = {
+        "chat": {"text": "A" * 1000, "finish_reason": "stop"},
+        "angles": {"predictions": [{"label": "pitch", "class_id": 1, "value": -2.5}]},
+        "mask": {"predictions": [{"label": ODD, "class_id": 1, "area": 7}]},
+        "pose": {"predictions": []},
+    }
+    for name, result in results.items():
+        client.publish(f"edge/kinds/{name}/result", json.dumps(result))
+    client.publish("edge/kinds/update", json.dumps({"models": {"pose": {"step": "committed"}}}))
+    expected = {
+        "sensor.chat": "A" * 255,
+        "sensor.angles_pitch": "-2.5",
+        "sensor.angles_yaw": "unknown",
+        "sensor.mask_the_odd_one": "1",
+        "binary_sensor.mask_sky_presence": "off",
+        "sensor.pose": "0",
+        "sensor.pose_update": "committed",
+    }
+    shows(house, "kinds", expected)
+    with Subscriber(broker.port, "edge/kinds/cmd") as listener:
+        house.ask("services/button/press", {"entity_id": "button.kinds_look_for_updates"})
+        [pressed] = listener.wait_for(lambda _: True)
+    assert json.loads(pressed.payload) == {"command": "update"}
+    discovery.stop(withdraw=True)
+    wait_until(lambda: not house.states("kinds"), PATIENCE_S, "all has gone")
     assert house.complaints() == []
 
 
