@@ -25,6 +25,7 @@ from edge_agent.language.pipeline import TextPipeline
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of, load_models
 from edge_agent.models.model import Model
+from edge_agent.monitoring import Monitoring
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
@@ -92,6 +93,7 @@ class Agent:
         self._stats_at = self._started
         self._battery = Battery(loaded.settings.battery)
         self._paused = False
+        self._monitoring = Monitoring(self.status)
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -129,6 +131,7 @@ class Agent:
         self._config, self._models = load_at_start(self._loaded, self._load_models)
         self._connect(restore=True)
         self._start_pipelines()
+        self._monitoring.start(self._config)
         self._battery.start()
         self._come_online()
         self._start_updates()
@@ -140,6 +143,7 @@ class Agent:
         for store in stores_of(self._loaded).values():
             with contextlib.suppress(UpdateError):  # of a disk that takes nothing
                 store.ended()
+        self._monitoring.stop()
         self._stop_pipelines(list(self._pipelines))
         if self._discovery is not None:
             self._discovery.stop()
@@ -242,6 +246,7 @@ class Agent:
             if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
                 pipeline.switch(model, self._publishers[name].for_model(model).publish)
         self._start_pipelines()
+        self._monitoring.change(old, fresh)
         self._come_online()
 
     def _can_switch(self, name: str, model: AnyModel) -> bool:
@@ -360,7 +365,9 @@ class Agent:
             counters = self._counters_of(name)
             tells = pipeline_options.tracking is not None or pipeline_options.smoothing is not None
             events = self._counters_of(events_of(name)) if tells else Counters()
-            publisher = Publisher(self._device(), name, pipeline_options, model, counters, events, self._outbox)
+            publisher = Publisher(
+                self._device(), name, pipeline_options, model, counters, events, self._outbox, self._monitoring.observe
+            )
             self._publishers[name] = publisher
             followers = self._followers_of(name)
             followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
@@ -517,8 +524,7 @@ class Agent:
         }
 
     def _ping_watchdog(self) -> None:
-        hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]
-        if hung:
+        if hung := self._hung():
             log.error(
                 "%s: one sample has taken more than %g s: no sign of life to systemd",
                 ", ".join(hung),
@@ -610,6 +616,36 @@ class Agent:
     def _update_notice(self, document: Mapping[str, Any]) -> Notice:
         who = {"device_id": self._config.settings.device_id, "boot_id": self._boot_id}
         return Notice(self._topic("update"), json.dumps(who | dict(document)), retain=True)
+    def _hung(self) -> list[str]:
+        return [name for name, pipeline in dict(self._pipelines).items() if pipeline.busy_for() > HUNG_AFTER]
+
+    def status(self) -> dict[str, Any]:
+        """The state of everything, for metrics and the status page; from any thread."""
+        options, running, link = self._config.settings, dict(self._pipelines), self._connection.link
+        return {
+            "device_id": options.device_id,
+            "boot_id": self._boot_id,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "online": self._online,
+            "paused": self._paused,
+            "hung": self._hung(),
+            "broker": {
+                "address": self._endpoint.address,
+                "connected": link is not None,
+                "problem": "" if link is not None else self._connection.problem,
+            },
+            "outbox": {**self._outbox.facts(), "max_size": options.outbox.max_size},
+            "thermal": self._thermal.as_dict(),
+            "battery": self._battery.facts,
+            "pipelines": {
+                name: {"source": pipeline.source.type, "model": pipeline.model, "ended": running[name].ended}
+                for name, pipeline in options.pipelines.items()
+                if name in running
+            },
+            "counters": self.counters(),
+            "models": {name: model.facts() for (name, _), model in dict(self._models).items()},
+        }
 
     def summary(self) -> str:
         """The state of everything in one line a person can read."""
@@ -620,7 +656,7 @@ class Agent:
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """The counters of each pipeline, as published in `stats`."""
-        return {name: counters.as_dict() for name, counters in self._counters.items()}
+        return {name: counters.as_dict() for name, counters in dict(self._counters).items()}
 
     def _queued(self) -> int:
         return sum(counts["queued"] for counts in self.counters().values())

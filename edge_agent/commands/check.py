@@ -104,7 +104,7 @@ def _check_programs(loaded: Config) -> None:
 
 
 def _check_access(loaded: Config) -> None:
-    """Certificates and keys can be used, and the password can be read."""
+    """Certificates and keys can be used, and the passwords can be read."""
     mqtt = loaded.settings.mqtt
     if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
         from edge_agent.mqtt.endpoint import Endpoint
@@ -112,3 +112,7 @@ def _check_access(loaded: Config) -> None:
         endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
         endpoint.tls_context()
         endpoint.password()
+    if (http := loaded.settings.http) is not None and http.token_file is not None:
+        from edge_agent.access import read_token
+
+        read_token(http.token_file, loaded.path.parent)
