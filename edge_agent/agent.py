@@ -465,14 +465,17 @@ class Agent:
         return [status, info, accelerator, *update]
 
     def _accelerators(self) -> dict[str, Any]:
-        # Of several copies of a model (for regions) the one that has fallen back speaks for all.
-        models = sorted(self._models.items(), key=lambda item: bool(item[1].fallback))
         return {
             "device_id": self._config.settings.device_id,
             "boot_id": self._boot_id,
             "at": timestamp(time.time()),
-            "models": {name: model.accelerator_facts() for (name, _), model in models},
+            "models": {name: model.accelerator_facts() for name, model in self._models_by_name()},
         }
+
+    def _models_by_name(self) -> list[tuple[str, AnyModel]]:
+        """Of several copies of a model (for regions) the one that has fallen back comes last, to speak for all."""
+        models = [(name, model) for (name, _), model in dict(self._models).items()]
+        return sorted(models, key=lambda item: bool(item[1].fallback))
 
     def _info(self) -> dict[str, Any]:
         options = self._config.settings
@@ -644,7 +647,7 @@ class Agent:
                 if name in running
             },
             "counters": self.counters(),
-            "models": {name: model.facts() for (name, _), model in dict(self._models).items()},
+            "models": {name: model.facts() for name, model in self._models_by_name()},
         }
 
     def summary(self) -> str:

@@ -8,7 +8,13 @@ from edge_agent.samples import Timing
 from edge_agent.web import App
 
 try:
-    from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, make_wsgi_app
+    from prometheus_client import (
+        CollectorRegistry,
+        Histogram,
+        ProcessCollector,
+        disable_created_metrics,
+        make_wsgi_app,
+    )
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError:
@@ -48,6 +54,7 @@ class Metrics:
     """
 
     def __init__(self, status: Callable[[], Status]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there; nobody needs these series
         registry = CollectorRegistry()
         registry.register(_Agent(status))
         ProcessCollector(registry=registry)

@@ -1,5 +1,6 @@
 """Where the broker is and what is needed to get in; and what a failure to get in means, in one sentence."""
 
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
