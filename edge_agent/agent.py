@@ -149,7 +149,7 @@ class Agent:
             self._discovery.stop()
         self._disconnect()
         for name, counts in self.counters().items():
-            log.info("%s: %s", name, _in_words(counts))
+            log.info("%s: %s", name, _in_words(counts), extra={"pipeline": name})
 
     def _serve(self, *, once: bool) -> None:
         next_stats = time.monotonic() + self._config.settings.stats_interval

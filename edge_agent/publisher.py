@@ -182,7 +182,7 @@ class Publisher:
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         """Publishes why an input, or without a sample the source, could not be used; also to who asked for a result."""
         if sample is not None:
-            log.warning("%s: %s: %s", self._name, _where(sample), error)
+            log.warning("%s: %s: %s", self._name, _where(sample), error, extra={"pipeline": self._name})
         elif isinstance(error, SourceError):
             self.failed = True
         document = {
