@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import __version__, config, heap, systemd
+from edge_agent import __version__, config, heap, settings, systemd
 from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
@@ -33,7 +33,7 @@ from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
 from edge_agent.remote_commands import RemoteCommands
-from edge_agent.samples import timestamp
+from edge_agent.samples import Result, timestamp
 from edge_agent.series.thresholds import ANOMALY
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
@@ -93,7 +93,7 @@ class Agent:
         self._stats_at = self._started
         self._battery = Battery(loaded.settings.battery)
         self._paused = False
-        self._monitoring = Monitoring(self.status)
+        self._monitoring = Monitoring(self)
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -360,7 +360,7 @@ class Agent:
                 mqtt=self._mqtt,
                 cancel=partial(self._cancel, name) if isinstance(model, LanguageModel) else None,
                 text=pipeline_options.text if isinstance(model, LanguageModel) else None,
-                followers_of=self._followers_of,
+                followers_of=self.followers_of,
             )
             counters = self._counters_of(name)
             tells = pipeline_options.tracking is not None or pipeline_options.smoothing is not None
@@ -369,7 +369,7 @@ class Agent:
                 self._device(), name, pipeline_options, model, counters, events, self._outbox, self._monitoring.observe
             )
             self._publishers[name] = publisher
-            followers = self._followers_of(name)
+            followers = self.followers_of(name)
             followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
             if pipeline_options.snapshot is not None:
                 followers.append(Snapshots(pipeline_options, pipeline_options.snapshot, publisher.show))
@@ -642,13 +642,31 @@ class Agent:
             "thermal": self._thermal.as_dict(),
             "battery": self._battery.facts,
             "pipelines": {
-                name: {"source": pipeline.source.type, "model": pipeline.model, "ended": running[name].ended}
-                for name, pipeline in options.pipelines.items()
-                if name in running
+                name: {
+                    "source": pipeline.options.source.type,
+                    "model": pipeline.options.model,
+                    "task": pipeline.model.task,
+                    "pictures": isinstance(pipeline.model, Model) and pipeline.model.takes_pictures,
+                    "ended": pipeline.ended,
+                }
+                for name, pipeline in running.items()
             },
             "counters": self.counters(),
             "models": {name: model.facts() for name, model in self._models_by_name()},
         }
+
+    def latest(self, pipeline: str) -> Result | None:
+        """The last result of a pipeline that was published."""
+        publisher = self._publishers.get(pipeline)
+        return None if publisher is None else publisher.latest
+
+    def options_of(self, pipeline: str) -> settings.Pipeline:
+        """The settings of a pipeline.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return self._config.settings.pipelines[pipeline]
 
     def summary(self) -> str:
         """The state of everything in one line a person can read."""
@@ -664,7 +682,8 @@ class Agent:
     def _queued(self) -> int:
         return sum(counts["queued"] for counts in self.counters().values())
 
-    def _followers_of(self, pipeline: str) -> list[Follower]:
+    def followers_of(self, pipeline: str) -> list[Follower]:
+        """Who follows a pipeline; the list may be changed, from any thread."""
         return self._followers.setdefault(pipeline, [])
 
     def _counters_of(self, pipeline: str) -> Counters:

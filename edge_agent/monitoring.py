@@ -1,8 +1,7 @@
 """What can be looked at over HTTP, as far as the configuration wants it. What is off is not imported."""
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_agent.config import Config
 from edge_agent.errors import EdgeAgentError
@@ -10,6 +9,7 @@ from edge_agent.samples import Timing
 
 if TYPE_CHECKING:
     from edge_agent.metrics import Metrics
+    from edge_agent.page.watched import Watched
     from edge_agent.web import Web
 
 log = logging.getLogger(__name__)
@@ -19,11 +19,11 @@ class Monitoring:
     """The metrics and the status page of an agent.
 
     Args:
-        status: the state of the agent, as `Agent.status` gives it; asked for from other threads.
+        watched: the agent.
     """
 
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
-        self._status = status
+    def __init__(self, watched: "Watched") -> None:
+        self._watched = watched
         self._metrics: Metrics | None = None
         self._servers: list[Web] = []
 
@@ -32,15 +32,24 @@ class Monitoring:
 
         Raises:
             MissingExtraError: a package is missing.
+            ConfigError: the token can't be read.
             EdgeAgentError: an address can't be listened at.
         """
         if (wanted := config.settings.metrics) is not None:
             from edge_agent.metrics import Metrics
             from edge_agent.web import Web
 
-            self._metrics = self._metrics or Metrics(self._status)
+            self._metrics = self._metrics or Metrics(self._watched.status)
             self._servers.append(Web(self._metrics.app, wanted.listen, "metrics.listen", "metrics"))
             log.info("metrics at http://%s/metrics", wanted.listen)
+        if (page := config.settings.http) is not None:
+            from edge_agent.page.access import read_token
+            from edge_agent.page.app import Page
+            from edge_agent.web import Web
+
+            token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
+            self._servers.append(Web(Page(self._watched, token, page.hosts), page.listen, "http.listen", "http"))
+            log.info("status page at http://%s/%s", page.listen, "" if token is None else ", with its token")
 
     def change(self, old: Config, fresh: Config) -> None:
         """Serves what the new configuration wants instead; what can't be served is said and left out."""

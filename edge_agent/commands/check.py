@@ -113,6 +113,6 @@ def _check_access(loaded: Config) -> None:
         endpoint.tls_context()
         endpoint.password()
     if (http := loaded.settings.http) is not None and http.token_file is not None:
-        from edge_agent.access import read_token
+        from edge_agent.page.access import read_token
 
         read_token(http.token_file, loaded.path.parent)
