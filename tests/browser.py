@@ -31,6 +31,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--no-first-run",
+    "--hide-scrollbars",
     "--mute-audio",
     "--remote-debugging-port=0",
 )
@@ -105,8 +106,9 @@ class Browser:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, timeout: float = 60.0) -> None:
-        """Waits until a JavaScript expression is true."""
-        wait_until(lambda: self.ask(expression) is True, timeout, expression)
+        """Waits until a JavaScript expression is true; as long as it fails, it is not."""
+        guarded = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
+        wait_until(lambda: self.ask(guarded) is True, timeout, expression)
 
     def resize(self, width: int, height: int, *, phone: bool = False) -> None:
         """Gives the page another size, in CSS pixels; a phone has two of its own for each, and a finger."""

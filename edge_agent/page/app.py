@@ -39,7 +39,7 @@ HEADERS = (
 # For whoever watches over services; they need no token.
 OPEN = ("/healthz", "/readyz")
 PICTURES = "/pictures/"
-MOST_PREDICTIONS, MOST_TEXT = 5, 500
+MOST_PREDICTIONS, MOST_TEXT = 8, 500
 SHOWN = ("label", "class_id", "confidence", "value", "region", "track_id")
 
 

@@ -102,10 +102,10 @@ class Card {
     this.find("figure").hidden = !pipeline.pictures;
     const latest = pipeline.latest;
     if (latest) {
-      const more = latest.more ? `, and ${latest.more} more` : "";
-      this.find(".when").textContent = `result ${latest.seq}, ${new Date(latest.captured_at).toLocaleString()}${more}`;
+      this.find(".when").textContent = `result ${latest.seq}, ${new Date(latest.captured_at).toLocaleString()}`;
       const rows = resultRows(latest);
       if (!rows.length && !latest.text) rows.push(element("li", "nothing found"));
+      if (latest.more) rows.push(element("li", `and ${latest.more} more`));
       this.find(".results").replaceChildren(...rows);
       this.find(".text").hidden = !latest.text;
       this.find(".text").textContent = latest.text;

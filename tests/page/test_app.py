@@ -14,7 +14,7 @@ import pytest
 from edge_agent.images import decode_image
 from edge_agent.models.shipped import shipped
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
-from tests.daemon import PROJECT, Daemon, configuration
+from tests.daemon import Daemon, configuration
 
 DIGITS = shipped("digits")
 CLIP = shipped("clips") / "meter.mp4"
