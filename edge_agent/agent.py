@@ -128,10 +128,11 @@ class Agent:
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
+        self._monitoring.open(self._loaded)
         self._config, self._models = load_at_start(self._loaded, self._load_models)
         self._connect(restore=True)
         self._start_pipelines()
-        self._monitoring.start(self._config)
+        self._monitoring.start()
         self._battery.start()
         self._come_online()
         self._start_updates()

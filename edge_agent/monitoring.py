@@ -27,8 +27,8 @@ class Monitoring:
         self._metrics: Metrics | None = None
         self._servers: list[Web] = []
 
-    def start(self, config: Config) -> None:
-        """Begins to serve what the configuration wants.
+    def open(self, config: Config) -> None:
+        """Takes the addresses of what the configuration wants; whoever asks there waits for `start`.
 
         Raises:
             MissingExtraError: a package is missing.
@@ -41,7 +41,6 @@ class Monitoring:
 
             self._metrics = self._metrics or Metrics(self._watched.status)
             self._servers.append(Web(self._metrics.app, wanted.listen, "metrics.listen", "metrics"))
-            log.info("metrics at http://%s/metrics", wanted.listen)
         if (page := config.settings.http) is not None:
             from edge_agent.page.access import read_token
             from edge_agent.page.app import Page
@@ -49,7 +48,12 @@ class Monitoring:
 
             token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
             self._servers.append(Web(Page(self._watched, token, page.hosts), page.listen, "http.listen", "http"))
-            log.info("status page at http://%s/%s", page.listen, "" if token is None else ", with its token")
+
+    def start(self) -> None:
+        """Begins to answer."""
+        for server in self._servers:
+            server.start()
+            log.info("%s: http://%s", server.key.partition(".")[0], server.address)
 
     def change(self, old: Config, fresh: Config) -> None:
         """Serves what the new configuration wants instead; what can't be served is said and left out."""
@@ -59,9 +63,10 @@ class Monitoring:
         if fresh.settings.metrics is None:
             self._metrics = None
         try:
-            self.start(fresh)
+            self.open(fresh)
         except EdgeAgentError as error:
             log.error("%s", error)
+        self.start()
 
     def stop(self) -> None:
         """Serves nothing any more."""

@@ -30,7 +30,7 @@ class WebError(EdgeAgentError):
 
 
 class Web:
-    """Serves an application at an address until it is stopped.
+    """Serves an application at an address, from `start` to `stop`; whoever asks before that waits.
 
     Args:
         app: the application.
@@ -48,6 +48,7 @@ class Web:
             from waitress.server import create_server
         except ImportError:
             raise MissingExtraError(key.partition(".")[0], extra) from None
+        self.key, self.address = key, address
         # It warns of each request that has to wait for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._listener = _listen(address, key)
@@ -67,6 +68,9 @@ class Web:
             clear_untrusted_proxy_headers=True,
         )
         self._thread = threading.Thread(target=self._server.run, name=key, daemon=True)
+
+    def start(self) -> None:
+        """Begins to answer."""
         self._thread.start()
 
     def stop(self) -> None:
