@@ -5,9 +5,9 @@ BIN     = $(VENV)/bin
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 # What the tests try, besides what the demonstration needs.
-EXTRAS  = tflite,onnx,serial,language,update
+EXTRAS  = tflite,onnx,serial,language,update,metrics,http
 
-.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino test-home-assistant clean
+.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino test-home-assistant test-page clean
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -35,6 +35,9 @@ test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any
 
 test-home-assistant: $(VENV)/.installed-dev build/home-assistant/.installed mosquitto  ## against a real Home Assistant
 	$(BIN)/python -m pytest -m home_assistant
+
+test-page: $(VENV)/.installed-dev mosquitto  ## the status page in Chromium, the metrics in Prometheus (Debian: chromium, prometheus)
+	$(BIN)/python -m pytest -m page
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import __version__, config, heap, systemd
+from edge_agent import __version__, config, heap, settings, systemd
 from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
@@ -25,6 +25,7 @@ from edge_agent.language.pipeline import TextPipeline
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of, load_models
 from edge_agent.models.model import Model
+from edge_agent.monitoring import Monitoring
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
@@ -32,7 +33,7 @@ from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.publisher import Device, Publisher, events_of
 from edge_agent.remote_commands import RemoteCommands
-from edge_agent.samples import timestamp
+from edge_agent.samples import Result, timestamp
 from edge_agent.series.thresholds import ANOMALY
 from edge_agent.snapshots import Snapshots
 from edge_agent.sources import Context, open_source
@@ -92,6 +93,7 @@ class Agent:
         self._stats_at = self._started
         self._battery = Battery(loaded.settings.battery)
         self._paused = False
+        self._monitoring = Monitoring(self)
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -126,9 +128,11 @@ class Agent:
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
+        self._monitoring.open(self._loaded)
         self._config, self._models = load_at_start(self._loaded, self._load_models)
         self._connect(restore=True)
         self._start_pipelines()
+        self._monitoring.start()
         self._battery.start()
         self._come_online()
         self._start_updates()
@@ -140,12 +144,13 @@ class Agent:
         for store in stores_of(self._loaded).values():
             with contextlib.suppress(UpdateError):  # of a disk that takes nothing
                 store.ended()
+        self._monitoring.stop()
         self._stop_pipelines(list(self._pipelines))
         if self._discovery is not None:
             self._discovery.stop()
         self._disconnect()
         for name, counts in self.counters().items():
-            log.info("%s: %s", name, _in_words(counts))
+            log.info("%s: %s", name, _in_words(counts), extra={"pipeline": name})
 
     def _serve(self, *, once: bool) -> None:
         next_stats = time.monotonic() + self._config.settings.stats_interval
@@ -242,6 +247,7 @@ class Agent:
             if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
                 pipeline.switch(model, self._publishers[name].for_model(model).publish)
         self._start_pipelines()
+        self._monitoring.change(old, fresh)
         self._come_online()
 
     def _can_switch(self, name: str, model: AnyModel) -> bool:
@@ -355,14 +361,16 @@ class Agent:
                 mqtt=self._mqtt,
                 cancel=partial(self._cancel, name) if isinstance(model, LanguageModel) else None,
                 text=pipeline_options.text if isinstance(model, LanguageModel) else None,
-                followers_of=self._followers_of,
+                followers_of=self.followers_of,
             )
             counters = self._counters_of(name)
             tells = pipeline_options.tracking is not None or pipeline_options.smoothing is not None
             events = self._counters_of(events_of(name)) if tells else Counters()
-            publisher = Publisher(self._device(), name, pipeline_options, model, counters, events, self._outbox)
+            publisher = Publisher(
+                self._device(), name, pipeline_options, model, counters, events, self._outbox, self._monitoring.observe
+            )
             self._publishers[name] = publisher
-            followers = self._followers_of(name)
+            followers = self.followers_of(name)
             followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
             if pipeline_options.snapshot is not None:
                 followers.append(Snapshots(pipeline_options, pipeline_options.snapshot, publisher.show))
@@ -458,14 +466,17 @@ class Agent:
         return [status, info, accelerator, *update]
 
     def _accelerators(self) -> dict[str, Any]:
-        # Of several copies of a model (for regions) the one that has fallen back speaks for all.
-        models = sorted(self._models.items(), key=lambda item: bool(item[1].fallback))
         return {
             "device_id": self._config.settings.device_id,
             "boot_id": self._boot_id,
             "at": timestamp(time.time()),
-            "models": {name: model.accelerator_facts() for (name, _), model in models},
+            "models": {name: model.accelerator_facts() for name, model in self._models_by_name()},
         }
+
+    def _models_by_name(self) -> list[tuple[str, AnyModel]]:
+        """Of several copies of a model (for regions) the one that has fallen back comes last, to speak for all."""
+        models = [(name, model) for (name, _), model in dict(self._models).items()]
+        return sorted(models, key=lambda item: bool(item[1].fallback))
 
     def _info(self) -> dict[str, Any]:
         options = self._config.settings
@@ -517,8 +528,7 @@ class Agent:
         }
 
     def _ping_watchdog(self) -> None:
-        hung = [name for name, pipeline in self._pipelines.items() if pipeline.busy_for() > HUNG_AFTER]
-        if hung:
+        if hung := self._hung():
             log.error(
                 "%s: one sample has taken more than %g s: no sign of life to systemd",
                 ", ".join(hung),
@@ -610,6 +620,54 @@ class Agent:
     def _update_notice(self, document: Mapping[str, Any]) -> Notice:
         who = {"device_id": self._config.settings.device_id, "boot_id": self._boot_id}
         return Notice(self._topic("update"), json.dumps(who | dict(document)), retain=True)
+    def _hung(self) -> list[str]:
+        return [name for name, pipeline in dict(self._pipelines).items() if pipeline.busy_for() > HUNG_AFTER]
+
+    def status(self) -> dict[str, Any]:
+        """The state of everything, for metrics and the status page; from any thread."""
+        options, running, link = self._config.settings, dict(self._pipelines), self._connection.link
+        return {
+            "device_id": options.device_id,
+            "boot_id": self._boot_id,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "online": self._online,
+            "paused": self._paused,
+            "hung": self._hung(),
+            "broker": {
+                "address": self._endpoint.address,
+                "connected": link is not None,
+                "problem": "" if link is not None else self._connection.problem,
+            },
+            "outbox": {**self._outbox.facts(), "max_size": options.outbox.max_size},
+            "thermal": self._thermal.as_dict(),
+            "battery": self._battery.facts,
+            "pipelines": {
+                name: {
+                    "source": pipeline.options.source.type,
+                    "model": pipeline.options.model,
+                    "task": pipeline.model.task,
+                    "pictures": isinstance(pipeline.model, Model) and pipeline.model.takes_pictures,
+                    "ended": pipeline.ended,
+                }
+                for name, pipeline in running.items()
+            },
+            "counters": self.counters(),
+            "models": {name: model.facts() for name, model in self._models_by_name()},
+        }
+
+    def latest(self, pipeline: str) -> Result | None:
+        """The last result of a pipeline that was published."""
+        publisher = self._publishers.get(pipeline)
+        return None if publisher is None else publisher.latest
+
+    def options_of(self, pipeline: str) -> settings.Pipeline:
+        """The settings of a pipeline.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return self._config.settings.pipelines[pipeline]
 
     def summary(self) -> str:
         """The state of everything in one line a person can read."""
@@ -620,12 +678,13 @@ class Agent:
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """The counters of each pipeline, as published in `stats`."""
-        return {name: counters.as_dict() for name, counters in self._counters.items()}
+        return {name: counters.as_dict() for name, counters in dict(self._counters).items()}
 
     def _queued(self) -> int:
         return sum(counts["queued"] for counts in self.counters().values())
 
-    def _followers_of(self, pipeline: str) -> list[Follower]:
+    def followers_of(self, pipeline: str) -> list[Follower]:
+        """Who follows a pipeline; the list may be changed, from any thread."""
         return self._followers.setdefault(pipeline, [])
 
     def _counters_of(self, pipeline: str) -> Counters:

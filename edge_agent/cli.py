@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--once", action="store_true", help="end when every source has ended and every result is delivered"
     )
+    run.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: one JSON object a line, for programs"
+    )
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="validate a configuration and everything it points at")
@@ -164,7 +167,7 @@ def _run(args: argparse.Namespace) -> int:
     from edge_agent.agent import Agent
 
     faulthandler.enable()  # a watchdog's SIGABRT then shows where every thread was
-    logs.set_up(debug="debug" in args)
+    logs.set_up(debug="debug" in args, form=args.log_format)
     loaded = config.load(args.config)
     if not loaded.settings.pipelines:
         raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])

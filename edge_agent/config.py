@@ -126,12 +126,13 @@ def _check_files(raw: object, problems: Problems) -> None:
         trouble = _trouble(path, folder_too=folder_too)
         if trouble:
             # Not a word of what may be a password, or an address with one in it that has been misspelt.
-            secret = key[-1] == "password_file" or "@" in value
+            secret = key[-1] in ("password_file", "token_file") or "@" in value
             problems.add(key, f"{trouble}{'' if secret else f': {printable(str(path))}'}")
 
     for name in ("ca_file", "cert_file", "key_file"):
         check("mqtt", name)
     check("mqtt", "password_file", unless=ENV.fullmatch)
+    check("http", "token_file", unless=ENV.fullmatch)
     for name in _names(value_at(raw, ("models",))):
         check("models", name, "labels", unless=str(NO_LABELS).__eq__)
         check("models", name, "anchors")

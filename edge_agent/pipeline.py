@@ -133,6 +133,7 @@ class Pipeline:
         learned: Path | None = None,
     ) -> None:
         self.name = name
+        self._told = {"pipeline": name}  # what log lines are about
         self.options = options
         self.model = model
         self.counters = counters
@@ -194,7 +195,10 @@ class Pipeline:
             worker.join(max(0.0, deadline - time.monotonic()))
         if left := self._intake.abandon():
             log.warning(
-                "%s: %d inputs could not be worked on in time; unless they were QoS 1, they are lost", self.name, left
+                "%s: %d inputs could not be worked on in time; unless they were QoS 1, they are lost",
+                self.name,
+                left,
+                extra=self._told,
             )
 
     def close(self, deadline: float) -> None:
@@ -271,7 +275,7 @@ class Pipeline:
             with self._busy():
                 return self._gate.passes(sample)
         except Exception:
-            log.exception("%s: a defect in edge-agent: the gate stays open from now on", self.name)
+            log.exception("%s: a defect in edge-agent: the gate stays open from now on", self.name, extra=self._told)
             self._gate = None
             return True
 
@@ -370,7 +374,9 @@ class Pipeline:
             try:
                 follower.follow(image, sample, predictions, parent, may_wait=not self._source.live)
             except Exception:  # the result is out already, whatever becomes of its followers
-                log.exception("%s: a defect in edge-agent: what follows this result is left out", self.name)
+                log.exception(
+                    "%s: a defect in edge-agent: what follows this result is left out", self.name, extra=self._told
+                )
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -396,7 +402,9 @@ class Pipeline:
             case ModelError():
                 self._give_up(sample, error, "failed")
             case _:
-                log.warning("%s: a defect in edge-agent: this sample is given up", self.name, exc_info=error)
+                log.warning(
+                    "%s: a defect in edge-agent: this sample is given up", self.name, exc_info=error, extra=self._told
+                )
                 self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:

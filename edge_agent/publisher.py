@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from edge_agent.terminal import printable
 from edge_agent.tracking import Event
 
 log = logging.getLogger(__name__)
+
+Observe = Callable[[str, Timing], None]
+"""Takes a pipeline's name, and where the time of one of its inputs went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,13 @@ class Publisher:
 
     Events have counters, and so a `seq`, of their own.
 
+    Args:
+        observe: told of every input that has been through the model, published or not.
+
     Attributes:
         failed: whether a finite source could not be read.
         inference_ms: how long the latest inference took; None before the first.
+        latest: the last result that was published.
     """
 
     def __init__(
@@ -64,9 +71,11 @@ class Publisher:
         counters: Counters,
         event_counters: Counters,
         outbox: Outbox,
+        observe: Observe = lambda _pipeline, _timing: None,
     ) -> None:
         self.failed = False
         self.inference_ms: float | None = None
+        self.latest: Result | None = None
         self._device = device
         self._name = name
         self._options = options.publish
@@ -74,6 +83,7 @@ class Publisher:
         self._counters = counters
         self._event_counters = event_counters
         self._outbox = outbox
+        self._observe = observe
         self._gate = Gate(options.publish, limits(options, model.task).min_confidence, model.task)
 
     def for_model(self, model: AnyModel) -> "Publisher":
@@ -87,6 +97,7 @@ class Publisher:
     ) -> int | None:
         """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
         self.inference_ms = round(timing.inference, 2)
+        self._observe(self._name, timing)
         if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
             sample.settled()
@@ -97,6 +108,7 @@ class Publisher:
     def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
         """Publishes what a language model has answered."""
         self.inference_ms = round(timing.inference, 2)
+        self._observe(self._name, timing)
         tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
         content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
         self._put(sample, content, facts, timing)
@@ -132,6 +144,7 @@ class Publisher:
             input=facts,
             timing=timing,
         )
+        self.latest = result
         self._outbox.put(
             Delivery(
                 self._name,
@@ -169,7 +182,7 @@ class Publisher:
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         """Publishes why an input, or without a sample the source, could not be used; also to who asked for a result."""
         if sample is not None:
-            log.warning("%s: %s: %s", self._name, _where(sample), error)
+            log.warning("%s: %s: %s", self._name, _where(sample), error, extra={"pipeline": self._name})
         elif isinstance(error, SourceError):
             self.failed = True
         document = {

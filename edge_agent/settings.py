@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge_agent.monitoring_settings import Http, Metrics
 from edge_agent.series_settings import Anomaly, Input, Smoothing, Window
 from edge_agent.settings_base import Bytes, Fraction, Frozen, Normalize, Seconds
 from edge_agent.stream_settings import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
@@ -573,6 +574,10 @@ class Settings(Frozen):
     """The battery of a phone."""
     home_assistant: HomeAssistant = HomeAssistant()
     """Shows the device and what its pipelines find in Home Assistant."""
+    metrics: Metrics | None = None
+    """Metrics for Prometheus; default: off. `metrics: {}` turns them on."""
+    http: Http | None = None
+    """A page that shows what the agent does; default: off. `http: {}` turns it on."""
     model_memory: Bytes | None = Field(None, ge=1_000_000)
     """Most memory for all models together, about: their weights and what language models keep; a model that does not
     fit in is refused before it is loaded. Default: 80 % of what is free then."""

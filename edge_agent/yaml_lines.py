@@ -19,7 +19,7 @@ Key = tuple[str | int, ...]
 ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 # Their values, and what is inside them, never appear in a message: `password_file` may hold the password itself, by
 # mistake, and an argument an address with one in it.
-_SECRET_KEYS = {"password_file", "url", "argv"}
+_SECRET_KEYS = {"password_file", "token_file", "url", "argv"}
 _TAG = "tag:yaml.org,2002:"
 # What YAML takes for truth values, numbers, dates and signs of its own is text here: `no` may be a device's name, and
 # `1.10` a version. What a text means is for the settings to say.
@@ -207,7 +207,7 @@ class _Reader:
             if name not in self._variables:
                 self._unreadable(key, f"the environment variable {name} is not set")
                 return None
-        if key and key[-1] == "password_file" and ENV.fullmatch(text):
+        if key and key[-1] in ("password_file", "token_file") and ENV.fullmatch(text):
             return text  # names the secret itself, which is read only when it is needed
         return ENV.sub(lambda match: self._variables[match[1]], text)
 

@@ -84,7 +84,7 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
 
 
 def _check_programs(loaded: Config) -> None:
-    """What sources need besides files is there: programs, and the package for serial lines."""
+    """What is needed besides files is there: programs, and packages that are optional."""
     problems = []
     for name, pipeline in loaded.settings.pipelines.items():
         where = loaded.where("pipelines", name, "source")
@@ -99,12 +99,15 @@ def _check_programs(loaded: Config) -> None:
                 problems.append(f"{where}: the program arecord is missing: apt-get install alsa-utils")
             case SerialSource() if importlib.util.find_spec("serial") is None:
                 problems.append(f"{where}: {MissingExtraError('reading a serial port', 'serial')}")
+    for section, package in ("metrics", "prometheus_client"), ("metrics", "waitress"), ("http", "waitress"):
+        if getattr(loaded.settings, section) is not None and importlib.util.find_spec(package) is None:
+            problems.append(f"{loaded.where(section)}: {MissingExtraError(section, section)}")
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(problems)))
 
 
 def _check_access(loaded: Config) -> None:
-    """Certificates and keys can be used, and the password can be read."""
+    """Certificates and keys can be used, and the passwords can be read."""
     mqtt = loaded.settings.mqtt
     if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
         from edge_agent.mqtt.endpoint import Endpoint
@@ -112,3 +115,7 @@ def _check_access(loaded: Config) -> None:
         endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
         endpoint.tls_context()
         endpoint.password()
+    if (http := loaded.settings.http) is not None and http.token_file is not None:
+        from edge_agent.page.access import read_token
+
+        read_token(http.token_file, loaded.path.parent)

@@ -88,6 +88,7 @@ class TextPipeline:
         report: Report,
     ) -> None:
         self.name = name
+        self._told = {"pipeline": name}  # what log lines are about
         self.options = options
         self.model = model
         self.counters = counters
@@ -134,7 +135,9 @@ class TextPipeline:
         self._worker.join(max(0.0, deadline - time.monotonic()))
         self._abandoned = True
         if left := self._intake.abandon() + self._worker.is_alive():
-            log.warning("%s: %d requests are not answered; those of QoS 1 come again", self.name, left)
+            log.warning(
+                "%s: %d requests are not answered; those of QoS 1 come again", self.name, left, extra=self._told
+            )
 
     def close(self, deadline: float) -> None:
         """See `Pipeline.close`."""
@@ -168,7 +171,9 @@ class TextPipeline:
             except ModelError as error:
                 self._give_up(sample, error, "failed")
             except Exception as error:
-                log.warning("%s: a defect in edge-agent: this request is given up", self.name, exc_info=error)
+                log.warning(
+                    "%s: a defect in edge-agent: this request is given up", self.name, exc_info=error, extra=self._told
+                )
                 self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _travel(self, sample: Sample) -> None:

@@ -123,6 +123,11 @@ class Model:
         """One line for a person."""
         return f"{self.file.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.decode.task}"
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether pictures go in, and not readings or sound."""
+        return not isinstance(self.preprocess, Numbers)
+
     def facts(self) -> dict[str, Any]:
         """What `info` says of it."""
         return self.identity | {

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Discarded
@@ -101,6 +101,10 @@ class Backlog:
     def on_disk(self) -> bool:
         """Whether results wait on the disk."""
         return len(self._disk) > 0
+
+    def facts(self) -> dict[str, Any]:
+        """How full it is; from any thread."""
+        return {"on_disk": len(self._disk), "bytes": self._disk.size, "problem": self.problem}
 
     def save(self) -> None:
         """Moves what waits in memory to the disk."""

@@ -100,6 +100,11 @@ class DiskQueue:
         return self._counts.total()
 
     @property
+    def size(self) -> int:
+        """Bytes on disk of the results in it."""
+        return self._size
+
+    @property
     def exists(self) -> bool:
         """Whether there is something on the disk, opened or not."""
         return self._db is not None or self.path.exists()

@@ -1,6 +1,5 @@
 """Where the broker is and what is needed to get in; and what a failure to get in means, in one sentence."""
 
-import os
 import re
 import socket
 import ssl
@@ -11,11 +10,10 @@ from urllib.parse import urlsplit
 from paho.mqtt.client import WebsocketConnectionError
 
 from edge_agent.errors import ConfigError
+from edge_agent.secret import read_secret
 from edge_agent.settings import Mqtt
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
-_ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-_MAX_PASSWORD_FILE = 65536
 # OpenSSL's number for what is wrong with the broker's certificate -> what to do; 9 not yet valid, 10 expired,
 # 62 another host name, 64 another address.
 _CERTIFICATE_HINTS = {
@@ -89,18 +87,7 @@ class Endpoint:
         """
         if self.password_file is None:
             return None
-        if variable := _ENV.fullmatch(self.password_file):
-            if variable[1] not in os.environ:
-                raise ConfigError([f"mqtt.password_file: the environment variable {variable[1]} is not set"])
-            return os.environ[variable[1]]
-        path = self.folder / Path(self.password_file).expanduser()
-        try:
-            with path.open(encoding="utf-8") as file:
-                return file.read(_MAX_PASSWORD_FILE).split("\n", 1)[0].rstrip("\r")
-        except OSError as error:
-            raise ConfigError([f"mqtt.password_file: {path} can't be read: {error.strerror}"]) from None
-        except UnicodeDecodeError:
-            raise ConfigError([f"mqtt.password_file: {path} is not text: it must hold the password alone"]) from None
+        return read_secret("mqtt.password_file", self.password_file, self.folder, "password")
 
     def tls_context(self) -> ssl.SSLContext | None:
         """TLS 1.2 or later, certificate and host name verified; None for an address without TLS.

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edge_agent import settings
 from edge_agent.counters import Counters
@@ -103,6 +103,10 @@ class Outbox:
         """Publishes what is of no use later, at QoS 1; it is dropped if the broker is away. Never waits."""
         notice = Notice(topic, payload, retain, correlation_data)
         self._events.put(lambda: self._add_notices([notice]))
+
+    def facts(self) -> dict[str, Any]:
+        """How many results are in hand and on the disk, and what is wrong with the disk, if anything."""
+        return {"in_hand": self._in_hand, **self._backlog.facts()}
 
     def settle(self, timeout: float) -> bool:
         """Waits until nothing is in hand any more: delivered, on the disk, or given up; False if that takes too long.

@@ -1,0 +1,72 @@
+"""Settings of what can be looked at over HTTP: metrics, and a status page."""
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from edge_agent.settings_base import Frozen
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/@]+):(?P<port>\d{1,5})")
+HIGHEST_PORT = 65535
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of `HOST:PORT` or `[IPv6]:PORT`.
+
+    Raises:
+        ValueError: it is not such an address.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 1 <= int(found["port"]) <= HIGHEST_PORT:
+        raise ValueError("must be HOST:PORT or [IPv6]:PORT, with a port from 1 to 65535")
+    host = found["host"].strip("[]")
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    return host, int(found["port"])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address, `HOST:PORT`."""
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _an_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_an_address)]
+
+
+class Metrics(Frozen):
+    """Metrics for Prometheus."""
+
+    listen: Listen = "127.0.0.1:9464"
+    """Address and port at which they are served, as `/metrics`. Whoever can reach it can read them."""
+
+
+class Http(Frozen):
+    """A page that shows what the agent does."""
+
+    listen: Listen = "127.0.0.1:8080"
+    """Address and port of the page; beyond this machine only with token_file."""
+    token_file: Annotated[str, Field(min_length=1)] | None = Field(None, validate_default=True)
+    """File that holds the password of the page (its first line, at least 16 characters), or `${env:NAME}`: the password
+    itself, from the environment. Any user name goes with it."""
+    hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$(?!\n)")], ...] = Field((), max_length=16)
+    """Further names under which browsers ask for the page, such as that of a proxy; always allowed: addresses,
+    `localhost`, this machine's name, alone and with `.local`."""
+
+    @field_validator("token_file")
+    @classmethod
+    def _pictures_are_not_for_everybody(cls, value: str | None, info: ValidationInfo) -> str | None:
+        listen = info.data.get("listen")
+        if value is None and listen is not None and not is_loopback(listen):
+            raise ValueError(f"is needed where listen is more than this machine (got listen: {listen})")
+        return value
