@@ -119,7 +119,7 @@ class Agent:
         self._serve(once=once)
         systemd.notify_stopping()
         self.stop()
-        failed = [publisher for publisher in self._publishers.values() if publisher.failed]
+        failed = [publisher for publisher in self._publishers.values() if publisher.record.failed]
         return 1 if once and failed else 0
 
     def _signalled(self, received: signal.Signals) -> None:
@@ -522,7 +522,7 @@ class Agent:
         return {
             name: {
                 "inferred_per_s": round((self._inferred[name] - before.get(name, 0)) / seconds, 2),
-                "inference_ms": self._publishers[name].inference_ms,
+                "inference_ms": self._publishers[name].record.inference_ms,
             }
             for name in self._pipelines
         }
@@ -620,6 +620,7 @@ class Agent:
     def _update_notice(self, document: Mapping[str, Any]) -> Notice:
         who = {"device_id": self._config.settings.device_id, "boot_id": self._boot_id}
         return Notice(self._topic("update"), json.dumps(who | dict(document)), retain=True)
+
     def _hung(self) -> list[str]:
         return [name for name, pipeline in dict(self._pipelines).items() if pipeline.busy_for() > HUNG_AFTER]
 
@@ -659,7 +660,7 @@ class Agent:
     def latest(self, pipeline: str) -> Result | None:
         """The last result of a pipeline that was published."""
         publisher = self._publishers.get(pipeline)
-        return None if publisher is None else publisher.latest
+        return None if publisher is None else publisher.record.latest
 
     def options_of(self, pipeline: str) -> settings.Pipeline:
         """The settings of a pipeline.

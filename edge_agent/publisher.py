@@ -48,6 +48,21 @@ class Device:
         return "/".join((self.prefix, *levels))
 
 
+@dataclass(slots=True)
+class Record:
+    """What a pipeline has come to so far, whichever versions of its model have served.
+
+    Attributes:
+        failed: whether a finite source could not be read.
+        inference_ms: how long the latest inference took; None before the first.
+        latest: the last result that was published.
+    """
+
+    failed: bool = False
+    inference_ms: float | None = None
+    latest: Result | None = None
+
+
 class Publisher:
     """Publishes the results, the events, the snapshots and the errors of one pipeline.
 
@@ -57,9 +72,7 @@ class Publisher:
         observe: told of every input that has been through the model, published or not.
 
     Attributes:
-        failed: whether a finite source could not be read.
-        inference_ms: how long the latest inference took; None before the first.
-        latest: the last result that was published.
+        record: what the pipeline has come to so far.
     """
 
     def __init__(
@@ -73,9 +86,7 @@ class Publisher:
         outbox: Outbox,
         observe: Observe = lambda _pipeline, _timing: None,
     ) -> None:
-        self.failed = False
-        self.inference_ms: float | None = None
-        self.latest: Result | None = None
+        self.record = Record()
         self._device = device
         self._name = name
         self._options = options.publish
@@ -96,7 +107,7 @@ class Publisher:
         self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
     ) -> int | None:
         """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
-        self.inference_ms = round(timing.inference, 2)
+        self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
         if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
@@ -107,7 +118,7 @@ class Publisher:
 
     def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
         """Publishes what a language model has answered."""
-        self.inference_ms = round(timing.inference, 2)
+        self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
         tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
         content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
@@ -144,7 +155,7 @@ class Publisher:
             input=facts,
             timing=timing,
         )
-        self.latest = result
+        self.record.latest = result
         self._outbox.put(
             Delivery(
                 self._name,
@@ -184,7 +195,7 @@ class Publisher:
         if sample is not None:
             log.warning("%s: %s: %s", self._name, _where(sample), error, extra={"pipeline": self._name})
         elif isinstance(error, SourceError):
-            self.failed = True
+            self.record.failed = True
         document = {
             "device_id": self._device.device_id,
             "pipeline": self._name,

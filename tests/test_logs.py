@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent import logs
+from edge_agent.models.shipped import shipped
+from tests.broker import Mosquitto
+from tests.daemon import Daemon, configuration
 
 PROJECT = Path(__file__).parents[1]
 
@@ -81,6 +84,18 @@ def test_json_in_the_journal_has_its_level_in_front_too() -> None:
     [line] = run("log.warning('a')", form="json", journal=True)
     assert line.startswith("<4>{")
     assert json.loads(line[3:])["message"] == "a"
+
+
+def test_the_daemon_writes_json_from_its_first_line_to_its_last(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    pipeline = {"source": {"type": "mqtt", "topic": "lab"}, "model": "digits"}
+    config = configuration(
+        mosquitto, "talks", models={"digits": {"path": str(shipped("digits"))}}, pipelines={"lab": pipeline}
+    )
+    with Daemon(tmp_path, config, arguments=("--log-format", "json")) as daemon:
+        pass
+    said = [json.loads(line) for line in daemon.log().splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, said))
+    assert said[-1]["pipeline"] == "lab"
 
 
 class Clock:
