@@ -7,7 +7,7 @@ INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/p
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,serial,language
 
-.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino clean
+.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino check-ansible test-devices clean
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -32,6 +32,12 @@ test-fuzz: $(VENV)/.installed-dev mosquitto  ## the long versions: thousands of 
 
 test-openvino: $(VENV)-openvino/.installed mosquitto  ## an accelerator that any x86-64 machine has: OpenVINO, as ONNX Runtime's provider
 	$(VENV)-openvino/bin/python -m pytest -m openvino
+
+check-ansible: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## the playbooks: linted, and run on three folders
+	$(BIN)/python -m pytest -m ansible
+
+test-devices: $(VENV)/.installed-dev mosquitto  ## as root: install.sh in a Debian 12 of its own, without internet
+	$(BIN)/python -m pytest -m devices
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
@@ -62,5 +68,10 @@ $(VENV)-openvino/.installed: pyproject.toml constraints.txt
 	$(INSTALL) -e '.[tflite,openvino,dev]'
 	@touch $@
 
+$(VENV)-ansible/.installed:
+	$(PYTHON) -m venv --without-pip $(VENV)-ansible
+	$(PYTHON) -m pip --quiet --disable-pip-version-check --python $(VENV)-ansible/bin/python install 'ansible-core>=2.15' ansible-lint
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-openvino build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-openvino $(VENV)-ansible build dist .mypy_cache .ruff_cache .pytest_cache
