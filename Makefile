@@ -7,7 +7,8 @@ INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/p
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,serial,language,update,metrics,http
 
-.PHONY: demo test check format models wheel benchmark test-faults test-fuzz test-openvino test-home-assistant test-page clean
+.PHONY: demo test check format models wheel benchmark clean
+.PHONY: test-faults test-fuzz test-openvino test-home-assistant test-page test-devices check-ansible
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
@@ -38,6 +39,12 @@ test-home-assistant: $(VENV)/.installed-dev build/home-assistant/.installed mosq
 
 test-page: $(VENV)/.installed-dev mosquitto  ## the status page in Chromium, the metrics in Prometheus (Debian: chromium, prometheus)
 	$(BIN)/python -m pytest -m page
+
+check-ansible: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## the playbooks: linted, and run on three folders
+	$(BIN)/python -m pytest -m ansible
+
+test-devices: $(VENV)/.installed-dev mosquitto  ## as root: install.sh in a Debian 12 of its own, without internet
+	$(BIN)/python -m pytest -m devices
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)
 	models/recipes/digits/make.sh
@@ -73,5 +80,10 @@ build/home-assistant/.installed: tests/home_assistant/install.sh
 	tests/home_assistant/install.sh build/home-assistant
 	@touch $@
 
+$(VENV)-ansible/.installed:
+	$(PYTHON) -m venv --without-pip $(VENV)-ansible
+	$(PYTHON) -m pip --quiet --disable-pip-version-check --python $(VENV)-ansible/bin/python install 'ansible-core>=2.15' ansible-lint
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-openvino build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-openvino $(VENV)-ansible build dist .mypy_cache .ruff_cache .pytest_cache

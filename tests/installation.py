@@ -19,29 +19,32 @@ STAND_INS = {
     "chown": "",
     "journalctl": "echo the log of the service",
     "sleep": "",
-    "useradd": 'touch "$ROOT/user"',
-    "userdel": 'rm "$ROOT/user"',
+    "useradd": 'touch "$EDGE_AGENT_ROOT/user"',
+    "userdel": 'rm "$EDGE_AGENT_ROOT/user"',
     "getent": (
         'case "$1" in\n'
-        'passwd) [ -e "$ROOT/user" ] ;;\n'
+        'passwd) [ -e "$EDGE_AGENT_ROOT/user" ] ;;\n'
         'group) case " ${GROUPS_THERE:-video plugdev} " in *" $2 "*) ;; *) exit 2 ;; esac ;;\n'
         "esac"
     ),
     "runuser": 'shift 3; exec "$@"',
-    # A version that is listed in $ROOT/broken does not become ready, one in $ROOT/unsteady does not stay so.
+    # A version that is listed in the root's file `broken` does not become ready, one in `unsteady` does not stay so.
     "systemctl": (
-        'version=$(readlink "$ROOT/opt/edge-agent/current" || true)\n'
-        'listed() { [ -e "$ROOT/$1" ] && grep -q "^${version%-*}$" "$ROOT/$1"; }\n'
+        "active=$EDGE_AGENT_ROOT/active\n"
+        'version=$(readlink "$EDGE_AGENT_ROOT/opt/edge-agent/current" || true)\n'
+        'listed() { [ -e "$EDGE_AGENT_ROOT/$1" ] && grep -q "^${version%-*}$" "$EDGE_AGENT_ROOT/$1"; }\n'
         'case "$1" in\n'
-        'restart) rm -f "$ROOT/active"; if listed broken; then exit 1; fi; touch "$ROOT/active" ;;\n'
-        'is-active) [ -e "$ROOT/active" ] || exit 3; if listed unsteady; then rm "$ROOT/active"; fi ;;\n'
-        'disable) rm -f "$ROOT/active" ;;\n'
+        'restart) rm -f "$active"; if listed broken; then exit 1; fi; touch "$active" ;;\n'
+        'is-active) [ -e "$active" ] || exit 3; if listed unsteady; then rm "$active"; fi ;;\n'
+        'show) printf "LoadState=loaded\\nActiveState=active\\n" ;;\n'
+        'disable) rm -f "$active" ;;\n'
         "esac"
     ),
     "python3": (
         'case "$1 $2" in\n'
-        '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"; ln -s "$ROOT/bin/pip" "$folder/bin/python"\n'
-        'ln -s "$ROOT/bin/edge-agent" "$folder/bin/edge-agent" ;;\n'
+        '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"\n'
+        'ln -s "$EDGE_AGENT_ROOT/bin/pip" "$folder/bin/python"\n'
+        'ln -s "$EDGE_AGENT_ROOT/bin/edge-agent" "$folder/bin/edge-agent" ;;\n'
         '"-c import struct"*) echo "${PYTHON_IS:-3 11 64}" ;;\n'
         '"-c import ensurepip") [ -z "${VENV_MISSING:-}" ] ;;\n'
         '"-c import cv2, numpy") false ;;\n'
@@ -55,7 +58,8 @@ STAND_INS = {
         f'[ "$1" != - ] || exec {PYTHON} "$@"\n'
         '[ -z "${PIP_FAILS:-}" ] || exit 1\n'
         "for last; do :; done; wheel=${last%\\[*}; folder=${0%/bin/python}/lib/python3.11/site-packages\n"
-        f'case $wheel in *.whl) {PYTHON} -m zipfile -e "$wheel" "$folder" ;; *) cat "$last" >> "$ROOT/required" ;; esac'
+        f'case $wheel in *.whl) {PYTHON} -m zipfile -e "$wheel" "$folder" ;;\n'
+        '*) cat "$last" >> "$EDGE_AGENT_ROOT/required" ;; esac'
     ),
 }
 
@@ -89,11 +93,10 @@ class Device:
         self.drop_in = self.unit.with_name("edge-agent.service.d") / "10-install.conf"
         (root / "bin").mkdir(parents=True)
         for name, script in STAND_INS.items():
-            (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$ROOT/calls"\n{script}\n')
+            (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$EDGE_AGENT_ROOT/calls"\n{script}\n')
             (root / "bin" / name).chmod(0o755)
         self.environment = {
             "PATH": f"{root / 'bin'}:{os.environ['PATH']}:/usr/bin:/bin",
-            "ROOT": str(root),
             "EDGE_AGENT_ROOT": str(root),
             "PYTHONPATH": str(ROOT),
         }
