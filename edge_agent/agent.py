@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import itertools
 import json
 import logging
 import queue
@@ -10,19 +9,15 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import __version__, config, heap, settings, systemd
+from edge_agent import __version__, config, heap, self_report, settings, systemd
 from edge_agent.battery import Battery
 from edge_agent.clock import Clock
 from edge_agent.config import Config
-from edge_agent.counters import Counters
 from edge_agent.errors import ConfigError, UpdateError
-from edge_agent.language.pipeline import TextPipeline
-from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of, load_models
 from edge_agent.models.model import Model
 from edge_agent.monitoring import Monitoring
@@ -31,28 +26,20 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
 from edge_agent.pipeline import Follower, Pipeline
-from edge_agent.publisher import Device, Publisher, events_of
+from edge_agent.pipelines import DELIVER_TIMEOUT, HUNG_AFTER, Broker, Pipelines
+from edge_agent.publisher import Device
 from edge_agent.remote_commands import RemoteCommands
-from edge_agent.samples import Result, timestamp
-from edge_agent.series.thresholds import ANOMALY
-from edge_agent.snapshots import Snapshots
-from edge_agent.sources import Context, open_source
+from edge_agent.samples import Result
 from edge_agent.thermal import LOOK_EVERY, Thermal
 from edge_agent.update.active import load_at_start, stores_of, version_of, with_active, with_version
+from edge_agent.update.duty import Updates
 
 if TYPE_CHECKING:
     from edge_agent.home_assistant.discovery import Discovery
     from edge_agent.mqtt.embedded import EmbeddedBroker
-    from edge_agent.update.updater import Updater
 
 log = logging.getLogger(__name__)
 
-# SIGTERM to exit takes at most the sum of these.
-DRAIN_TIMEOUT = 2.0
-DELIVER_TIMEOUT = 0.8
-CLOSE_TIMEOUT = 0.4
-# A sample that takes longer has hung; the watchdog is then left to act.
-HUNG_AFTER = 30.0
 FIRST_CONNECT_TIMEOUT = 15.0
 # A signal that comes while something else is waited for waits so long.
 SIGNAL_PATIENCE = 0.2
@@ -73,27 +60,22 @@ class Agent:
         self._boot_id = uuid.uuid4().hex[:8]
         self._loaded = loaded
         self._config = loaded  # with the versions of models that are active in the place of those that it names
-        self._updater: Updater | None = None
         self._started = time.monotonic()
         self._clock = Clock()
         self._thermal = Thermal(loaded.settings.thermal)
-        self._counters: dict[str, Counters] = {}
-        self._followers: dict[str, list[Follower]] = {}
-        self._track_ids: dict[str, Iterator[int]] = {}
+        self._battery = Battery(loaded.settings.battery)
+        self._paused = False
         self._models: dict[ModelKey, AnyModel] = {}
-        self._pipelines: dict[str, Pipeline | TextPipeline] = {}
+        self._monitoring = Monitoring(self)
+        self._pipelines = Pipelines(lambda: self._thermal.factor, self._monitoring.observe)
+        self._performance = self_report.Performance()
+        self._updates = Updates(self, self._adopt, self._ping_watchdog)
         # Signals, and what other threads want the main thread to do.
         self._events: queue.SimpleQueue[signal.Signals | Callable[[], None]] = queue.SimpleQueue()
         self._asked_to_stop = False
-        self._publishers: dict[str, Publisher] = {}
         self._online = False
-        self._broker: EmbeddedBroker | None = None
+        self._embedded: EmbeddedBroker | None = None
         self._discovery: Discovery | None = None
-        self._inferred: dict[str, int] = {}
-        self._stats_at = self._started
-        self._battery = Battery(loaded.settings.battery)
-        self._paused = False
-        self._monitoring = Monitoring(self)
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -119,7 +101,7 @@ class Agent:
         self._serve(once=once)
         systemd.notify_stopping()
         self.stop()
-        failed = [publisher for publisher in self._publishers.values() if publisher.record.failed]
+        failed = [publisher for publisher in self._pipelines.publishers.values() if publisher.record.failed]
         return 1 if once and failed else 0
 
     def _signalled(self, received: signal.Signals) -> None:
@@ -135,22 +117,22 @@ class Agent:
         self._monitoring.start()
         self._battery.start()
         self._come_online()
-        self._start_updates()
+        self._updates.start(self._loaded)
 
     def stop(self) -> None:
         """Stops taking input, finishes and delivers what is in progress, and says goodbye."""
         self._battery.stop()
-        self._stop_updates()
+        self._updates.stop()
         for store in stores_of(self._loaded).values():
             with contextlib.suppress(UpdateError):  # of a disk that takes nothing
                 store.ended()
         self._monitoring.stop()
-        self._stop_pipelines(list(self._pipelines))
+        self._stop_pipelines(list(self._pipelines.running))
         if self._discovery is not None:
             self._discovery.stop()
         self._disconnect()
         for name, counts in self.counters().items():
-            log.info("%s: %s", name, _in_words(counts), extra={"pipeline": name})
+            log.info("%s: %s", name, self_report.in_words(counts), extra={"pipeline": name})
 
     def _serve(self, *, once: bool) -> None:
         next_stats = time.monotonic() + self._config.settings.stats_interval
@@ -183,18 +165,13 @@ class Agent:
             if ping_every and now >= next_ping:
                 next_ping = now + ping_every
                 self._ping_watchdog()
-            if (
-                once
-                and not self._paused
-                and all(pipeline.ended for pipeline in self._pipelines.values())
-                and not self._queued()
-            ):
+            if once and not self._paused and self._pipelines.ended and not self._pipelines.queued():
                 return
 
     def reload(self) -> None:
         """Reads the configuration again. If it is not valid, or a model can't be loaded, everything stays as it is."""
         systemd.notify_reloading()
-        self._stop_updates()
+        self._updates.stop()
         try:
             loaded = config.load(self._config.path)
             fresh = with_active(loaded)
@@ -210,7 +187,7 @@ class Agent:
             self._change_to(fresh, fresh_models)
             gc.collect()  # frees the models that nothing uses any more, now rather than some time
             log.info("the configuration has been reloaded")
-        self._start_updates()
+        self._updates.start(self._loaded)
         systemd.notify_ready()
 
     def _change_to(self, fresh: Config, fresh_models: dict[ModelKey, AnyModel]) -> None:
@@ -220,10 +197,10 @@ class Agent:
         ) and (old.settings.update is None) == (fresh.settings.update is None)
         changed = [
             name
-            for name, pipeline in self._pipelines.items()
+            for name, pipeline in self._pipelines.running.items()
             if not same_broker
             or fresh.settings.pipelines.get(name) != pipeline.options
-            or not self._can_switch(name, fresh_models[key_of(pipeline.options)])
+            or not self._pipelines.can_switch(name, fresh_models[key_of(pipeline.options)])
         ]
         self._stop_pipelines(changed)
         for key, model in self._models.items():
@@ -242,21 +219,10 @@ class Agent:
         self._thermal.options = fresh.settings.thermal
         if not same_broker:
             self._connect(restore=False)
-        for name, pipeline in self._pipelines.items():
-            model = fresh_models[key_of(pipeline.options)]
-            if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
-                pipeline.switch(model, self._publishers[name].for_model(model).publish)
+        self._pipelines.switch(fresh_models)
         self._start_pipelines()
         self._monitoring.change(old, fresh)
         self._come_online()
-
-    def _can_switch(self, name: str, model: AnyModel) -> bool:
-        """Whether a model can take a running pipeline over: if nothing in there depends on the model before."""
-        old = self._pipelines[name].model
-        if model is old or not isinstance(model, Model) or not isinstance(old, Model):
-            return model is old
-        alike = (model.decode.task, model.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
-        return alike and not model.stateful and not old.stateful
 
     def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
         """The models of a configuration."""
@@ -289,17 +255,17 @@ class Agent:
         if options.mqtt.url == "embedded":
             from edge_agent.mqtt.embedded import EmbeddedBroker
 
-            self._broker = EmbeddedBroker()
+            self._embedded = EmbeddedBroker()
             # 3.1.1 is the only version that it speaks.
-            self._mqtt = options.mqtt.model_copy(update={"url": self._broker.start(), "protocol": "3.1.1"})
+            self._mqtt = options.mqtt.model_copy(update={"url": self._embedded.start(), "protocol": "3.1.1"})
         self._endpoint = Endpoint.from_settings(self._mqtt, self._config.path.parent)
-        self._outbox = Outbox(options.outbox, self._config.outbox_path(), self._counters_of)
+        self._outbox = Outbox(options.outbox, self._config.outbox_path(), self._pipelines.counters_of)
         self._outbox.start(restore=restore)
         commands = RemoteCommands(
             self._device().prefix,
             f"{options.mqtt.topic_prefix}/all/cmd",
             options.device_id,
-            {"update": self._look_for_updates, "rollback": self._roll_back},
+            {"update": self._updates.look, "rollback": self._updates.roll_back},
             self._events.put,
         )
         session = Session(
@@ -327,9 +293,9 @@ class Agent:
             self._publish_stats()
             self._connection.link.publish(self._topic("status"), "offline", 1, retain=True)
         self._connection.stop()
-        if self._broker is not None:
-            self._broker.stop()
-            self._broker = None
+        if self._embedded is not None:
+            self._embedded.stop()
+            self._embedded = None
 
     def _heed_the_battery(self) -> None:
         """Pauses everything while the battery is low."""
@@ -338,88 +304,18 @@ class Agent:
         self._paused = self._battery.low
         if self._paused:
             log.warning("the battery is low: all pipelines are paused until it is being charged")
-            self._stop_pipelines(list(self._pipelines))
+            self._stop_pipelines(list(self._pipelines.running))
         else:
             log.info("the battery is well again: the pipelines go on")
             self._start_pipelines()
 
     def _start_pipelines(self) -> None:
-        if self._paused:
-            return
-        options = self._config.settings
-        # Those that follow another pipeline first, so that they miss nothing of it.
-        for name, pipeline_options in sorted(
-            options.pipelines.items(), key=lambda item: item[1].source.type != "pipeline"
-        ):
-            if name in self._pipelines:
-                continue
-            model = self._models[key_of(pipeline_options)]
-            context = Context(
-                folder=self._config.path.parent,
-                topic=self._topic(name),
-                endpoint=self._endpoint,
-                mqtt=self._mqtt,
-                cancel=partial(self._cancel, name) if isinstance(model, LanguageModel) else None,
-                text=pipeline_options.text if isinstance(model, LanguageModel) else None,
-                followers_of=self.followers_of,
-            )
-            counters = self._counters_of(name)
-            tells = pipeline_options.tracking is not None or pipeline_options.smoothing is not None
-            events = self._counters_of(events_of(name)) if tells else Counters()
-            publisher = Publisher(
-                self._device(), name, pipeline_options, model, counters, events, self._outbox, self._monitoring.observe
-            )
-            self._publishers[name] = publisher
-            followers = self.followers_of(name)
-            followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
-            if pipeline_options.snapshot is not None:
-                followers.append(Snapshots(pipeline_options, pipeline_options.snapshot, publisher.show))
-            if isinstance(model, LanguageModel):
-                self._pipelines[name] = TextPipeline(
-                    name,
-                    pipeline_options,
-                    open_source(pipeline_options.source, context),
-                    model,
-                    counters,
-                    publisher.answer,
-                    publisher.piece,
-                    publisher.report,
-                )
-                self._pipelines[name].start()
-                continue
-            self._pipelines[name] = Pipeline(
-                name,
-                pipeline_options,
-                open_source(pipeline_options.source, context),
-                model,
-                counters,
-                publisher.publish,
-                publisher.report,
-                publisher.tell,
-                self._track_ids.setdefault(name, itertools.count(1)),
-                followers,
-                lambda: self._thermal.factor,
-                self._config.state_folder() / "learned" / f"{name}.json",
-            )
-            self._pipelines[name].start()
-
-    def _cancel(self, pipeline: str, request_id: str) -> None:
-        running = self._pipelines.get(pipeline)
-        if isinstance(running, TextPipeline):
-            running.cancel(request_id)
+        if not self._paused:
+            broker = Broker(self._endpoint, self._mqtt, self._outbox)
+            self._pipelines.start(self._config, self._models, self._device(), broker)
 
     def _stop_pipelines(self, names: list[str]) -> None:
-        """Stops pipelines together, and closes them once their results are on their way."""
-        deadline = time.monotonic() + DRAIN_TIMEOUT
-        stopped = [self._pipelines.pop(name) for name in names]
-        for pipeline in stopped:
-            pipeline.stop()
-        for pipeline in stopped:
-            pipeline.finish(deadline)
-        self._outbox.settle(DELIVER_TIMEOUT)
-        deadline = time.monotonic() + CLOSE_TIMEOUT
-        for pipeline in stopped:
-            pipeline.close(deadline)
+        self._pipelines.stop(names, self._outbox)
 
     def _link_up(self, link: Link) -> None:
         self._outbox.link_up(link, self._announcements() if self._online else [])
@@ -427,7 +323,7 @@ class Agent:
     def _come_online(self) -> None:
         """Says that the agent is there, once whoever hears it can send input that will be answered."""
         deadline = time.monotonic() + FIRST_CONNECT_TIMEOUT
-        for pipeline in self._pipelines.values():
+        for pipeline in self._pipelines.running.values():
             if self._connection.link is not None:
                 self._wait(pipeline.wait_ready, deadline - time.monotonic())
         self._online = True
@@ -459,41 +355,15 @@ class Agent:
             self._outbox.notify(notice.topic, notice.payload, retain=notice.retain)
 
     def _announcements(self) -> list[Notice]:
-        status = Notice(self._topic("status"), "online", retain=True)
-        info = Notice(self._topic("info"), json.dumps(self._info()), retain=True)
-        accelerator = Notice(self._topic("accelerator"), json.dumps(self._accelerators()), retain=True)
-        update = [self._update_notice(self._updater.document())] if self._updater else []
-        return [status, info, accelerator, *update]
-
-    def _accelerators(self) -> dict[str, Any]:
-        return {
-            "device_id": self._config.settings.device_id,
-            "boot_id": self._boot_id,
-            "at": timestamp(time.time()),
-            "models": {name: model.accelerator_facts() for name, model in self._models_by_name()},
-        }
-
-    def _models_by_name(self) -> list[tuple[str, AnyModel]]:
-        """Of several copies of a model (for regions) the one that has fallen back comes last, to speak for all."""
-        models = [(name, model) for (name, _), model in dict(self._models).items()]
-        return sorted(models, key=lambda item: bool(item[1].fallback))
-
-    def _info(self) -> dict[str, Any]:
-        options = self._config.settings
-        return {
-            "device_id": options.device_id,
-            "boot_id": self._boot_id,
-            "version": __version__,
-            "pipelines": {
-                name: {
-                    "source": pipeline.source.type,
-                    "model": pipeline.model,
-                    "topic": self._topic(name, "result"),
-                }
-                for name, pipeline in options.pipelines.items()
-            },
-            "models": {name: model.facts() for (name, _), model in self._models.items()},
-        }
+        device, update = self._device(), self._updates.document()
+        info = self_report.info(device, self._config.settings, self._models)
+        accelerators = self_report.accelerators(device, self._models)
+        return [
+            Notice(device.topic("status"), "online", retain=True),
+            Notice(device.topic("info"), json.dumps(info), retain=True),
+            Notice(device.topic("accelerator"), json.dumps(accelerators), retain=True),
+            *([] if update is None else [self._update_notice(update)]),
+        ]
 
     def _publish_stats(self) -> None:
         document = {
@@ -502,33 +372,16 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "thermal": self._thermal.as_dict(),
             "pipelines": self.counters(),
-            "performance": self._performance(),
-            "models": {
-                name: {"accelerator": facts["in_use"], "moves": facts["moves"]}
-                for name, facts in self._accelerators()["models"].items()
-            },
+            "performance": self._performance(self._pipelines),
+            "models": self_report.model_stats(self._models),
         }
         if facts := self._battery.facts:
             document["battery"] = {**facts, "paused": self._paused}
         if (link := self._connection.link) is not None:
             link.publish(self._topic("stats"), json.dumps(document))
 
-    def _performance(self) -> dict[str, dict[str, float | None]]:
-        """How fast each pipeline has been since this was asked for last."""
-        before, then = self._inferred, self._stats_at
-        self._inferred = {name: counts["inferred"] for name, counts in self.counters().items()}
-        self._stats_at = time.monotonic()
-        seconds = max(self._stats_at - then, 0.001)
-        return {
-            name: {
-                "inferred_per_s": round((self._inferred[name] - before.get(name, 0)) / seconds, 2),
-                "inference_ms": self._publishers[name].record.inference_ms,
-            }
-            for name in self._pipelines
-        }
-
     def _ping_watchdog(self) -> None:
-        if hung := self._hung():
+        if hung := self._pipelines.hung():
             log.error(
                 "%s: one sample has taken more than %g s: no sign of life to systemd",
                 ", ".join(hung),
@@ -536,42 +389,6 @@ class Agent:
             )
         else:
             systemd.notify_watchdog()
-
-    def _start_updates(self) -> None:
-        if self._config.settings.update is not None:
-            from edge_agent.update.updater import Updater
-
-            self._updater = Updater(self._loaded, self)
-            self._updater.start()
-
-    def _stop_updates(self) -> None:
-        if self._updater is not None:
-            self._updater.stop(CLOSE_TIMEOUT)
-            self._updater = None
-
-    def _look_for_updates(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The command `update`; with `"again": true`, versions that were refused are taken again."""
-        if request.get("again") is True:
-            for store in stores_of(self._loaded).values():
-                store.forget_refusals()
-        if self._updater is not None:
-            self._updater.check()
-        return {}
-
-    def _roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The command `rollback`: back to the version before, which is on this device."""
-        store = stores_of(self._loaded).get(str(request.get("model")))
-        if store is None:
-            known = ", ".join(stores_of(self._loaded))
-            raise UpdateError(f"model: expected one that is updated here ({known})")
-        self._stop_updates()
-        try:
-            key = store.roll_back("by command")
-            path = None if key is None else store.archive(key)
-            self._adopt(self.load_version(str(request["model"]), path, self._ping_watchdog))
-        finally:
-            self._start_updates()
-        return {"version": store.state().name(key)}
 
     # What the updater wants, `update.host.Host`: called from its thread.
 
@@ -581,7 +398,7 @@ class Agent:
 
     def pipelines(self, name: str) -> list[Pipeline]:
         """The pipelines that a model serves."""
-        pipelines = [pipeline for pipeline in list(self._pipelines.values()) if pipeline.options.model == name]
+        pipelines = [pipeline for pipeline in list(self._pipelines.running.values()) if pipeline.options.model == name]
         return [pipeline for pipeline in pipelines if isinstance(pipeline, Pipeline)]
 
     def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
@@ -621,12 +438,9 @@ class Agent:
         who = {"device_id": self._config.settings.device_id, "boot_id": self._boot_id}
         return Notice(self._topic("update"), json.dumps(who | dict(document)), retain=True)
 
-    def _hung(self) -> list[str]:
-        return [name for name, pipeline in dict(self._pipelines).items() if pipeline.busy_for() > HUNG_AFTER]
-
     def status(self) -> dict[str, Any]:
         """The state of everything, for metrics and the status page; from any thread."""
-        options, running, link = self._config.settings, dict(self._pipelines), self._connection.link
+        options, link = self._config.settings, self._connection.link
         return {
             "device_id": options.device_id,
             "boot_id": self._boot_id,
@@ -634,7 +448,7 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._started, 1),
             "online": self._online,
             "paused": self._paused,
-            "hung": self._hung(),
+            "hung": self._pipelines.hung(),
             "broker": {
                 "address": self._endpoint.address,
                 "connected": link is not None,
@@ -643,23 +457,14 @@ class Agent:
             "outbox": {**self._outbox.facts(), "max_size": options.outbox.max_size},
             "thermal": self._thermal.as_dict(),
             "battery": self._battery.facts,
-            "pipelines": {
-                name: {
-                    "source": pipeline.options.source.type,
-                    "model": pipeline.options.model,
-                    "task": pipeline.model.task,
-                    "pictures": isinstance(pipeline.model, Model) and pipeline.model.takes_pictures,
-                    "ended": pipeline.ended,
-                }
-                for name, pipeline in running.items()
-            },
+            "pipelines": self_report.pipeline_facts(self._pipelines),
             "counters": self.counters(),
-            "models": {name: model.facts() for name, model in self._models_by_name()},
+            "models": self_report.model_facts(self._models),
         }
 
     def latest(self, pipeline: str) -> Result | None:
         """The last result of a pipeline that was published."""
-        publisher = self._publishers.get(pipeline)
+        publisher = self._pipelines.publishers.get(pipeline)
         return None if publisher is None else publisher.record.latest
 
     def options_of(self, pipeline: str) -> settings.Pipeline:
@@ -673,23 +478,17 @@ class Agent:
     def summary(self) -> str:
         """The state of everything in one line a person can read."""
         broker = self._endpoint.address if self._connection.link else f"no broker ({self._connection.problem})"
-        counts = {name: self._counters_of(name).as_dict() for name in self._pipelines}
+        counts = {name: self._pipelines.counters_of(name).as_dict() for name in self._pipelines.running}
         results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
-        return f"{results}; {self._queued()} waiting; {broker}"
+        return f"{results}; {self._pipelines.queued()} waiting; {broker}"
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """The counters of each pipeline, as published in `stats`."""
-        return {name: counters.as_dict() for name, counters in dict(self._counters).items()}
-
-    def _queued(self) -> int:
-        return sum(counts["queued"] for counts in self.counters().values())
+        return self._pipelines.counters()
 
     def followers_of(self, pipeline: str) -> list[Follower]:
         """Who follows a pipeline; the list may be changed, from any thread."""
-        return self._followers.setdefault(pipeline, [])
-
-    def _counters_of(self, pipeline: str) -> Counters:
-        return self._counters.setdefault(pipeline, Counters())
+        return self._pipelines.followers_of(pipeline)
 
     def _device(self) -> Device:
         options = self._config.settings
@@ -704,14 +503,3 @@ def _seen_at(loaded: Config) -> tuple[object, ...]:
     """Where Home Assistant sees the device, if at all."""
     options = loaded.settings
     return options.home_assistant, options.device_id, options.mqtt.url
-
-
-def _in_words(counts: dict[str, Any]) -> str:
-    dropped = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items() if count) or "none"
-    discarded = ", ".join(f"{count} {reason}" for reason, count in counts["discarded"].items() if count) or "none"
-    return (
-        f"captured {counts['captured']}: {counts['inferred']} inferred, {counts['in_progress']} left, "
-        f"dropped: {dropped}; "
-        f"produced {counts['produced']}: {counts['acknowledged']} acknowledged, {counts['queued']} waiting, "
-        f"discarded: {discarded}"
-    )

@@ -209,7 +209,7 @@ def test_stats_count_what_happened(talk: Conversation, sender: Subscriber) -> No
     talk.results("lab", 2)
     talk.errors("lab", 1)
     later = documents(Conversation(talk._listener).wait(f"edge/{DEVICE}/stats", 2))[-1]
-    assert set(later) == {"device_id", "boot_id", "uptime_s", "thermal", "pipelines", "models"}
+    assert set(later) == {"device_id", "boot_id", "uptime_s", "thermal", "pipelines", "performance", "models"}
     assert later["uptime_s"] > before["uptime_s"]
     old, new = before["pipelines"]["lab"], later["pipelines"]["lab"]
     assert new["captured"] - old["captured"] == 3

@@ -155,7 +155,8 @@ def shape(document: Any) -> Any:
         return shape(document[0])
     if not isinstance(document, dict):
         return None
-    return {key: shape(list(value.values()) if key == "pipelines" else value) for key, value in document.items()}
+    by_pipeline = ("pipelines", "performance")
+    return {key: shape(list(value.values()) if key in by_pipeline else value) for key, value in document.items()}
 
 
 @each("console")
