@@ -18,7 +18,7 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError:
-    raise MissingExtraError("metrics", "metrics") from None
+    raise MissingExtraError("serving metrics", "metrics") from None
 
 Status = dict[str, Any]
 # Seconds; from a small model on a fast machine to a language model on a slow one.

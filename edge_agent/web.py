@@ -47,7 +47,7 @@ class Web:
         try:
             from waitress.server import create_server
         except ImportError:
-            raise MissingExtraError(key.partition(".")[0], extra) from None
+            raise MissingExtraError(f"serving {key.partition('.')[0]}", extra) from None
         self.key, self.address = key, address
         # It warns of each request that has to wait for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -101,7 +101,7 @@ def _check_programs(loaded: Config) -> None:
                 problems.append(f"{where}: {MissingExtraError('reading a serial port', 'serial')}")
     for section, package in ("metrics", "prometheus_client"), ("metrics", "waitress"), ("http", "waitress"):
         if getattr(loaded.settings, section) is not None and importlib.util.find_spec(package) is None:
-            problems.append(f"{loaded.where(section)}: {MissingExtraError(section, section)}")
+            problems.append(f"{loaded.where(section)}: {MissingExtraError(f'serving {section}', section)}")
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 

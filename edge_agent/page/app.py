@@ -89,33 +89,33 @@ class Page:
         if path in FILES:
             name, kind = FILES[path]
             return Answer(HTTPStatus.OK, importlib.resources.files(__package__).joinpath(name).read_bytes(), kind)
-        return Answer(HTTPStatus.NOT_FOUND, b"there is nothing here\n")
+        return _in_words(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     def _refusal(self, environ: Mapping[str, Any]) -> Answer | None:
         """Why a request gets nothing, if so."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only to be looked at\n", headers=(("Allow", "GET, HEAD"),))
+            return _in_words(HTTPStatus.METHOD_NOT_ALLOWED, "only to be looked at", ("Allow", "GET, HEAD"))
         if not access.allows_host(environ.get("HTTP_HOST", ""), self._hosts):
-            return Answer(HTTPStatus.FORBIDDEN, b"not known by this name: add it to http.hosts\n")
+            return _in_words(HTTPStatus.FORBIDDEN, "not known by this name: add it to http.hosts")
         if access.is_foreign(environ):
-            return Answer(HTTPStatus.FORBIDDEN, b"not for other sites\n")
+            return _in_words(HTTPStatus.FORBIDDEN, "not for other sites")
         if self._token is None or environ["PATH_INFO"] in OPEN:
             return None
         if access.knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
             return None
         ask = ("WWW-Authenticate", 'Basic realm="edge-agent", charset="UTF-8"')
-        return Answer(HTTPStatus.UNAUTHORIZED, b"the token, please, with any user name\n", headers=(ask,))
+        return _in_words(HTTPStatus.UNAUTHORIZED, "the token, please, with any user name", ask)
 
     def _health(self, path: str) -> Answer:
         """Whether inputs are worked on; and whether the broker is there besides. Tells no more, since all may ask."""
         status = self._watched.status()
         if status["hung"]:
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"an input takes too long\n")
+            return _in_words(HTTPStatus.SERVICE_UNAVAILABLE, "an input takes too long")
         if path == "/healthz":
-            return Answer(HTTPStatus.OK, b"ok\n")
+            return _in_words(HTTPStatus.OK, "ok")
         if not status["online"] or not status["broker"]["connected"]:
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"no broker yet\n")
-        return Answer(HTTPStatus.OK, b"ready\n")
+            return _in_words(HTTPStatus.SERVICE_UNAVAILABLE, "no broker yet")
+        return _in_words(HTTPStatus.OK, "ready")
 
     def _status(self) -> dict[str, Any]:
         status = self._watched.status()
@@ -130,10 +130,14 @@ class Page:
         try:
             picture = self._gallery.look(pipeline)
         except KeyError:
-            return Answer(HTTPStatus.NOT_FOUND, b"there is no such pipeline\n")
+            return _in_words(HTTPStatus.NOT_FOUND, "there is no such pipeline")
         if picture is None or parse_qs(query).get("after") == [str(picture.number)]:
             return Answer(HTTPStatus.NO_CONTENT, b"")
         return Answer(HTTPStatus.OK, picture.jpeg, "image/jpeg", (("X-Number", str(picture.number)),))
+
+
+def _in_words(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, f"{text}\n".encode(), headers=headers)
 
 
 def _in_short(result: Result) -> dict[str, Any]:

@@ -223,3 +223,21 @@ def test_programs_and_packages_that_sources_need_are_looked_for(
         f"agent.yaml:7: pipelines.e.source: {missing_extra}",
         "agent.yaml:8: pipelines.f.source.argv: there is no program ./gone.sh: install it, or give its path",
     ]
+
+
+def test_packages_that_monitoring_lacks_are_named_and_a_token_is_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "metrics: {}\nhttp: {token_file: token}\n"
+    (folder / "token").write_text("short")
+    code, _, problems = check(text, capsys)
+    assert (code, problems) == (2, ["http.token_file: the token must have at least 16 characters (got 5)"])
+    (folder / "token").write_text("correct horse battery")
+    for package in "prometheus_client", "waitress":
+        monkeypatch.setitem(sys.modules, package, None)
+    code, _, problems = check(text, capsys)
+    assert code == 2
+    assert problems == [
+        f"agent.yaml:1: metrics: {MissingExtraError('serving metrics', 'metrics')}",
+        f"agent.yaml:2: http: {MissingExtraError('serving http', 'http')}",
+    ]
