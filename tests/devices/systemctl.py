@@ -78,7 +78,7 @@ def start() -> int:
         "CREDENTIALS_DIRECTORY": str(CREDENTIALS),
     }
     with (RUN / "log").open("a") as log:
-        process = subprocess.Popen(  # noqa: S603  it is what the unit says
+        process = subprocess.Popen(
             unit["ExecStart"][-1].split(),
             user=user,
             group=user,
