@@ -60,8 +60,8 @@ def start() -> int:
     user = unit["User"][-1]
     for folder in (RUN, STATE, CREDENTIALS):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, _, path in (value.partition(":") for value in unit.get("LoadCredential", [])):
-        shutil.copy(path, CREDENTIALS / name)
+    for name, _, secret in (value.partition(":") for value in unit.get("LoadCredential", [])):
+        shutil.copy(secret, CREDENTIALS / name)
     for path in (STATE, CREDENTIALS, *CREDENTIALS.iterdir()):
         shutil.chown(path, user, user)
         path.chmod(0o700 if path.is_dir() else 0o400)
