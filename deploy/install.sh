@@ -149,7 +149,7 @@ make_environment() {
     else
         python3 -m venv --system-site-packages "$1" && requirements_of_32_bit "$1" >"$1/requirements.txt" &&
             pip_install "$1" -r "$1/requirements.txt" && pip_install "$1" --no-deps "$wheel"
-    fi && "$1/bin/edge-agent" --version && echo complete >"$1/.installed"
+    fi && "$1/bin/edge-agent" --version >/dev/null && echo complete >"$1/.installed"
 }
 
 # Another wheel of the same version, other extras or another Python make another environment.

@@ -64,7 +64,9 @@ def test_every_yaml_block_says_what_it_is() -> None:
 def test_a_configuration_that_is_shown_is_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = block.text.replace(": /", f": {tmp_path}/")
     for variable in re.findall(r"\$\{env:(\w+)\}", text):
-        monkeypatch.setenv(variable, "rtsp://yard.lan/1")
+        monkeypatch.setenv(variable, str(tmp_path) if variable == "CREDENTIALS_DIRECTORY" else "rtsp://yard.lan/1")
+    for name in re.findall(r"\$\{env:CREDENTIALS_DIRECTORY\}/(\S+)", text):
+        (tmp_path / name).touch()
     for key, name in re.findall(r"\b(labels|root|\w+_file|url|path): ([^\s,}\"$*]+)", text):
         if key != "path" and "://" not in name:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def test_the_wheel_holds_the_licence_and_no_tests(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         names = archive.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert "edge_agent/py.typed" in names
+    assert {"edge_agent/py.typed", "edge_agent/shipped/agent.yaml", "edge_agent/shipped/edge-agent.service"} <= {*names}
     assert {name.partition("/")[0] for name in names} == {"edge_agent", f"edge_agent-{__version__}.dist-info"}
     assert not [name for name in names if "__pycache__" in name or "recipes" in name]
 
