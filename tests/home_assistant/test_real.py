@@ -145,6 +145,7 @@ def test_every_kind_of_entity_is_taken(house: HomeAssistant, broker: Mosquitto, 
             "models": {name: {"path": "model.tflite"} for name in models},
             "pipelines": {name: at("kinds", name) for name in models},
             "update": update,
+            "http": {"listen": "192.0.2.1:8080", "token_file": "token"},
         }
     )
     mqtt = Mqtt(url=broker.url)
@@ -153,6 +154,8 @@ def test_every_kind_of_entity_is_taken(house: HomeAssistant, broker: Mosquitto, 
     discovery.tell(document("edge/kinds", options, {(name, 1): model for name, model in models.items()}))
     client.publish("edge/kinds/status", b"online", retain=True)
     shows(house, "kinds", {"sensor.chat": "unknown"})
+    link = house.template("{{ device_attr('sensor.kinds_chat', 'configuration_url') }}")
+    assert link == "http://192.0.2.1:8080"
     results = {
         "chat": {"text": "A" * 1000, "finish_reason": "stop"},
         "angles": {"predictions": [{"label": "pitch", "class_id": 1, "value": -2.5}]},
