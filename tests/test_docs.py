@@ -152,7 +152,7 @@ def test_what_the_daemon_publishes_has_the_fields_that_are_shown(tmp_path: Path,
 
 
 def shape(document: Any) -> Any:
-    """The names of all fields; of a list and of the pipelines, those of the first one."""
+    """The names of all fields; of a list and of what stands by pipelines, those of the first one."""
     if isinstance(document, list):
         return shape(document[0])
     if not isinstance(document, dict):

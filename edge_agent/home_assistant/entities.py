@@ -10,11 +10,13 @@ Templates are Jinja. They must say something for every document of their topic: 
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from edge_agent import __version__, settings
 from edge_agent.models.loading import ModelKey, key_of
+from edge_agent.monitoring_settings import is_loopback, split_address
 from edge_agent.publishing import NO_LABEL
 from edge_agent.series.thresholds import ANOMALY
 
@@ -54,14 +56,17 @@ def document(topic: str, options: settings.Settings, models: Mapping[ModelKey, M
     components = dict(_components(topic, options, models))
     for name, component in components.items():
         component["unique_id"] = f"edge-agent.{device}.{name}"
+    about = {
+        "identifiers": [f"edge-agent.{device}"],
+        "name": options.device_id,
+        "manufacturer": "edge-agent",
+        "model": "edge-agent",
+        "sw_version": __version__,
+    }
+    if options.http is not None and not is_loopback(options.http.listen):
+        about["configuration_url"] = _page(options.http.listen)
     return {
-        "device": {
-            "identifiers": [f"edge-agent.{device}"],
-            "name": options.device_id,
-            "manufacturer": "edge-agent",
-            "model": "edge-agent",
-            "sw_version": __version__,
-        },
+        "device": about,
         "origin": {"name": "edge-agent", "sw_version": __version__},
         "availability_topic": f"{topic}/status",
         "components": components,
@@ -77,6 +82,15 @@ def safe(name: str) -> str:
     if mapped == name and not re.search(r"-[0-9a-f]{12}$", name):
         return name
     return f"{mapped}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
+
+
+def _page(listen: str) -> str:
+    """Where a browser elsewhere finds the status page; one that listens on every address, by this machine's name."""
+    host, port = split_address(listen)
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        name = socket.gethostname()
+        host = name if "." in name else f"{name}.local"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _components(

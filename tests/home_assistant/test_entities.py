@@ -38,7 +38,8 @@ def said(
     model: Model,
     pipeline: str = "porch",
     device: str = "porch-pi",
-    update: dict[str, Any] | None = None,
+    update: Any = None,
+    http: Any = None,
     **options: Any,
 ) -> dict[str, Any]:
     """The discovery message of a device with one pipeline."""
@@ -48,6 +49,7 @@ def said(
             "models": {"seen": {"path": "model.tflite"}},
             "pipelines": {pipeline: {"source": PICTURES, "model": "seen"} | options},
             "update": update,
+            "http": http,
         }
     )
     batch = max(1, len(options.get("regions", {})))
@@ -83,6 +85,23 @@ def test_the_message_names_the_device_its_origin_and_where_it_says_that_it_is_th
     assert message["availability_topic"] == "edge/porch-pi/status"
     ids = [component["unique_id"] for component in message["components"].values()]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8080", None),
+        ("192.168.1.7:8080", "http://192.168.1.7:8080"),
+        ("[fd00::7]:80", "http://[fd00::7]:80"),
+        ("0.0.0.0:8080", "http://house.local:8080"),
+    ],
+)
+def test_the_device_is_linked_to_its_status_page_where_others_reach_it(
+    listen: str, url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "house")
+    message = said(Model("classification"), http={"listen": listen, "token_file": "token"})
+    assert message["device"].get("configuration_url") == url
 
 
 def test_a_classifier_shows_the_most_confident_label() -> None:
