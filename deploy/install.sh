@@ -4,7 +4,7 @@
 # usage: install.sh [--extras LIST] [--wheelhouse DIR] [--ready-within SECONDS] WHEEL
 #        install.sh --uninstall [--purge]
 #   WHEEL                   path of edge_agent-*.whl
-#   --extras LIST           runtimes, with commas between them (tflite)
+#   --extras LIST           runtimes and other extras, with commas between them (tflite)
 #   --wheelhouse DIR        everything else comes from the wheels in this folder, nothing from the internet
 #   --ready-within SECONDS  time for the new version to load its models, before the old one is taken back (300)
 #   --uninstall             removes the program, its state and its user; /etc/edge-agent stays
