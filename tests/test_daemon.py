@@ -210,6 +210,8 @@ def test_stats_count_what_happened(talk: Conversation, sender: Subscriber) -> No
     talk.errors("lab", 1)
     later = documents(Conversation(talk._listener).wait(f"edge/{DEVICE}/stats", 2))[-1]
     assert set(later) == {"device_id", "boot_id", "uptime_s", "thermal", "pipelines", "performance", "models"}
+    assert set(later["performance"]["lab"]) == {"inferred_per_s", "inference_ms"}
+    assert later["performance"]["lab"]["inference_ms"] > 0
     assert later["uptime_s"] > before["uptime_s"]
     old, new = before["pipelines"]["lab"], later["pipelines"]["lab"]
     assert new["captured"] - old["captured"] == 3
