@@ -50,6 +50,7 @@ models: ## makes the bundled models and the clip again (their training tools go 
 	models/recipes/digits/make.sh
 	models/recipes/vibration/make.sh
 	models/recipes/activity/make.sh
+	models/recipes/intents/make.sh
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

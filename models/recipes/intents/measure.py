@@ -1,0 +1,189 @@
+"""Measures the model with what the agent runs it with, and writes the rest: model.yaml, the schema, the card."""
+
+import argparse
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from edge_agent.language import LanguageEngine, load_engine
+from edge_agent.language.generation import Answer, Generation, Job
+from edge_agent.language.prefixes import PrefixCache
+
+from .commands import SCHEMA, command, with_typo
+from .shape import SHAPE
+
+SEED = 9
+COMMANDS = 1000
+CACHE = 10_000_000
+CARD = Path(__file__).with_name("card.md")
+GOLDEN: dict[str, dict[str, Any]] = {
+    "turn the porch light off at ten": {"intent": "turn_off", "device": "light", "place": "porch", "time": "22:00"},
+    "please set the heating in the living room to 21 degrees": {
+        "intent": "set",
+        "device": "heating",
+        "place": "living_room",
+        "value": 21,
+    },
+    "open the garage door": {"intent": "open", "device": "door", "place": "garage"},
+    "is the kitchen window closed?": {"intent": "state", "device": "window", "place": "kitchen"},
+    "start the dust collector in the workshop for half an hour": {
+        "intent": "turn_on",
+        "device": "extractor",
+        "place": "workshop",
+        "for_minutes": 30,
+    },
+}
+EXPLAINED = {
+    "intent": "what to do",
+    "device": "with what",
+    "place": "where",
+    "value": "0 to 100",
+    "time": "of day, from `00:00` to `23:59`",
+    "in_minutes": "when, from now",
+    "for_minutes": "how long",
+}
+
+
+def answer(generation: Generation, text: str, schema: dict[str, Any] | None) -> str:
+    """What the model says to a command."""
+    said: Answer = generation.answer(
+        Job(
+            messages=[{"role": "user", "content": text}],
+            chat=False,
+            stream=False,
+            deadline=60.0,
+            max_tokens=80,
+            temperature=0.0,
+            top_k=40,
+            top_p=1.0,
+            seed=None,
+            stop=(),
+            json_schema=schema,
+            choices=(),
+        ),
+        lambda _piece: None,
+        lambda: False,
+    )
+    return said.text
+
+
+def is_of_the_form(text: str) -> bool:
+    """Whether an answer follows the schema."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or "intent" not in found:
+        return False
+    return all(key in SCHEMA["properties"] and _fits(value, SCHEMA["properties"][key]) for key, value in found.items())
+
+
+def _fits(value: object, wanted: dict[str, Any]) -> bool:
+    if "enum" in wanted:
+        return value in wanted["enum"]
+    if wanted["type"] == "integer":
+        return isinstance(value, int) and wanted["minimum"] <= value <= wanted["maximum"]
+    return isinstance(value, str) and re.fullmatch(wanted["pattern"], value) is not None
+
+
+def measured(generation: Generation, name: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, list[bool]]:
+    """A row of the card, and which answers were right with the schema."""
+    free = [answer(generation, text, None) for text, _ in pairs]
+    bound = [answer(generation, text, SCHEMA) for text, _ in pairs]
+    right = [said == wanted for said, (_, wanted) in zip(bound, pairs, strict=True)]
+    shares = (
+        sum(said == wanted for said, (_, wanted) in zip(free, pairs, strict=True)),
+        sum(right),
+        sum(map(is_of_the_form, free)),
+        sum(map(is_of_the_form, bound)),
+    )
+    wrong = [(text, said) for (text, _), said, fits in zip(pairs, bound, right, strict=True) if not fits]
+    print(
+        f"{name}: {shares} of {len(pairs)}",
+        *(f"  {text!r} -> {said}" for text, said in wrong[:12]),
+        sep="\n",
+        flush=True,
+    )
+    return f"| {name} | {len(pairs)} | " + " | ".join(f"{share / len(pairs):.1%}" for share in shares) + " |", right
+
+
+def main() -> None:
+    """Writes the rest of the bundle."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--commands", type=int, default=COMMANDS, help="of each kind")
+    options = parser.parse_args()
+    out: Path = options.out
+
+    engine: LanguageEngine = load_engine(out, "genai", 1, SHAPE.context)
+    generation = Generation(engine, PrefixCache(engine, CACHE))
+    chance = random.Random(SEED)
+    known = [command(chance, held_out=False) for _ in range(options.commands)]
+    new = [command(chance, held_out=True) for _ in range(options.commands)]
+    slips = [(with_typo(chance, text), intent) for text, intent in new]
+    first, right = measured(generation, "held out", new)
+    rows = [
+        first,
+        measured(generation, "held out, with a typing mistake in a long word", slips)[0],
+        measured(generation, "phrasings of the training, drawn anew", known)[0],
+    ]
+    kinds = [json.loads(intent)["intent"] for _, intent in new]
+    asked, understood = Counter(kinds), Counter(kind for kind, fits in zip(kinds, right, strict=True) if fits)
+    # YAML would take the numbers of a schema for texts: it is written as JSON, in quotes.
+    golden = [
+        {"prompt": text, "json_schema": json.dumps(SCHEMA), "text": json.dumps(intent, separators=(",", ":"))}
+        for text, intent in GOLDEN.items()
+    ]
+    if wrong := [one["prompt"] for one in golden if answer(generation, one["prompt"], SCHEMA) != one["text"]]:
+        raise SystemExit(f"the model is not good enough: it gets these golden samples wrong: {wrong}")
+    (out / "schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8")
+    (out / "model.yaml").write_text(
+        "\n".join(
+            [
+                "name: intents",
+                'version: "1"',
+                "task: text",
+                "licence: Apache-2.0",
+                "source: models/recipes/intents",
+                "files: {genai: genai_config.json}",
+                "golden_text:",
+                *(f"  - {json.dumps(one)}" for one in golden),
+                "",
+            ]
+        ),
+        encoding="utf-8",
+    )
+    # What reads the words is stored twice, in another form.
+    stored = onnx.load(out / "model.onnx").graph.initializer
+    written = sum(numpy_helper.to_array(one).size for one in stored if one.data_type == onnx.TensorProto.UINT8)
+    size = sum(part.stat().st_size for part in out.iterdir() if part.name != "README.md")
+    keys = [
+        f"| `{key}` | {EXPLAINED[key]}{': ' + ', '.join(wanted['enum']) if 'enum' in wanted else ''} |"
+        for key, wanted in SCHEMA["properties"].items()
+    ]
+    facts = {
+        "parameters": f"{written / 1e6:.1f} million",
+        "size": f"{size / 1e6:.1f} MB",
+        "keys": "\n".join(keys),
+        "layers": SHAPE.layers,
+        "hidden": SHAPE.hidden,
+        "heads": SHAPE.heads,
+        "kv_heads": SHAPE.kv_heads,
+        "vocabulary": SHAPE.vocabulary,
+        "runtime": engine.runtime,
+        "rows": "\n".join(rows),
+        "intents": "\n".join(f"| {kind} | {asked[kind]} | {understood[kind] / asked[kind]:.0%} |" for kind in asked),
+    }
+    (out / "README.md").write_text(Template(CARD.read_text(encoding="utf-8")).substitute(facts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

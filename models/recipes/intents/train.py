@@ -1,0 +1,207 @@
+"""Trains the vocabulary and the model, from nothing, on the CPU."""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .commands import TIMED, TYPOS, command, with_typo
+from .shape import ANSWER, END, PAD, SHAPE, SPECIAL
+
+SEED = 20261123
+BATCH = 48
+WARM_UP = 100
+OF_LIKE_LENGTH = 40
+"""Batches that are sorted by length together, so that little is padding."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        steps: how many.
+        rate: of learning, at first.
+        falls: in so many steps it would fall to nothing, along a cosine.
+        timed: share of orders with a time.
+    """
+
+    steps: int
+    rate: float
+    falls: int
+    timed: float
+
+
+# Words are soon learned, numbers late: the second stage is mostly of these.
+STAGES = (Stage(1500, 3e-3, 2600, TIMED), Stage(2200, 2e-3, 2200, 0.85))
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions, https://arxiv.org/abs/2305.13245."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        size = SHAPE.head_size
+        self.query = nn.Linear(SHAPE.hidden, SHAPE.heads * size, bias=False)
+        self.key = nn.Linear(SHAPE.hidden, SHAPE.kv_heads * size, bias=False)
+        self.value = nn.Linear(SHAPE.hidden, SHAPE.kv_heads * size, bias=False)
+        self.output = nn.Linear(SHAPE.heads * size, SHAPE.hidden, bias=False)
+
+    def forward(self, stream: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(n, length, hidden) to the same."""
+        batch, length, _ = stream.shape
+
+        def split(values: Tensor) -> Tensor:
+            return values.view(batch, length, -1, SHAPE.head_size).transpose(1, 2)
+
+        query, key = (_rotate(split(part(stream)), cos, sin) for part in (self.query, self.key))
+        value = split(self.value(stream))
+        shared = SHAPE.heads // SHAPE.kv_heads
+        key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class Layer(nn.Module):
+    """Attention and a gated feed-forward network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_attention = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
+        self.attention = Attention()
+        self.before_forward = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
+        self.gate = nn.Linear(SHAPE.hidden, SHAPE.feed_forward, bias=False)
+        self.up = nn.Linear(SHAPE.hidden, SHAPE.feed_forward, bias=False)
+        self.down = nn.Linear(SHAPE.feed_forward, SHAPE.hidden, bias=False)
+
+    def forward(self, stream: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(n, length, hidden) to the same."""
+        stream = stream + self.attention(self.before_attention(stream), cos, sin)
+        found = self.before_forward(stream)
+        return stream + self.down(functional.silu(self.gate(found)) * self.up(found))
+
+
+class Llama(nn.Module):
+    """The decoder of https://arxiv.org/abs/2302.13971; what reads the words also writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(SHAPE.vocabulary, SHAPE.hidden)
+        self.layers = nn.ModuleList(Layer() for _ in range(SHAPE.layers))
+        self.last = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02 if parameter is self.words.weight else parameter.shape[1] ** -0.5)
+        for layer in self.layers:
+            for last in (layer.attention.output, layer.down):
+                last.weight.data /= math.sqrt(2 * SHAPE.layers)
+        angles = torch.outer(torch.arange(SHAPE.context), SHAPE.frequencies())
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, length) to the stream before the words are written, (n, length, hidden)."""
+        stream, length = self.words(tokens), tokens.shape[1]
+        for layer in self.layers:
+            stream = layer(stream, self.cos[:length], self.sin[:length])
+        return self.last(stream)
+
+
+def _rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    left, right = values.chunk(2, -1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), -1)
+
+
+def train_tokenizer(chance: random.Random) -> Tokenizer:
+    """Byte pairs of the commands and their intents; a digit is always a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    # The digits are kept apart here; the merges that are never learned keep them apart afterwards.
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+    trainer = trainers.BpeTrainer(
+        vocab_size=SHAPE.vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    pairs = (command(chance, held_out=False) for _ in range(30_000))
+    tokenizer.train_from_iterator((text for pair in pairs for text in pair), trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
+    return tokenizer
+
+
+def batches(chance: random.Random, tokenizer: Tokenizer, timed: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end: tokens, (n, length), and what must follow each; -100 where it does not matter."""
+    answer, end, pad = (tokenizer.token_to_id(token) for token in (ANSWER, END, PAD))
+    while True:
+        pairs = [command(chance, held_out=False, timed=timed) for _ in range(BATCH * OF_LIKE_LENGTH)]
+        prompts = [with_typo(chance, text) if chance.random() < TYPOS else text for text, _ in pairs]
+        asked, said = tokenizer.encode_batch(prompts), tokenizer.encode_batch([intent for _, intent in pairs])
+        rows = sorted(
+            ((a.ids, [answer, *b.ids, end]) for a, b in zip(asked, said, strict=True)),
+            key=lambda row: len(row[0]) + len(row[1]),
+        )
+        groups = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+        chance.shuffle(groups)
+        for group in groups:
+            length = max(len(a) + len(b) for a, b in group)
+            tokens = torch.full((BATCH, length), pad)
+            targets = torch.full((BATCH, length), -100)
+            for i, (a, b) in enumerate(group):
+                tokens[i, : len(a) + len(b)] = torch.tensor(a + b)
+                targets[i, len(a) : len(a) + len(b) - 1] = torch.tensor(b[1:])
+            yield tokens, targets
+
+
+def train(network: Llama, tokenizer: Tokenizer, number: int) -> None:
+    """One of the stages."""
+    stage = STAGES[number]
+    decayed = [parameter for parameter in network.parameters() if parameter.dim() == 2]
+    others = [parameter for parameter in network.parameters() if parameter.dim() != 2]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
+    source = batches(random.Random(SEED + 1 + number), tokenizer, stage.timed)
+    began, recent = time.monotonic(), 0.0
+    for step in range(stage.steps):
+        share = (1 + math.cos(math.pi * step / stage.falls)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = stage.rate * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * share)
+        tokens, targets = next(source)
+        wanted = targets != -100
+        loss = functional.cross_entropy(network(tokens)[wanted] @ network.words.weight.T, targets[wanted])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
+        if step % 50 == 0:
+            print(f"stage {number}, step {step}: loss {recent:.4f}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Writes tokenizer.json and weights.pt."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, required=True, help="folder for what is made here")
+    build: Path = parser.parse_args().build
+
+    build.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    tokenizer = train_tokenizer(random.Random(SEED))
+    tokenizer.save(str(build / "tokenizer.json"))
+    network = Llama()
+    for number in range(len(STAGES)):
+        train(network, tokenizer, number)
+        torch.save(network.state_dict(), build / "weights.pt")
+
+
+if __name__ == "__main__":
+    main()
