@@ -99,9 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "what",
         nargs="?",
-        choices=("meter", "vibration"),
+        choices=("meter", "vibration", "language"),
         default="meter",
-        help="a clip of a meter that is read (default), or a simulated machine that breaks",
+        help="a clip of a meter that is read (default), a machine that breaks, or commands that are understood",
     )
     demo.add_argument(
         "--seconds", type=_between(0.1, 86400.0), default=20.0, metavar="S", help="end after so long (20)"
@@ -226,6 +226,10 @@ def _demo(args: argparse.Namespace) -> int:
         from edge_agent.commands import demo_vibration
 
         return demo_vibration.run(args.seconds, as_json=args.json)
+    if args.what == "language":
+        from edge_agent.commands import demo_language
+
+        return demo_language.run(args.seconds, as_json=args.json)
     from edge_agent.commands import demo
 
     return demo.run(args.seconds, as_json=args.json)

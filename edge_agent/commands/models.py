@@ -1,6 +1,7 @@
 """`edge-agent models`: the public models of the registry, and bundles: made here, proven here."""
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
-from edge_agent.errors import ConfigError, ModelError
+from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 
 if TYPE_CHECKING:
+    from edge_agent.models.bundle import Manifest
+    from edge_agent.models.language import LanguageSource
     from edge_agent.models.registry import Progress
 
 _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
@@ -99,7 +102,11 @@ def _list(*, as_json: bool) -> int:
                 "task": manifest.task,
                 "licence": manifest.licence,
             }
-            size = sum((folder / file).stat().st_size for file in manifest.files.values())
+            # A language model is more files than that which it is known by.
+            named = (
+                folder.iterdir() if "genai" in manifest.files else [folder / file for file in manifest.files.values()]
+            )
+            size = sum(file.stat().st_size for file in named)
             rows.append({"name": name, **about, "source": manifest.source, "size": size, "path": str(folder)})
     for name, entry in registry.entries().items():
         about = {"description": entry.description, "task": entry.task, "licence": entry.licence}
@@ -183,27 +190,38 @@ def _verify(bundles: Sequence[str], *, as_json: bool) -> int:
 def _with_golden_samples() -> list[str]:
     """What comes with edge-agent and what was pulled, as far as it has golden samples, or can't be read."""
     from edge_agent.models import bundle, registry
-    from edge_agent.models.shipped import BUNDLES
+    from edge_agent.models.shipped import BUNDLES, shipped
 
     folder = registry.models_dir()
     here = [path for path in sorted(folder.iterdir()) if (path / bundle.MANIFEST).is_file()] if folder.is_dir() else []
-    found = list(BUNDLES)
+    found = [name for name in BUNDLES if _can_be_asked(bundle.read_manifest(shipped(name)))]
     for path in here:
         try:
-            if bundle.read_manifest(path).golden:
+            if _can_be_asked(bundle.read_manifest(path)):
                 found.append(str(path))
         except ModelError:
             found.append(str(path))
     return found
 
 
+def _can_be_asked(manifest: "Manifest") -> bool:
+    """Whether it has golden samples; those of a language model count where its extra is installed."""
+    if manifest.golden_text:
+        return importlib.util.find_spec("onnxruntime_genai" if "genai" in manifest.files else "llama_cpp") is not None
+    return bool(manifest.golden)
+
+
 def _verified(bundle: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from edge_agent import settings
+    from edge_agent.models import language
+    from edge_agent.models.model import locate
     from edge_agent.models.trial import try_model
 
     try:
+        if source := language.find(locate(Path(bundle), Path.cwd())):
+            return _verified_language_model(bundle, source)
         proof = try_model(settings.Model(path=Path(bundle)), Path.cwd())
     except ModelError as error:
         return {"bundle": bundle, "error": str(error)}
@@ -214,6 +232,23 @@ def _verified(bundle: str) -> dict[str, Any]:
     elif wrong:
         answer["error"] = f"{wrong} of {len(proof.checks)} golden samples come out wrong"
     return answer
+
+
+def _verified_language_model(bundle: str, source: "LanguageSource") -> dict[str, Any]:
+    """A language model is asked its golden samples as it is loaded; one wrong answer and it is refused."""
+    from edge_agent import settings
+    from edge_agent.models import language
+    from edge_agent.models.budget import Budget
+
+    if not source.golden:
+        return {"bundle": bundle, "error": "it has no golden samples: state some as golden_text in model.yaml"}
+    try:
+        model = language.load(bundle, settings.Model(path=source.path), source, lambda: None, 1, Budget(None))
+    except (ModelError, MissingExtraError) as error:
+        return {"bundle": bundle, "error": str(error)}
+    model.close()
+    checks = [{"input": one.prompt, "expected": one.text, "found": one.text, "right": True} for one in source.golden]
+    return {"bundle": bundle, "runtime": model.engine.runtime, "accelerator": "cpu", "checks": checks}
 
 
 def _show_verified(answer: dict[str, Any]) -> None:

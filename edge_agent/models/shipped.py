@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # The bundles among them.
-BUNDLES = ("digits", "activity", "vibration")
+BUNDLES = ("digits", "activity", "vibration", "intents")
 
 
 def shipped(name: str) -> Path:

@@ -1,0 +1,157 @@
+"""`demo language`: commands go over MQTT, and the bundled language model writes what they mean, token by token."""
+
+import json
+import logging
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_agent import config
+from edge_agent.agent import Agent
+from edge_agent.commands.demo import DEVICE, Subscriber
+from edge_agent.models.shipped import shipped
+from edge_agent.mqtt.embedded import EmbeddedBroker
+
+ASKED = "home/ask"
+TOPIC = f"edge/{DEVICE}/intents/result"
+PIECES = f"{TOPIC}/stream"
+COMMANDS = (
+    "turn the porch light off at ten",
+    "please set the heating in the living room to 21 degrees",
+    "start the dust collector in the workshop for half an hour",
+    "is the garage door closed?",
+    "open the bedroom blinds at 7:30",
+    "how warm is it in the greenhouse",
+)
+# Between the letters of a command, as somebody would type it on a terminal.
+TYPING = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """One command.
+
+    Attributes:
+        intent: what the model has made of it.
+        tokens: that it has written for that.
+        first_token_ms: from the request to the first of them.
+        total_ms: from the request to the last.
+    """
+
+    command: str
+    intent: dict[str, Any]
+    tokens: int
+    first_token_ms: float
+    total_ms: float
+
+
+def run(seconds: float, *, as_json: bool) -> int:
+    """Sends the commands, for so many seconds at most, or until Ctrl-C.
+
+    Returns:
+        The exit code: 0 if all have been answered.
+
+    Raises:
+        EdgeAgentError: the broker or the model can't be used.
+    """
+    logging.getLogger("edge_agent").setLevel(logging.ERROR)
+    broker = EmbeddedBroker()
+    url = broker.start()
+    screen = _Screen(quiet=as_json)
+    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
+        agent = Agent(config.load(_configuration(Path(folder), url)))
+        subscriber = Subscriber(url, f"{TOPIC}/#", screen.show)
+        try:
+            screen.introduce(url)
+            subscriber.connect()
+            agent.start()
+            try:
+                _ask(subscriber, time.monotonic() + seconds, screen)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                agent.stop()
+        finally:
+            subscriber.close()
+            broker.stop()
+    counters = agent.counters()["intents"]
+    if as_json:
+        print(json.dumps({"commands": [asdict(one) for one in screen.understood], "counters": counters}, indent=2))
+    return 0 if len(screen.understood) == len(COMMANDS) else 1
+
+
+def _configuration(folder: Path, url: str) -> Path:
+    bundle = shipped("intents")
+    options = {"stream": True, "json_schema": (bundle / "schema.json").read_text(encoding="utf-8")}
+    document = {
+        "device_id": DEVICE,
+        "mqtt": {"url": url, "protocol": "3.1.1"},
+        "models": {"intents": {"path": str(bundle)}},
+        "pipelines": {
+            "intents": {
+                "source": {"type": "mqtt", "topic": ASKED},
+                "model": "intents",
+                "text": {"options": options},
+            }
+        },
+    }
+    path = folder / "agent.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def _ask(subscriber: Subscriber, until: float, screen: "_Screen") -> None:
+    """Sends one command after the other, each when the one before has been answered."""
+    for command in COMMANDS:
+        screen.type(command)
+        subscriber.send(ASKED, command.encode())
+        if not screen.answered.wait(max(0.0, until - time.monotonic())):
+            return
+
+
+@dataclass(slots=True)
+class _Screen:
+    """Shows commands as they are typed and answers as they come."""
+
+    quiet: bool
+    understood: list[Understood] = field(default_factory=list)
+    answered: threading.Event = field(default_factory=threading.Event)
+    command: str = ""
+
+    def introduce(self, url: str) -> None:
+        if self.quiet:
+            return
+        print("Commands go over MQTT to the bundled language model, which writes what is meant, as JSON.")
+        print(f"Broker {url} (inside this process), commands on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
+
+    def type(self, command: str) -> None:
+        self.command = command
+        self.answered.clear()
+        if self.quiet:
+            return
+        live = sys.stdout.isatty()
+        print("\n> ", end="")
+        for letter in command:
+            print(letter, end="", flush=live)
+            time.sleep(TYPING if live else 0.0)
+        print("\n  ", end="", flush=True)
+
+    def show(self, result: dict[str, Any]) -> None:
+        if "task" not in result:  # a piece of the answer
+            if not self.quiet:
+                print(result["text"], end="", flush=True)
+            return
+        first, rest = result["timing_ms"]["preprocess"], result["timing_ms"]["inference"]
+        tokens = result["tokens"]["output"]
+        self.understood.append(
+            Understood(self.command, json.loads(result["text"]), tokens, first, round(first + rest, 1))
+        )
+        if not self.quiet:
+            print(f"\n  {tokens} tokens, the first after {first:.0f} ms, all after {first + rest:.0f} ms", flush=True)
+        self.answered.set()
