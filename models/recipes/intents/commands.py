@@ -12,8 +12,6 @@ HELD_OUT_SHARE = 0.15
 """Of combinations of intent, device and place: never seen in training."""
 TIMED = 0.4
 """Share of orders with a time."""
-TYPOS = 0.12
-"""Share of commands with a slip of the finger in training."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .commands import TIMED, TYPOS, command, with_typo
+from .commands import TIMED, command, with_typo
 from .shape import ANSWER, END, PAD, SHAPE, SPECIAL
 
 SEED = 20261123
@@ -32,16 +32,22 @@ class Stage:
         rate: of learning, at first.
         falls: in so many steps it would fall to nothing, along a cosine.
         timed: share of orders with a time.
+        typos: share of commands with a slip of the finger.
     """
 
     steps: int
     rate: float
     falls: int
     timed: float
+    typos: float
 
 
-# Words are soon learned, numbers late: the second stage is mostly of these.
-STAGES = (Stage(1500, 3e-3, 2600, TIMED), Stage(2200, 2e-3, 2200, 0.85))
+# Words are soon learned, numbers late: the second stage is mostly of these, and the third of typing mistakes.
+STAGES = (
+    Stage(1500, 3e-3, 2600, TIMED, 0.12),
+    Stage(2200, 2e-3, 2200, 0.85, 0.12),
+    Stage(1600, 2e-3, 1600, TIMED, 0.4),
+)
 
 
 class Attention(nn.Module):
@@ -139,12 +145,12 @@ def train_tokenizer(chance: random.Random) -> Tokenizer:
     return tokenizer
 
 
-def batches(chance: random.Random, tokenizer: Tokenizer, timed: float) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(chance: random.Random, tokenizer: Tokenizer, stage: Stage) -> Iterator[tuple[Tensor, Tensor]]:
     """Without end: tokens, (n, length), and what must follow each; -100 where it does not matter."""
     answer, end, pad = (tokenizer.token_to_id(token) for token in (ANSWER, END, PAD))
     while True:
-        pairs = [command(chance, held_out=False, timed=timed) for _ in range(BATCH * OF_LIKE_LENGTH)]
-        prompts = [with_typo(chance, text) if chance.random() < TYPOS else text for text, _ in pairs]
+        pairs = [command(chance, held_out=False, timed=stage.timed) for _ in range(BATCH * OF_LIKE_LENGTH)]
+        prompts = [with_typo(chance, text) if chance.random() < stage.typos else text for text, _ in pairs]
         asked, said = tokenizer.encode_batch(prompts), tokenizer.encode_batch([intent for _, intent in pairs])
         rows = sorted(
             ((a.ids, [answer, *b.ids, end]) for a, b in zip(asked, said, strict=True)),
@@ -169,7 +175,7 @@ def train(network: Llama, tokenizer: Tokenizer, number: int) -> None:
     others = [parameter for parameter in network.parameters() if parameter.dim() != 2]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
-    source = batches(random.Random(SEED + 1 + number), tokenizer, stage.timed)
+    source = batches(random.Random(SEED + 1 + number), tokenizer, stage)
     began, recent = time.monotonic(), 0.0
     for step in range(stage.steps):
         share = (1 + math.cos(math.pi * step / stage.falls)) / 2
