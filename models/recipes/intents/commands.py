@@ -7,6 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from . import frames, words
+from . import held_out as held_out_frames
 
 HELD_OUT_SHARE = 0.15
 """Of combinations of intent, device and place: never seen in training."""
@@ -38,7 +39,7 @@ def command(chance: random.Random, *, held_out: bool, timed: float = TIMED) -> t
             place that it never shows; otherwise of those that it does.
         timed: share of orders with a time.
     """
-    phrasings = frames.HELD_OUT if held_out else frames.TRAINING
+    phrasings = held_out_frames.FRAMES if held_out else frames.TRAINING
     common = ("turn_on", "turn_off", "set", "state")
     kind = chance.choice((*phrasings, *common, *common))
     frame = chance.choice(phrasings[kind])
@@ -112,7 +113,7 @@ def _named(chance: random.Random, intent: Mapping[str, str], *, held_out: bool) 
     device = _said(chance, words.DEVICES | words.READINGS, intent["device"])
     if "place" not in intent:
         return chance.choice(frames.DEVICE_ONLY).format(device=device)
-    ways = frames.DEVICE_AND_PLACE + (frames.HELD_OUT_DEVICE_AND_PLACE if held_out else ())
+    ways = frames.DEVICE_AND_PLACE + (held_out_frames.DEVICE_AND_PLACE if held_out else ())
     return chance.choice(ways).format(device=device, place=_said(chance, words.PLACES, intent["place"]))
 
 
