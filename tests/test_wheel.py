@@ -127,9 +127,12 @@ def test_everything_that_the_package_imports_is_a_requirement(wheel: Path) -> No
     with ZipFile(wheel) as archive:
         used = set().union(*(imports(archive.read(name)) for name in archive.namelist() if name.endswith(".py")))
         metadata = archive.read(f"edge_agent-{__version__}.dist-info/METADATA").decode()
-    required = {name.lower() for name in re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE)}
-    providers = packages_distributions()
+    required = {_normal(name) for name in re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE)}
+    providers = {"llama_cpp": ["llama-cpp-python"], **packages_distributions()}  # that one need not be installed here
     for package in used - {*sys.stdlib_module_names, "edge_agent", "pydantic_core"}:  # the last is a part of pydantic
         # Of the two TFLite runtimes only one is installed.
-        distributions = providers.get(package, [package.replace("_", "-")])
-        assert required & {name.lower() for name in distributions}, package
+        assert required & {_normal(name) for name in providers.get(package, [package])}, package
+
+
+def _normal(distribution: str) -> str:
+    return distribution.lower().replace("_", "-")

@@ -62,11 +62,13 @@ def run(seconds: float, *, as_json: bool) -> int:
             screen.introduce(url)
             subscriber.connect()
             agent.start()
-            time.sleep(seconds)
-        except KeyboardInterrupt:
-            pass
+            try:
+                time.sleep(seconds)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                agent.stop()
         finally:
-            agent.stop()
             subscriber.close()
             broker.stop()
     counters = agent.counters()["meter"]

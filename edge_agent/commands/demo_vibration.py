@@ -66,11 +66,13 @@ def run(seconds: float, *, as_json: bool) -> int:
             screen.introduce(url)
             subscriber.connect()
             agent.start()
-            _shake(subscriber, seconds, screen)
-        except KeyboardInterrupt:
-            pass
+            try:
+                _shake(subscriber, seconds, screen)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                agent.stop()
         finally:
-            agent.stop()
             subscriber.close()
             broker.stop()
     counters = agent.counters()["pump"]
