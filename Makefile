@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip
 	$(BIN)/edge-agent demo
 
 test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.installed-dev  ## lint and types
 	$(BIN)/ruff check .

@@ -187,7 +187,8 @@ def test_another_broker_gets_the_results_from_then_on(scene: Scene, mosquitto: M
     with Subscriber(mosquitto.port, "edge/#") as client:
         scene.change(lambda c: c["mqtt"].update(url=mosquitto.url))
         moved = Scene(scene.daemon, client, scene.config)
-        assert moved.ask("to/a", "a")["seq"] == first["seq"] + 1
+        # More than one higher if the broker had an input of the test before once more.
+        assert moved.ask("to/a", "a")["seq"] > first["seq"]
         wait_until(lambda: scene.messages(f"edge/{DEVICE}/status")[-1].payload == b"offline", 10, "it took leave")
         scene.daemon.stop()
         client.wait_for(lambda message: message.payload == b"offline")
