@@ -135,7 +135,8 @@ class Terminal:
         self.process = subprocess.Popen(
             command("watch", *arguments),
             cwd=folder,
-            env=environment({"TERM": "xterm"}),
+            # Whoever runs the tests may have told them of another size.
+            env=environment({"TERM": "xterm", "COLUMNS": str(columns), "LINES": str(lines)}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
