@@ -51,27 +51,8 @@ def run(seconds: float, *, as_json: bool) -> int:
     Raises:
         EdgeAgentError: the broker, the model or the clip can't be used.
     """
-    logging.getLogger("edge_agent").setLevel(logging.ERROR)
-    broker = EmbeddedBroker()
-    url = broker.start()
     screen = _Screen(quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
-        agent = Agent(config.load(_configuration(Path(folder), url)))
-        subscriber = Subscriber(url, TOPIC, screen.receive)
-        try:
-            screen.introduce(url)
-            subscriber.connect()
-            agent.start()
-            try:
-                time.sleep(seconds)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                agent.stop()
-        finally:
-            subscriber.close()
-            broker.stop()
-    counters = agent.counters()["meter"]
+    counters = play(_sections(), TOPIC, screen.introduce, screen.receive, lambda _: time.sleep(seconds))["meter"]
     if as_json:
         print(
             json.dumps(
@@ -84,11 +65,9 @@ def run(seconds: float, *, as_json: bool) -> int:
     return 0 if screen.readings else 1
 
 
-def _configuration(folder: Path, url: str) -> Path:
+def _sections() -> dict[str, Any]:
     clip = yaml.safe_load(shipped("clips/meter.yaml").read_text())
-    document = {
-        "device_id": DEVICE,
-        "mqtt": {"url": url, "protocol": "3.1.1"},
+    return {
         "models": {"digits": {"path": str(shipped("digits"))}},
         "pipelines": {
             "meter": {
@@ -99,9 +78,53 @@ def _configuration(folder: Path, url: str) -> Path:
             }
         },
     }
-    path = folder / "agent.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return path
+
+
+def play(
+    sections: dict[str, Any],
+    topic: str,
+    introduce: Callable[[str], None],
+    show: Callable[[dict[str, Any]], None],
+    act: "Callable[[Subscriber], None]",
+) -> dict[str, dict[str, Any]]:
+    """Runs broker, agent and subscriber until an act, or Ctrl-C, has ended it.
+
+    Args:
+        sections: of the agent's configuration, besides device and broker.
+        topic: what is subscribed to.
+        introduce: told the broker's address before anything runs.
+        show: takes each document that arrives.
+        act: what happens while all of it runs; it may send inputs.
+
+    Returns:
+        The counters of each pipeline.
+
+    Raises:
+        EdgeAgentError: the broker, or what the configuration names, can't be used.
+    """
+    logging.getLogger("edge_agent").setLevel(logging.ERROR)
+    broker = EmbeddedBroker()
+    url = broker.start()
+    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
+        path = Path(folder) / "agent.yaml"
+        document = {"device_id": DEVICE, "mqtt": {"url": url, "protocol": "3.1.1"}, **sections}
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        agent = Agent(config.load(path))
+        subscriber = Subscriber(url, topic, show)
+        try:
+            introduce(url)
+            subscriber.connect()
+            agent.start()
+            try:
+                act(subscriber)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                agent.stop()
+        finally:
+            subscriber.close()
+            broker.stop()
+    return agent.counters()
 
 
 class Subscriber:

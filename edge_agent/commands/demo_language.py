@@ -1,22 +1,14 @@
 """`demo language`: commands go over MQTT, and the bundled language model writes what they mean, token by token."""
 
 import json
-import logging
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from edge_agent import config
-from edge_agent.agent import Agent
-from edge_agent.commands.demo import DEVICE, Subscriber
+from edge_agent.commands.demo import DEVICE, Subscriber, play
 from edge_agent.models.shipped import shipped
-from edge_agent.mqtt.embedded import EmbeddedBroker
 
 ASKED = "home/ask"
 TOPIC = f"edge/{DEVICE}/intents/result"
@@ -60,38 +52,23 @@ def run(seconds: float, *, as_json: bool) -> int:
     Raises:
         EdgeAgentError: the broker or the model can't be used.
     """
-    logging.getLogger("edge_agent").setLevel(logging.ERROR)
-    broker = EmbeddedBroker()
-    url = broker.start()
     screen = _Screen(quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
-        agent = Agent(config.load(_configuration(Path(folder), url)))
-        subscriber = Subscriber(url, f"{TOPIC}/#", screen.show)
-        try:
-            screen.introduce(url)
-            subscriber.connect()
-            agent.start()
-            try:
-                _ask(subscriber, time.monotonic() + seconds, screen)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                agent.stop()
-        finally:
-            subscriber.close()
-            broker.stop()
-    counters = agent.counters()["intents"]
+    counters = play(
+        _sections(),
+        f"{TOPIC}/#",
+        screen.introduce,
+        screen.show,
+        lambda client: _ask(client, time.monotonic() + seconds, screen),
+    )["intents"]
     if as_json:
         print(json.dumps({"commands": [asdict(one) for one in screen.understood], "counters": counters}, indent=2))
     return 0 if len(screen.understood) == len(COMMANDS) else 1
 
 
-def _configuration(folder: Path, url: str) -> Path:
+def _sections() -> dict[str, Any]:
     bundle = shipped("intents")
     options = {"stream": True, "json_schema": (bundle / "schema.json").read_text(encoding="utf-8")}
-    document = {
-        "device_id": DEVICE,
-        "mqtt": {"url": url, "protocol": "3.1.1"},
+    return {
         "models": {"intents": {"path": str(bundle)}},
         "pipelines": {
             "intents": {
@@ -101,9 +78,6 @@ def _configuration(folder: Path, url: str) -> Path:
             }
         },
     }
-    path = folder / "agent.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return path
 
 
 def _ask(subscriber: Subscriber, until: float, screen: "_Screen") -> None:

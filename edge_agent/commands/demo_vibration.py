@@ -1,23 +1,15 @@
 """`demo vibration`: a simulated machine, an anomaly model, and an anomaly that is found as it happens."""
 
 import json
-import logging
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from edge_agent import config
-from edge_agent.agent import Agent
-from edge_agent.commands.demo import DEVICE, Subscriber
+from edge_agent.commands.demo import DEVICE, Subscriber, play
 from edge_agent.models.shipped import shipped
-from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.samples import timestamp
 from edge_agent.series.thresholds import ANOMALY
 from edge_agent.simulated_machine import RATE, Machine
@@ -55,27 +47,10 @@ def run(seconds: float, *, as_json: bool) -> int:
     Raises:
         EdgeAgentError: the broker or the model can't be used.
     """
-    logging.getLogger("edge_agent").setLevel(logging.ERROR)
-    broker = EmbeddedBroker()
-    url = broker.start()
     screen = _Screen(quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
-        agent = Agent(config.load(_configuration(Path(folder), url)))
-        subscriber = Subscriber(url, TOPIC, screen.show)
-        try:
-            screen.introduce(url)
-            subscriber.connect()
-            agent.start()
-            try:
-                _shake(subscriber, seconds, screen)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                agent.stop()
-        finally:
-            subscriber.close()
-            broker.stop()
-    counters = agent.counters()["pump"]
+    counters = play(_sections(), TOPIC, screen.introduce, screen.show, lambda client: _shake(client, seconds, screen))[
+        "pump"
+    ]
     if as_json:
         print(json.dumps(asdict(screen.seen) | {"counters": counters}, indent=2))
     else:
@@ -83,16 +58,11 @@ def run(seconds: float, *, as_json: bool) -> int:
     return 0 if screen.seen.found_after_s is not None else 1
 
 
-def _configuration(folder: Path, url: str) -> Path:
-    document = {
-        "device_id": DEVICE,
-        "mqtt": {"url": url, "protocol": "3.1.1"},
+def _sections() -> dict[str, Any]:
+    return {
         "models": {"vibration": {"path": str(shipped("vibration"))}},
         "pipelines": {"pump": {"source": {"type": "mqtt", "topic": SENSOR}, "model": "vibration", "window": {}}},
     }
-    path = folder / "agent.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return path
 
 
 def _shake(subscriber: Subscriber, seconds: float, screen: "_Screen") -> None:
