@@ -22,6 +22,7 @@ Span = Annotated[
     WithJsonSchema({"type": ["integer", "string"], "examples": [26, "500ms"]}),
 ]
 Hertz = Annotated[float, Field(gt=0, le=1_000_000)]
+MAX_READINGS = 10_000_000
 
 
 class Features(Frozen):
@@ -75,8 +76,9 @@ class Input(Frozen):
     """Readings, or samples of sound, a second that the model was trained with; default: as they come."""
     channels: tuple[str, ...] = Field((), max_length=256)
     """Names of the channels in the model's order; default: all, as they come."""
-    length: int | None = Field(None, ge=1, le=10_000_000)
-    """Readings of one input, where the model file leaves their number open."""
+    length: Span | None = None
+    """Of one input, where the model file leaves it open: so many readings (rows of features, where there are some), or
+    a duration."""
     context: int = Field(0, ge=0, le=1_000_000)
     """How many of them are the last ones of the input before; silence before the first."""
     normalize: Normalize | None = None
@@ -92,9 +94,21 @@ class Input(Frozen):
     def _belongs_together(self) -> "Input":
         if self.features is not None and (self.kind != "audio" or self.rate is None):
             raise ValueError("features need kind: audio and a rate")
-        if self.length is not None and self.context >= self.length:
+        if isinstance(self.length, float) and self.rate is None:
+            raise ValueError("a length in seconds needs a rate")
+        readings = self.readings
+        if readings is not None and not 1 <= readings <= MAX_READINGS:
+            raise ValueError(f"length must be from 1 to {MAX_READINGS} readings (got {readings})")
+        if readings is not None and self.context >= readings:
             raise ValueError("context must be < length")
         return self
+
+    @property
+    def readings(self) -> int | None:
+        """The length in readings, or in rows of features; None where it is not stated."""
+        if not isinstance(self.length, float) or self.rate is None:
+            return None if self.length is None else int(self.length)
+        return round(self.length / self.features.step if self.features else self.length * self.rate)
 
 
 class Window(Frozen):
@@ -107,8 +121,8 @@ class Window(Frozen):
     @field_validator("hop")
     @classmethod
     def _forward(cls, value: float | None) -> int | float | None:
-        if value is not None and not 0 < value <= 10_000_000:  # noqa: PLR2004 - the bound of an input's length
-            raise ValueError("must be > 0 and at most 10000000 readings")
+        if value is not None and not 0 < value <= MAX_READINGS:
+            raise ValueError(f"must be > 0 and at most {MAX_READINGS} readings")
         return value
 
 
@@ -134,11 +148,14 @@ class Smoothing(Frozen):
     """What a classifier says, steadied over time."""
 
     over: int = Field(5, ge=1, le=10_000)
-    """Confidences are averaged over so many results."""
+    """So many results are taken together."""
+    by: Literal["mean", "majority"] = "mean"
+    """A label's confidence becomes the mean of its confidences; or, with `majority`, its share of the votes, of which
+    each result has one, for its most confident label."""
     on: Fraction = 0.5
-    """A label begins to hold when its average reaches this."""
+    """A label begins to hold when that reaches this."""
     off: Fraction | None = None
-    """It ceases to hold when its average falls below this; default: on."""
+    """It ceases to hold when that falls below this; default: on."""
     min_duration: Seconds = Field(0.0, ge=0, le=86400)
     """What holds for less is not told."""
 

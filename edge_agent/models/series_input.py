@@ -66,9 +66,9 @@ def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> N
     tensor = file.inputs[0]
     batched = len(tensor.shape) > 1 and tensor.shape[0] in (1, -1)
     shape = tensor.shape[1:] if batched else tensor.shape
-    if -1 in shape and stated and stated.length:
+    if -1 in shape and stated and stated.readings:
         at = shape.index(-1)
-        shape = (*shape[:at], stated.length, *shape[at + 1 :])
+        shape = (*shape[:at], stated.readings, *shape[at + 1 :])
     size = 1
     for axis in shape:
         size *= axis

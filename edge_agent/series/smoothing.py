@@ -1,4 +1,4 @@
-"""What a classifier says from window to window, steadied: averages over time, and events of what begins and ends."""
+"""What a classifier says from window to window, steadied: means or votes, and events of what begins and ends."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ class Spell:
         time: when, on the clock of `Sample.captured`.
         seconds: for how long it had lasted then.
         label, class_id: of the class.
-        confidence: the highest average so far.
+        confidence: the highest so far, steadied.
         topic: of the stream, where it has one.
     """
 
@@ -56,7 +56,7 @@ BEGIN = Moment(0.0, 0.0)
 
 @dataclass(slots=True)
 class _Holding:
-    """A label whose average is high enough."""
+    """A label whose steadied confidence is high enough."""
 
     prediction: Prediction
     since: Moment
@@ -67,7 +67,7 @@ class _Holding:
 class _Stream:
     """What is remembered of one stream."""
 
-    recent: deque[dict[str, Prediction]]
+    recent: deque[dict[str, float]]
     holding: dict[str, _Holding] = field(default_factory=dict)
     last: Moment = BEGIN
 
@@ -92,7 +92,7 @@ class Smoother:
             sample: what they are of; in the order in which samples were taken.
 
         Returns:
-            The same predictions with their average confidence, the most confident first, and what began or ended.
+            The same predictions with their steadied confidence, the most confident first, and what began or ended.
         """
         topic = stream_of(sample)
         stream = self._streams.setdefault(topic, _Stream(deque(maxlen=self._options.over)))
@@ -103,29 +103,34 @@ class Smoother:
         if isinstance(sample.data, Series) and sample.data.gap:
             spells += self._ended(stream, set(stream.holding), stream.last, topic)
             stream.recent.clear()
-        stream.recent.append({name_of(one): one for one in predictions})
-        averages = [
-            replace(one, confidence=sum(_confidence(past, name_of(one)) for past in stream.recent) / len(stream.recent))
+        stream.recent.append(self._said(predictions))
+        steadied = [
+            replace(one, confidence=sum(past.get(name_of(one), 0.0) for past in stream.recent) / len(stream.recent))
             for one in predictions
         ]
-        averages.sort(key=lambda one: -(one.confidence or 0.0))
+        steadied.sort(key=lambda one: -(one.confidence or 0.0))
         stream.last = _moment(sample)
-        return averages, spells + self._changes(stream, averages, stream.last, topic)
+        return steadied, spells + self._changes(stream, steadied, stream.last, topic)
 
-    def _changes(self, stream: _Stream, averages: Sequence[Prediction], now: Moment, topic: str | None) -> list[Spell]:
+    def _said(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """What one result gives to each label's steadied confidence."""
+        said = {name_of(one): one.confidence or 0.0 for one in predictions}
+        return {max(said, key=said.__getitem__): 1.0} if said and self._options.by == "majority" else said
+
+    def _changes(self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None) -> list[Spell]:
         over: set[str] = set()
         spells: list[Spell] = []
-        for one in averages:
-            name, average = name_of(one), one.confidence or 0.0
+        for one in steadied:
+            name, confidence = name_of(one), one.confidence or 0.0
             held = stream.holding.get(name)
-            if held is None and average >= self._options.on:
+            if held is None and confidence >= self._options.on:
                 held = stream.holding[name] = _Holding(one, now)
             if held is None:
                 continue
-            if average < self._off:
+            if confidence < self._off:
                 over.add(name)
                 continue
-            if average > (held.prediction.confidence or 0.0):
+            if confidence > (held.prediction.confidence or 0.0):
                 held.prediction = one
             if not held.told and now.position - held.since.position >= self._options.min_duration:
                 held.told = True
@@ -143,10 +148,6 @@ class Smoother:
 def _spell(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: str | None) -> Spell:
     one, lasted = held.prediction, at.position - held.since.position
     return Spell(kind, at.captured, lasted, one.label, one.class_id, one.confidence or 0.0, topic)
-
-
-def _confidence(past: dict[str, Prediction], name: str) -> float:
-    return (past[name].confidence or 0.0) if name in past else 0.0
 
 
 def _moment(sample: Sample) -> Moment:

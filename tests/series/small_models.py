@@ -12,7 +12,7 @@ from tests.models.model_bytes import message, node, value_info
 _FLOAT = 1
 
 
-def clipping_autoencoder(length: int, batch: int | str = "batch") -> bytes:
+def clipping_autoencoder(length: int | str, batch: int | str = "batch") -> bytes:
     """Gives back its input, but nothing below -1 and above 1: each 2 in a row of N zeros scores 1 / N."""
     graph = message(
         (1, node("Clip", ("readings", "least", "most"), ("readings again",))),
@@ -48,9 +48,9 @@ def _number(name: str, value: float) -> bytes:
     return message((2, _FLOAT), (8, name), (9, struct.pack("<f", value)))
 
 
-def autoencoder(folder: Path, length: int, **stated: object) -> Model:
-    """A loaded `clipping_autoencoder`."""
+def autoencoder(folder: Path, size: int | str, **stated: object) -> Model:
+    """A loaded `clipping_autoencoder`; what is stated of its input."""
     path = folder / "clips.onnx"
-    path.write_bytes(clipping_autoencoder(length))
+    path.write_bytes(clipping_autoencoder(size))
     options = settings.Model(path=path, input=Input.model_validate({"kind": "series"} | stated))
     return models.load_here("clips", options, models.find(options, folder), batch=1)

@@ -41,6 +41,22 @@ def test_confidences_are_averages() -> None:
     assert round(found[0].confidence or 0, 6) == 0.4
 
 
+def test_by_majority_each_result_has_one_vote_however_sure_it_is() -> None:
+    cries = [0.51, 0.51, 0.0, 0.51]
+    winners, _ = run(Smoother(Smoothing(over=4)), cries)
+    assert winners[-1] == "quiet"
+    smoother = Smoother(Smoothing(over=4, by="majority", on=0.7))
+    winners, spells = run(smoother, cries)
+    assert winners == ["cry"] * 4
+    assert [(one.kind, one.time) for one in spells if one.label == "cry"] == [
+        ("start", 1000.0),
+        ("end", 1001.0),
+        ("start", 1001.5),
+    ]
+    found, _ = smoother.update([], sample(2.0))
+    assert found == []
+
+
 def test_what_holds_begins_and_ends_once_with_how_long_it_lasted() -> None:
     _, spells = run(Smoother(Smoothing(over=1, on=0.6, off=0.3)), [0, 0.7, 0.5, 0.4, 0.9, 0.2, 0])
     cries = [one for one in spells if one.label == "cry"]
