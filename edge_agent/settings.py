@@ -555,6 +555,8 @@ class HomeAssistant(Frozen):
     """Whether it does."""
     prefix: str = Field("homeassistant", max_length=256, pattern=TOPIC_PREFIX)
     """First part of Home Assistant's discovery topics, as set there."""
+    presence_delay: Seconds | None = Field(None, ge=1, le=86400)
+    """Something is present until nothing has been found for so long; default: until the first result without it."""
 
 
 class Settings(Frozen):

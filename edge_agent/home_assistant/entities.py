@@ -9,10 +9,11 @@ Templates are Jinja. They must say something for every document of their topic: 
 
 import hashlib
 import json
+import math
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge_agent import __version__, settings
 from edge_agent.models.loading import ModelKey, key_of
@@ -99,8 +100,10 @@ def _components(
     yield from _of_device(f"{topic}/stats")
     for name, pipeline in options.pipelines.items():
         model = models[key_of(pipeline)]
-        found = _of_results(name, f"{topic}/{name}/result", pipeline, model)
-        yield from ((f"pipelines.{safe(name)}.{part}", component) for part, component in found)
+        delay = _delay(options.home_assistant.presence_delay, pipeline)
+        findings = Findings(name, f"{topic}/{name}/result", "value_json.predictions", delay)
+        its = _of_results(findings, pipeline, model)
+        yield from ((f"pipelines.{safe(name)}.{part}", component) for part, component in its)
         yield from _of_performance(name, f"{topic}/stats")
         if pipeline.snapshot is not None:
             picture = {"platform": "image", "name": f"{name} snapshot", "image_topic": f"{topic}/{name}/snapshot"}
@@ -111,37 +114,46 @@ def _components(
         yield from _of_updates(topic, options.update.models)
 
 
-def _of_results(name: str, topic: str, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
+class Findings(NamedTuple):
+    """A list of predictions in the results of a pipeline.
+
+    Attributes:
+        title: what its entities are called, or begin with.
+        topic: of the results.
+        found: a Jinja expression: the list.
+        delay: for how long nothing must have been found until it is told that nothing is there, in seconds; None: it
+            is told at once.
+    """
+
+    title: str
+    topic: str
+    found: str
+    delay: float | None
+
+
+def _of_results(all_of_them: Findings, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
     """What a pipeline's results say, by its task; with regions, for each of them."""
     if model.task == "text":
-        yield "text", _text(name, topic)
+        yield "text", _text(all_of_them.title, all_of_them.topic)
         return
     if not options.regions or len(options.regions) > MAX_PARTS:
-        yield from _of_task(name, topic, options, model, "value_json.predictions")
+        yield from _of_task(all_of_them, options, model)
         return
     for region in options.regions:
-        found = f"(value_json.predictions | selectattr('region', 'eq', {_literal(region)}) | list)"
-        for part, component in _of_task(f"{name} {region}", topic, options, model, found):
+        found = f"({all_of_them.found} | selectattr('region', 'eq', {_literal(region)}) | list)"
+        its = all_of_them._replace(title=f"{all_of_them.title} {region}", found=found)
+        for part, component in _of_task(its, options, model):
             yield f"regions.{safe(region)}.{part}", component
 
 
-def _of_task(
-    title: str, topic: str, options: settings.Pipeline, model: Model, found: str
-) -> Iterator[tuple[str, Component]]:
-    """The entities for a list of predictions.
-
-    Args:
-        title: what they are called, or begin with.
-        topic: of the results.
-        options: of the pipeline.
-        model: of the pipeline.
-        found: a Jinja expression: the list.
-    """
+def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
+    """The entities for a list of predictions."""
+    title, topic, found, _ = findings
     match model.task:
         case "classification":
-            yield "label", _label(title, topic, found)
+            yield "label", _label(findings)
         case "detection" | "pose" | "segmentation":
-            yield from _objects(title, topic, options.filters.labels or model.labels, found)
+            yield from _objects(findings, options.filters.labels or model.labels)
         case "anomaly":
             yield "score", _number(title, topic, _value(found))
             if options.anomaly is not None or model.threshold is not None:
@@ -158,8 +170,9 @@ def _of_task(
                 yield f"values.{number}", _number(f"{title} {label}", topic, _value(its))
 
 
-def _label(title: str, topic: str, found: str) -> Component:
+def _label(findings: Findings) -> Component:
     """The most confident label, or else the number of its class; its confidence, and what comes next."""
+    title, topic, found, _ = findings
     label = "(one.label | default(one.class_id) | string)"
     return {
         "platform": "sensor",
@@ -173,16 +186,42 @@ def _label(title: str, topic: str, found: str) -> Component:
     }
 
 
-def _objects(title: str, topic: str, labels: tuple[str, ...], found: str) -> Iterator[tuple[str, Component]]:
+def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str, Component]]:
     """How many objects there are and whether there is one: of each label, or, of too many labels, of any."""
     if not 0 < len(labels) <= MAX_PARTS:
-        yield "count", _number(title, topic, f"{{{{ {found} | length }}}}")
-        yield "presence", _binary(f"{title} presence", topic, _on(found), "occupancy")
+        yield "count", _number(findings.title, findings.topic, f"{{{{ {findings.found} | length }}}}")
+        yield "presence", _presence(findings)
         return
     for label in dict.fromkeys(labels):
-        its = f"({found} | selectattr('label', 'eq', {_literal(label)}) | list)"
-        yield f"labels.{safe(label)}.count", _number(f"{title} {label}", topic, f"{{{{ {its} | length }}}}")
-        yield f"labels.{safe(label)}.presence", _binary(f"{title} {label} presence", topic, _on(its), "occupancy")
+        found = f"({findings.found} | selectattr('label', 'eq', {_literal(label)}) | list)"
+        its = findings._replace(title=f"{findings.title} {label}", found=found)
+        yield f"labels.{safe(label)}.count", _number(its.title, its.topic, f"{{{{ {found} | length }}}}")
+        yield f"labels.{safe(label)}.presence", _presence(its)
+
+
+def _presence(findings: Findings) -> Component:
+    """Whether there is an object; with a delay, Home Assistant says by itself that there is none any more.
+
+    It counts the delay from the last result with an object, and takes no notice of an empty state.
+    """
+    title, topic, found, delay = findings
+    gone = "'OFF'" if delay is None else "('' if this.state == 'on' else 'OFF')"
+    component = _binary(f"{title} presence", topic, f"{{{{ 'ON' if {found} else {gone} }}}}", "occupancy")
+    return component if delay is None else component | {"off_delay": math.ceil(delay)}
+
+
+def _delay(stated: float | None, options: settings.Pipeline) -> float | None:
+    """After how long without an object it is told that none is there; see `Findings.delay`.
+
+    What is left out because nothing has changed must not end it: such a silence is added.
+    """
+    if stated is None or (options.publish.on_change and options.publish.heartbeat is None):
+        return None
+    return (
+        stated
+        + (options.publish.heartbeat or options.publish.min_interval)
+        + (options.gate.heartbeat if options.gate else 0)
+    )
 
 
 def _text(title: str, topic: str) -> Component:
@@ -295,10 +334,6 @@ def _first(found: str) -> str:
 
 def _value(found: str) -> str:
     return f"{{{{ {_first(found)}.value | default(None) }}}}"
-
-
-def _on(found: str) -> str:
-    return f"{{{{ 'ON' if {found} else 'OFF' }}}}"
 
 
 def _literal(text: str) -> str:

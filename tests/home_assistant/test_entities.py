@@ -40,6 +40,7 @@ def said(
     device: str = "porch-pi",
     update: Any = None,
     http: Any = None,
+    presence_delay: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """The discovery message of a device with one pipeline."""
@@ -50,19 +51,20 @@ def said(
             "pipelines": {pipeline: {"source": PICTURES, "model": "seen"} | options},
             "update": update,
             "http": http,
+            "home_assistant": {"enabled": True, "presence_delay": presence_delay},
         }
     )
     batch = max(1, len(options.get("regions", {})))
     return document(f"edge/{device}", options_of_device, {("seen", batch): model})
 
 
-def rendered(template: str, payload: Any) -> str:
+def rendered(template: str, payload: Any, before: str = "unknown") -> str:
     environment = ImmutableSandboxedEnvironment(undefined=Complaining)
-    return environment.from_string(template).render(value_json=json.loads(json.dumps(payload)))
+    return environment.from_string(template).render(value_json=json.loads(json.dumps(payload)), this={"state": before})
 
 
-def state(message: dict[str, Any], name: str, payload: Any) -> str:
-    return rendered(message["components"][name]["value_template"], payload)
+def state(message: dict[str, Any], name: str, payload: Any, before: str = "unknown") -> str:
+    return rendered(message["components"][name]["value_template"], payload, before)
 
 
 def result(*predictions: dict[str, Any], **further: Any) -> dict[str, Any]:
@@ -150,6 +152,31 @@ def test_of_many_labels_those_of_the_filter_have_entities() -> None:
     message = said(Model("detection", many), filters={"labels": ["person"]})
     parts = {"pipelines.porch.labels.person.count", "pipelines.porch.labels.person.presence"}
     assert of_results(message) == parts
+
+
+def test_with_a_delay_a_presence_is_not_ended_by_a_result_but_by_home_assistant() -> None:
+    presence = "pipelines.porch.presence"
+    message = said(Model("detection"), presence_delay="2500ms")
+    assert message["components"][presence]["off_delay"] == 3
+    assert state(message, presence, result(CAT)) == "ON"
+    assert [state(message, presence, result(), before) for before in ("unknown", "off", "on")] == ["OFF", "OFF", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "delay"),
+    [
+        ({"gate": {"type": "motion", "heartbeat": "10s"}}, 15),
+        ({"publish": {"min_interval": "2s"}}, 7),
+        ({"publish": {"on_change": True, "heartbeat": "60s"}}, 65),
+        ({"publish": {"on_change": True, "heartbeat": "60s"}, "gate": {"type": "motion", "heartbeat": "10s"}}, 75),
+        ({"publish": {"on_change": True}}, None),
+    ],
+    ids=["gate", "interval", "heartbeat", "gate and heartbeat", "without heartbeat"],
+)
+def test_a_silence_about_what_has_not_changed_does_not_end_a_presence(options: Any, delay: int | None) -> None:
+    message = said(Model("detection"), presence_delay="5s", **options)
+    assert message["components"]["pipelines.porch.presence"].get("off_delay") == delay
+    assert state(message, "pipelines.porch.presence", result(), "on") == ("OFF" if delay is None else "")
 
 
 def test_an_anomaly_is_a_problem_once_it_is_known_what_one_is() -> None:
