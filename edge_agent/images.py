@@ -97,6 +97,23 @@ def decode_picture(data: bytes, reduction: Reduction | None = None, max_pixels: 
     return Picture(pixels, size, reduced)
 
 
+def reduce_picture(pixels: "NDArray[np.uint8]", reduction: Reduction | None = None) -> Picture:
+    """Pixels as a picture, halved as often as may be and comes out even.
+
+    Args:
+        pixels: (height, width, 3), uint8, BGR.
+        reduction: by how much it may be reduced, if at all.
+    """
+    height, width = pixels.shape[:2]
+    most = reduction(width, height) if reduction else 1
+    reduced = 1
+    while 2 * reduced <= most and not (width % (2 * reduced) or height % (2 * reduced)):
+        reduced *= 2
+        # What OpenCV interpolates in the middle between four pixels is their mean.
+        pixels = np.asarray(cv2.resize(pixels, (width // reduced, height // reduced)), np.uint8)
+    return Picture(pixels, (width, height), reduced)
+
+
 def _is_complete(jpeg: bytes) -> bool:
     """Whether its end is there: the one after the last scan, since a thumbnail in the header has one too."""
     end = jpeg.rfind(_JPEG_END)

@@ -8,7 +8,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
-from edge_agent.images import Picture, Reduction, decode_picture
+from edge_agent.images import Picture, Reduction, decode_picture, reduce_picture
 from edge_agent.preprocess import Preprocess
 from edge_agent.regions import Regions, View
 from edge_agent.samples import Sample, Series
@@ -82,7 +82,7 @@ class Pictures:
         if is_whole:
             views = self._regions.cut(picture.pixels)
         return Prepared(
-            self._preprocess([view.pixels for view in views]),
+            self._preprocess([view.pixels for view in views], reduced=not is_whole),
             [self._preprocess.place(view) for view in views],
             {"width": width, "height": height, **sample.origin},
             picture.size,
@@ -136,7 +136,7 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
         raise InputError("expected a picture, found readings: the model takes pictures")
     if isinstance(sample.data, bytes):
         return decode_picture(sample.data, reduction)
-    return Picture(sample.data, (sample.data.shape[1], sample.data.shape[0]))
+    return reduce_picture(sample.data, reduction)
 
 
 def cutting(preprocess: Preprocess | Numbers, options: settings.Pipeline, counters: Counters) -> Cutting | None:

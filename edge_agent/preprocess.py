@@ -1,7 +1,7 @@
 """From pictures to the model's input tensor: resize, colour order, normalise, quantise, layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ class Preprocess:
         dtype: numpy name of its type.
         mean, std: one value, or one a channel: tensor = (pixel - mean) / std, pixel in 0..255. With a quantised input
             these already lead to the quantised values.
-        reduced_decoding: whether a picture may be reduced while it is decoded.
+        reduced_decoding: whether a picture may be reduced before it is resized.
     """
 
     height: int
@@ -45,9 +45,20 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reduced_decoding: bool = True
+    # The value of each of the 256 levels of each channel: to look it up is several times as fast as to compute it.
+    _values: "NDArray[Any]" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
+        levels = np.arange(256, dtype=np.float32)[:, np.newaxis].repeat(1 if self.color == "gray" else 3, axis=1)
+        values = (levels - mean) * (1 / std)
+        if self.dtype in ("uint8", "int8"):
+            limits = np.iinfo(self.dtype)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        object.__setattr__(self, "_values", values.astype(self.dtype))
 
     def reduction(self, width: int, height: int) -> int:
-        """By how much a picture may be reduced while it is decoded: it stays as large as it goes into the model.
+        """By how much a picture may be reduced before it is resized: it stays as large as it goes into the model.
 
         Args:
             width: of the picture, in pixels.
@@ -58,18 +69,19 @@ class Preprocess:
         across, down = width // self.width, height // self.height
         return max(1, max(across, down) if self.resize == "letterbox" else min(across, down))
 
-    def __call__(self, images: Sequence["NDArray[np.uint8]"]) -> "NDArray[Any]":
+    def __call__(self, images: Sequence["NDArray[np.uint8]"], *, reduced: bool = False) -> "NDArray[Any]":
         """The input tensor of a batch.
 
         Args:
             images: each (height, width, 3), uint8, BGR, of any size.
+            reduced: whether they have been reduced: each pixel is an average already, and the rest is interpolated.
 
         Returns:
             (batch, height, width, channels) or (batch, channels, height, width), of the model's type.
         """
         if len(images) == 1:
-            return self._one(images[0])[np.newaxis]  # stacked, it would be copied
-        return np.stack([self._one(image) for image in images])
+            return self._one(images[0], reduced=reduced)[np.newaxis]  # stacked, it would be copied
+        return np.stack([self._one(image, reduced=reduced) for image in images])
 
     def place(self, view: View) -> Placement:
         """Where in its picture the input made of a view comes from."""
@@ -89,36 +101,27 @@ class Preprocess:
         view = View(None, 0, 0, black, (self.width, self.height))
         return self([black] * count), [self.place(view)] * count
 
-    def _one(self, image: "NDArray[np.uint8]") -> "NDArray[Any]":
+    def _one(self, image: "NDArray[np.uint8]", *, reduced: bool) -> "NDArray[Any]":
         # Grey before resizing (a third of the work), colour after it (fewer pixels to swap).
         pixels = _from_bgr(image, "gray") if self.color == "gray" else image
-        pixels = fit(pixels, self.width, self.height, self.resize)
+        pixels = fit(pixels, self.width, self.height, self.resize, reduced=reduced)
         if self.color == "rgb":
             pixels = _from_bgr(pixels, "rgb")
-        pixels = pixels.reshape(self.height, self.width, -1)
-        values = self._values(pixels)
-        return values if self.layout == "nhwc" else np.ascontiguousarray(values.transpose(2, 0, 1))
-
-    def _values(self, pixels: "NDArray[np.uint8]") -> "NDArray[Any]":
-        if self.dtype == "uint8" and set(self.mean) == {0.0} and set(self.std) == {1.0}:
-            return pixels
-        if self.dtype == "int8" and set(self.mean) == {128.0} and set(self.std) == {1.0}:
-            return (pixels ^ np.uint8(128)).view(np.int8)  # pixel - 128, in one pass
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        values = pixels.astype(np.float32)
-        values -= mean
-        values *= 1 / std
-        if self.dtype in ("uint8", "int8"):
-            limits = np.iinfo(self.dtype)
-            np.clip(np.rint(values, out=values), limits.min, limits.max, out=values)
-        return values.astype(self.dtype, copy=False)
+        if self.layout == "nhwc":
+            return np.asarray(cv2.LUT(pixels, self._values[np.newaxis])).reshape(self.height, self.width, -1)
+        planes = np.empty((self._values.shape[1], self.height, self.width), self.dtype)
+        for plane, values, channel in zip(planes, self._values.T, cv2.split(pixels), strict=True):
+            cv2.LUT(channel, np.ascontiguousarray(values), plane)
+        return planes
 
 
 def _from_bgr(pixels: "NDArray[np.uint8]", color: Color) -> "NDArray[np.uint8]":
     return np.asarray(cv2.cvtColor(pixels, _FROM_BGR[color]), np.uint8)
 
 
-def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) -> "NDArray[np.uint8]":
+def fit(
+    pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize, *, reduced: bool = False
+) -> "NDArray[np.uint8]":
     """A picture at the size of the model's input.
 
     Args:
@@ -127,6 +130,7 @@ def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) ->
         height: wanted, in pixels.
         resize: `stretch`; `letterbox`: keeps the aspect ratio, padded with grey right and below; `center_crop`: keeps
             it, cuts.
+        reduced: whether its pixels are averages already.
     """
     rows, columns = pixels.shape[:2]
     if resize == "center_crop":
@@ -134,21 +138,22 @@ def fit(pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize) ->
         keep_x = min(columns, max(1, round(width / scale)))
         keep_y = min(rows, max(1, round(height / scale)))
         x, y = (columns - keep_x) // 2, (rows - keep_y) // 2
-        return _resized(pixels[y : y + keep_y, x : x + keep_x], width, height)
+        return _resized(pixels[y : y + keep_y, x : x + keep_x], width, height, reduced=reduced)
     if resize == "letterbox":
         scale = min(width / columns, height / rows)
         inner_x, inner_y = max(1, round(columns * scale)), max(1, round(rows * scale))
         canvas = np.full((height, width, *pixels.shape[2:]), LETTERBOX_GRAY, np.uint8)
-        canvas[:inner_y, :inner_x] = _resized(pixels, inner_x, inner_y)
+        canvas[:inner_y, :inner_x] = _resized(pixels, inner_x, inner_y, reduced=reduced)
         return canvas
-    return _resized(pixels, width, height)
+    return _resized(pixels, width, height, reduced=reduced)
 
 
-def _resized(pixels: "NDArray[np.uint8]", width: int, height: int) -> "NDArray[np.uint8]":
+def _resized(pixels: "NDArray[np.uint8]", width: int, height: int, *, reduced: bool) -> "NDArray[np.uint8]":
     rows, columns = pixels.shape[:2]
     if (columns, rows) == (width, height):
         return pixels
-    shrinks = width <= columns and height <= rows
+    # To average areas costs several times as much as to interpolate, which looks at the two nearest pixels only.
+    averages = (width <= columns and height <= rows) and not (reduced and columns < 2 * width and rows < 2 * height)
     return np.asarray(
-        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
+        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if averages else cv2.INTER_LINEAR), np.uint8
     )

@@ -144,8 +144,8 @@ class Preprocess(Frozen):
     normalize: Literal["unit", "signed", "raw", "imagenet"] | Normalize | None = None
     """Real input values: `unit` 0..1, `signed` -1..1, `raw` 0..255, `imagenet`, or mean and std."""
     reduced_decoding: bool | None = None
-    """Whether a JPEG that is at least twice as large as the model's input is decoded at 1/2, 1/4 or 1/8 of its size
-    where nothing else needs all its pixels; default: true."""
+    """Whether a JPEG that is at least twice as large as the model's input is decoded at 1/2, 1/4 or 1/8 of its size,
+    and a camera's or a video's frame reduced likewise, where nothing else needs all its pixels; default: true."""
 
 
 # In the file a number is as good as its text.

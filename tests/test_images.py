@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
-from edge_agent.images import Picture, decode_image, decode_picture, image_format
+from edge_agent.images import Picture, decode_image, decode_picture, image_format, reduce_picture
 from edge_agent.opencv import MAX_PIXELS
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WebP"}
@@ -115,6 +115,26 @@ def test_a_jpeg_is_reduced_to_averages_of_its_pixels(most: int, by: int) -> None
     assert (picture.size, picture.reduced, picture.pixels.shape) == ((480, 320), by, (320 // by, 480 // by, 3))
     means = decode_image(data).reshape(320 // by, by, 480 // by, by, 3).mean(axis=(1, 3))
     assert np.abs(picture.pixels - means).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "by"),
+    [
+        ((480, 320), 1, 1),
+        ((480, 320), 3, 2),
+        ((480, 320), 7, 4),
+        ((480, 320), 50, 32),
+        ((484, 322), 8, 2),
+        ((481, 320), 8, 1),
+    ],
+)
+def test_pixels_are_halved_as_often_as_may_be_and_comes_out_even(size: tuple[int, int], most: int, by: int) -> None:
+    width, height = size
+    pixels = large(width, height)
+    picture = reduce_picture(pixels, lambda _width, _height: most)
+    assert (picture.size, picture.reduced, picture.pixels.shape) == (size, by, (height // by, width // by, 3))
+    means = pixels.reshape(height // by, by, width // by, by, 3).mean(axis=(1, 3))
+    assert np.abs(picture.pixels - means).max() <= 2  # each halving rounds
 
 
 @pytest.mark.parametrize("by", [2, 4, 8])

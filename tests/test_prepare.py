@@ -41,6 +41,24 @@ def test_a_jpeg_that_only_the_model_wants_is_reduced_and_keeps_its_size_in_all_t
     assert placement.scale_y == pytest.approx(1 / 8)
 
 
+def test_a_frame_is_reduced_likewise_to_the_means_of_its_pixels() -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    picture = prepared(frame)
+    assert (picture.image, picture.size) == (None, (320, 240))
+    [placement] = picture.placements
+    assert (placement.scale_x, placement.scale_y) == (1 / 4, 1 / 4)
+    means = frame.reshape(60, 4, 80, 4, 3).mean(axis=(1, 3))[:, :, ::-1]
+    assert np.abs(picture.tensor[0] - means).max() <= 1  # each halving rounds
+
+
+def test_the_rest_of_the_way_a_reduced_picture_is_interpolated() -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (180, 240, 3), dtype=np.uint8)
+    half = cv2.resize(frame, (120, 90), interpolation=cv2.INTER_AREA)
+    for data, resize in ((frame, cv2.INTER_LINEAR), (half, cv2.INTER_AREA)):
+        expected = cv2.cvtColor(cv2.resize(half, (80, 60), interpolation=resize), cv2.COLOR_BGR2RGB)
+        assert np.abs(prepared(data).tensor[0].astype(int) - expected).max() <= 1
+
+
 def test_whoever_else_looks_at_a_picture_sees_all_of_it() -> None:
     whole = Preprocess(60, 80, "stretch", "rgb", "nhwc", "uint8", (0.0,), (1.0,), reduced_decoding=False)
     frame = np.full((480, 645, 3), 90, np.uint8)
@@ -50,6 +68,7 @@ def test_whoever_else_looks_at_a_picture_sees_all_of_it() -> None:
         prepared(jpeg(), whole),
         prepared(jpeg(159, 119)),
         prepared(frame),
+        prepared(frame[:, :640], followed=True),
     ):
         assert picture.image is not None
         assert picture.size == (picture.image.shape[1], picture.image.shape[0])
