@@ -74,8 +74,9 @@ class Gate:
         return decode_picture(data, _reduction if self._whole else None).pixels
 
 
-def _reduction(width: int, height: int) -> int:
-    return max(width, height) // MAX_SIDE
+def _reduction(width: int, height: int) -> tuple[int, int]:
+    most = max(width, height) // MAX_SIDE
+    return most, most
 
 
 class _Scene:

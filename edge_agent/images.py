@@ -19,8 +19,8 @@ _MARKER, _JPEG_SCAN, _JPEG_END, _EXIF = b"\xff", b"\xff\xda", b"\xff\xd9", b"Exi
 # What the decoder of a JPEG can make of it: all of its pixels, or the averages of so many, across and down.
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
-# Width and height of a picture -> by how much it may be reduced.
-Reduction = Callable[[int, int], int]
+# Width and height of a picture -> by how much it may be reduced, across and down; by the same if both are the same.
+Reduction = Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Picture:
 
     pixels: "NDArray[np.uint8]"
     size: tuple[int, int]
-    reduced: int = 1
+    reduced: tuple[int, int] = (1, 1)
 
 
 def image_format(data: bytes) -> str | None:
@@ -82,36 +82,39 @@ def decode_picture(data: bytes, reduction: Reduction | None = None, max_pixels: 
         raise InputError(
             f"the {kind} image is {width} x {height} pixels: at most {max_pixels // 1_000_000} megapixels are decoded"
         )
-    reduced = _reduced(data, width, height, reduction(width, height)) if reduction and kind == "JPEG" else 1
+    by = _reduced(data, width, height, min(reduction(width, height))) if reduction and kind == "JPEG" else 1
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(reduced, cv2.IMREAD_COLOR))
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(by, cv2.IMREAD_COLOR))
     except cv2.error as error:
         raise InputError(f"the {kind} image can't be decoded: {error.err}") from None
     # OpenCV before version 5 makes up the missing part of a JPEG.
     if image is None or (kind == "JPEG" and not _is_complete(data)):
         raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
     pixels = np.asarray(image, np.uint8)
-    if reduced == 1:
-        return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
-    size = (pixels.shape[1] * reduced, pixels.shape[0] * reduced) if _has_exif(data) else (width, height)
-    return Picture(pixels, size, reduced)
+    turned = by == 1 or _has_exif(data)
+    return Picture(pixels, (pixels.shape[1] * by, pixels.shape[0] * by) if turned else (width, height), (by, by))
 
 
-def reduce_picture(pixels: "NDArray[np.uint8]", reduction: Reduction | None = None) -> Picture:
-    """Pixels as a picture, halved as often as may be and comes out even.
+def reduce_pixels(pixels: "NDArray[np.uint8]", reduction: Reduction | None = None) -> Picture:
+    """Pixels as a picture, halved, across and down, as often as may be and comes out even.
 
     Args:
         pixels: (height, width, 3), uint8, BGR.
         reduction: by how much it may be reduced, if at all.
     """
-    height, width = pixels.shape[:2]
-    most = reduction(width, height) if reduction else 1
-    reduced = 1
-    while 2 * reduced <= most and not (width % (2 * reduced) or height % (2 * reduced)):
-        reduced *= 2
-        # What OpenCV interpolates in the middle between four pixels is their mean.
-        pixels = np.asarray(cv2.resize(pixels, (width // reduced, height // reduced)), np.uint8)
-    return Picture(pixels, (width, height), reduced)
+    rows, columns = pixels.shape[:2]
+    size = columns, rows
+    most_across, most_down = reduction(*size) if reduction else (1, 1)
+    across = down = 1
+    while True:
+        narrower = 2 * across <= most_across and columns % 2 == 0
+        lower = 2 * down <= most_down and rows % 2 == 0
+        if not (narrower or lower) or (most_across == most_down and narrower != lower):
+            return Picture(pixels, size, (across, down))
+        across, down = across << narrower, down << lower
+        columns, rows = columns >> narrower, rows >> lower
+        # What OpenCV interpolates in the middle between pixels is their mean.
+        pixels = np.asarray(cv2.resize(pixels, (columns, rows)), np.uint8)
 
 
 def _is_complete(jpeg: bytes) -> bool:

@@ -8,7 +8,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
-from edge_agent.images import Picture, Reduction, decode_picture, reduce_picture
+from edge_agent.images import Picture, Reduction, decode_picture, reduce_pixels
 from edge_agent.preprocess import Preprocess
 from edge_agent.regions import Regions, View
 from edge_agent.samples import Sample, Series
@@ -77,7 +77,7 @@ class Pictures:
     def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
         """See `Prepare`."""
         picture = _picture(sample, None if followed or self._has_regions else self._preprocess.reduction)
-        (width, height), is_whole = picture.size, picture.reduced == 1
+        (width, height), is_whole = picture.size, picture.reduced == (1, 1)
         views = [View(None, 0, 0, picture.pixels, picture.size, picture.reduced)]
         if is_whole:
             views = self._regions.cut(picture.pixels)
@@ -136,7 +136,7 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
         raise InputError("expected a picture, found readings: the model takes pictures")
     if isinstance(sample.data, bytes):
         return decode_picture(sample.data, reduction)
-    return reduce_picture(sample.data, reduction)
+    return reduce_pixels(sample.data, reduction)
 
 
 def cutting(preprocess: Preprocess | Numbers, options: settings.Pipeline, counters: Counters) -> Cutting | None:

@@ -57,17 +57,22 @@ class Preprocess:
             values = np.clip(np.rint(values), limits.min, limits.max)
         object.__setattr__(self, "_values", values.astype(self.dtype))
 
-    def reduction(self, width: int, height: int) -> int:
-        """By how much a picture may be reduced before it is resized: it stays as large as it goes into the model.
+    def reduction(self, width: int, height: int) -> tuple[int, int]:
+        """By how much, across and down, a picture may be reduced before it is resized.
+
+        It stays as large as it goes into the model. Where its shape has to stay, both are the same.
 
         Args:
             width: of the picture, in pixels.
             height: likewise.
         """
         if not self.reduced_decoding:
-            return 1
-        across, down = width // self.width, height // self.height
-        return max(1, max(across, down) if self.resize == "letterbox" else min(across, down))
+            return 1, 1
+        across, down = max(1, width // self.width), max(1, height // self.height)
+        if self.resize == "stretch":
+            return across, down
+        both = max(across, down) if self.resize == "letterbox" else min(across, down)
+        return both, both
 
     def __call__(self, images: Sequence["NDArray[np.uint8]"], *, reduced: bool = False) -> "NDArray[Any]":
         """The input tensor of a batch.

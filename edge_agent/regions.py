@@ -30,7 +30,7 @@ class View:
     y: int
     pixels: "NDArray[np.uint8]"
     picture_size: tuple[int, int]
-    reduced: int = 1
+    reduced: tuple[int, int] = (1, 1)
 
 
 class Regions:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
-from edge_agent.images import Picture, decode_image, decode_picture, image_format, reduce_picture
+from edge_agent.images import Picture, decode_image, decode_picture, image_format, reduce_pixels
 from edge_agent.opencv import MAX_PIXELS
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WebP"}
@@ -105,14 +105,14 @@ def large(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def reduced(data: bytes, most: int) -> Picture:
-    return decode_picture(data, lambda _width, _height: most)
+    return decode_picture(data, lambda _width, _height: (most, most))
 
 
 @pytest.mark.parametrize(("most", "by"), [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (50, 8)])
 def test_a_jpeg_is_reduced_to_averages_of_its_pixels(most: int, by: int) -> None:
     data = encoded("jpg", large(480, 320))
     picture = reduced(data, most)
-    assert (picture.size, picture.reduced, picture.pixels.shape) == ((480, 320), by, (320 // by, 480 // by, 3))
+    assert (picture.size, picture.reduced, picture.pixels.shape) == ((480, 320), (by, by), (320 // by, 480 // by, 3))
     means = decode_image(data).reshape(320 // by, by, 480 // by, by, 3).mean(axis=(1, 3))
     assert np.abs(picture.pixels - means).mean() < 1
 
@@ -120,20 +120,25 @@ def test_a_jpeg_is_reduced_to_averages_of_its_pixels(most: int, by: int) -> None
 @pytest.mark.parametrize(
     ("size", "most", "by"),
     [
-        ((480, 320), 1, 1),
-        ((480, 320), 3, 2),
-        ((480, 320), 7, 4),
-        ((480, 320), 50, 32),
-        ((484, 322), 8, 2),
-        ((481, 320), 8, 1),
+        ((480, 320), (1, 1), (1, 1)),
+        ((480, 320), (3, 3), (2, 2)),
+        ((480, 320), (50, 50), (32, 32)),
+        ((480, 320), (4, 1), (4, 1)),
+        ((480, 320), (3, 9), (2, 8)),
+        ((484, 322), (9, 8), (4, 2)),
+        ((484, 322), (8, 8), (2, 2)),
+        ((481, 320), (9, 8), (1, 8)),
+        ((481, 320), (8, 8), (1, 1)),
     ],
 )
-def test_pixels_are_halved_as_often_as_may_be_and_comes_out_even(size: tuple[int, int], most: int, by: int) -> None:
-    width, height = size
+def test_pixels_are_halved_as_often_as_may_be_and_comes_out_even(
+    size: tuple[int, int], most: tuple[int, int], by: tuple[int, int]
+) -> None:
+    (width, height), (across, down) = size, by
     pixels = large(width, height)
-    picture = reduce_picture(pixels, lambda _width, _height: most)
-    assert (picture.size, picture.reduced, picture.pixels.shape) == (size, by, (height // by, width // by, 3))
-    means = pixels.reshape(height // by, by, width // by, by, 3).mean(axis=(1, 3))
+    picture = reduce_pixels(pixels, lambda _width, _height: most)
+    assert (picture.size, picture.reduced, picture.pixels.shape) == (size, by, (height // down, width // across, 3))
+    means = pixels.reshape(height // down, down, width // across, across, 3).mean(axis=(1, 3))
     assert np.abs(picture.pixels - means).max() <= 2  # each halving rounds
 
 
@@ -148,7 +153,7 @@ def test_a_size_that_does_not_divide_evenly_stays_the_size_of_the_picture(size: 
 def test_a_reduced_picture_is_turned_upright_too() -> None:
     data = with_orientation(encoded("jpg", large(480, 320)), 6)
     picture = reduced(data, 8)
-    assert (picture.size, picture.reduced, picture.pixels.shape) == ((320, 480), 8, (60, 40, 3))
+    assert (picture.size, picture.reduced, picture.pixels.shape) == ((320, 480), (8, 8), (60, 40, 3))
     means = decode_image(data).reshape(60, 8, 40, 8, 3).mean(axis=(1, 3))
     assert np.abs(picture.pixels - means).mean() < 1
 
@@ -158,7 +163,7 @@ def test_what_is_turned_is_reduced_only_if_that_leaves_no_remainder_to_come_firs
     size: tuple[int, int], by: int
 ) -> None:
     picture = reduced(with_orientation(encoded("jpg", large(*size)), 3), 8)
-    assert (picture.size, picture.reduced) == (size, by)
+    assert (picture.size, picture.reduced) == (size, (by, by))
 
 
 def test_an_orientation_behind_another_program_s_thumbnail_is_seen() -> None:
@@ -166,12 +171,12 @@ def test_an_orientation_behind_another_program_s_thumbnail_is_seen() -> None:
     turned = with_orientation(encoded("jpg", large(481, 321)), 6)
     data = turned[:2] + b"\xff\xed" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + turned[2:]
     picture = reduced(data, 8)
-    assert (picture.size, picture.reduced) == ((321, 481), 1)
+    assert (picture.size, picture.reduced) == ((321, 481), (1, 1))
 
 
 @pytest.mark.parametrize("ending", sorted(FORMATS.keys() - {"jpg"}))
 def test_only_a_jpeg_is_reduced(ending: str) -> None:
-    assert reduced(encoded(ending, large(480, 320)), 8).reduced == 1
+    assert reduced(encoded(ending, large(480, 320)), 8).reduced == (1, 1)
 
 
 def test_a_truncated_jpeg_is_refused_also_where_it_is_reduced() -> None:

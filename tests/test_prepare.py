@@ -51,6 +51,14 @@ def test_a_frame_is_reduced_likewise_to_the_means_of_its_pixels() -> None:
     assert np.abs(picture.tensor[0] - means).max() <= 1  # each halving rounds
 
 
+def test_across_and_down_it_is_reduced_each_as_far_as_that_goes() -> None:
+    picture = prepared(np.full((120, 480, 3), 90, np.uint8))
+    [placement] = picture.placements
+    assert (picture.image, picture.size) == (None, (480, 120))
+    assert (placement.scale_x, placement.scale_y) == (80 / 120 / 4, 1 / 2)
+    assert (placement.crop_width, placement.crop_height) == (480, 120)
+
+
 def test_the_rest_of_the_way_a_reduced_picture_is_interpolated() -> None:
     frame = np.random.default_rng(1).integers(0, 256, (180, 240, 3), dtype=np.uint8)
     half = cv2.resize(frame, (120, 90), interpolation=cv2.INTER_AREA)

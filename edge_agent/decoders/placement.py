@@ -71,7 +71,7 @@ def place(
     picture_size: tuple[int, int],
     input_size: tuple[int, int],
     resize: "Resize",
-    reduced: int = 1,
+    reduced: tuple[int, int] = (1, 1),
 ) -> Placement:
     """The placement of a crop that `preprocess.fit` has brought to the model's input size.
 
@@ -103,10 +103,10 @@ def place(
         height=picture_size[1],
         offset_x=offset[0],
         offset_y=offset[1],
-        crop_width=columns * reduced,
-        crop_height=rows * reduced,
-        scale_x=scale_x / reduced,
-        scale_y=scale_y / reduced,
+        crop_width=columns * reduced[0],
+        crop_height=rows * reduced[1],
+        scale_x=scale_x / reduced[0],
+        scale_y=scale_y / reduced[1],
         pad_x=pad_x,
         pad_y=pad_y,
     )

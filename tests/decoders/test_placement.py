@@ -125,7 +125,7 @@ def test_what_is_seen_in_a_reduced_picture_is_found_where_it_is_in_the_whole_one
     y = data.draw(st.integers((height - min(size)) // 2 + 40, (height + min(size)) // 2 - 40))
     image = np.zeros((height, width, 3), np.uint8)
     cv2.circle(image, (x, y), 30, (255, 255, 255), -1)
-    picture = decode_picture(bytes(cv2.imencode(".jpg", image)[1].tobytes()), lambda *_: by)
+    picture = decode_picture(bytes(cv2.imencode(".jpg", image)[1].tobytes()), lambda *_: (by, by))
     view = View(None, 0, 0, picture.pixels, picture.size, picture.reduced)
     preprocess = Preprocess(wanted[1], wanted[0], how, "gray", "nhwc", "uint8", (0.0,), (1.0,))
     seen = preprocess([picture.pixels])[0, :, :, 0].astype(float)
