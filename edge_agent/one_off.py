@@ -1,6 +1,6 @@
 """The daemon's road for inputs that are handed in one by one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.intake import Intake
 from edge_agent.models.model import Model
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline import Follower, Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
 
 
@@ -32,10 +32,16 @@ class OneOff:
         min_confidence: as in a pipeline's settings.
         like: a pipeline that it is to answer like, but for what looks back at earlier samples; then the two before
             count for nothing.
+        followers: see `Pipeline`.
     """
 
     def __init__(
-        self, model: Model, top_k: int | None, min_confidence: float | None, like: settings.Pipeline | None = None
+        self,
+        model: Model,
+        top_k: int | None,
+        min_confidence: float | None,
+        like: settings.Pipeline | None = None,
+        followers: Sequence[Follower] = (),
     ) -> None:
         self._counters = Counters()
         self._outcome: Answer | EdgeAgentError | None = None
@@ -47,7 +53,16 @@ class OneOff:
         )
         if like is not None:
             options = like.model_copy(update={"tracking": None, "smoothing": None})
-        self._road = Pipeline("one-off", options, _NoSource(), model, self._counters, self._publish, self._report)
+        self._road = Pipeline(
+            "one-off",
+            options,
+            _NoSource(),
+            model,
+            self._counters,
+            self._publish,
+            self._report,
+            followers=followers,
+        )
 
     def ask(self, sample: Sample) -> Answer:
         """What the model says to a sample.

@@ -79,7 +79,7 @@ class Preprocess:
 
         Args:
             images: each (height, width, 3), uint8, BGR, of any size.
-            reduced: whether they have been reduced: each pixel is an average already, and the rest is interpolated.
+            reduced: whether they have been reduced, so that what is left to do may be done less exactly.
 
         Returns:
             (batch, height, width, channels) or (batch, channels, height, width), of the model's type.
@@ -135,7 +135,7 @@ def fit(
         height: wanted, in pixels.
         resize: `stretch`; `letterbox`: keeps the aspect ratio, padded with grey right and below; `center_crop`: keeps
             it, cuts.
-        reduced: whether its pixels are averages already.
+        reduced: whether it has been reduced, so that what is left to do may be done less exactly.
     """
     rows, columns = pixels.shape[:2]
     if resize == "center_crop":
@@ -157,8 +157,10 @@ def _resized(pixels: "NDArray[np.uint8]", width: int, height: int, *, reduced: b
     rows, columns = pixels.shape[:2]
     if (columns, rows) == (width, height):
         return pixels
-    # To average areas costs several times as much as to interpolate, which looks at the two nearest pixels only.
-    averages = (width <= columns and height <= rows) and not (reduced and columns < 2 * width and rows < 2 * height)
+    shrinks = width <= columns and height <= rows
+    if shrinks and reduced and columns < 2 * width and rows < 2 * height:
+        # The mean of four interpolated pixels is nearly that of the area, at less than half of the cost.
+        pixels = np.asarray(cv2.resize(pixels, (2 * width, 2 * height)), np.uint8)
     return np.asarray(
-        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if averages else cv2.INTER_LINEAR), np.uint8
+        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
     )

@@ -1,22 +1,19 @@
 """`predict`: one-off inference on files, by the daemon's own road."""
 
-import contextlib
 import json
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.clock import Clock
-from edge_agent.counters import Counters
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.intake import Intake
 from edge_agent.models import model as models
-from edge_agent.pipeline import Pipeline
-from edge_agent.samples import Prediction, Result, Sample, Timing
+from edge_agent.one_off import OneOff
+from edge_agent.samples import Prediction, Result, Sample
 from edge_agent.sources.images import read_file
 from edge_agent.terminal import printable
 
@@ -26,22 +23,6 @@ if TYPE_CHECKING:
 
 MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
-
-
-class _NoSource:
-    """Stands where a pipeline has its source; the samples are handed to it one by one instead."""
-
-    live = False
-    capacity = 1
-
-    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None: ...
-
-    def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
-        return True
-
-    def stop(self) -> None: ...
-
-    def close(self, deadline: float) -> None: ...
 
 
 class _Annotated:
@@ -103,46 +84,30 @@ def run(
         raise ConfigError([f"{folders[0]}: is a folder: give its files, as in {folders[0]}/*.jpg"])
     model = models.load(_name(options.path), options, Path.cwd())
     followers = [] if annotate is None else [_Annotated(annotate, len(inputs))]
-    boot_id, clock, counters = uuid.uuid4().hex[:8], Clock(), Counters()
+    road = OneOff(model, top_k, min_confidence, followers=followers)
+    boot_id, clock = uuid.uuid4().hex[:8], Clock()
     documents: list[dict[str, Any]] = []
-
-    def publish(sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing) -> None:
-        result = Result(
-            device_id=socket.gethostname(),
-            pipeline="predict",
-            boot_id=boot_id,
-            seq=counters.produce(),
-            captured_at=sample.captured_at,
-            clock_synced=clock.synced(),
-            model=model.identity,
-            task=model.decode.task,
-            content={"predictions": [prediction.as_dict() for prediction in predictions]},
-            input=facts,
-            timing=timing,
-        )
-        documents.append(result.as_dict())
-
-    def report(error: EdgeAgentError, sample: Sample | None) -> None:
-        documents.append({"error": str(error), "input": dict(sample.origin) if sample else {}})
-
-    road = Pipeline(
-        "predict",
-        settings.Pipeline(
-            source=settings.ImagesSource(type="images", path="."),
-            model="predict",
-            top_k=top_k,
-            min_confidence=min_confidence,
-        ),
-        _NoSource(),
-        model,
-        counters,
-        publish,
-        report,
-        followers=followers,
-    )
     for path in inputs:
-        counters.capture()
-        road.travel([read_file(path)], contextlib.nullcontext())
+        sample = read_file(path)
+        try:
+            answer = road.ask(sample)
+        except EdgeAgentError as error:
+            documents.append({"error": str(error), "input": dict(sample.origin)})
+        else:
+            result = Result(
+                device_id=socket.gethostname(),
+                pipeline="predict",
+                boot_id=boot_id,
+                seq=sum("error" not in document for document in documents) + 1,
+                captured_at=sample.captured_at,
+                clock_synced=clock.synced(),
+                model=model.identity,
+                task=model.decode.task,
+                content={"predictions": [prediction.as_dict() for prediction in answer.predictions]},
+                input=answer.facts,
+                timing=answer.timing,
+            )
+            documents.append(result.as_dict())
         for follower in followers:
             if follower.problem:
                 raise EdgeAgentError(follower.problem)
