@@ -1,16 +1,23 @@
 """The settings of the sources that give a stream: programs, serial lines, sensors, sound."""
 
 import re
-from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from edge_agent.settings_base import Frozen, Seconds
 
-ChannelNames = Annotated[
+
+def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("must be names that differ from each other")
+    return names
+
+
+Names = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...], Field(min_length=1, max_length=256)
 ]
+ChannelNames = Annotated[Names, AfterValidator(_all_different)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 
 # What each format of a command may be told, and what it must be told.
@@ -22,11 +29,6 @@ _KEYS = {
     "csv": ("rate", "channels"),
 }
 _REQUIRED = {"raw": ("width", "height", "pixel_format"), "pcm": ("rate",)}
-
-
-def _all_different(names: Collection[str]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError("must be names that differ from each other")
 
 
 class CommandSource(Frozen):
@@ -49,8 +51,8 @@ class CommandSource(Frozen):
     rate: Rate | None = Field(None, validate_default=True)
     """pcm: samples a second. jsonl, csv: readings a second, if they come evenly; default: each counts as taken when it
     came."""
-    channels: Annotated[Annotated[int, Field(ge=1, le=64)] | ChannelNames | None, Field(union_mode="left_to_right")] = (
-        Field(None, validate_default=True)
+    channels: Annotated[Annotated[int, Field(ge=1, le=64)] | Names | None, Field(union_mode="left_to_right")] = Field(
+        None, validate_default=True
     )
     """pcm: how many; default: 1. jsonl, csv: names of the wanted ones in order, or of the columns if they have no
     names; default: all numbers of the first reading."""
@@ -85,14 +87,7 @@ class CommandSource(Frozen):
             raise ValueError("must be a number with format: pcm, and a list of names with format: jsonl and csv")
         if isinstance(value, int) and value % 2 and info.data.get("pixel_format") == "yuv420p":
             raise ValueError("must be even with pixel_format: yuv420p")
-        return value
-
-    @field_validator("channels")
-    @classmethod
-    def _names_differ(cls, value: int | tuple[str, ...] | None) -> int | tuple[str, ...] | None:
-        if isinstance(value, tuple):
-            _all_different(value)
-        return value
+        return _all_different(value) if isinstance(value, tuple) else value
 
 
 class SerialSource(Frozen):
@@ -114,12 +109,6 @@ class SerialSource(Frozen):
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
     """Nothing usable for this long: the port is closed and opened again."""
 
-    @field_validator("channels")
-    @classmethod
-    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        _all_different(value or ())
-        return value
-
 
 class IioSource(Frozen):
     """A sensor that Linux knows as an industrial I/O device."""
@@ -137,12 +126,6 @@ class IioSource(Frozen):
     """Take the readings from the device's buffer, at its own even pace, instead of asking for each."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
     """Nothing usable for this long: the device is opened again."""
-
-    @field_validator("channels")
-    @classmethod
-    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        _all_different(value or ())
-        return value
 
     @model_validator(mode="after")
     def _some_pace(self) -> "IioSource":

@@ -1,24 +1,11 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_agent.errors import ModelError
 from edge_agent.models import onnx_file
-from edge_agent.models.model_file import ModelFile, Tensor, read
+from edge_agent.models.model_file import Tensor
 from tests.models.model_bytes import message, node, onnx, value_info
-
-
-@pytest.fixture
-def reading(tmp_path: Path) -> Any:
-    """Writes bytes to a file and reads it."""
-
-    def read_bytes(content: bytes) -> ModelFile:
-        path = tmp_path / "model.bin"
-        path.write_bytes(content)
-        return read(path)
-
-    return read_bytes
 
 
 def test_a_plain_file_gives_its_tensors_and_operators(reading: Any) -> None:

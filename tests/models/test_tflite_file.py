@@ -1,29 +1,16 @@
 import json
 import struct
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.models.model_file import ModelFile, Tensor, read
+from edge_agent.models.model_file import Tensor
 from tests.models import model_bytes
 from tests.models.model_bytes import Scalar, builtin, floats, int32s, int64s, operator, tflite, zipped
 
 LABELS = {"labels.txt": "circle\nsquare\nstar\n"}
-
-
-@pytest.fixture
-def reading(tmp_path: Path) -> Any:
-    """Writes bytes to a file and reads it."""
-
-    def read_bytes(content: bytes) -> ModelFile:
-        path = tmp_path / "model.bin"
-        path.write_bytes(content)
-        return read(path)
-
-    return read_bytes
 
 
 def test_a_plain_file_gives_its_tensors_and_operators(reading: Any) -> None:
