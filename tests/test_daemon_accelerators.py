@@ -13,7 +13,8 @@ from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.daemon import Daemon, configuration
-from tests.delegates import TestDelegate
+from tests.delegates import CUSTOM, TestDelegate
+from tests.models import compiled_models
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
@@ -184,3 +185,37 @@ def test_a_daemon_that_must_not_fall_back_does_not_start(
         assert "models.digits: " in scene.daemon.log()
         assert "libtest_delegate.so take=25 harm=unprepared: LiteRT" in scene.daemon.log()
         assert scene.client.messages == []
+
+
+def test_a_model_compiled_for_an_npu_serves_there_and_its_sibling_on_the_cpu_takes_over(
+    broker: Mosquitto, delegate: TestDelegate, tmp_path: Path
+) -> None:
+    bundle = compiled_models.bundle(tmp_path / "bundle", compiled={"ethosu": "digits_ethosu.tflite"})
+    library = delegate.library.rename(tmp_path / "libethosu_delegate.so")
+    npu = delegate.entry("fail", at_will=True, take=CUSTOM) | {"delegate": str(library)}
+    with Scene(broker, tmp_path, "npu", path=str(bundle), accelerators=[npu, "cpu"]) as scene:
+        facts = scene.told(moves=0)
+        assert facts["in_use"].startswith("libethosu_delegate.so")
+        assert (facts["share"], facts["fallback"]) == ({"on": 1, "of": 10}, "")
+        scene.ask()
+        delegate.do_harm()
+        scene.ask()
+        assert scene.told(moves=1)["in_use"] == "cpu"
+        delegate.do_no_harm()
+        assert scene.told(moves=2)["in_use"].startswith("libethosu_delegate.so")
+        scene.ask()
+        counts = scene.stats()["pipelines"]["lab"]
+        assert imbalance(counts) == ""
+        assert (counts["captured"], counts["inferred"]) == (3, 3)
+
+
+def test_a_model_compiled_for_a_provider_that_is_not_here_has_its_sibling_answer(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    bundle = compiled_models.bundle(tmp_path / "bundle", compiled={"qnn": "digits_qnn.onnx"})
+    with Scene(broker, tmp_path, "context", path=str(bundle), accelerators=["qnn", "cpu"]) as scene:
+        facts = scene.told(moves=0)
+        assert facts["in_use"] == "cpu"
+        assert " has no QNNExecutionProvider, only " in facts["fallback"]
+        scene.ask()
+        assert imbalance(scene.stats()["pipelines"]["lab"]) == ""

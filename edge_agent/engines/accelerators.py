@@ -59,6 +59,7 @@ COMPILED_MODEL = "CompiledModel"
 ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "cpu": Row(XNNPACK, "CPUExecutionProvider"),
     "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
+    "ethosu": Row("libethosu_delegate.so", install="the board's own delegate for it, which comes with its system"),
     "gpu": Row(COMPILED_MODEL, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
     "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
     "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
@@ -77,6 +78,16 @@ def name_of(accelerator: settings.Accelerator) -> str:
         return accelerator
     own = Path(accelerator.delegate).name if isinstance(accelerator, settings.Delegate) else accelerator.provider
     return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
+
+
+def known_as(accelerator: settings.Accelerator) -> str:
+    """Its name in the table, also of what the configuration names by library or provider; "" if it is not there."""
+    if isinstance(accelerator, str):
+        return accelerator
+    if isinstance(accelerator, settings.Delegate):
+        library = Path(accelerator.delegate).name
+        return next((name for name, row in ACCELERATORS.items() if row.tflite == library), "")
+    return next((name for name, row in ACCELERATORS.items() if row.onnx == accelerator.provider), "")
 
 
 def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:

@@ -15,13 +15,13 @@ from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import name_of
+from edge_agent.engines.accelerators import known_as, name_of
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.chain import Chain, Link
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import archive, bundle, language, model_file, registry
 from edge_agent.models.labels import read_labels
-from edge_agent.models.links import operator_hint, prove_all, threads_of, told, without_prefix
+from edge_agent.models.links import compiles, operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
 from edge_agent.models.state import Further, State
@@ -56,7 +56,7 @@ class ModelSource:
 
     def file_for(self, accelerator: settings.Accelerator) -> model_file.ModelFile:
         """The file that runs on an accelerator."""
-        return self.compiled.get(name_of(accelerator), self.file)
+        return self.compiled.get(known_as(accelerator), self.file)
 
 
 class Model:
@@ -287,7 +287,6 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         without_labels=without_labels,
     )
     version = manifest.version if manifest else _version(file)
-    compiled = manifest.compiled if manifest and file.format == "tflite" else {}
     return ModelSource(
         file,
         version,
@@ -295,8 +294,14 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         model.path,
         bundle_folder,
         manifest.golden if manifest else (),
-        {name: model_file.read(bundle_folder / beside) for name, beside in compiled.items()},
+        _compiled(manifest, bundle_folder, file) if manifest else {},
     )
+
+
+def _compiled(manifest: bundle.Manifest, folder: Path, file: model_file.ModelFile) -> dict[str, model_file.ModelFile]:
+    """What stands in for a bundle's file on accelerators: compiled files of its format, by the accelerators' names."""
+    found = {name: model_file.read(folder / path) for name, path in manifest.compiled.items()}
+    return {name: compiled for name, compiled in found.items() if compiled.format == file.format}
 
 
 def located(model: settings.Model, folder: Path) -> settings.Model:
@@ -370,7 +375,7 @@ def load_here(
         loaded = Model(name, model, source, reading, engine)
         loaded.warm_up(batch)
     except (ModelError, InputError) as error:
-        hint = operator_hint(file)
+        hint = "" if compiles(model.accelerators[0]) else operator_hint(file)
         raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
     return loaded
 
