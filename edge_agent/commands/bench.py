@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.engines.accelerators import ACCELERATORS, can_use
+from edge_agent.engines.accelerators import ACCELERATORS, CPU, XNNPACK, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     measurements = [
         _in_a_process(source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
         for accelerator in _accelerators(file.format)
-        for threads in (thread_counts() if accelerator == "cpu" else [1])
+        for threads in (thread_counts() if accelerator in (CPU, XNNPACK) else [1])
     ]
     usable = [measurement for measurement in measurements if not measurement.problem]
     if not usable:

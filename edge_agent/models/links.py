@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import CPU, known_as, name_of
+from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of
 from edge_agent.engines.chain import Link
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.isolated import Isolated
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What runs a model's own operators, and no others.
-_PLAIN = (CPU, "gpu", "xnnpack")
+_PLAIN = (CPU, "gpu", XNNPACK)
 # How the names of operators begin that no plain runtime has, and what to do then.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
