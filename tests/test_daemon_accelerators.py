@@ -1,9 +1,10 @@
 """What becomes of a running daemon, and of who listens to it, when an accelerator goes wrong."""
 
 import json
+import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,14 +26,18 @@ class Scene:
     """A daemon that reads digits on an accelerator, and somebody who sends it pictures and listens.
 
     Args:
+        pipeline: further settings of the pipeline.
         model: further settings of the model.
     """
 
-    def __init__(self, broker: Mosquitto, folder: Path, device: str, **model: Any) -> None:
+    def __init__(
+        self, broker: Mosquitto, folder: Path, device: str, pipeline: Mapping[str, Any] | None = None, **model: Any
+    ) -> None:
         self.device = device
         self.client = Subscriber(broker.port, f"edge/{device}/#")
         options = {"path": str(DIGITS), "timeout": TIMEOUT_S, **model}
-        pipelines = {"lab": {"source": {"type": "mqtt", "topic": f"{device}/in"}, "model": "digits"}}
+        source = {"type": "mqtt", "topic": f"{device}/in"}
+        pipelines = {"lab": {"source": source, "model": "digits", **(pipeline or {})}}
         self.daemon = Daemon(
             folder,
             configuration(broker, device, models={"digits": options}, pipelines=pipelines),
@@ -219,3 +224,50 @@ def test_a_model_compiled_for_a_provider_that_is_not_here_has_its_sibling_answer
         assert " has no QNNExecutionProvider, only " in facts["fallback"]
         scene.ask()
         assert imbalance(scene.stats()["pipelines"]["lab"]) == ""
+
+
+def test_a_batch_is_answered_by_one_that_takes_it_and_by_one_that_does_not(
+    broker: Mosquitto, delegate: TestDelegate, tmp_path: Path
+) -> None:
+    regions = {"regions": {"one": [0, 0, 1, 1], "same": [0, 0, 1, 1]}}
+    accelerators = [delegate.entry("fail", at_will=True), "xnnpack", "cpu"]
+    with Scene(broker, tmp_path, "batch", regions, accelerators=accelerators) as scene:
+        assert scene.told(moves=0)["in_use"].startswith("libtest_delegate.so")
+        scene.ask()
+        delegate.do_harm()
+        scene.ask()
+        assert scene.told(moves=1)["in_use"] == "xnnpack"  # which takes one picture at a time
+        for _ in range(3):
+            scene.ask()
+        delegate.do_no_harm()
+        assert scene.told(moves=2)["in_use"].startswith("libtest_delegate.so")
+        scene.ask()
+        assert scene.stats()["models"]["digits"]["moves"] == 2
+        counts = scene.stats()["pipelines"]["lab"]
+        assert imbalance(counts) == ""
+        assert (counts["captured"], counts["inferred"]) == (6, 6)
+        assert scene.daemon.stop().code == 0
+        assert "accelerator_registry" not in scene.daemon.log()
+
+
+def test_packed_weights_that_a_daemon_has_left_are_used_by_the_next_one_unless_they_are_damaged(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    folder = tmp_path.parent / "cache/edge-agent/weights"
+    shutil.rmtree(folder, ignore_errors=True)
+    xnnpack = {"delegate": "xnnpack", "options": {"flags": 3}}
+    with Scene(broker, tmp_path, "weights", accelerators=[xnnpack, "cpu"]) as scene:
+        assert scene.told(moves=0)["in_use"] == "xnnpack flags=3"
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        [packed] = folder.iterdir()
+        content = packed.read_bytes()
+        scene.daemon.start()
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        packed.write_bytes(content[:-100])
+        scene.daemon.start()
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        assert packed.read_bytes() == content
+        assert "accelerator_registry" not in scene.daemon.log()

@@ -154,6 +154,8 @@ def measure(
             times.append((time.perf_counter() - began) * 1000)
     except EdgeAgentError as error:
         return Measurement(accelerator, threads, problem=str(error))
+    memory = pss() - memory_before
+    engine.close()
     centiles = statistics.quantiles(times, n=100) if len(times) > 1 else times * 99
     return Measurement(
         accelerator,
@@ -162,7 +164,7 @@ def measure(
         p90_ms=round(centiles[89], 3),
         p99_ms=round(centiles[98], 3),
         per_second=round(1000 * len(times) / sum(times), 1),
-        memory_mib=round((pss() - memory_before) / 2**20, 1),
+        memory_mib=round(memory / 2**20, 1),
         load_ms=round(load_ms, 1),
         share=round(engine.share.on / engine.share.of, 3) if engine.share else None,
     )

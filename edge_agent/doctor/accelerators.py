@@ -97,7 +97,7 @@ def _look(machine: Machine, row: Row, providers: list[str]) -> Look:
     if not row.tflite:
         return Look(f"this ONNX Runtime has no {row.onnx}")
     if row.tflite == COMPILED_FOR_CPU:
-        return Look("" if machine.python(COMPILED_MODEL).code == 0 else "this needs ai-edge-litert 2", "XNNPACK")
+        return Look("" if machine.python(COMPILED_MODEL).code == 0 else "this needs ai-edge-litert 2")
     ran = machine.python(LIBRARY, row.tflite)
     return Look(ran.reason.removeprefix("OSError: ")) if ran.code != 0 else Look("", ran.out.strip() or row.tflite)
 

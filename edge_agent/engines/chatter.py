@@ -6,20 +6,18 @@ import sys
 import threading
 from collections.abc import Iterator
 
-_INFORMS = b"INFO:"
-_ALL = (_INFORMS, b"WARNING:", b"ERROR:", "└".encode())
+INFORMS = (b"INFO:",)
+# What LiteRT's CompiledModel warns of is not there (drivers of other makers), and errors are told in other words.
+INFORMS_AND_WARNS = (*INFORMS, b"WARNING:", b"ERROR:", "└".encode())
+EVERYTHING = (b"",)
 
 # Standard error is the whole process's: two that take it away at once would give it back in the wrong order.
 _taken = threading.Lock()
 
 
 @contextlib.contextmanager
-def without_chatter(*, warnings_too: bool = False) -> Iterator[None]:
-    """Leaves out what a runtime only informs of; where another thread is doing that already, nothing.
-
-    Args:
-        warnings_too: also what it warns of, and its errors, where these are told in other words.
-    """
+def without_chatter(begin: tuple[bytes, ...] = INFORMS) -> Iterator[None]:
+    """Leaves out lines that begin so; where another thread is doing that already, nothing."""
     if not _taken.acquire(blocking=False):
         yield
         return
@@ -35,4 +33,4 @@ def without_chatter(*, warnings_too: bool = False) -> Iterator[None]:
             _taken.release()
             said.seek(0)
             lines = said.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not line.startswith(_ALL if warnings_too else _INFORMS)))
+            os.write(2, b"".join(line for line in lines if not line.startswith(begin)))

@@ -3,6 +3,9 @@
 https://ai.google.dev/edge/litert/next/overview
 """
 
+import atexit
+import functools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +121,9 @@ class CompiledEngine:
         self._out = _order(self._model.get_output_tensor_details(key), plain.output_indices)
         self._given = self._model.create_input_buffers(_SIGNATURE)
         self._made = self._model.create_output_buffers(_SIGNATURE)
+        for at, spec in zip(self._in, self.inputs, strict=True):  # whatever the runtime has to say then, it says now
+            self._given[at].write(np.zeros([max(1, size) for size in spec.shape], spec.dtype))
+        _end_in_silence()
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
@@ -144,6 +150,12 @@ class CompiledEngine:
     def _read(self, at: int, spec: TensorSpec) -> "NDArray[Any]":
         shape = [max(1, size) for size in spec.shape]
         return np.asarray(self._made[at].read(int(np.prod(shape)), np.dtype(spec.dtype).type)).reshape(shape)
+
+
+@functools.cache
+def _end_in_silence() -> None:
+    """The runtime tells of its end when Python has ended already, and nothing else has to be said."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def _order(details: dict[str, dict[str, Any]], indices: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_agent.engines import Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import COMPILED_FOR_CPU, COMPILED_FOR_GPU, CPU, INTERPRETER, Target
-from edge_agent.engines.chatter import without_chatter
+from edge_agent.engines.chatter import EVERYTHING, INFORMS_AND_WARNS, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -137,9 +137,10 @@ def load(path: Path, target: Target, threads: int) -> Engine:
 def _compiled(path: Path, target: Target, threads: int) -> Engine:
     from edge_agent.engines import compiled_model
 
-    with without_chatter(warnings_too=True):
+    gpu = target.runs_on == COMPILED_FOR_GPU
+    with without_chatter(EVERYTHING if gpu else INFORMS_AND_WARNS):
         plain = TfliteEngine(path, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
-        if target.runs_on == COMPILED_FOR_GPU:
+        if gpu:
             return compiled_model.on_gpu(path, target, plain)
         return compiled_model.on_cpu(path, target, threads, plain)
 

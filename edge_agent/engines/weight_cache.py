@@ -10,10 +10,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from edge_agent.models.cache import cache_dir, processor
 
@@ -86,13 +86,11 @@ def _pack(name: str, load: Callable[[str], T]) -> Path | None:
     return path
 
 
-def _with_checksum(name: str, file: BinaryIO) -> str:
+def _with_checksum(name: str, file: BufferedReader) -> str:
     """The name that a file of this content has."""
     file.seek(0)
-    checksum = zlib.crc32(name.encode())
-    while block := file.read(_BLOCK):
-        checksum = zlib.crc32(block, checksum)
-    return f"{name}-{checksum:08x}"
+    checksum = hashlib.file_digest(file, lambda: hashlib.blake2b(name.encode(), digest_size=8))
+    return f"{name}-{checksum.hexdigest()}"
 
 
 def _prune() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of
+from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of, resolve
 from edge_agent.engines.chain import Link
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.isolated import Isolated
@@ -61,8 +61,11 @@ def prove_all(
     links: list[Link] = []
     refusals: dict[str, str] = {}
     for accelerator in model.accelerators:
-        alone, called = model.model_copy(update={"accelerators": (accelerator,)}), name_of(accelerator)
+        # The file: a bundle with several formats would choose anew for each accelerator.
+        alone = model.model_copy(update={"accelerators": (accelerator,), "path": source.file.path.absolute()})
+        called = name_of(accelerator)
         try:
+            resolve(accelerator, source.file.format)
             _refuse_compiled(source.file_for(accelerator), accelerator)
             crashes = _crashes(name, alone, source, batch)
             speed_up = prove(alone, folder, source, batch, waiting, anew=crashes > 0)

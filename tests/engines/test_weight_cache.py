@@ -130,9 +130,7 @@ def test_on_a_disk_that_is_full_or_read_only_the_model_runs_without(
     assert answer(model) == expected
 
 
-def test_what_lies_on_a_read_only_disk_is_used(
-    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_on_a_read_only_disk_is_used(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small_disk(folder, 100_000_000) as disk:
         expected = answer(model)
         turn_read_only(disk)
