@@ -157,7 +157,8 @@ class Delegate(Frozen):
     """A TFLite delegate of one's own."""
 
     delegate: str = Field(min_length=1, max_length=4096)
-    """Its shared library; a name without a `/` is looked for where the system keeps libraries."""
+    """Its shared library; a name without a `/` is looked for where the system keeps libraries. `xnnpack` is none: it is
+    the processor, with the options `flags` and `weight_cache`."""
     options: RuntimeOptions = Field({})
     """What it is told, as its makers document it."""
 

@@ -1,8 +1,8 @@
 """XNNPACK's weight cache: a model's weights as this processor wants them, packed once, mapped by all who run the model.
 
-XNNPACK looks only at the head of such a file and at the list of what is in it: weights that have changed since, or are
-another model's, it takes as they are; and where the disk is full while it writes one, it ends the process. So it writes
-into memory here. A file's name says what it is for, and ends with a checksum of that and of the content.
+XNNPACK looks only at the head of such a file and at the list of what is in it: weights that have changed since it takes
+as they are; and where the disk is full while it writes one, it ends the process. So it writes into memory here, and a
+file's name says what it is for, and ends with a checksum of that and of the content.
 """
 
 import contextlib

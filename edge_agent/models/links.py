@@ -90,8 +90,8 @@ def told(source: "ModelSource", refusals: dict[str, str]) -> str:
 def without_prefix(error: ModelError, source: "ModelSource", called: str) -> str:
     """What an error says besides which model and which accelerator it is about."""
     said = str(error)
-    for known in (f"{source.file.path}: ", f"{source.asked_for}: ", f"{called}: "):
-        said = said.removeprefix(known)
+    for known in (source.file.path.absolute(), source.file.path, source.asked_for, called):
+        said = said.removeprefix(f"{known}: ")
     return said
 
 
