@@ -32,7 +32,7 @@ TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
 TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
 TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
 AcceleratorName = Literal[
-    "cpu", "edgetpu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl", "xnnpack"
+    "cpu", "edgetpu", "ethosu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl", "xnnpack"
 ]
 Output = Literal["probabilities", "logits", "sigmoid"]
 
@@ -157,7 +157,8 @@ class Delegate(Frozen):
     """A TFLite delegate of one's own."""
 
     delegate: str = Field(min_length=1, max_length=4096)
-    """Its shared library; a name without a `/` is looked for where the system keeps libraries."""
+    """Its shared library; a name without a `/` is looked for where the system keeps libraries. `xnnpack` is none: it is
+    the processor, with the options `flags` and `weight_cache`."""
     options: RuntimeOptions = Field({})
     """What it is told, as its makers document it."""
 

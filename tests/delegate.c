@@ -1,5 +1,5 @@
 /* A TFLite delegate for tests: it takes all nodes of one operator and has the runtime's own kernels compute them, or
- * does harm instead.
+ * does harm instead. Custom operators, for which there are no kernels, copy their first input.
  *
  * Options (all are texts):
  *   take   number of the operator (BuiltinOperator of the schema); without it no node is taken
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DONE = 0, FAILED = 1, MOST_NODES = 64 };
+enum { DONE = 0, FAILED = 1, MOST_NODES = 64, CUSTOM = 32, ALLOWS_DYNAMIC_TENSORS = 1 };
 
 struct context;
 struct node;
@@ -125,8 +125,19 @@ static void end(struct context *context, void *taken) {
 
 static int prepare_kernel(struct context *context, struct node *node) {
     struct taken *taken = node->state;
-    for (int i = 0; i < taken->count; i++)
-        if (taken->kernels[i].prepare && taken->kernels[i].prepare(context, &taken->nodes[i]) != DONE) return FAILED;
+    for (int i = 0; i < taken->count; i++) {
+        struct kernel *kernel = &taken->kernels[i];
+        if (kernel->operator == CUSTOM || !kernel->prepare) continue;
+        if (kernel->prepare(context, &taken->nodes[i]) != DONE) return FAILED;
+    }
+    return DONE;
+}
+
+static int copy(struct context *context, struct node *node) {
+    const struct tensor *from = &context->tensors[node->inputs->values[0]];
+    const struct tensor *to = &context->tensors[node->outputs->values[0]];
+    if (from->size != to->size) return FAILED;
+    memcpy(to->content, from->content, to->size);
     return DONE;
 }
 
@@ -135,8 +146,10 @@ static int invoke(struct context *context, struct node *node) {
     if (does("fail")) return FAILED;
     if (does("crash")) *(volatile int *)0 = 1;
     while (does("hang")) usleep(10000);
-    for (int i = 0; i < taken->count; i++)
-        if (taken->kernels[i].invoke(context, &taken->nodes[i]) != DONE) return FAILED;
+    for (int i = 0; i < taken->count; i++) {
+        struct kernel *kernel = &taken->kernels[i];
+        if ((kernel->operator == CUSTOM ? copy : kernel->invoke)(context, &taken->nodes[i]) != DONE) return FAILED;
+    }
     if (does("wrong"))
         for (int i = 0; i < node->outputs->count; i++) {
             struct tensor *tensor = &context->tensors[node->outputs->values[i]];
@@ -179,6 +192,8 @@ struct delegate *tflite_plugin_create_delegate(char **keys, char **values, size_
         if (!strcmp(keys[i], "when")) when = strdup(values[i]);
     }
     delegate->prepare = prepare;
+    /* Else the runtime prepares all nodes before it asks for those to take, also those that it has no kernels for. */
+    if (take == CUSTOM) delegate->flags = ALLOWS_DYNAMIC_TENSORS;
     return delegate;
 }
 

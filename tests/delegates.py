@@ -11,6 +11,8 @@ import pytest
 SOURCE = Path(__file__).with_name("delegate.c")
 # Of the schema's operators, that which the bundled digit reader ends with.
 SOFTMAX = 25
+# All custom operators.
+CUSTOM = 32
 
 
 @dataclass(frozen=True)

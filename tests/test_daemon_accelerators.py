@@ -1,9 +1,10 @@
 """What becomes of a running daemon, and of who listens to it, when an accelerator goes wrong."""
 
 import json
+import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,8 @@ from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.daemon import Daemon, configuration
-from tests.delegates import TestDelegate
+from tests.delegates import CUSTOM, TestDelegate
+from tests.models import compiled_models
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
@@ -24,14 +26,18 @@ class Scene:
     """A daemon that reads digits on an accelerator, and somebody who sends it pictures and listens.
 
     Args:
+        pipeline: further settings of the pipeline.
         model: further settings of the model.
     """
 
-    def __init__(self, broker: Mosquitto, folder: Path, device: str, **model: Any) -> None:
+    def __init__(
+        self, broker: Mosquitto, folder: Path, device: str, pipeline: Mapping[str, Any] | None = None, **model: Any
+    ) -> None:
         self.device = device
         self.client = Subscriber(broker.port, f"edge/{device}/#")
         options = {"path": str(DIGITS), "timeout": TIMEOUT_S, **model}
-        pipelines = {"lab": {"source": {"type": "mqtt", "topic": f"{device}/in"}, "model": "digits"}}
+        source = {"type": "mqtt", "topic": f"{device}/in"}
+        pipelines = {"lab": {"source": source, "model": "digits", **(pipeline or {})}}
         self.daemon = Daemon(
             folder,
             configuration(broker, device, models={"digits": options}, pipelines=pipelines),
@@ -184,3 +190,84 @@ def test_a_daemon_that_must_not_fall_back_does_not_start(
         assert "models.digits: " in scene.daemon.log()
         assert "libtest_delegate.so take=25 harm=unprepared: LiteRT" in scene.daemon.log()
         assert scene.client.messages == []
+
+
+def test_a_model_compiled_for_an_npu_serves_there_and_its_sibling_on_the_cpu_takes_over(
+    broker: Mosquitto, delegate: TestDelegate, tmp_path: Path
+) -> None:
+    bundle = compiled_models.bundle(tmp_path / "bundle", compiled={"ethosu": "digits_ethosu.tflite"})
+    library = delegate.library.rename(tmp_path / "libethosu_delegate.so")
+    npu = delegate.entry("fail", at_will=True, take=CUSTOM) | {"delegate": str(library)}
+    with Scene(broker, tmp_path, "npu", path=str(bundle), accelerators=[npu, "cpu"]) as scene:
+        facts = scene.told(moves=0)
+        assert facts["in_use"].startswith("libethosu_delegate.so")
+        assert (facts["share"], facts["fallback"]) == ({"on": 1, "of": 10}, "")
+        scene.ask()
+        delegate.do_harm()
+        scene.ask()
+        assert scene.told(moves=1)["in_use"] == "cpu"
+        delegate.do_no_harm()
+        assert scene.told(moves=2)["in_use"].startswith("libethosu_delegate.so")
+        scene.ask()
+        counts = scene.stats()["pipelines"]["lab"]
+        assert imbalance(counts) == ""
+        assert (counts["captured"], counts["inferred"]) == (3, 3)
+
+
+def test_a_model_compiled_for_a_provider_that_is_not_here_has_its_sibling_answer(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    bundle = compiled_models.bundle(tmp_path / "bundle", compiled={"qnn": "digits_qnn.onnx"})
+    with Scene(broker, tmp_path, "context", path=str(bundle), accelerators=["qnn", "cpu"]) as scene:
+        facts = scene.told(moves=0)
+        assert facts["in_use"] == "cpu"
+        assert " has no QNNExecutionProvider, only " in facts["fallback"]
+        scene.ask()
+        assert imbalance(scene.stats()["pipelines"]["lab"]) == ""
+
+
+def test_a_batch_is_answered_by_one_that_takes_it_and_by_one_that_does_not(
+    broker: Mosquitto, delegate: TestDelegate, tmp_path: Path
+) -> None:
+    regions = {"regions": {"one": [0, 0, 1, 1], "same": [0, 0, 1, 1]}}
+    accelerators = [delegate.entry("fail", at_will=True), "xnnpack", "cpu"]
+    with Scene(broker, tmp_path, "batch", regions, accelerators=accelerators) as scene:
+        assert scene.told(moves=0)["in_use"].startswith("libtest_delegate.so")
+        scene.ask()
+        delegate.do_harm()
+        scene.ask()
+        assert scene.told(moves=1)["in_use"] == "xnnpack"  # which takes one picture at a time
+        for _ in range(3):
+            scene.ask()
+        delegate.do_no_harm()
+        assert scene.told(moves=2)["in_use"].startswith("libtest_delegate.so")
+        scene.ask()
+        assert scene.stats()["models"]["digits"]["moves"] == 2
+        counts = scene.stats()["pipelines"]["lab"]
+        assert imbalance(counts) == ""
+        assert (counts["captured"], counts["inferred"]) == (6, 6)
+        assert scene.daemon.stop().code == 0
+        assert "accelerator_registry" not in scene.daemon.log()
+
+
+def test_packed_weights_that_a_daemon_has_left_are_used_by_the_next_one_unless_they_are_damaged(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    folder = tmp_path.parent / "cache/edge-agent/weights"
+    shutil.rmtree(folder, ignore_errors=True)
+    xnnpack = {"delegate": "xnnpack", "options": {"flags": 3}}
+    with Scene(broker, tmp_path, "weights", accelerators=[xnnpack, "cpu"]) as scene:
+        assert scene.told(moves=0)["in_use"] == "xnnpack flags=3"
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        [packed] = folder.iterdir()
+        content = packed.read_bytes()
+        scene.daemon.start()
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        packed.write_bytes(content[:-100])
+        scene.daemon.start()
+        scene.ask()
+        assert scene.daemon.stop().code == 0
+        assert packed.read_bytes() == content
+        assert "accelerator_registry" not in scene.daemon.log()

@@ -265,9 +265,9 @@ def frames() -> Iterator[Any]:
 def test_regions_at_once_and_one_by_one_give_the_same_answers(file: settings.Model) -> None:
     batch = len(CLIP["regions"])
     at_once = models.load("digits", file, Path.cwd(), batch)
-    assert at_once._batches, "the bundled model takes a batch"
+    assert at_once._batching.at_once, "the bundled model takes a batch"
     one_by_one = models.load("digits", file, Path.cwd(), batch)
-    one_by_one._batches = False
+    one_by_one._batching.at_once = False
     for frame in itertools.islice(frames(), 0, None, 9):
         crops = [frame[y1:y2, x1:x2] for x1, y1, x2, y2 in CLIP["regions"].values()]
         tensor = at_once.preprocess(crops)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.engines.accelerators import ACCELERATORS, can_use
+from edge_agent.engines.accelerators import ACCELERATORS, CPU, XNNPACK, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     measurements = [
         _in_a_process(source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
         for accelerator in _accelerators(file.format)
-        for threads in (thread_counts() if accelerator == "cpu" else [1])
+        for threads in (thread_counts() if accelerator in (CPU, XNNPACK) else [1])
     ]
     usable = [measurement for measurement in measurements if not measurement.problem]
     if not usable:
@@ -154,6 +154,8 @@ def measure(
             times.append((time.perf_counter() - began) * 1000)
     except EdgeAgentError as error:
         return Measurement(accelerator, threads, problem=str(error))
+    memory = pss() - memory_before
+    engine.close()
     centiles = statistics.quantiles(times, n=100) if len(times) > 1 else times * 99
     return Measurement(
         accelerator,
@@ -162,7 +164,7 @@ def measure(
         p90_ms=round(centiles[89], 3),
         p99_ms=round(centiles[98], 3),
         per_second=round(1000 * len(times) / sum(times), 1),
-        memory_mib=round((pss() - memory_before) / 2**20, 1),
+        memory_mib=round(memory / 2**20, 1),
         load_ms=round(load_ms, 1),
         share=round(engine.share.on / engine.share.of, 3) if engine.share else None,
     )

@@ -70,7 +70,7 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
     from edge_agent.update.active import with_active
 
     models = load_models(with_active(loaded), {}, unused_too=True)
-    return [
+    plan = [
         {
             "name": name,
             "description": model.describe(),
@@ -81,6 +81,9 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
         }
         for (name, _), model in models.items()
     ]
+    for model in models.values():
+        model.close()
+    return plan
 
 
 def _check_programs(loaded: Config) -> None:

@@ -20,7 +20,7 @@ class Row:
     """One accelerator.
 
     Attributes:
-        tflite: shared library of the delegate, or `COMPILED_MODEL`; "" where .tflite models can't use it.
+        tflite: shared library of the delegate, or one of the words below; "" where .tflite models can't use it.
         onnx: execution provider; "" where .onnx models can't use it.
         install: what brings it, in a few words.
     """
@@ -52,14 +52,18 @@ class Target:
         return self.name == CPU
 
 
-# In place of a delegate: XNNPACK is part of the runtime; the GPU is reached through LiteRT's `CompiledModel`.
-XNNPACK = "XNNPACK"
-COMPILED_MODEL = "CompiledModel"
+# In place of a delegate: the interpreter's own XNNPACK, which takes no options; what LiteRT's `CompiledModel` reaches.
+INTERPRETER = "Interpreter"
+COMPILED_FOR_GPU = "CompiledModel: GPU"
+COMPILED_FOR_CPU = "CompiledModel: CPU"
+# The accelerator that is no library, and takes options as a delegate does.
+XNNPACK: Literal["xnnpack"] = "xnnpack"
 
 ACCELERATORS: dict[settings.AcceleratorName, Row] = {
-    "cpu": Row(XNNPACK, "CPUExecutionProvider"),
+    "cpu": Row(INTERPRETER, "CPUExecutionProvider"),
     "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
-    "gpu": Row(COMPILED_MODEL, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
+    "ethosu": Row("libethosu_delegate.so", install="the board's own delegate for it, which comes with its system"),
+    "gpu": Row(COMPILED_FOR_GPU, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
     "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
     "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
     "tensorrt": Row(onnx="TensorrtExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
@@ -67,7 +71,9 @@ ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "nnapi": Row(onnx="NnapiExecutionProvider", install="an ONNX Runtime that was built with --use_nnapi"),
     "coreml": Row(onnx="CoreMLExecutionProvider", install="onnxruntime, on macOS"),
     "acl": Row(onnx="ACLExecutionProvider", install="an ONNX Runtime that was built with --use_acl"),
-    "xnnpack": Row(onnx="XnnpackExecutionProvider", install="an ONNX Runtime that was built with --use_xnnpack"),
+    "xnnpack": Row(
+        COMPILED_FOR_CPU, "XnnpackExecutionProvider", install="an ONNX Runtime that was built with --use_xnnpack"
+    ),
 }
 
 
@@ -79,6 +85,16 @@ def name_of(accelerator: settings.Accelerator) -> str:
     return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
 
 
+def known_as(accelerator: settings.Accelerator) -> str:
+    """Its name in the table, also of what the configuration names by library or provider; "" if it is not there."""
+    if isinstance(accelerator, str):
+        return accelerator
+    if isinstance(accelerator, settings.Delegate):
+        library = COMPILED_FOR_CPU if accelerator.delegate == XNNPACK else Path(accelerator.delegate).name
+        return next((name for name, row in ACCELERATORS.items() if row.tflite == library), "")
+    return next((name for name, row in ACCELERATORS.items() if row.onnx == accelerator.provider), "")
+
+
 def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
     """What an accelerator means for models of a format.
 
@@ -87,7 +103,8 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
     """
     name = name_of(accelerator)
     if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
-        return Target(name, accelerator.delegate, accelerator.options)
+        runs_on = COMPILED_FOR_CPU if accelerator.delegate == XNNPACK else accelerator.delegate
+        return Target(name, runs_on, accelerator.options)
     if isinstance(accelerator, settings.Provider) and file_format == "onnx":
         return Target(name, accelerator.provider, accelerator.options)
     if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):

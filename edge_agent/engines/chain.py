@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.backoff import Backoff
 from edge_agent.engines import Engine, Share, TensorSpec
+from edge_agent.engines.batching import Batching
 from edge_agent.engines.supervised import EngineLostError, StuckError
 from edge_agent.errors import EdgeAgentError, ModelError
 
@@ -48,7 +49,7 @@ class Chain:
     Args:
         model: what the log calls it.
         links: in order of preference.
-        engine: on one of them, which serves first.
+        first: the engine on one of them that serves first.
         asked: names of all accelerators that were asked for, in order of preference.
         refusals: why some of those are not among the links.
 
@@ -58,14 +59,14 @@ class Chain:
     """
 
     def __init__(
-        self, model: str, links: Sequence[Link], engine: Engine, asked: Sequence[str], refusals: Mapping[str, str]
+        self, model: str, links: Sequence[Link], first: Batching, asked: Sequence[str], refusals: Mapping[str, str]
     ) -> None:
         self.moved: Callable[[], None] = lambda: None
         self.moves = 0
         self._model = model
         self._links = links
-        self._engine = engine
-        self._at = next(at for at, link in enumerate(links) if link.name == engine.accelerator)
+        self._serving = first
+        self._at = next(at for at, link in enumerate(links) if link.name == self.accelerator)
         self._asked = asked
         self._reasons = dict(refusals)
         self._since = time.monotonic()
@@ -79,27 +80,32 @@ class Chain:
     @property
     def runtime(self) -> str:
         """See `Engine`."""
-        return self._engine.runtime
+        return self._serving.engine.runtime
 
     @property
     def accelerator(self) -> str:
         """The one in use."""
-        return self._engine.accelerator
+        return self._serving.engine.accelerator
 
     @property
     def share(self) -> Share | None:
         """See `Engine`."""
-        return self._engine.share
+        return self._serving.engine.share
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """See `Engine`."""
-        return self._engine.inputs
+        return self._serving.engine.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """See `Engine`."""
-        return self._engine.outputs
+        return self._serving.engine.outputs
+
+    @property
+    def at_once(self) -> bool | None:
+        """Whether the one in use takes batches at once: see `Batching`."""
+        return self._serving.at_once
 
     @property
     def speed_up(self) -> float | None:
@@ -120,7 +126,7 @@ class Chain:
         """
         with self._lock:
             try:
-                return self._engine.run(inputs)
+                return self._serving.run(inputs)
             except ModelError as error:
                 return self._run_on_next(inputs, error)
 
@@ -132,25 +138,25 @@ class Chain:
         """Frees the model."""
         self.retire()
         with self._lock:
-            self._engine.close()
+            self._serving.engine.close()
 
     def _run_on_next(self, inputs: Sequence["NDArray[Any]"], error: ModelError) -> list["NDArray[Any]"]:
         lost = isinstance(error, EngineLostError)
         for at in range(self._at + 1, len(self._links)):
             try:
-                engine = self._load(at)
+                stand_in = Batching(self._load(at))
             except ModelError as refusal:
                 log.warning("%s: %s can't stand in: %s", self._model, self._links[at].name, refusal)
                 continue
             try:
-                outputs = engine.run(inputs)
+                outputs = stand_in.run(inputs)
             except ModelError:
-                engine.close()
+                stand_in.engine.close()
                 if not lost:
                     break  # what fails everywhere is the fault of the input
                 continue
             failed, self._reasons[self.accelerator] = self._at, str(error)
-            self._use(at, engine, f"since {self.accelerator}: {error}")
+            self._use(at, stand_in, f"since {self.accelerator}: {error}")
             self._try_again_later(failed, error)
             return outputs
         if lost:
@@ -164,11 +170,11 @@ class Chain:
             raise ModelError("its model has other inputs")
         return engine
 
-    def _use(self, at: int, engine: Engine, why: str) -> None:
-        before, self._engine, self._at = self._engine, engine, at
-        log.warning("%s: runs on %s from now on, %s", self._model, engine.accelerator, why)
+    def _use(self, at: int, serving: Batching, why: str) -> None:
+        before, self._serving, self._at = self._serving, serving, at
+        log.warning("%s: runs on %s from now on, %s", self._model, self.accelerator, why)
         self.moves += 1
-        before.close()
+        before.engine.close()
         self.moved()
 
     def _try_again_later(self, failed: int, error: ModelError) -> None:
@@ -207,5 +213,5 @@ class Chain:
             for one in self._links[at:]:
                 self._reasons.pop(one.name, None)
             self._failed, self._since = at - 1, time.monotonic()
-            self._use(at, engine, "since it proves itself again")
+            self._use(at, Batching(engine), "since it proves itself again")
         return True

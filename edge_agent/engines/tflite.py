@@ -1,10 +1,7 @@
 """TFLite models, in LiteRT (`ai-edge-litert`) or, where only that exists, in `tflite-runtime`."""
 
-import contextlib
 import ctypes
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.engines import Engine, Share, TensorSpec, reason
-from edge_agent.engines.accelerators import COMPILED_MODEL, CPU, XNNPACK, Target
+from edge_agent.engines.accelerators import COMPILED_FOR_CPU, COMPILED_FOR_GPU, CPU, INTERPRETER, Target
+from edge_agent.engines.chatter import EVERYTHING, INFORMS_AND_WARNS, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -36,15 +34,19 @@ _DELEGATE_NODE = "DELEGATE"
 
 
 class TfliteEngine:
-    """A TFLite interpreter and the delegate it runs on."""
+    """A TFLite interpreter and the delegate it runs on; the processor does the rest, with XNNPACK or without."""
 
     runtime = RUNTIME
 
-    def __init__(self, path: Path, target: Target, threads: int) -> None:
+    def __init__(self, path: Path, target: Target, threads: int, *, xnnpack: bool = True) -> None:
+        kernels = tflite.OpResolverType
         delegates = [] if target.is_cpu else [_delegate(target)]
         self.accelerator = target.name
         self._interpreter = tflite.Interpreter(
-            model_path=str(path), experimental_delegates=delegates, num_threads=threads
+            model_path=str(path),
+            experimental_delegates=delegates,
+            num_threads=threads,
+            experimental_op_resolver_type=kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         # Before tensors are allocated: XNNPACK takes what is left only then.
         self.share = None if target.is_cpu else _share(self._interpreter)
@@ -124,37 +126,23 @@ def load(path: Path, target: Target, threads: int) -> Engine:
         ModelError: the accelerator can't be had, or the file is refused; says why.
     """
     try:
-        if target.runs_on == COMPILED_MODEL:
-            with _without_chatter(b""):
-                return _on_gpu(path, target)
-        with _without_chatter(b"INFO:"):
+        if target.runs_on in (COMPILED_FOR_GPU, COMPILED_FOR_CPU):
+            return _compiled(path, target, threads)
+        with without_chatter():
             return TfliteEngine(path, target, threads)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
 
 
-def _on_gpu(path: Path, target: Target) -> Engine:
-    from edge_agent.engines.compiled_model import CompiledEngine
+def _compiled(path: Path, target: Target, threads: int) -> Engine:
+    from edge_agent.engines import compiled_model
 
-    plain = TfliteEngine(path, Target(CPU, XNNPACK), threads=1)
-    return CompiledEngine(path, target.name, plain, hardware=("GPU", "CPU"))
-
-
-@contextlib.contextmanager
-def _without_chatter(begin: bytes) -> Iterator[None]:
-    """Keeps lines that begin like this, which the runtime writes without asking, out of standard error."""
-    sys.stderr.flush()
-    real = os.dup(2)
-    with os.fdopen(os.memfd_create("said"), "rb") as said:  # there may be no disk to write on
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            said.seek(0)
-            lines = said.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not line.startswith(begin)))
+    gpu = target.runs_on == COMPILED_FOR_GPU
+    with without_chatter(EVERYTHING if gpu else INFORMS_AND_WARNS):
+        plain = TfliteEngine(path, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
+        if gpu:
+            return compiled_model.on_gpu(path, target, plain)
+        return compiled_model.on_cpu(path, target, threads, plain)
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

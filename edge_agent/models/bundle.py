@@ -80,7 +80,8 @@ class Manifest(Frozen):
     files: dict[FileFormat, Path] = Field(min_length=1)
     """The same model in one or more formats, relative to the bundle."""
     compiled: dict[AcceleratorName, Path] = Field({})
-    """The .tflite file compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle."""
+    """The same model compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle; each
+    stands in for the file of its own format."""
     labels: Path | None = None
     """Text file, one label a line; default: what the model file carries; `none`: class numbers only."""
     decoder: str | None = None

@@ -1,4 +1,4 @@
-"""What can be made again, kept on this machine: models that have passed their trial, bundles unpacked from archives."""
+"""What can be made again, kept on this machine: models that have passed their trial, bundles, packed weights."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 # Keys of trials that were passed; the oldest go.
 MAX_PASSED = 64
 MAX_SPEED_UP = 9999.0
+_PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MULTILINE)
 _LINE_BYTES = 65 + len(f" {MAX_SPEED_UP:.2f}")
 
 
@@ -21,6 +22,14 @@ def cache_dir() -> Path:
         return Path(state.split(":")[0]) / "cache"
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (cache if cache.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "edge-agent"  # noqa: PTH111 - Path.expanduser fails where there is no home
+
+
+def processor() -> list[str]:
+    """What the processor is and what it can do: a memory card may have moved to another machine."""
+    try:
+        return sorted(set(_PROCESSOR.findall(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))))
+    except OSError:
+        return []
 
 
 def has_passed(key: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import CPU, name_of
+from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of, resolve
 from edge_agent.engines.chain import Link
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.isolated import Isolated
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What runs a model's own operators, and no others.
+_PLAIN = (CPU, "gpu", XNNPACK)
 # How the names of operators begin that no plain runtime has, and what to do then.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
-    "ethos-u": "it is compiled for the Ethos-U: use the file that it was compiled from",
+    "ethos-u": "it is compiled for the Ethos-U: run it there, or use the file that it was compiled from",
     "EPContext": "it is compiled for one execution provider: run it there, or use the file that it was compiled from",
     "Flex": "it has operators of TensorFlow itself: convert it with built-in operators only",
 }
@@ -59,9 +61,12 @@ def prove_all(
     links: list[Link] = []
     refusals: dict[str, str] = {}
     for accelerator in model.accelerators:
-        alone, called = model.model_copy(update={"accelerators": (accelerator,)}), name_of(accelerator)
+        # The file: a bundle with several formats would choose anew for each accelerator.
+        alone = model.model_copy(update={"accelerators": (accelerator,), "path": source.file.path.absolute()})
+        called = name_of(accelerator)
         try:
-            _refuse_compiled(source.file, accelerator)
+            resolve(accelerator, source.file.format)
+            _refuse_compiled(source.file_for(accelerator), accelerator)
             crashes = _crashes(name, alone, source, batch)
             speed_up = prove(alone, folder, source, batch, waiting, anew=crashes > 0)
         except ModelError as error:
@@ -85,8 +90,8 @@ def told(source: "ModelSource", refusals: dict[str, str]) -> str:
 def without_prefix(error: ModelError, source: "ModelSource", called: str) -> str:
     """What an error says besides which model and which accelerator it is about."""
     said = str(error)
-    for known in (f"{source.file.path}: ", f"{source.asked_for}: ", f"{called}: "):
-        said = said.removeprefix(known)
+    for known in (source.file.path.absolute(), source.file.path, source.asked_for, called):
+        said = said.removeprefix(f"{known}: ")
     return said
 
 
@@ -98,9 +103,18 @@ def operator_hint(file: ModelFile) -> str:
     return ""
 
 
+def compiles(accelerator: settings.Accelerator) -> bool:
+    """Whether it may run files with operators of its own."""
+    return known_as(accelerator) not in ("", *_PLAIN)
+
+
 def _refuse_compiled(file: ModelFile, accelerator: settings.Accelerator) -> None:
-    """What is compiled for an accelerator need not be tried on the CPU."""
-    if accelerator == CPU and (hint := operator_hint(file)):
+    """What is compiled for an accelerator need not be tried where there is nothing of the kind.
+
+    Raises:
+        ModelError: it is that.
+    """
+    if known_as(accelerator) in _PLAIN and (hint := operator_hint(file)):
         raise ModelError(hint)
 
 

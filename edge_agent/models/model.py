@@ -15,12 +15,13 @@ from edge_agent.config import NO_LABELS, resolve
 from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import name_of
+from edge_agent.engines.accelerators import known_as, name_of
+from edge_agent.engines.batching import Batching
 from edge_agent.engines.chain import Chain, Link
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import archive, bundle, language, model_file, registry
 from edge_agent.models.labels import read_labels
-from edge_agent.models.links import operator_hint, prove_all, threads_of, told, without_prefix
+from edge_agent.models.links import compiles, operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.shipped import BUNDLES
 from edge_agent.models.state import Further, State
@@ -55,7 +56,7 @@ class ModelSource:
 
     def file_for(self, accelerator: settings.Accelerator) -> model_file.ModelFile:
         """The file that runs on an accelerator."""
-        return self.compiled.get(name_of(accelerator), self.file)
+        return self.compiled.get(known_as(accelerator), self.file)
 
 
 class Model:
@@ -67,12 +68,9 @@ class Model:
         identity: name, version and hash, as results carry them.
         engine: what runs it.
         threshold: of an anomaly model, what its bundle says of scores; None: nothing.
-        together: how many samples go through it together at the most.
         runs: how often `infer` has been called.
         busy: how long that took, in seconds.
     """
-
-    together = 1
 
     def __init__(
         self, name: str, options: settings.Model, source: ModelSource, reading: Reading, engine: Engine
@@ -91,7 +89,8 @@ class Model:
             Further(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
         )
         self.decode = reading.build(engine.outputs if self._further is None else self._further.answers)
-        self._batches = engine.inputs[0].shape[0] != 1
+        self._batching = Batching(engine)
+        self._gathers = isinstance(self.preprocess, Numbers) and self.preprocess.batched and self._further is None
         self.runs, self.busy = 0, 0.0
         self._lock = threading.Lock()
 
@@ -99,6 +98,11 @@ class Model:
     def task(self) -> str:
         """What it does, as results say."""
         return self.decode.task
+
+    @property
+    def together(self) -> int:
+        """How many samples go through it together at the most, on the engine that is in use now."""
+        return MOST_TOGETHER if self._gathers and (self.chain or self._batching).at_once is not False else 1
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -158,7 +162,7 @@ class Model:
             refusals: why others that were asked for are not among them.
         """
         asked = [name_of(accelerator) for accelerator in self.options.accelerators]
-        self.chain = Chain(self.identity["name"], links, self.engine, asked, refusals)
+        self.chain = Chain(self.identity["name"], links, self._batching, asked, refusals)
         self.engine = self.chain
 
     def when_moved(self, moved: Callable[[], None]) -> None:
@@ -182,16 +186,13 @@ class Model:
         Raises:
             ModelError: the model can't be run.
         """
-        many = isinstance(self.preprocess, Numbers) and self.preprocess.batched and self._further is None
-        if many:
+        if self._gathers:
             batch = MOST_TOGETHER
         if batch > 1:
             try:
-                self._batches = True
                 self._try(batch)
-                self.together = MOST_TOGETHER if many else 1
             except (ModelError, InputError):
-                self._batches = False  # then one after the other
+                self._batching.at_once = False  # what comes out of a batch can't be told apart
         self._try(1)
 
     def _try(self, count: int) -> None:
@@ -218,12 +219,9 @@ class Model:
             try:
                 if self._further is not None:
                     return self._further.run(self.engine, tensor, {} if state is None else state)
-                if self._batches or len(tensor) == 1:
-                    return self.engine.run([tensor])
-                singles = [self.engine.run([tensor[i : i + 1]]) for i in range(len(tensor))]
+                return (self.chain or self._batching).run([tensor])
             finally:
                 self.runs, self.busy = self.runs + 1, self.busy + time.monotonic() - began
-        return [np.concatenate(outputs) for outputs in zip(*singles, strict=True)]
 
     def infer_each(self, tensors: Sequence["NDArray[Any]"], state: State | None = None) -> list[list["NDArray[Any]"]]:
         """Output tensors for each of several inputs, which go through the model together.
@@ -289,7 +287,6 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         without_labels=without_labels,
     )
     version = manifest.version if manifest else _version(file)
-    compiled = manifest.compiled if manifest and file.format == "tflite" else {}
     return ModelSource(
         file,
         version,
@@ -297,8 +294,14 @@ def find(model: settings.Model, folder: Path) -> ModelSource:
         model.path,
         bundle_folder,
         manifest.golden if manifest else (),
-        {name: model_file.read(bundle_folder / beside) for name, beside in compiled.items()},
+        _compiled(manifest, bundle_folder, file) if manifest else {},
     )
+
+
+def _compiled(manifest: bundle.Manifest, folder: Path, file: model_file.ModelFile) -> dict[str, model_file.ModelFile]:
+    """What stands in for a bundle's file on accelerators: compiled files of its format, by the accelerators' names."""
+    found = {name: model_file.read(folder / path) for name, path in manifest.compiled.items()}
+    return {name: compiled for name, compiled in found.items() if compiled.format == file.format}
 
 
 def located(model: settings.Model, folder: Path) -> settings.Model:
@@ -372,7 +375,7 @@ def load_here(
         loaded = Model(name, model, source, reading, engine)
         loaded.warm_up(batch)
     except (ModelError, InputError) as error:
-        hint = operator_hint(file)
+        hint = "" if compiles(model.accelerators[0]) else operator_hint(file)
         raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
     return loaded
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,6 @@ from edge_agent.models.trial import try_model
 
 if TYPE_CHECKING:
     from edge_agent.models.model import ModelSource
-
-_PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MULTILINE)
 
 
 def prove(
@@ -67,7 +64,7 @@ def prove(
 def _key(model: settings.Model, source: "ModelSource", batch: int) -> str:
     """Stands for everything on which the outcome of a trial depends."""
     pictures = [_sha256(source.folder / line.input) for line in source.golden]
-    facts = (__version__, model, source, batch, pictures, _installed(source.file.format), _processor())
+    facts = (__version__, model, source, batch, pictures, _installed(source.file.format), cache.processor())
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -83,11 +80,3 @@ def _installed(file_format: FileFormat) -> list[tuple[str, int]]:
     """The runtimes for a format as they are installed: where, and since when; they are not imported for that."""
     specs = [importlib.util.find_spec(module) for module in RUNTIMES[file_format]]
     return [(spec.origin, Path(spec.origin).stat().st_mtime_ns) for spec in specs if spec and spec.origin]
-
-
-def _processor() -> list[str]:
-    """What the processor is and what it can do: a memory card may have moved to another machine."""
-    try:
-        return sorted(set(_PROCESSOR.findall(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))))
-    except OSError:
-        return []

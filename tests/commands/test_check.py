@@ -157,7 +157,7 @@ def test_an_unknown_accelerator_is_refused_alike_for_every_engine(
 ) -> None:
     model = f"{{path: {path}, labels: none, preprocess: {{normalize: unit}}, accelerators: [cpu, npu]}}"
     code, _, err = check(f"models:\n  m: {model}\n", capsys)
-    known = "cpu, edgetpu, gpu, openvino, cuda, tensorrt, qnn, nnapi, coreml, acl or xnnpack"
+    known = "cpu, edgetpu, ethosu, gpu, openvino, cuda, tensorrt, qnn, nnapi, coreml, acl or xnnpack"
     expected = f"agent.yaml:2: models.m.accelerators.1: must be {known}, or hold `key: value` lines (got npu)"
     assert (code, err) == (2, [expected])
 
@@ -180,7 +180,7 @@ def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
         ),
         (
             "bad_models/person_detect_vela.tflite",
-            "person_detect_vela.tflite: it is compiled for the Ethos-U: use the file that it was",
+            "person_detect_vela.tflite: it is compiled for the Ethos-U: run it there",
         ),
         ("bad_models/model_invoking_error.tflite", "what its outputs mean can't be told"),
         ("tflm/person_detect.tflite", "refuses the model: quantized_dimension must be in range [0, 1)."),

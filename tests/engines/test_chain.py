@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.engines import Engine, Share, TensorSpec, chain
+from edge_agent.engines.batching import Batching
 from edge_agent.engines.chain import Chain, Link
 from edge_agent.engines.supervised import EngineLostError, StuckError
 from edge_agent.errors import ModelError
@@ -23,7 +24,9 @@ class Stage:
     Attributes:
         fault: what its engine raises; None: it answers with its number.
         unproven: what keeps it from proving itself.
+        largest: the most samples that it takes at once.
         loaded, closed: how many engines have been.
+        refused: how many batches were too large for it.
     """
 
     share: Share | None = None
@@ -34,7 +37,8 @@ class Stage:
         self.accelerator = accelerator
         self.fault: ModelError | None = None
         self.unproven: ModelError | None = None
-        self.loaded = self.closed = 0
+        self.largest = 100
+        self.loaded = self.closed = self.refused = 0
         self._answer = answer
 
     def load(self) -> Engine:
@@ -48,8 +52,11 @@ class Stage:
     def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         if self.fault:
             raise self.fault
-        assert len(inputs) == 1
-        return [np.array([self._answer])]
+        [batch] = inputs
+        if len(batch) > self.largest:
+            self.refused += 1
+            raise ModelError(f"inference failed: it takes {self.largest} at once")
+        return [np.full(len(batch), self._answer)]
 
     def close(self) -> None:
         self.closed += 1
@@ -68,7 +75,7 @@ class Scene:
         self.npu, self.gpu, self.cpu = (Stage(name, at) for at, name in enumerate(("npu", "gpu", "cpu")))
         stages = [one for one in (self.npu, self.gpu, self.cpu) if one.accelerator not in (refused or {})]
         links = [Link(one.accelerator, one.load, one.prove) for one in stages]
-        self.chain = Chain("it", links, stages[0].load(), ["npu", "gpu", "cpu"], refused or {})
+        self.chain = Chain("it", links, Batching(stages[0].load()), ["npu", "gpu", "cpu"], refused or {})
         self.moved = 0
         self.chain.moved = self._move
 
@@ -77,6 +84,10 @@ class Scene:
 
     def answer(self) -> int:
         return int(self.chain.run(GIVEN)[0][0])
+
+    def answers(self, count: int) -> list[int]:
+        """To a batch."""
+        return [int(answer) for answer in self.chain.run([np.zeros(count, np.float32)])[0]]
 
     def unproven(self, *stages: Stage) -> None:
         for stage in stages:
@@ -181,3 +192,37 @@ def test_a_stand_in_with_other_inputs_is_left_out(scene: Scene) -> None:
     scene.gpu.inputs = (TensorSpec("x", (1,), "int8"),)
     assert scene.answer() == 2
     scene.chain.close()
+
+
+def test_one_that_takes_no_batch_is_given_the_samples_one_by_one_and_that_does_not_count_against_it(
+    scene: Scene,
+) -> None:
+    scene.npu.largest = 1
+    assert [scene.answers(3), scene.answers(3), scene.answers(2)] == [[0, 0, 0], [0, 0, 0], [0, 0]]
+    assert (scene.npu.refused, scene.chain.moves, scene.chain.at_once) == (1, 0, False)
+
+
+def test_whether_it_takes_a_batch_is_asked_of_the_one_in_use(scene: Scene) -> None:
+    scene.unproven(scene.npu)
+    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)
+    scene.npu.fault, scene.gpu.largest = BROKEN, 1
+    assert [scene.answers(3), scene.answers(3)] == [[1, 1, 1], [1, 1, 1]]
+    assert (scene.chain.accelerator, scene.chain.moves, scene.chain.at_once) == ("gpu", 1, False)
+    scene.npu.fault = scene.npu.unproven = None
+    wait_until(lambda: scene.chain.accelerator == "npu", 5, "the first serves again")
+    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)
+
+
+def test_one_that_hangs_on_a_batch_is_not_asked_again(scene: Scene) -> None:
+    scene.unproven(scene.npu)
+    scene.npu.fault = STUCK
+    assert (scene.answers(2), scene.chain.accelerator, scene.npu.closed) == ([1, 1], "gpu", 1)
+    scene.chain.close()
+
+
+def test_a_sample_that_fails_does_not_turn_batches_off(scene: Scene) -> None:
+    scene.npu.fault = scene.gpu.fault = BROKEN
+    with pytest.raises(ModelError, match="it is broken"):
+        scene.answers(2)
+    scene.npu.fault = None
+    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)

@@ -111,3 +111,11 @@ def test_the_format_is_that_which_the_first_accelerator_can_use() -> None:
     assert choose_file(manifest, ("openvino", "cpu")) == Path("digits.onnx")
     assert choose_file(manifest, ("edgetpu", "cpu")) == Path("digits.tflite")
     assert choose_file(manifest, ("cpu",)) == Path("digits.tflite")
+
+
+def test_each_accelerator_is_tried_with_the_format_that_the_first_has_chosen(bundle: Path, load: Load) -> None:
+    shutil.copy(bundle / "golden/5_printed.png", bundle / "digits.tflite")  # a file that is not used
+    model = load("openvino", "gpu", "cpu", path=str(bundle))
+    assert (model.file.path.name, model.engine.accelerator) == ("digits.onnx", "cpu")
+    assert "; gpu: models of this format can't use it: .onnx files can be run on cpu, " in model.fallback
+    model.close()
