@@ -46,6 +46,7 @@ def _throughput(bench: Bench, model: Model, outcome: Outcome) -> None:
         (1, "results a second, daemon / script", rate["daemon"], rate["script"], ">= 2.0"),
         (1, "results a second, daemon / limit", rate["daemon"], limit, ">= 0.95"),
         (1, "results a second, daemon / limit with broker and load driver in it", rate["daemon"], true_limit, ""),
+        (1, "results a second, limit / script, which nothing can exceed", limit, rate["script"], ""),
         (1, "results a second, daemon / floor with a reader thread", rate["daemon"], rate["loop with reader"], ""),
         (3, "CPU time a frame, daemon / floor", cpu["daemon"], cpu["loop"], "<= 1.05"),
         (3, "CPU time a frame, daemon / floor with the area filter", cpu["daemon"], area, ""),
