@@ -84,7 +84,7 @@ if [ -n "$wheelhouse" ]; then
 fi
 command -v apt-get >/dev/null || fail "this is no Raspberry Pi OS, Debian or Ubuntu: there is no apt-get"
 
-# The system's Python, and on 32-bit systems OpenCV and NumPy, of which there are no wheels.
+# The system's Python, and on 32-bit systems OpenCV, NumPy and PyYAML, of which there are no wheels.
 packages=''
 if command -v python3 >/dev/null; then
     python=$(python3 -c 'import struct, sys; print(*sys.version_info[:2], 8 * struct.calcsize("P"))')
@@ -94,7 +94,8 @@ if command -v python3 >/dev/null; then
     esac
     bits=${python##* }
     python3 -c 'import ensurepip' 2>/dev/null || packages=python3-venv
-    [ "$bits" = 64 ] || python3 -c 'import cv2, numpy' 2>/dev/null || packages="$packages python3-opencv python3-numpy"
+    [ "$bits" = 64 ] || python3 -c 'import cv2, numpy, yaml' 2>/dev/null ||
+        packages="$packages python3-opencv python3-numpy python3-yaml"
 else
     fail "there is no python3: apt-get install python3-venv"
 fi

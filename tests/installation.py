@@ -47,7 +47,7 @@ STAND_INS = {
         'ln -s "$EDGE_AGENT_ROOT/bin/edge-agent" "$folder/bin/edge-agent" ;;\n'
         '"-c import struct"*) echo "${PYTHON_IS:-3 11 64}" ;;\n'
         '"-c import ensurepip") [ -z "${VENV_MISSING:-}" ] ;;\n'
-        '"-c import cv2, numpy") false ;;\n'
+        '"-c import cv2, numpy, yaml") false ;;\n'
         '"--version "*) echo "Python of the test" ;;\n'
         "esac"
     ),

@@ -216,7 +216,7 @@ def test_without_internet_everything_comes_from_the_folder(device: Device, tmp_p
     assert done.stderr == "install.sh: missing packages of the system: apt-get install python3-venv\n"
 
 
-def test_a_32_bit_system_takes_opencv_and_numpy_from_debian_whatever_its_kernel(device: Device) -> None:
+def test_a_32_bit_system_takes_opencv_numpy_and_yaml_from_debian_whatever_its_kernel(device: Device) -> None:
     requirements = (
         "numpy>=1.24",
         "amqtt>=0.12; platform_machine != 'armv7l' and platform_machine != 'armv6l'",
@@ -226,7 +226,7 @@ def test_a_32_bit_system_takes_opencv_and_numpy_from_debian_whatever_its_kernel(
     )
     done = device.run(make_wheel(device.root, "1.0", requirements), PYTHON_IS="3 11 32")
     assert done.returncode == 0, done.stderr
-    assert device.calls("apt-get")[-1].endswith("--no-install-recommends python3-opencv python3-numpy")
+    assert device.calls("apt-get")[-1].endswith("--no-install-recommends python3-opencv python3-numpy python3-yaml")
     assert any(call.startswith("-m venv --system-site-packages ") for call in device.calls("python3"))
     assert (device.root / "required").read_text().split() == ["numpy>=1.24", "tflite-runtime>=2.14"]
     assert device.calls("pip")[-1].endswith(f"--no-deps {device.root}/edge_agent-1.0-py3-none-any.whl")

@@ -131,7 +131,7 @@ def opencv(machine: Machine) -> list[Finding]:
     ran = machine.python("import cv2; print(cv2.__version__)")
     if ran.code == 0:
         return [ok(f"OpenCV {ran.out.strip()}")]
-    if "No module named 'cv2'" in ran.reason and platform.machine() in ("armv7l", "armv6l"):
+    if "No module named 'cv2'" in ran.reason and sys.maxsize < 2**32:  # no wheels there
         mend = "sudo apt install python3-opencv  # and an environment made with --system-site-packages"
     else:
         mend = f"{pip('uninstall', '-y', *OPENCV_BUILDS)}; {pip('install', OPENCV_BUILDS[0])}"
