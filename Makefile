@@ -43,7 +43,8 @@ test-page: $(VENV)/.installed-dev mosquitto  ## the status page in Chromium, the
 check-ansible: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## the playbooks: linted, and run on three folders
 	$(BIN)/python -m pytest -m ansible
 
-test-devices: $(VENV)/.installed-dev mosquitto  ## as root: install.sh in a Debian 12 of its own, without internet
+# Debian: debootstrap qemu-user-static iproute2 openssh-client
+test-devices: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## as root: on Debians of their own, also emulated ARM, and a fleet over ssh
 	$(BIN)/python -m pytest -m devices
 
 models: ## makes the bundled models and the clip again (their training tools go into build/)

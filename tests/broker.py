@@ -29,6 +29,8 @@ T = TypeVar("T")
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.01
+# How many times as long everything may take, for emulated devices.
+PATIENCE = float(os.environ.get("EDGE_AGENT_TEST_PATIENCE", "1"))
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
@@ -37,7 +39,7 @@ def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
     Raises:
         AssertionError: `what` did not come true within `timeout` seconds.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         value = condition()
         if value:
@@ -238,7 +240,7 @@ class Subscriber:
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the connection and the subscriptions stand, at first or after the broker was away."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._refusal, timeout)
+            self._changed.wait_for(lambda: self._ready or self._refusal, timeout * PATIENCE)
             if self._refusal:
                 raise AssertionError(f"the broker refuses: {self._refusal}")
             if not self._ready:
@@ -251,7 +253,7 @@ class Subscriber:
             AssertionError: there were fewer after `timeout` seconds; it says what came instead.
         """
         with self._changed:
-            if self._changed.wait_for(lambda: sum(map(predicate, self.messages)) >= count, timeout):
+            if self._changed.wait_for(lambda: sum(map(predicate, self.messages)) >= count, timeout * PATIENCE):
                 return [message for message in self.messages if predicate(message)]
             found = sum(map(predicate, self.messages))
             last = [(message.topic, message.payload[:200]) for message in self.messages[-10:]]
@@ -272,7 +274,7 @@ class Subscriber:
     ) -> None:
         """Publish and wait until the broker has acknowledged (QoS 1, 2) or it has been sent (QoS 0)."""
         handed_over = self.client.publish(topic, payload, qos, retain, properties)
-        handed_over.wait_for_publish(timeout)
+        handed_over.wait_for_publish(timeout * PATIENCE)
         if not handed_over.is_published():
             raise AssertionError(f"publish to {topic} not acknowledged within {timeout:g} s")
 

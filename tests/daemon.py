@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import yaml
 
-from tests.broker import Mosquitto, wait_until
+from tests.broker import PATIENCE, Mosquitto, wait_until
 
 PROJECT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 30.0
@@ -144,7 +144,7 @@ class Daemon:
         assert self._process is not None
         began = time.monotonic()
         try:
-            code = self._process.wait(timeout)
+            code = self._process.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -13,11 +13,10 @@ import yaml
 from tests.broker import Mosquitto, Subscriber
 from tests.installation import PYTHON, Device, make_wheel
 from tests.pages import ROOT
+from tests.playbooks import PLAYBOOKS, PROGRAMS, play
 
 pytestmark = [pytest.mark.ansible, pytest.mark.timeout(600)]
 
-PLAYBOOKS = ROOT / "deploy" / "ansible"
-PROGRAMS = ROOT / ".venv-ansible" / "bin"
 NAMES = ("attic", "barn", "cellar")
 SECRET = "hunter2"
 
@@ -41,19 +40,9 @@ class Site:
         hosts = {name: {"edge_agent_root": str(device.root)} for name, device in self.devices.items()}
         for host in hosts.values():
             host |= {"ansible_connection": "local", "ansible_python_interpreter": str(PYTHON)}
-        inventory = {"edge_devices": {"hosts": hosts, "vars": variables}}
-        (self.folder / "inventory.yaml").write_text(yaml.safe_dump(inventory))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ANSIBLE"))}
-        path = f"{self.devices['attic'].root / 'bin'}:{PROGRAMS}:{environment['PATH']}"
-        return subprocess.run(
-            [PROGRAMS / "ansible-playbook", "-i", self.folder / "inventory.yaml", PLAYBOOKS / playbook, *arguments],
-            env=environment | {"PATH": path, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_BECOME_ASK_PASS": "0", "REAL": "yes"},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
+        inventory = {"hosts": hosts, "vars": variables}
+        path = str(self.devices["attic"].root / "bin")
+        return play(self.folder, playbook, inventory, *arguments, path=path, ANSIBLE_BECOME_ASK_PASS="0", REAL="yes")
 
     def install(self, version: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         return self.play(
@@ -78,8 +67,6 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, mosquitto: Mosquitto) -> Site:
-    if not (PROGRAMS / "ansible-playbook").exists():
-        pytest.skip("needs Ansible: make check-ansible")
     return Site(tmp_path, mosquitto)
 
 

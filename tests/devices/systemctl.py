@@ -20,7 +20,7 @@ RUN = Path("/run/edge-agent-service")
 STATE = Path("/var/lib/edge-agent")
 CREDENTIALS = Path("/run/credentials/edge-agent.service")
 NOBODY_READY = 3
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 300  # TimeoutStartSec of the unit
 
 
 def settings() -> dict[str, list[str]]:
@@ -109,6 +109,8 @@ def main(command: str) -> int:
             return 0 if pid() is not None else NOBODY_READY
         case "disable":
             stop()
+        case "show":
+            print(f"LoadState=loaded\nActiveState={'active' if pid() is not None else 'inactive'}")
     return 0
 
 
