@@ -184,7 +184,7 @@ class Device:
         self, *command: str, network: bool = True, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command on it."""
-        enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--root", "--wd"]
+        enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--uts", "--root", "--wd"]
         return subprocess.run(
             [*enter, *([] if network else ["unshare", "--net"]), *command],
             env=ENVIRONMENT | (environment or {}),

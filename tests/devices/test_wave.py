@@ -23,6 +23,8 @@ BRIDGE = "edge-agent-test"
 HERE = "198.18.0.1"
 ADDRESSES = {"attic": "198.18.0.11", "barn": "198.18.0.12", "cellar": "198.18.0.13"}
 NEXT = "99.0"
+# Not the ones of this machine's user.
+SSH_OPTIONS = "-F none -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
 SSHD = """
 HostKey /srv/host_key
 AuthorizedKeysFile /srv/authorized_keys
@@ -98,7 +100,7 @@ class Site:
         variables: dict[str, Any] = {
             "ansible_user": "pi",
             "ansible_ssh_private_key_file": str(self.folder / "key"),
-            "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={self.folder / 'known_hosts'}",
+            "ansible_ssh_common_args": f"{SSH_OPTIONS} -o UserKnownHostsFile={self.folder / 'known_hosts'}",
             "edge_agent_wheel": str(wheel),
             "edge_agent_wheelhouse": str(self.wheels),
             "edge_agent_configuration": str(self.template),
@@ -107,7 +109,7 @@ class Site:
             "edge_agent_watch": ["--url", f"mqtt://{HERE}"],
         }
         hosts = {name: {"ansible_host": address} for name, address in ADDRESSES.items()}
-        return play(self.folder, "install.yaml", {"hosts": hosts, "vars": variables}, ANSIBLE_HOST_KEY_CHECKING="1")
+        return play(self.folder, "install.yaml", {"hosts": hosts, "vars": variables}, ANSIBLE_PIPELINING="1")
 
     def versions(self) -> dict[str, str]:
         program = "/opt/edge-agent/current/bin/edge-agent"
