@@ -76,7 +76,7 @@ def start() -> int:
         "NOTIFY_SOCKET": str(RUN / "notify"),
         "STATE_DIRECTORY": str(STATE),
         "CREDENTIALS_DIRECTORY": str(CREDENTIALS),
-    }
+    } | {name: value for name, value in os.environ.items() if name == "QEMU_CPU"}
     with (RUN / "log").open("a") as log:
         process = subprocess.Popen(
             unit["ExecStart"][-1].split(),

@@ -1,5 +1,6 @@
 """The bases of Raspberry Pi OS on ARM, 64 and 32 bit, emulated by qemu: installed from the package index, tested."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,10 +65,10 @@ def system(request: pytest.FixtureRequest) -> System:
 def device(system: System, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """With the program installed; its first configuration waits to be written."""
     folder = tmp_path_factory.mktemp("arm")
-    with (
-        emulated(system.processor),
-        Device("arm", debian(system.suite, system.architecture, *system.packages)) as emulation,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(emulated(system.processor))
+        base = debian(system.suite, system.architecture, *system.packages)
+        emulation = stack.enter_context(Device(base.name, base))
         done = emulation.install(build_wheel(folder), "--extras", system.extras)
         assert done.returncode == 0, done.stdout + done.stderr
         emulation.show(data_dir, DATA)
@@ -105,7 +106,7 @@ def test_the_commands_work(device: Device, system: System) -> None:
     if "onnx" in system.extras:
         [document] = json.loads(said("predict", *CAT, "--json"))
         assert document["predictions"][0]["label"] == "n02124075 Egyptian cat"
-        assert document["predictions"][0]["confidence"] == pytest.approx(0.63, abs=0.1)
+        assert document["predictions"][0]["confidence"] == pytest.approx(0.55, abs=0.1)
 
 
 @pytest.mark.parametrize("system", ["12-armhf"], indirect=True, scope="module")
