@@ -1,5 +1,6 @@
 """A signed repository on a real web server, bundles to release, and a daemon that takes its models from there."""
 
+import hashlib
 import http.server
 import json
 import shutil
@@ -65,6 +66,14 @@ def other_labels(folder: Path, manifest: dict[str, Any]) -> None:
     labels = (folder / "labels.txt").read_text().split()
     (folder / "labels.txt").write_text("".join(f"{label}!\n" for label in labels))
     manifest["golden"] = []
+
+
+def assert_whole(store: Store) -> None:
+    """What a store says of itself is so."""
+    state = store.state()
+    for key in {state.active, *state.good} - {None}:
+        content = store.archive(str(key)).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == state.versions[str(key)]["sha256"]
 
 
 class WebServer(http.server.ThreadingHTTPServer):
