@@ -29,8 +29,7 @@ install -D -m 600 "$folder/key.pub" "$root/root/.ssh/authorized_keys"
 
 cp "$root"/boot/vmlinuz-* "$folder/kernel"
 cp "$root"/boot/initrd.img-* "$folder/initrd"
-cp "$root"/boot/config-* "$folder/kernel-config"
 rm -rf "$root"/var/cache/apt/archives/*.deb
 mkfs.ext4 -q -F -L root -d "$root" "$folder/disk.img" 6G
 rm -rf "$root"
-touch "$folder/made"
+cp "$0" "$folder/made-by" # last: it is complete, and of this recipe

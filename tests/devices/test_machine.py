@@ -73,9 +73,9 @@ class Device:
     def results(self, pipeline: str = "camera") -> list[dict[str, Any]]:
         return Ledger(self.messages()).results[pipeline]
 
-    def configure(self, **pipelines: Any) -> None:
-        """Writes its configuration, with further pipelines."""
-        sections = self.settings | {"pipelines": self.settings["pipelines"] | pipelines}
+    def configure(self, **further: dict[str, Any]) -> None:
+        """Writes its configuration, with further models and pipelines."""
+        sections = self.settings | {name: self.settings[name] | section for name, section in further.items()}
         self.machine.put("/etc/edge-agent/agent.yaml", yaml.safe_dump(sections))
 
     def updates(self) -> list[dict[str, Any]]:
@@ -160,10 +160,7 @@ def settings(broker: Mosquitto, server: WebServer) -> dict[str, Any]:
         "mqtt": {"url": f"mqtt://{HOST}:{broker.port}"},
         "metrics": {"listen": f"0.0.0.0:{METRICS_PORT}"},
         "stats_interval": "2s",
-        "models": {
-            "digits": {"path": "digits"},
-            "activity": {"path": "activity", "input": {"normalize": {"std": 9.81}}},
-        },
+        "models": {"digits": {"path": "digits"}},
         "pipelines": {
             "camera": {
                 "source": {"type": "camera", "device": 0, "fps": 4, "width": 320, "height": 180},
@@ -187,7 +184,8 @@ def device(tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto) -> Itera
     """A machine on which install.sh has brought the service up."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("debootstrap", "qemu-system-x86_64", "qemu-img"))):
         pytest.skip("needs root, debootstrap, qemu: apt-get install debootstrap qemu-system-x86 qemu-utils")
-    if not (IMAGE / "made").exists():
+    made_by = IMAGE / "made-by"
+    if not made_by.exists() or made_by.read_bytes() != RECIPE.read_bytes():
         subprocess.run([RECIPE, IMAGE], check=True)
     folder = tmp_path_factory.mktemp("machine")
     repository = SignedRepository(folder / "repository", ask)
@@ -222,11 +220,12 @@ def test_systemctl_shows_the_line_of_the_agent(device: Device) -> None:
 def test_a_sensor_is_read_that_has_a_driver_in_the_kernel(device: Device) -> None:
     device.machine.run(SENSOR)
     source = {"type": "iio", "device": "adxl345", "channels": ["accel_x", "accel_y", "accel_z"], "rate": 26}
-    device.configure(wrist={"source": source, "model": "activity"})
+    activity = {"path": "activity", "input": {"kind": "series", "normalize": {"std": 9.81}}}  # the model takes g
+    device.configure(models={"activity": activity}, pipelines={"wrist": {"source": source, "model": "activity"}})
     device.machine.run("systemctl", "reload", "edge-agent")
     wait_until(lambda: device.results("wrist"), PATIENCE_S, "a result of the sensor")
     result = device.results("wrist")[0]
-    assert result["input"]["channels"] == {"accel_x": "m/s²", "accel_y": "m/s²", "accel_z": "m/s²"}
+    assert {fact["unit"] for fact in result["input"]["channels"].values()} == {"m/s²"}
     assert result["predictions"][0]["label"] == "stationary"
     device.configure()
     device.machine.run("systemctl", "reload", "edge-agent")
