@@ -95,7 +95,8 @@ class Machine:
         return self.run(*command, check=False).stdout.decode().strip()
 
     def wait_for_shell(self) -> None:
-        """Waits until it takes commands."""
+        """Waits until it takes commands; for the first time only, since it can be told by the console alone then."""
+        wait_until(lambda: "login:" in self.console(), BOOT_TIMEOUT_S, "it boots")
         wait_until(lambda: self.says("echo", "up") == "up", BOOT_TIMEOUT_S, f"ssh; {self.console()}")
 
     def put(self, path: str, text: str) -> None:

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,14 @@ bus=$(basename "$(dirname "$(grep -l 'SMBus stub' /sys/bus/i2c/devices/i2c-*/nam
 i2cset -y "${bus#i2c-}" 0x4c 0x02 21
 echo mma7660 0x4c >"/sys/bus/i2c/devices/$bus/new_device"
 """
+# Emulated, on two cores that others may be using too.
+PATIENCE_S = 300.0
+
+Wanted = Callable[[dict[str, Any]], bool]
 
 
 class Device:
-    """The machine with the agent on it, and what it has said since it was last switched on."""
+    """The machine with the agent on it, and what it says."""
 
     def __init__(
         self,
@@ -60,38 +64,39 @@ class Device:
         self.machine, self.broker, self.settings = machine, broker, settings
         self._repository, self._bundles = repository, bundles
         self._client = Subscriber(broker.port, "edge/machine/#")
-        self._seen = 0
         self.version = 1
         self.dice = random.Random(7)
-
-    def messages(self) -> list[Message]:
-        return self._client.messages[self._seen :]
-
-    def results(self, pipeline: str = "camera") -> list[dict[str, Any]]:
-        return Ledger(self.messages()).results[pipeline]
 
     def configure(self, **further: dict[str, Any]) -> None:
         """Writes its configuration, with further models and pipelines."""
         sections = self.settings | {name: self.settings[name] | section for name, section in further.items()}
         self.machine.put("/etc/edge-agent/agent.yaml", yaml.safe_dump(sections))
 
-    def updates(self) -> list[dict[str, Any]]:
-        """What `P/update` has said of the model, in order."""
-        messages = [message for message in self.messages() if message.topic == "edge/machine/update"]
-        return [json.loads(message.payload)["models"]["digits"] for message in messages]
+    def messages(self) -> list[Message]:
+        """What it has said since it was switched on."""
+        return [message for message in self._client.messages if message.arrived_at > self.machine.on_since]
+
+    def hear(self, topic: str, wanted: Wanted, *, since: float | None = None, count: int = 1) -> list[dict[str, Any]]:
+        """What it says on a topic, since it was switched on or another moment; waits for so much that is wanted."""
+        moment = self.machine.on_since if since is None else since
+
+        def is_wanted(message: Message) -> bool:
+            there = message.arrived_at > moment and message.topic == f"edge/machine/{topic}"
+            return there and wanted(json.loads(message.payload))
+
+        return [json.loads(message.payload) for message in self._client.wait_for(is_wanted, count, PATIENCE_S)]
 
     def live_result(self) -> dict[str, Any]:
         """A result of a picture taken from now on."""
-        seen = len(self.results())
+        return self.hear("camera/result", lambda result: not result["replayed"], since=time.monotonic())[0]
 
-        def fresh() -> list[dict[str, Any]]:
-            return [result for result in self.results()[seen:] if not result["replayed"]]
-
-        return wait_until(fresh, PATIENCE_S, f"a result; {self.machine.console()}")[0]
+    def seqs(self, boot: str) -> list[int]:
+        """The numbers of all results of a start of the agent, as they came."""
+        results = Ledger(self._client.messages).results["camera"]
+        return [result["seq"] for result in results if result["boot_id"] == boot]
 
     def switch_on(self) -> dict[str, Any]:
         """Switches it on, waits for its first result."""
-        self._seen = len(self._client.messages)
         self.machine.switch_on()
         first = self.live_result()
         print(f"{time.monotonic() - self.machine.on_since:.0f} s from power-on to the first result")
@@ -108,17 +113,15 @@ class Device:
         archive = bundle(self._bundles, str(self.version))
         self._repository.add(archive, "digits", str(self.version), 10_000, [])
 
-    def wait_for(self, step: str) -> dict[str, Any]:
-        """What is said of the latest release at a step of its update."""
-        name = f"digits/{self.version}"
+    def updated_to(self, step: str) -> None:
+        """Waits until the update to the latest release has reached a step."""
+        reached = (step, f"digits/{self.version}")
 
-        def reached() -> list[dict[str, Any]]:
-            return [state for state in self.updates() if (state["step"], state["version"]) == (step, name)]
+        def wanted(document: dict[str, Any]) -> bool:
+            state = document["models"]["digits"]
+            return (state["step"], state["version"]) == reached
 
-        try:
-            return wait_until(reached, PATIENCE_S, f"{step} {name}")[0]
-        except AssertionError as error:
-            raise AssertionError(f"{error}; {self.updates()[-3:]}") from None
+        self.hear("update", wanted)
 
     def store(self, folder: Path) -> Store:
         """A copy of its store of versions, as it is at one moment."""
@@ -220,8 +223,7 @@ def test_a_sensor_is_read_that_has_a_driver_in_the_kernel(device: Device) -> Non
     activity = {"path": "activity", "input": {"kind": "series", "normalize": {"std": 9.81}}}  # the model takes g
     device.configure(models={"activity": activity}, pipelines={"wrist": {"source": source, "model": "activity"}})
     device.machine.run("systemctl", "reload", "edge-agent")
-    wait_until(lambda: device.results("wrist"), PATIENCE_S, "a result of the sensor")
-    result = device.results("wrist")[0]
+    result = device.hear("wrist/result", bool)[0]
     assert {fact["unit"] for fact in result["input"]["channels"].values()} == {"m/s²"}
     assert result["predictions"][0]["label"] == "stationary"
     device.configure()
@@ -245,7 +247,7 @@ def test_a_daemon_that_is_killed_is_started_again(device: Device) -> None:
 
 def test_a_release_comes_over_the_network(device: Device) -> None:
     device.release()
-    device.wait_for("committed")
+    device.updated_to("committed")
     assert device.live_result()["model"]["version"] == "2"
 
 
@@ -253,14 +255,14 @@ def test_a_release_comes_over_the_network(device: Device) -> None:
 def test_after_a_power_cut_during_an_update_a_whole_version_serves(device: Device, cut: int, tmp_path: Path) -> None:
     device.release()
     step, later = STEPS[cut % len(STEPS)], device.dice.choice([0.0, device.dice.uniform(0, 3)])
-    device.wait_for(step)
+    device.updated_to(step)
     time.sleep(later)
     device.machine.cut_power()
     print(f"cut {later:.1f} s after {step}")
     served = device.switch_on()["model"]["version"]
     assert served in (str(device.version - 1), str(device.version))
     assert_whole(device.store(tmp_path / "after"))
-    device.wait_for("committed")
+    device.updated_to("committed")
     store = device.store(tmp_path / "committed")
     assert_whole(store)
     assert not store.state().refused
@@ -276,16 +278,13 @@ def test_results_that_were_on_the_disk_before_a_power_cut_are_published_after_it
     safe = wait_until(lambda: (count := device.on_disk()) >= enough and count, PATIENCE_S, f"{enough} on the disk")
     time.sleep(device.dice.uniform(0, 0.7))  # anywhere between two commits
     device.machine.cut_power()
-    last = max(result["seq"] for result in device.results() if result["boot_id"] == boot)
+    before = device.seqs(boot)
     device.bring_the_broker_back()
     device.switch_on()
-
-    def replayed() -> list[int]:
-        return [result["seq"] for result in device.results() if result["boot_id"] == boot]
-
-    wait_until(lambda: len(replayed()) >= safe, PATIENCE_S, "what was safe is published")
-    wait_until(lambda: device.on_disk() == 0, PATIENCE_S, "the outbox is empty")
-    print(f"{safe} results were on the disk before the cut, {len(replayed())} were published after it")
-    assert replayed() == list(range(last + 1, last + 1 + len(replayed()))), "in order, each once, none left out"
+    device.hear("stats", lambda stats: stats["pipelines"]["camera"]["queued"] == 0)
+    replayed = device.seqs(boot)[len(before) :]
+    print(f"{safe} results were on the disk before the cut, {len(replayed)} were published after it")
+    assert len(replayed) >= safe
+    assert replayed == list(range(before[-1] + 1, before[-1] + 1 + len(replayed))), "in order, each once, none left out"
     Ledger(device.messages()).balanced()
     assert "outbox" not in device.machine.says("ls", STATE), "nothing is left of it, nothing was set aside as damaged"
