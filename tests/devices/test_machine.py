@@ -245,6 +245,14 @@ def test_a_daemon_that_is_killed_is_started_again(device: Device) -> None:
     device.live_result()
 
 
+def test_a_power_cut_takes_what_was_not_written_to_the_disk(device: Device) -> None:
+    """Else the tests of power cuts would show nothing."""
+    device.machine.run("echo safe >/root/safe; sync; echo unsafe >/root/unsafe")
+    device.machine.cut_power()
+    device.switch_on()
+    assert device.machine.says("cat", "/root/safe", "/root/unsafe") == "safe"
+
+
 def test_a_release_comes_over_the_network(device: Device) -> None:
     device.release()
     device.updated_to("committed")
