@@ -43,7 +43,7 @@ test-page: $(VENV)/.installed-dev mosquitto  ## the status page in Chromium, the
 check-ansible: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## the playbooks: linted, and run on three folders
 	$(BIN)/python -m pytest -m ansible
 
-# Debian: debootstrap qemu-user-static iproute2 openssh-client
+# Debian: debootstrap qemu-user-static qemu-system-x86 qemu-utils iproute2 openssh-client
 test-devices: $(VENV)/.installed-dev $(VENV)-ansible/.installed mosquitto  ## as root: on Debians of their own, also emulated ARM, and a fleet over ssh
 	$(BIN)/python -m pytest -m devices
 

@@ -85,10 +85,10 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def wheelhouse(wheel: Path, folder: Path) -> Path:
+def wheelhouse(wheel: Path, folder: Path, extras: str = "tflite") -> Path:
     """A folder with the wheels of everything that the wheel needs on Debian 12, of this machine's kind."""
     pip = (PYTHON, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--python-version", "3.11")
-    run(*pip, "-c", ROOT / "constraints.txt", "-d", folder, f"{wheel}[tflite]")
+    run(*pip, "-c", ROOT / "constraints.txt", "-d", folder, f"{wheel}[{extras}]")
     return folder
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.broker import free_port, wait_until
+from tests.devices.debian import run
 from tests.pages import ROOT
 
 IMAGE = ROOT / "build" / "machine"
@@ -43,9 +44,9 @@ class Machine:
         self._qemu: subprocess.Popen[bytes] | None = None
         self.on_since = 0.0
         backing = ("-b", IMAGE / "disk.img", "-F", "raw")
-        _run("qemu-img", "create", "-q", "-f", "qcow2", *backing, self._disk)
+        run("qemu-img", "create", "-q", "-f", "qcow2", *backing, self._disk)
         size = sum(file.stat().st_size for file in stick.rglob("*"))
-        _run("mkfs.ext4", "-q", "-d", stick, self._stick, f"{size // 1_000_000 + 64}M")
+        run("mkfs.ext4", "-q", "-d", stick, self._stick, f"{size // 1_000_000 + 64}M")
 
     def switch_on(self) -> None:
         """Power on; returns at once."""
@@ -116,8 +117,3 @@ class Machine:
             # pytest shows what was printed for the tests that fail, and only for those.
             print(self.console(), self.says("journalctl", "-u", "edge-agent", "-n", "100", "--no-pager"))
             self.cut_power()
-
-
-def _run(*command: str | Path) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 import urllib.request
@@ -23,9 +22,9 @@ import yaml
 from edge_agent.release.repository import SignedRepository
 from edge_agent.update.store import Store
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
+from tests.devices.debian import build_wheel, wheelhouse
 from tests.devices.machine import HOST, IMAGE, RECIPE, Machine
-from tests.installation import PYTHON, SCRIPT
-from tests.pages import ROOT
+from tests.installation import SCRIPT
 from tests.reconcile import Ledger
 from tests.update.kit import WebServer, ask, assert_whole, bundle
 
@@ -34,6 +33,7 @@ pytestmark = [pytest.mark.devices, pytest.mark.timeout(3600)]
 CUTS = int(os.environ.get("EDGE_AGENT_POWER_CUTS", "20"))
 # The power is cut at this step of an update, or a moment later.
 STEPS = ("downloading", "verified", "trying", "shadow", "activated", "probation", "committed")
+EXTRAS = "tflite,update,metrics"
 STATE = "/var/lib/edge-agent"
 METRICS_PORT = 9464
 # An accelerometer lies still, 1 g upwards: what the kernel's driver finds in the registers of an MMA7660.
@@ -144,12 +144,7 @@ class Device:
 def made_stick(folder: Path) -> Path:
     """A folder with all that install.sh needs."""
     stick = folder / "stick"
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", stick, ROOT]
-    subprocess.run([*map(str, build)], check=True, capture_output=True)
-    (wheel,) = stick.glob("*.whl")
-    pip = [PYTHON, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--python-version", "3.11"]
-    wheels = ["-c", ROOT / "constraints.txt", "-d", stick / "wheelhouse", f"{wheel}[tflite,update,metrics]"]
-    subprocess.run([*map(str, pip + wheels)], check=True, capture_output=True)
+    wheelhouse(build_wheel(stick), stick / "wheelhouse", EXTRAS)
     shutil.copy(SCRIPT, stick)
     return stick
 
@@ -193,7 +188,7 @@ def device(tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto) -> Itera
     machine = Machine(folder, made_stick(folder), METRICS_PORT)
     with WebServer(folder / "repository") as server, machine:
         machine.wait_for_shell()
-        install = "sh /mnt/install.sh --extras tflite,update,metrics --wheelhouse /mnt/wheelhouse /mnt/edge_agent-*.whl"
+        install = f"sh /mnt/install.sh --extras {EXTRAS} --wheelhouse /mnt/wheelhouse /mnt/edge_agent-*.whl"
         said = machine.run(install).stdout.decode()
         assert "Write /etc/edge-agent/agent.yaml" in said, said
         machine.put("/etc/edge-agent/root.json", repository.first_root.read_text())
