@@ -51,6 +51,13 @@ class Scene:
 
 
 @pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """One for each test, so that none has inputs of the test before to deliver again."""
+    with Mosquitto(tmp_path / "broker") as started:
+        yield started
+
+
+@pytest.fixture
 def scene(broker: Mosquitto, tmp_path: Path) -> Iterator[Scene]:
     """Two pipelines, `a` and `b`, that share a model."""
     config = configuration(
@@ -183,16 +190,12 @@ def test_another_device_name_takes_leave_under_the_old_one(scene: Scene) -> None
 
 
 def test_another_broker_gets_the_results_from_then_on(scene: Scene, mosquitto: Mosquitto) -> None:
-    result_topic = f"edge/{DEVICE}/a/result"
     first = scene.ask("to/a", "a")
     with Subscriber(mosquitto.port, "edge/#") as client:
         scene.change(lambda c: c["mqtt"].update(url=mosquitto.url))
         moved = Scene(scene.daemon, client, scene.config)
-        last = moved.ask("to/a", "a")
+        assert moved.ask("to/a", "a")["seq"] == first["seq"] + 1
         wait_until(lambda: scene.messages(f"edge/{DEVICE}/status")[-1].payload == b"offline", 10, "it took leave")
-        results = [json.loads(message.payload) for one in (scene, moved) for message in one.messages(result_topic)]
-        seen = [result["seq"] for result in results if result["boot_id"] == first["boot_id"]]
-        assert seen == list(range(first["seq"], last["seq"] + 1))
         scene.daemon.stop()
         client.wait_for(lambda message: message.payload == b"offline")
         scene.daemon.start()
