@@ -97,7 +97,7 @@ def with_typo(chance: random.Random, text: str) -> str:
     return " ".join(parts)
 
 
-def _is_held_out(*combination: str) -> bool:
+def is_held_out(*combination: str) -> bool:
     return crc32("/".join(combination).encode()) % 1000 < 1000 * HELD_OUT_SHARE
 
 
@@ -105,7 +105,7 @@ def _place(chance: random.Random, action: str, device: str = "", *, held_out: bo
     """A place that makes the combination one that is held out, or is not; sometimes none."""
     if chance.random() < 0.25:
         return {}
-    known = [place for place in words.PLACES if _is_held_out(action, device, place) == held_out]
+    known = [place for place in words.PLACES if is_held_out(action, device, place) == held_out]
     return {"place": chance.choice(known)} if known else {}
 
 

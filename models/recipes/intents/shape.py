@@ -7,20 +7,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPECIAL = PAD, ANSWER, END = ("<|pad|>", "<|answer|>", "<|end|>")
-"""ANSWER stands between a command and its intent, END after that."""
+"""ANSWER stands between what is asked and its answer, END after that."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """The sizes of a Llama."""
 
-    vocabulary: int = 640
-    hidden: int = 128
-    layers: int = 3
-    heads: int = 4
-    kv_heads: int = 2
+    vocabulary: int = 768
+    hidden: int = 160
+    layers: int = 4
+    heads: int = 5
+    kv_heads: int = 5
     feed_forward: int = 320
-    context: int = 128
+    context: int = 256
     epsilon: float = 1e-5
 
     @property

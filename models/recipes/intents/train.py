@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from .commands import TIMED, command, with_typo
 from .shape import ANSWER, END, PAD, SHAPE, SPECIAL
+from .summaries import summary
 
 SEED = 20261123
 BATCH = 48
@@ -33,6 +34,7 @@ class Stage:
         falls: in so many steps it would fall to nothing, along a cosine.
         timed: share of orders with a time.
         typos: share of commands with a slip of the finger.
+        summaries: share of what is asked that are readings; the rest are commands.
     """
 
     steps: int
@@ -40,13 +42,14 @@ class Stage:
     falls: int
     timed: float
     typos: float
+    summaries: float
 
 
 # Words are soon learned, numbers late: the second stage is mostly of these, and the third of typing mistakes.
 STAGES = (
-    Stage(1500, 3e-3, 2600, TIMED, 0.12),
-    Stage(2200, 2e-3, 2200, 0.85, 0.12),
-    Stage(1600, 2e-3, 1600, TIMED, 0.4),
+    Stage(1400, 3e-3, 2500, TIMED, 0.12, 0.35),
+    Stage(2000, 2e-3, 2000, 0.85, 0.12, 0.25),
+    Stage(1500, 2e-3, 1500, TIMED, 0.4, 0.25),
 )
 
 
@@ -127,7 +130,7 @@ def _rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def train_tokenizer(chance: random.Random) -> Tokenizer:
-    """Byte pairs of the commands and their intents; a digit is always a token of its own."""
+    """Byte pairs of what is asked and answered; a digit is always a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     # The digits are kept apart here; the merges that are never learned keep them apart afterwards.
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -138,7 +141,7 @@ def train_tokenizer(chance: random.Random) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    pairs = (command(chance, held_out=False) for _ in range(30_000))
+    pairs = (_pair(chance, STAGES[0]) for _ in range(30_000))
     tokenizer.train_from_iterator((text for pair in pairs for text in pair), trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     tokenizer.pre_tokenizer, tokenizer.decoder = byte_level, decoders.ByteLevel()
@@ -149,9 +152,8 @@ def batches(chance: random.Random, tokenizer: Tokenizer, stage: Stage) -> Iterat
     """Without end: tokens, (n, length), and what must follow each; -100 where it does not matter."""
     answer, end, pad = (tokenizer.token_to_id(token) for token in (ANSWER, END, PAD))
     while True:
-        pairs = [command(chance, held_out=False, timed=stage.timed) for _ in range(BATCH * OF_LIKE_LENGTH)]
-        prompts = [with_typo(chance, text) if chance.random() < stage.typos else text for text, _ in pairs]
-        asked, said = tokenizer.encode_batch(prompts), tokenizer.encode_batch([intent for _, intent in pairs])
+        pairs = [_pair(chance, stage) for _ in range(BATCH * OF_LIKE_LENGTH)]
+        asked, said = (tokenizer.encode_batch(list(texts)) for texts in zip(*pairs, strict=True))
         rows = sorted(
             ((a.ids, [answer, *b.ids, end]) for a, b in zip(asked, said, strict=True)),
             key=lambda row: len(row[0]) + len(row[1]),
@@ -166,6 +168,14 @@ def batches(chance: random.Random, tokenizer: Tokenizer, stage: Stage) -> Iterat
                 tokens[i, : len(a) + len(b)] = torch.tensor(a + b)
                 targets[i, len(a) : len(a) + len(b) - 1] = torch.tensor(b[1:])
             yield tokens, targets
+
+
+def _pair(chance: random.Random, stage: Stage) -> tuple[str, str]:
+    """What is asked, and the answer."""
+    if chance.random() < stage.summaries:
+        return summary(chance, held_out=False)
+    text, intent = command(chance, held_out=False, timed=stage.timed)
+    return (with_typo(chance, text) if chance.random() < stage.typos else text), intent
 
 
 def train(network: Llama, tokenizer: Tokenizer, number: int) -> None:
