@@ -7,13 +7,14 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.bench import Bench, Measured, Outcome, column, compare, summary, take_turns
+from benchmarks.bench import Bench, Measured, Outcome, Turns, column, compare, summary, take_turns
+from benchmarks.camera import Camera
 from benchmarks.inputs import TFLITE, Model
 from benchmarks.load import Load, Wire
 from benchmarks.processes import Broker, Daemon, Program
@@ -22,6 +23,7 @@ from tests.language.model_files import SMOLLM2_135M, write_model
 TOKENS = 128
 SYSTEM_WORDS = 150  # some 512 tokens
 PICTURES_UNANSWERED = 8
+CAMERA_FRAMES = 100
 
 
 def language(bench: Bench) -> Outcome:
@@ -58,37 +60,52 @@ def language(bench: Bench) -> Outcome:
 
 
 def beside(bench: Bench) -> Outcome:
-    """Goal 12: pictures while a language model generates."""
-    outcome = Outcome()
+    """Goal 12: pictures while a language model generates, as fast as they can and from a camera."""
     folder = write_model(bench.folder / "smollm2", SMOLLM2_135M)
-    pipelines = [
-        "images: {source: {type: mqtt, topic: beside/in}, model: mobilenet}",
-        "talk: {source: {type: mqtt, topic: talk/in}, model: words, text: {options: {deadline: 1h}}}",
-    ]
-    with ExitStack() as stack:
-        daemon = stack.enter_context(
-            Daemon(
-                bench.folder,
-                bench.broker,
-                TFLITE,
-                name="beside",
-                pipelines=pipelines,
-                models=[f"words: {{path: {folder}, threads: {max(1, bench.cores // 2)}}}"],
-            )
-        )
-        client = stack.enter_context(Client(bench.broker, "talk/in", daemon.topic_out.replace("images", "talk")))
-        load = stack.enter_context(Load(bench.broker.port, "beside/in", daemon.topic_out, bench.jpegs))
+    models = [f"words: {{path: {folder}, threads: {max(1, bench.cores // 2)}}}"]
+    talk = "talk: {source: {type: mqtt, topic: talk/in}, model: words, text: {options: {deadline: 1h}}}"
 
-        def generating() -> Measured:
-            with client.generating():
-                return load.round(PICTURES_UNANSWERED, bench.count)
+    def measured(name: str, source: str, pictures: Callable[[str, str], Measured]) -> Turns:
+        """Alone and beside; `pictures` is given the topics."""
+        pipelines = [f"images: {{source: {source}, model: mobilenet}}", talk]
+        with Daemon(bench.folder, bench.broker, TFLITE, name=name, pipelines=pipelines, models=models) as daemon:
+            topics = daemon.topic_in, daemon.topic_out
+            with Client(bench.broker, "talk/in", daemon.topic_out.replace("images", "talk")) as client:
 
-        alone = partial(load.round, PICTURES_UNANSWERED, bench.count)
-        turns = take_turns(bench.rounds, {"alone": alone, "beside": generating}, calm=False)
-    outcome.measured["language model beside pictures"] = turns
-    rate = {name: column(turns[name], "per_second") for name in turns}
-    what = "pictures a second, while a language model generates / alone"
-    outcome.figures.append(compare(12, what, rate["beside"], rate["alone"], ">= 0.8"))
+                def generating() -> Measured:
+                    with client.generating() as said:
+                        seen = pictures(*topics)
+                    return seen | said
+
+                return take_turns(bench.rounds, {"alone": partial(pictures, *topics), "beside": generating}, calm=False)
+
+    def as_fast_as_they_can(topic_in: str, topic_out: str) -> Measured:
+        with Load(bench.broker.port, topic_in, topic_out, bench.jpegs) as load:
+            return load.round(PICTURES_UNANSWERED, bench.count)
+
+    def of_a_camera(_topic_in: str, topic_out: str) -> Measured:
+        with Wire(bench.broker.port) as wire:
+            wire.subscribe(topic_out)
+            wire.receive()
+            began = time.perf_counter()
+            for _ in range(CAMERA_FRAMES):
+                wire.receive()
+        return {"per_second": CAMERA_FRAMES / (time.perf_counter() - began)}
+
+    outcome = Outcome()
+    with Camera(bench.folder / "frames") as camera:
+        for what, turns in {
+            "pictures": measured("beside", f"{{type: mqtt, topic: beside-{TFLITE.name}/in}}", as_fast_as_they_can),
+            "frames of a camera": measured("watching", f"{{type: video, url: '{camera.url}'}}", of_a_camera),
+        }.items():
+            outcome.measured[f"language model beside {what}"] = turns
+            rate = {name: column(turns[name], "per_second") for name in turns}
+            title = f"{what} a second, while a language model generates / alone"
+            outcome.figures += [
+                compare(12, title, rate["beside"], rate["alone"], ">= 0.8"),
+                summary(12, f"{what} a second, alone", rate["alone"]),
+                summary(12, "output tokens a second meanwhile", column(turns["beside"], "tokens_per_second")),
+            ]
     return outcome
 
 
@@ -133,15 +150,20 @@ class Client:
         }
 
     @contextmanager
-    def generating(self) -> Iterator[None]:
-        """Something goes on that has no end but a cancellation."""
+    def generating(self) -> Iterator[Measured]:
+        """Something goes on that has no end but a cancellation; says in the end how fast that was."""
         self._ask(prompt=_words(20), max_tokens=1900, stream=True, id="endless")
         self._in.receive()
-        yield
+        said: Measured = {}
+        yield said
         self._out.publish(self._topic_cancel, b"endless")
         self._out.wait_for_puback()
-        while "finish_reason" not in json.loads(self._in.receive()):
-            pass
+        document: dict[str, Any] = {}
+        while "finish_reason" not in document:
+            document = json.loads(self._in.receive())
+        if document["finish_reason"] != "cancelled":
+            raise RuntimeError(f"the language model has not generated all the time: {document['finish_reason']}")
+        said["tokens_per_second"] = (document["tokens"]["output"] - 1) / document["timing_ms"]["inference"] * 1000
 
     def _ask(self, **request: Any) -> None:
         self._out.publish(self._topic_in, json.dumps(request).encode())

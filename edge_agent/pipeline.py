@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent import settings
+from edge_agent.at_work import AT_WORK
 from edge_agent.counters import Counters, Dropped
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
@@ -241,8 +242,9 @@ class Pipeline:
         while (taken := self._turns.take(self._next)) is not None:
             turn, samples = taken
             began = time.monotonic()
-            self.travel(samples, turn)
-            turn.over()
+            with AT_WORK:
+                self.travel(samples, turn)
+                turn.over()
             if self._pace is not None:
                 self._pace.spent(time.monotonic() - began)
         if self._last_to_leave() and not self._stopped:

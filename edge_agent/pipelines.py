@@ -10,6 +10,7 @@ from edge_agent import settings
 from edge_agent.config import Config
 from edge_agent.counters import Counters
 from edge_agent.language.pipeline import TextPipeline
+from edge_agent.language.questions import Asker
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of
 from edge_agent.models.model import Model
@@ -86,8 +87,9 @@ class Pipelines:
             followers.append(Snapshots(options, options.snapshot, publisher.show))
         source = self._source(name, config, model, device, broker)
         if isinstance(model, LanguageModel):
+            asker = Asker(options.text, device.device_id)
             return TextPipeline(
-                name, options, source, model, counters, publisher.answer, publisher.piece, publisher.report
+                name, options, source, model, counters, asker, publisher.answer, publisher.piece, publisher.report
             )
         return Pipeline(
             name,
@@ -112,7 +114,7 @@ class Pipelines:
             endpoint=broker.endpoint,
             mqtt=broker.mqtt,
             cancel=partial(self._cancel, name) if answers_text else None,
-            text=options.text if answers_text else None,
+            asker=Asker(options.text, device.device_id) if answers_text else None,
             followers_of=self.followers_of,
         )
         return open_source(options.source, context)

@@ -96,10 +96,12 @@ class Text(Frozen):
     system: Words = ""
     """What every request begins with that brings no system message of its own; read once and then remembered."""
     prompt: Prompt | None = None
-    """For a source that brings no requests: what is asked. `{predictions}` stands for what was found, `{labels}` for
-    the labels alone, `{pipeline}`, `{device_id}` and `{time}` for themselves."""
+    """For a source that brings no requests: what is asked. `{predictions}` stands for what another pipeline has found,
+    `{labels}` for the labels alone, `{readings}` for what a sensor has measured; `{pipeline}`, `{device_id}` and
+    `{time}` for themselves."""
     min_interval: Seconds = Field(10.0, ge=0, le=86400)
-    """For `prompt`: ask no more often than this; what comes sooner is left out."""
+    """For `prompt`: ask no more often than this. Of predictions, what comes sooner is left out; of readings, each
+    question is about all since the one before."""
     queue: int = Field(8, ge=1, le=100)
     """Most requests that wait; one more is refused."""
     options: Generation = Generation()

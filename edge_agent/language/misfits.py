@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from edge_agent import settings
+from edge_agent.stream_settings import CommandSource
 from edge_agent.text_settings import Text
 
 Misfit = tuple[tuple[str, ...], str]
 
-SOURCES = ("mqtt", "pipeline")
+READINGS = ("jsonl", "csv")
 OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
 
 
@@ -25,14 +26,18 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
         parent: the pipeline that it follows; empty if it follows none.
         parent_task: what the model of that does.
     """
-    if pipeline.source.type not in SOURCES:
-        yield ("source", "type"), f"{pipeline.model} is a language model, which takes requests: from mqtt or pipeline"
+    source = pipeline.source
+    measures = source.type in ("serial", "iio") or (isinstance(source, CommandSource) and source.format in READINGS)
+    if not measures and source.type not in ("mqtt", "pipeline"):
+        yield ("source",), f"{pipeline.model} is a language model: it takes requests from mqtt, pipeline, or readings"
+    if isinstance(source, CommandSource) and measures and source.restart == "never":
+        yield ("source", "restart"), "never: a question is asked every min_interval, so the readings must go on"
     if parent_task == "text":
         yield ("source", "name"), f"{parent} makes no predictions, its task is text"
-    if parent and pipeline.text.prompt is None:
-        yield ("text",), "prompt is required: it says what to ask about predictions"
-    if not parent and pipeline.text.prompt is not None:
-        yield ("text", "prompt"), "is for a source of type pipeline; from mqtt come requests"
+    if (parent or measures) and pipeline.text.prompt is None:
+        yield ("text",), f"prompt is required: it says what to ask about {'predictions' if parent else 'readings'}"
+    if source.type == "mqtt" and pipeline.text.prompt is not None:
+        yield ("text", "prompt"), "is for predictions and readings; from mqtt come requests"
     default = settings.Pipeline(source=pipeline.source, model=pipeline.model)
     for key in OF_PREDICTIONS:
         if getattr(pipeline, key) != getattr(default, key):

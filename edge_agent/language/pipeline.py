@@ -17,6 +17,7 @@ from edge_agent.counters import Counters, Dropped
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.intake import Intake
 from edge_agent.language.generation import Answer, Job
+from edge_agent.language.questions import Asker, ReadingQuestions
 from edge_agent.language.request import Request, read_request
 from edge_agent.models.language import LanguageModel
 from edge_agent.pipeline import Report, Stopwatch
@@ -71,6 +72,7 @@ class TextPipeline:
         source: where requests come from.
         model: what answers them; may be shared with other pipelines.
         counters: of this pipeline.
+        asker: asks about readings, where these are what the source gives.
         publish: takes an answer, facts about the request, and where the time went; may wait.
         publish_piece: takes a piece of an answer that is asked for as a stream.
         report: takes what went wrong, with the sample, or with none if it was the source.
@@ -83,6 +85,7 @@ class TextPipeline:
         source: Source,
         model: LanguageModel,
         counters: Counters,
+        asker: Asker,
         publish: PublishText,
         publish_piece: PublishPiece,
         report: Report,
@@ -99,7 +102,7 @@ class TextPipeline:
         self._intake = (
             Requests(options.text.queue, source.capacity, counters, self._refuse)
             if isinstance(options.source, settings.MqttSource)
-            else Intake(source.capacity, counters, keep_newest=source.live)
+            else Intake(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
         )
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
         self._busy_since: float | None = None

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_agent.at_work import AT_WORK
 from edge_agent.errors import InputError, ModelError
 from edge_agent.language.generation import Answer, Job
 
@@ -152,7 +153,11 @@ class LanguageProcess:
                     pipe.close()
 
     def _start(self, waiting: Callable[[], None]) -> None:
-        wanted = asdict(self._wanted) | {"path": str(self._wanted.path), "import_path": sys.path}
+        wanted = asdict(self._wanted) | {
+            "path": str(self._wanted.path),
+            "import_path": sys.path,
+            "samples_at_work": AT_WORK.file,
+        }
         with self._lock:
             if self._stopped:
                 raise ModelError("the model has been stopped")
@@ -162,6 +167,7 @@ class LanguageProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._chatter,
+                pass_fds=[AT_WORK.file],
                 start_new_session=True,  # a Ctrl-C is for its parent
             )
         assert self._process.stdin is not None  # noqa: S101 - it was asked for

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent import memory
+from edge_agent import at_work, memory
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.language import load_engine
 from edge_agent.language.generation import Generation, Job
@@ -25,6 +25,10 @@ from edge_agent.units import format_size
 
 # Everything else on the device goes first: https://man7.org/linux/man-pages/man2/nice.2.html.
 NICENESS = 15
+# While samples are worked on, it rests after each piece of work for so many times as long as that took, and looks so
+# often, in seconds, whether it may go on: a fifth of the time is always its own.
+REST = 4
+LOOK_EVERY = 0.002
 MAX_MEMORY = 64 * 2**30
 # A sign of life at least so often.
 ALIVE_EVERY = 0.5
@@ -85,28 +89,43 @@ def main() -> None:
         say(0, "refused", _in_words(error, bound))
         os._exit(0)
     say(0, "ready", {"runtime": engine.runtime, "context": engine.context})
-    orders = Orders()
+    orders, samples_wait = Orders(), at_work.watch(wanted["samples_at_work"])
     while True:
         number, job = orders.next()
-        _answer(generation, job, partial(say, number), partial(orders.cancelled, number))
+        _answer(generation, job, partial(say, number), partial(orders.cancelled, number), samples_wait)
 
 
-def _answer(generation: Generation, job: Job, say: Say, cancelled: Callable[[], bool]) -> None:
-    said_at = time.monotonic()
+def _answer(
+    generation: Generation,
+    job: Job,
+    say: Say,
+    cancelled: Callable[[], bool],
+    samples_wait: Callable[[], bool],
+) -> None:
+    said_at = worked_from = time.monotonic()
 
-    def still_wanted() -> bool:
-        nonlocal said_at
-        if time.monotonic() - said_at > ALIVE_EVERY:
-            say("piece", "")
-            said_at = time.monotonic()
-        return cancelled()
+    def rest() -> bool:
+        """Between two pieces of work: gives way to samples; returns whether the answer is not wanted any more."""
+        nonlocal said_at, worked_from
+        now = time.monotonic()
+        until = now + REST * (now - worked_from)
+        while not (stop := cancelled()):
+            if now - said_at > ALIVE_EVERY:
+                say("piece", "")
+                said_at = now
+            if now >= until or not samples_wait():
+                break
+            time.sleep(LOOK_EVERY)
+            now = time.monotonic()
+        worked_from = now
+        return stop
 
     def piece(text: str) -> None:
         if job.stream and text:
             say("piece", text)
 
     try:
-        say("answer", asdict(generation.answer(job, piece, still_wanted)))
+        say("answer", asdict(generation.answer(job, piece, rest)))
     except InputError as error:
         say("invalid", str(error))
     except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base

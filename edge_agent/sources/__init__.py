@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.intake import Intake
-from edge_agent.text_settings import Text
+from edge_agent.language.questions import Asker
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
@@ -46,7 +46,7 @@ class Context:
         endpoint: the broker.
         mqtt: the broker's settings.
         cancel: told of a request that is to be given up, by its id.
-        text: how a language model is asked; None: the pipeline has none.
+        asker: asks a language model about what other pipelines find; None: the pipeline has none.
         followers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -55,7 +55,7 @@ class Context:
     endpoint: "Endpoint"
     mqtt: settings.Mqtt
     cancel: Callable[[str], None] | None = None
-    text: Text | None = None
+    asker: Asker | None = None
     followers_of: "Callable[[str], list[Follower]]" = field(default=lambda _: [])
 
 

@@ -1,31 +1,46 @@
-"""The objects that another pipeline finds, each cut out of its picture: detect, then classify."""
+"""What another pipeline finds: each object cut out of its picture, or, for a language model, a question about them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.intake import Intake
+from edge_agent.language.questions import FoundQuestions
 from edge_agent.samples import Prediction, Sample
-from edge_agent.sources import Context, Trouble, prompts
-from edge_agent.sources.prompts import Prompts
+from edge_agent.sources import Context, Trouble
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge_agent.pipeline import Follower
+
+    # Picture, its sample, predictions, the parent's pipeline and `seq`: see `pipeline.Follower`.
+    Make = Callable[["NDArray[np.uint8] | None", Sample, Sequence[Prediction], dict[str, Any]], Iterable[Sample]]
+
 # Most crops that wait; a frame can have many.
-CAPACITY = 16
+CROPS_THAT_WAIT = 16
 
 
 class PipelineSource:
-    """Feeds crops of another pipeline's predictions into the intake; that pipeline hands them over."""
+    """Feeds what is made of another pipeline's predictions into the intake; that pipeline hands them over.
 
-    live = False
-    capacity = CAPACITY
+    Args:
+        source: the other pipeline, and which of its predictions count.
+        followers: of the other pipeline.
+        make: makes the samples.
+        live: only the newest counts, and the other pipeline is never held up.
+    """
 
-    def __init__(self, source: settings.PipelineSource, context: Context) -> None:
+    def __init__(
+        self, source: settings.PipelineSource, followers: "list[Follower]", make: "Make", *, live: bool
+    ) -> None:
+        self.live = live
+        self.capacity = 1 if live else CROPS_THAT_WAIT
         self._source = source
-        self._followers = context.followers_of(source.name)
+        self._followers = followers
+        self._make = make
 
     def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - what can go wrong is the other's trouble
         """See `Source.start`."""
@@ -54,35 +69,46 @@ class PipelineSource:
         *,
         may_wait: bool,
     ) -> None:
-        """Takes the objects of a picture; see `pipeline.Follower`."""
-        if image is None:
-            return
-        height, width = image.shape[:2]
-        for prediction in predictions:
-            if prediction.box is None or not self._wanted(prediction):
-                continue
-            x1, y1, x2, y2 = _enlarged(prediction.box, self._source.margin, width, height)
-            found = {
-                "label": prediction.label,
-                "confidence": round(prediction.confidence or 0.0, 4),
-                "box": [x1, y1, x2, y2],
-            }
-            crop = Sample(
-                image[y1:y2, x1:x2].copy(),  # a view would keep the whole picture in memory
-                captured_at=sample.captured_at,
-                captured=sample.captured,
-                origin={"parent": parent | found},
-            )
-            (self._intake.put if may_wait else self._intake.offer)(crop)
+        """Takes what was found; see `pipeline.Follower`."""
+        put = self._intake.put if may_wait and not self.live else self._intake.offer
+        for made in self._make(image, sample, [one for one in predictions if self._wanted(one)], parent):
+            put(made)
 
     def end(self) -> None:
-        """There will be no more pictures."""
+        """See `pipeline.Follower`."""
         self._intake.close()
 
     def _wanted(self, prediction: Prediction) -> bool:
-        return (not self._source.labels or prediction.label in self._source.labels) and (
-            prediction.confidence or 0.0
-        ) >= self._source.min_confidence
+        sure = prediction.confidence is None or prediction.confidence >= self._source.min_confidence
+        return sure and (not self._source.labels or prediction.label in self._source.labels)
+
+
+def crops(
+    margin: float,
+    image: "NDArray[np.uint8] | None",
+    sample: Sample,
+    predictions: Sequence[Prediction],
+    parent: dict[str, Any],
+) -> Iterator[Sample]:
+    """The objects, each cut out of the picture with a margin around it, as a share of its size."""
+    if image is None:
+        return
+    height, width = image.shape[:2]
+    for prediction in predictions:
+        if prediction.box is None:
+            continue
+        x1, y1, x2, y2 = _enlarged(prediction.box, margin, width, height)
+        found = {
+            "label": prediction.label,
+            "confidence": round(prediction.confidence or 0.0, 4),
+            "box": [x1, y1, x2, y2],
+        }
+        yield Sample(
+            image[y1:y2, x1:x2].copy(),  # a view would keep the whole picture in memory
+            captured_at=sample.captured_at,
+            captured=sample.captured,
+            origin={"parent": parent | found},
+        )
 
 
 def _enlarged(
@@ -95,8 +121,9 @@ def _enlarged(
     return left, top, min(width, max(left + 1, round(x2 + dx))), min(height, max(top + 1, round(y2 + dy)))
 
 
-def create(source: settings.PipelineSource, context: Context) -> PipelineSource | Prompts:
+def create(source: settings.PipelineSource, context: Context) -> PipelineSource:
     """The source for the settings."""
-    if context.text is not None:
-        return prompts.create(source, context.text, context)
-    return PipelineSource(source, context)
+    followers = context.followers_of(source.name)
+    if context.asker is not None:
+        return PipelineSource(source, followers, FoundQuestions(context.asker), live=True)
+    return PipelineSource(source, followers, partial(crops, source.margin), live=False)

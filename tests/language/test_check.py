@@ -16,6 +16,7 @@ from edge_agent.text_settings import Language
 from tests.language.model_files import write_model
 
 MQTT = {"type": "mqtt", "topic": "t"}
+LINES = {"type": "command", "argv": ["true"], "format": "jsonl"}
 
 
 def write(folder: Path, pipelines: dict[str, Any], sections: dict[str, Any]) -> Path:
@@ -50,10 +51,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("pipeline", "sentence"),
     [
-        ({"source": {"type": "images", "path": "."}, "model": "words"}, "which takes requests: from mqtt or pipeline"),
+        (
+            {"source": {"type": "images", "path": "."}, "model": "words"},
+            "it takes requests from mqtt, pipeline, or readings",
+        ),
+        ({"source": {"type": "microphone", "rate": 16000}, "model": "words"}, "it takes requests from mqtt"),
+        ({"source": LINES, "model": "words"}, "prompt is required: it says what to ask about readings"),
+        (
+            {"source": LINES | {"restart": "never"}, "model": "words", "text": {"prompt": "{readings}"}},
+            "a question is asked every min_interval, so the readings must go on",
+        ),
         ({"source": MQTT, "model": "words", "top_k": 3}, "top_k: is for predictions, and words gives text"),
         ({"source": MQTT, "model": "words", "publish": {"on_change": True}}, "every answer is published"),
-        ({"source": MQTT, "model": "words", "text": {"prompt": "x"}}, "text.prompt: is for a source of type pipeline"),
+        ({"source": MQTT, "model": "words", "text": {"prompt": "x"}}, "text.prompt: is for predictions and readings"),
         ({"source": {"type": "pipeline", "name": "lab"}, "model": "words"}, "prompt is required"),
         (
             {"source": {"type": "pipeline", "name": "chat"}, "model": "words", "text": {"prompt": "x"}},

@@ -98,6 +98,7 @@ def with_typo(chance: random.Random, text: str) -> str:
 
 
 def is_held_out(*combination: str) -> bool:
+    """Whether training never sees a combination of words."""
     return crc32("/".join(combination).encode()) % 1000 < 1000 * HELD_OUT_SHARE
 
 

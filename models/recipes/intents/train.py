@@ -112,7 +112,7 @@ class Llama(nn.Module):
         for layer in self.layers:
             for last in (layer.attention.output, layer.down):
                 last.weight.data /= math.sqrt(2 * SHAPE.layers)
-        angles = torch.outer(torch.arange(SHAPE.context), SHAPE.frequencies())
+        angles = torch.from_numpy(SHAPE.angles()).float()
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 

@@ -1,0 +1,58 @@
+"""The process of a language model, beside pipelines of samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.at_work import AT_WORK, AtWork, watch
+from edge_agent.language.generation import Answer
+from edge_agent.language.process import LanguageProcess, Wanted
+from edge_agent.language.request import ask
+from edge_agent.text_settings import Generation
+from tests.language.model_files import write_model
+
+pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")
+TOKENS = 400
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageProcess]:
+    folder = write_model(tmp_path_factory.mktemp("model"))
+    running = LanguageProcess(Wanted(folder, "genai", threads=1, context=512, cache_size=10_000_000))
+    yield running
+    running.stop()
+
+
+def cpu_ms(process: LanguageProcess) -> float:
+    """CPU time that the process has taken so far; https://man7.org/linux/man-pages/man5/proc_pid_schedstat.5.html."""
+    threads = Path(f"/proc/{process._process.pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e6
+
+
+def answered(process: LanguageProcess) -> Answer:
+    job = ask("a story", Generation(max_tokens=TOKENS)).job("", age=0)
+    *_, answer = process.ask(job, lambda: False)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_it_rests_while_samples_are_worked_on_and_answers_all_the_same(process: LanguageProcess) -> None:
+    alone = answered(process)
+    before = cpu_ms(process)
+    with AT_WORK:
+        beside = answered(process)
+    share = (cpu_ms(process) - before) / (beside.first_token_ms + beside.output_ms)
+    assert (beside.text, beside.output_tokens) == (alone.text, TOKENS)
+    assert share < 0.5
+
+
+def test_samples_are_at_work_until_the_last_of_the_workers_is_done() -> None:
+    at_work = AtWork()
+    is_busy = watch(at_work.file)
+    assert not is_busy()
+    with at_work:
+        with at_work:
+            assert is_busy()
+        assert is_busy()
+    assert not is_busy()
