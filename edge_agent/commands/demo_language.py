@@ -1,4 +1,4 @@
-"""`demo language`: commands go over MQTT, and the bundled language model writes what they mean, token by token."""
+"""`demo language`: commands and readings go over MQTT, and the bundled language model answers, token by token."""
 
 import json
 import sys
@@ -21,30 +21,36 @@ COMMANDS = (
     "open the bedroom blinds at 7:30",
     "how warm is it in the greenhouse",
 )
+READINGS = (
+    "sum up the greenhouse: temperature 21.5 rising from 19.8, humidity 40 steady",
+    "the camera in the yard sees person 92 %, dog 81 % at 14:05. say so in one friendly sentence.",
+    "one sentence on the pump: anomaly 3.21",
+)
 # Between the letters of a command, as somebody would type it on a terminal.
 TYPING = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Understood:
-    """One command.
+class Answered:
+    """One request.
 
     Attributes:
-        intent: what the model has made of it.
-        tokens: that it has written for that.
+        asked: a command, or readings.
+        answer: what it means, as JSON, or a sentence.
+        tokens: of the answer.
         first_token_ms: from the request to the first of them.
         total_ms: from the request to the last.
     """
 
-    command: str
-    intent: dict[str, Any]
+    asked: str
+    answer: str
     tokens: int
     first_token_ms: float
     total_ms: float
 
 
 def run(seconds: float, *, as_json: bool) -> int:
-    """Sends the commands, for so many seconds at most, or until Ctrl-C.
+    """Sends commands and readings, for so many seconds at most, or until Ctrl-C.
 
     Returns:
         The exit code: 0 if all have been answered.
@@ -61,57 +67,60 @@ def run(seconds: float, *, as_json: bool) -> int:
         lambda client: _ask(client, time.monotonic() + seconds, screen),
     )["intents"]
     if as_json:
-        print(json.dumps({"commands": [asdict(one) for one in screen.understood], "counters": counters}, indent=2))
-    return 0 if len(screen.understood) == len(COMMANDS) else 1
+        print(json.dumps({"answers": [asdict(one) for one in screen.answers], "counters": counters}, indent=2))
+    return 0 if len(screen.answers) == len(COMMANDS + READINGS) else 1
 
 
 def _sections() -> dict[str, Any]:
-    bundle = shipped("intents")
-    options = {"stream": True, "json_schema": (bundle / "schema.json").read_text(encoding="utf-8")}
     return {
-        "models": {"intents": {"path": str(bundle)}},
+        "models": {"intents": {"path": str(shipped("intents"))}},
         "pipelines": {
             "intents": {
                 "source": {"type": "mqtt", "topic": ASKED},
                 "model": "intents",
-                "text": {"options": options},
+                "text": {"options": {"stream": True}},
             }
         },
     }
 
 
 def _ask(subscriber: Subscriber, until: float, screen: "_Screen") -> None:
-    """Sends one command after the other, each when the one before has been answered."""
-    for command in COMMANDS:
-        screen.type(command)
-        subscriber.send(ASKED, command.encode())
+    """Sends one request after the other, each when the one before has been answered."""
+    schema = json.loads((shipped("intents") / "schema.json").read_text(encoding="utf-8"))
+    for text in COMMANDS + READINGS:
+        screen.type(text)
+        form = {"json_schema": schema} if text in COMMANDS else {}
+        subscriber.send(ASKED, json.dumps({"prompt": text} | form).encode())
         if not screen.answered.wait(max(0.0, until - time.monotonic())):
             return
 
 
 @dataclass(slots=True)
 class _Screen:
-    """Shows commands as they are typed and answers as they come."""
+    """Shows requests as they are typed and answers as they come."""
 
     quiet: bool
-    understood: list[Understood] = field(default_factory=list)
+    answers: list[Answered] = field(default_factory=list)
     answered: threading.Event = field(default_factory=threading.Event)
-    command: str = ""
+    asked: str = ""
 
     def introduce(self, url: str) -> None:
         if self.quiet:
             return
-        print("Commands go over MQTT to the bundled language model, which writes what is meant, as JSON.")
-        print(f"Broker {url} (inside this process), commands on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
+        print(
+            "Commands go over MQTT to the bundled language model, which writes what is meant, as JSON; of readings it"
+        )
+        print("makes a sentence.")
+        print(f"Broker {url} (inside this process), requests on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
 
-    def type(self, command: str) -> None:
-        self.command = command
+    def type(self, text: str) -> None:
+        self.asked = text
         self.answered.clear()
         if self.quiet:
             return
         live = sys.stdout.isatty()
         print("\n> ", end="")
-        for letter in command:
+        for letter in text:
             print(letter, end="", flush=live)
             time.sleep(TYPING if live else 0.0)
         print("\n  ", end="", flush=True)
@@ -123,9 +132,7 @@ class _Screen:
             return
         first, rest = result["timing_ms"]["preprocess"], result["timing_ms"]["inference"]
         tokens = result["tokens"]["output"]
-        self.understood.append(
-            Understood(self.command, json.loads(result["text"]), tokens, first, round(first + rest, 1))
-        )
+        self.answers.append(Answered(self.asked, result["text"], tokens, first, round(first + rest, 1)))
         if not self.quiet:
             print(f"\n  {tokens} tokens, the first after {first:.0f} ms, all after {first + rest:.0f} ms", flush=True)
         self.answered.set()

@@ -19,9 +19,11 @@ from edge_agent.language.prefixes import PrefixCache
 
 from .commands import SCHEMA, command, with_typo
 from .shape import SHAPE
+from .summaries import STRANGE, summary
 
 SEED = 9
-COMMANDS = 1000
+COUNT = 1000
+MAX_TOKENS = 120
 CACHE = 10_000_000
 CARD = Path(__file__).with_name("card.md")
 GOLDEN: dict[str, dict[str, Any]] = {
@@ -41,6 +43,15 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "for_minutes": 30,
     },
 }
+GOLDEN_SUMMARIES = {
+    "sum up the greenhouse: temperature 21.5 rising from 19.8, humidity 40 steady": (
+        "In the greenhouse, temperature has risen from 19.8 to 21.5 and humidity is steady at 40."
+    ),
+    "The camera in the yard sees person 92 %, dog 81 % at 14:05. Say so in one friendly sentence.": (
+        "At 14:05 in the yard, person (92 %) and dog (81 %) were found."
+    ),
+    "one sentence on the pump: anomaly 3.21": "Alarm: at the pump, something is not normal, the score is 3.21.",
+}
 EXPLAINED = {
     "intent": "what to do",
     "device": "with what",
@@ -53,14 +64,14 @@ EXPLAINED = {
 
 
 def answer(generation: Generation, text: str, schema: dict[str, Any] | None) -> str:
-    """What the model says to a command."""
+    """What the model says."""
     said: Answer = generation.answer(
         Job(
             messages=[{"role": "user", "content": text}],
             chat=False,
             stream=False,
             deadline=60.0,
-            max_tokens=80,
+            max_tokens=MAX_TOKENS,
             temperature=0.0,
             top_k=40,
             top_p=1.0,
@@ -115,25 +126,49 @@ def measured(generation: Generation, name: str, pairs: Sequence[tuple[str, str]]
     return f"| {name} | {len(pairs)} | " + " | ".join(f"{share / len(pairs):.1%}" for share in shares) + " |", right
 
 
+def measured_summaries(generation: Generation, name: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """A row of the card: a sentence is right if it is the one wanted to the last character."""
+    said = [answer(generation, text, None) for text, _ in pairs]
+    wrong = [(text, found) for (text, wanted), found in zip(pairs, said, strict=True) if found != wanted]
+    print(
+        f"{name}: {len(wrong)} of {len(pairs)} wrong",
+        *(f"  {text!r} -> {found}" for text, found in wrong[:12]),
+        sep="\n",
+    )
+    return f"| {name} | {len(pairs)} | {1 - len(wrong) / len(pairs):.1%} |"
+
+
 def main() -> None:
     """Writes the rest of the bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument("--commands", type=int, default=COMMANDS, help="of each kind")
+    parser.add_argument("--count", type=int, default=COUNT, help="of commands and summaries, of each kind")
     options = parser.parse_args()
     out: Path = options.out
 
     engine: LanguageEngine = load_engine(out, "genai", 1, SHAPE.context)
     generation = Generation(engine, PrefixCache(engine, CACHE))
     chance = random.Random(SEED)
-    known = [command(chance, held_out=False) for _ in range(options.commands)]
-    new = [command(chance, held_out=True) for _ in range(options.commands)]
+    known = [command(chance, held_out=False) for _ in range(options.count)]
+    new = [command(chance, held_out=True) for _ in range(options.count)]
     slips = [(with_typo(chance, text), intent) for text, intent in new]
     first, right = measured(generation, "held out", new)
     rows = [
         first,
         measured(generation, "held out, with a typing mistake in a long word", slips)[0],
         measured(generation, "phrasings of the training, drawn anew", known)[0],
+    ]
+    chance = random.Random(SEED)
+    kinds_of_summaries: dict[str, tuple[bool, float]] = {
+        "held out": (True, 0.0),
+        "held out, all names made up": (True, 1.0),
+        "phrasings of the training, drawn anew": (False, STRANGE),
+    }
+    sentences = [
+        measured_summaries(
+            generation, name, [summary(chance, held_out=new_to_it, strange=made_up) for _ in range(options.count)]
+        )
+        for name, (new_to_it, made_up) in kinds_of_summaries.items()
     ]
     kinds = [json.loads(intent)["intent"] for _, intent in new]
     asked, understood = Counter(kinds), Counter(kind for kind, fits in zip(kinds, right, strict=True) if fits)
@@ -142,14 +177,17 @@ def main() -> None:
         {"prompt": text, "json_schema": json.dumps(SCHEMA), "text": json.dumps(intent, separators=(",", ":"))}
         for text, intent in GOLDEN.items()
     ]
-    if wrong := [one["prompt"] for one in golden if answer(generation, one["prompt"], SCHEMA) != one["text"]]:
+    wrong = [one["prompt"] for one in golden if answer(generation, one["prompt"], SCHEMA) != one["text"]]
+    wrong += [text for text, wanted in GOLDEN_SUMMARIES.items() if answer(generation, text, None) != wanted]
+    if wrong:
         raise SystemExit(f"the model is not good enough: it gets these golden samples wrong: {wrong}")
+    golden += [{"prompt": text, "text": wanted} for text, wanted in GOLDEN_SUMMARIES.items()]
     (out / "schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8")
     (out / "model.yaml").write_text(
         "\n".join(
             [
                 "name: intents",
-                'version: "1"',
+                'version: "2"',
                 "task: text",
                 "licence: Apache-2.0",
                 "source: models/recipes/intents",
@@ -180,6 +218,7 @@ def main() -> None:
         "vocabulary": SHAPE.vocabulary,
         "runtime": engine.runtime,
         "rows": "\n".join(rows),
+        "sentences": "\n".join(sentences),
         "intents": "\n".join(f"| {kind} | {asked[kind]} | {understood[kind] / asked[kind]:.0%} |" for kind in asked),
     }
     (out / "README.md").write_text(Template(CARD.read_text(encoding="utf-8")).substitute(facts), encoding="utf-8")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from . import words
 from .commands import is_held_out
 
+Kind = Callable[[random.Random, list[str]], tuple[str, str]]
+
 FRAME_OPENING = ("",) * 6 + ("please ", "now ", "hey, ", "could you ")
 ORDERS = (
     "sum up",
@@ -120,6 +122,7 @@ FOUND = (
     "backpack",
 )
 MACHINES = ("pump", "washer", "boiler", "lathe", "drill", "mill", "fridge", "freezer", "yard", "street", "roof", "fan")
+ALARM = "Alarm"
 STRANGE = 0.35
 """Share of sensors, objects and places with names that are made up: they have to be copied."""
 
@@ -134,13 +137,13 @@ def summary(chance: random.Random, *, held_out: bool, strange: float = STRANGE) 
         strange: share of names that are made up.
     """
     frame = chance.choice(HELD_OUT_FRAMES) if held_out else _frame(chance)
-    place = _name(chance, (*words.PLACES, *MACHINES), strange)
     time = f"{chance.randint(0, 23):02}:{chance.randint(0, 59):02}"
-    facts, said = _facts(chance, lambda name: is_held_out("summary", place, name) == held_out, strange)
-    alarm = said.startswith("Alarm")
+    kind = chance.choices(("judged", "found", "level", "trend"), (0.14, 0.2, 0.16, 0.5))[0]
+    place, names = _names(chance, FOUND if kind == "found" else SENSORS, held_out=held_out, strange=strange)
+    facts, said = KINDS[kind](chance, names)
     opening = (f"at {time} " if "{time}" in frame else "") + (_where(place) if "{place}" in frame else "")
     opening = opening.strip() or "now"
-    opening = opening if alarm else opening[0].upper() + opening[1:]
+    opening = opening if said.startswith(ALARM) else opening[0].upper() + opening[1:]
     prompt = frame.replace("{place}", place).replace("{time}", time).replace("{facts}", facts)
     return prompt, said.replace("{opening}", opening)
 
@@ -159,28 +162,40 @@ def _where(place: str) -> str:
     return f"{'in' if place in (*words.PLACES, 'yard', 'street') else 'at'} the {place}"
 
 
-def _facts(chance: random.Random, allowed: Callable[[str], bool], strange: float) -> tuple[str, str]:
-    """Facts as a template writes them, and the sentence, in which the opening is left open."""
-    kind = chance.random()
-    if kind < 0.14:
-        score = _number(chance)
-        if chance.random() < 0.5:
-            return f"anomaly {score}", f"Alarm: {{opening}}, something is not normal, the score is {score}."
-        return f"normal {score}", f"{{opening}}, all is normal, the score is {score}."
+def _names(chance: random.Random, known: tuple[str, ...], *, held_out: bool, strange: float) -> tuple[str, list[str]]:
+    """A place, and names of what is measured or found there."""
     count = chance.choices((1, 2, 3), (0.5, 0.35, 0.15))[0]
-    known = FOUND if kind < 0.34 else SENSORS
-    names: list[str] = []
-    while len(names) < count:
-        name = _name(chance, known, strange)
-        if name not in names and (name not in known or allowed(name)):
-            names.append(name)
-    if kind < 0.34:
-        shares = [f"{chance.randint(1, 100)} %" for _ in names]
-        listed = _listed([f"{name} ({share})" for name, share in zip(names, shares, strict=True)])
-        facts = ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
-        return facts, f"{{opening}}, {listed} {'was' if count == 1 else 'were'} found."
-    pairs = [_level(chance, name) if kind < 0.5 else _trend(chance, name) for name in names]
-    return ", ".join(fact for fact, _ in pairs), f"{{opening}}, {_listed([said for _, said in pairs])}."
+    while True:
+        place = _name(chance, (*words.PLACES, *MACHINES), strange)
+        names = [_name(chance, known, strange) for _ in range(count)]
+        fits = all(is_held_out("summary", place, name) == held_out for name in names if name in known)
+        if fits and len(set(names)) == count:
+            return place, names
+
+
+def _judged(chance: random.Random, _names: list[str]) -> tuple[str, str]:
+    score = _number(chance)
+    if chance.random() < 0.5:
+        return f"anomaly {score}", f"{ALARM}: {{opening}}, something is not normal, the score is {score}."
+    return f"normal {score}", f"{{opening}}, all is normal, the score is {score}."
+
+
+def _found(chance: random.Random, names: list[str]) -> tuple[str, str]:
+    shares = [f"{chance.randint(1, 100)} %" for _ in names]
+    pairs = list(zip(names, shares, strict=True))
+    listed = _listed([f"{name} ({share})" for name, share in pairs])
+    return (
+        ", ".join(f"{name} {share}" for name, share in pairs),
+        f"{{opening}}, {listed} {'was' if len(names) == 1 else 'were'} found.",
+    )
+
+
+def _each(of_one: Callable[[random.Random, str], tuple[str, str]]) -> Kind:
+    def of_all(chance: random.Random, names: list[str]) -> tuple[str, str]:
+        pairs = [of_one(chance, name) for name in names]
+        return ", ".join(fact for fact, _ in pairs), f"{{opening}}, {_listed([said for _, said in pairs])}."
+
+    return of_all
 
 
 def _level(chance: random.Random, name: str) -> tuple[str, str]:
@@ -219,3 +234,7 @@ def _name(chance: random.Random, known: tuple[str, ...], strange: float) -> str:
         for _ in range(chance.randint(1, 3))
     )
     return "".join(syllables) + chance.choice(("", "", "", "_x", "_y", "_z", "_1", "_2", "2", "3"))
+
+
+# Each makes facts as a template writes them, and the sentence, in which the opening is left open.
+KINDS: dict[str, Kind] = {"judged": _judged, "found": _found, "level": _each(_level), "trend": _each(_trend)}

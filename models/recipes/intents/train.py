@@ -35,6 +35,7 @@ class Stage:
         timed: share of orders with a time.
         typos: share of commands with a slip of the finger.
         summaries: share of what is asked that are readings; the rest are commands.
+        strange: share of names in these that are made up.
     """
 
     steps: int
@@ -43,13 +44,14 @@ class Stage:
     timed: float
     typos: float
     summaries: float
+    strange: float
 
 
 # Words are soon learned, numbers late: the second stage is mostly of these, and the third of typing mistakes.
 STAGES = (
-    Stage(1400, 3e-3, 2500, TIMED, 0.12, 0.35),
-    Stage(2000, 2e-3, 2000, 0.85, 0.12, 0.25),
-    Stage(1500, 2e-3, 1500, TIMED, 0.4, 0.25),
+    Stage(1400, 3e-3, 2500, TIMED, 0.12, 0.35, 0.35),
+    Stage(2000, 2e-3, 2000, 0.85, 0.12, 0.25, 0.35),
+    Stage(1400, 2e-3, 1400, TIMED, 0.3, 0.6, 0.15),
 )
 
 
@@ -173,7 +175,7 @@ def batches(chance: random.Random, tokenizer: Tokenizer, stage: Stage) -> Iterat
 def _pair(chance: random.Random, stage: Stage) -> tuple[str, str]:
     """What is asked, and the answer."""
     if chance.random() < stage.summaries:
-        return summary(chance, held_out=False)
+        return summary(chance, held_out=False, strange=stage.strange)
     text, intent = command(chance, held_out=False, timed=stage.timed)
     return (with_typo(chance, text) if chance.random() < stage.typos else text), intent
 
