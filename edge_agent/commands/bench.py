@@ -10,11 +10,12 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent import settings
 from edge_agent.engines.accelerators import ACCELERATORS, CPU, XNNPACK, can_use
@@ -27,6 +28,9 @@ WARM_UP_RUNS = 3
 OPEN_AXIS = 1
 # More threads are chosen only if they bring at least this much.
 WORTH_A_THREAD = 1.15
+CRASHED = "the runtime has crashed"
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +75,15 @@ def run(args: argparse.Namespace) -> int:
     source = models.find(settings.Model(path=Path(args.model)), Path.cwd())
     file = source.file
     measurements = [
-        _in_a_process(source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
+        in_a_process(measure, source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
+        or Measurement(accelerator, threads, problem=CRASHED)
         for accelerator in _accelerators(file.format)
         for threads in (thread_counts() if accelerator in (CPU, XNNPACK) else [1])
     ]
-    usable = [measurement for measurement in measurements if not measurement.problem]
+    usable = sorted((one for one in measurements if not one.problem), key=lambda one: one.threads)
     if not usable:
         raise ModelError(f"{file.path}: {measurements[0].problem}")
-    best = _choose(usable)
+    best = choose(usable, [measurement.per_second for measurement in usable])
     if args.json:
         document = {
             "model": str(file.path),
@@ -111,23 +116,27 @@ def thread_counts() -> list[int]:
     return sorted({count for count in (1, 2, 4, 8, cores) if count <= cores})
 
 
-def _choose(usable: list[Measurement]) -> Measurement:
-    """The fastest, but with no more threads than pay."""
-    best = usable[0]
-    for measurement in sorted(usable, key=lambda item: item.threads):
-        if measurement.per_second > best.per_second * WORTH_A_THREAD:
-            best = measurement
+def choose(usable: Sequence[M], per_second: Sequence[float]) -> M:
+    """The fastest, but with no more threads than pay.
+
+    Args:
+        usable: those with more threads later.
+        per_second: how fast each is.
+    """
+    best, speed = usable[0], per_second[0]
+    for measurement, faster in zip(usable, per_second, strict=True):
+        if faster > speed * WORTH_A_THREAD:
+            best, speed = measurement, faster
     return best
 
 
-def _in_a_process(
-    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
-) -> Measurement:
+def in_a_process(work: Callable[..., M], *arguments: object) -> M | None:
+    """What work in a process of its own comes to; None if it crashes."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(measure, path, file_format, accelerator, threads, seconds).result()
+            return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
-            return Measurement(accelerator, threads, problem="the runtime has crashed")
+            return None
 
 
 def measure(

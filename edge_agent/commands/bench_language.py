@@ -2,17 +2,14 @@
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from edge_agent.commands.bench import WORTH_A_THREAD, pss, thread_counts
+from edge_agent.commands.bench import CRASHED, choose, in_a_process, pss, thread_counts
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models.language import LanguageSource
 
@@ -49,14 +46,14 @@ def run(model: LanguageSource, args: argparse.Namespace) -> int:
     Raises:
         ModelError: the model can't be run.
     """
-    measurements = [_in_a_process(model, threads, args.seconds) for threads in thread_counts()]
+    measurements = [
+        in_a_process(measure, model.path, model.format, threads, args.seconds) or Measurement(threads, problem=CRASHED)
+        for threads in thread_counts()
+    ]
     usable = [measurement for measurement in measurements if not measurement.problem]
     if not usable:
         raise ModelError(f"{model.path}: {measurements[0].problem}")
-    best = usable[0]
-    for measurement in usable:
-        if measurement.output_per_second > best.output_per_second * WORTH_A_THREAD:
-            best = measurement
+    best = choose(usable, [measurement.output_per_second for measurement in usable])
     if args.json:
         document = {
             "model": str(model.path),
@@ -69,14 +66,6 @@ def run(model: LanguageSource, args: argparse.Namespace) -> int:
     else:
         _show(usable, best)
     return 0
-
-
-def _in_a_process(model: LanguageSource, threads: int, seconds: float) -> Measurement:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(measure, model.path, model.format, threads, seconds).result()
-        except BrokenProcessPool:
-            return Measurement(threads, problem="the runtime has crashed")
 
 
 def measure(path: Path, file_format: str, threads: int, seconds: float) -> Measurement:

@@ -19,7 +19,7 @@ from edge_agent.language.prefixes import PrefixCache
 
 from .commands import SCHEMA, command, with_typo
 from .shape import SHAPE
-from .summaries import STRANGE, summary
+from .summaries import FOUND, MACHINES, SENSORS, STRANGE, summary
 
 SEED = 9
 COUNT = 1000
@@ -214,7 +214,10 @@ def main() -> None:
         "layers": SHAPE.layers,
         "hidden": SHAPE.hidden,
         "heads": SHAPE.heads,
-        "kv_heads": SHAPE.kv_heads,
+        "context": SHAPE.context,
+        "sensors": ", ".join(SENSORS),
+        "found": ", ".join(FOUND),
+        "machines": ", ".join(MACHINES),
         "vocabulary": SHAPE.vocabulary,
         "runtime": engine.runtime,
         "rows": "\n".join(rows),
