@@ -19,7 +19,7 @@ from edge_agent.language.prefixes import PrefixCache
 
 from .commands import SCHEMA, command, with_typo
 from .shape import SHAPE
-from .summaries import FOUND, MACHINES, SENSORS, STRANGE, summary
+from .summaries import FOUND, MACHINES, SENSORS, summary
 
 SEED = 9
 COUNT = 1000
@@ -159,16 +159,9 @@ def main() -> None:
         measured(generation, "phrasings of the training, drawn anew", known)[0],
     ]
     chance = random.Random(SEED)
-    kinds_of_summaries: dict[str, tuple[bool, float]] = {
-        "held out": (True, 0.0),
-        "held out, all names made up": (True, 1.0),
-        "phrasings of the training, drawn anew": (False, STRANGE),
-    }
     sentences = [
-        measured_summaries(
-            generation, name, [summary(chance, held_out=new_to_it, strange=made_up) for _ in range(options.count)]
-        )
-        for name, (new_to_it, made_up) in kinds_of_summaries.items()
+        measured_summaries(generation, name, [summary(chance, held_out=new_to_it) for _ in range(options.count)])
+        for name, new_to_it in {"held out": True, "phrasings of the training, drawn anew": False}.items()
     ]
     kinds = [json.loads(intent)["intent"] for _, intent in new]
     asked, understood = Counter(kinds), Counter(kind for kind, fits in zip(kinds, right, strict=True) if fits)

@@ -61,6 +61,11 @@ REQUESTS = (
     ". what does that mean?",
     ".",
 )
+ASIDE = (
+    "what you make of this in a short sentence words into turn put give me tell describe our for from here there news "
+    "comes reports report reading readings summary brief be want need i we it is that one now today please and then "
+    "so let know see look my your all some about with"
+)
 HELD_OUT_FRAMES = (
     "describe the {place} in a sentence: {facts}",
     "put the readings of our {place} into words: {facts}",
@@ -123,23 +128,22 @@ FOUND = (
 )
 MACHINES = ("pump", "washer", "boiler", "lathe", "drill", "mill", "fridge", "freezer", "yard", "street", "roof", "fan")
 ALARM = "Alarm"
-STRANGE = 0.35
-"""Share of sensors, objects and places with names that are made up: they have to be copied."""
+ASIDES = 0.3
+"""Share of prompts with words around that say nothing."""
 
 
-def summary(chance: random.Random, *, held_out: bool, strange: float = STRANGE) -> tuple[str, str]:
+def summary(chance: random.Random, *, held_out: bool) -> tuple[str, str]:
     """A prompt with readings, and the sentence that says them.
 
     Args:
         chance: decides everything.
         held_out: phrased as training never shows it, of combinations of place and reading that it never shows;
             otherwise of those that it does.
-        strange: share of names that are made up.
     """
     frame = chance.choice(HELD_OUT_FRAMES) if held_out else _frame(chance)
     time = f"{chance.randint(0, 23):02}:{chance.randint(0, 59):02}"
     kind = chance.choices(("judged", "found", "level", "trend"), (0.14, 0.2, 0.16, 0.5))[0]
-    place, names = _names(chance, FOUND if kind == "found" else SENSORS, held_out=held_out, strange=strange)
+    place, names = _names(chance, FOUND if kind == "found" else SENSORS, held_out=held_out)
     facts, said = KINDS[kind](chance, names)
     opening = (f"at {time} " if "{time}" in frame else "") + (_where(place) if "{place}" in frame else "")
     opening = opening.strip() or "now"
@@ -152,8 +156,18 @@ def _frame(chance: random.Random) -> str:
     if chance.random() < 0.5:
         order, subject = chance.choice(ORDERS), chance.choice(SUBJECTS)
         frame = f"{order} {subject}{chance.choice((': ', ': ', ', '))}{{facts}}"
-        return chance.choice(FRAME_OPENING) + frame
-    return chance.choice(STATEMENTS) + chance.choice(REQUESTS)
+        frame = chance.choice(FRAME_OPENING) + frame
+    else:
+        frame = chance.choice(STATEMENTS) + chance.choice(REQUESTS)
+    if chance.random() < ASIDES:
+        frame = f"{_aside(chance)}{chance.choice((' ', ': ', ', '))}{frame}"
+    if chance.random() < ASIDES:
+        frame = f"{frame}{chance.choice((' ', '. ', ', '))}{_aside(chance)}"
+    return frame
+
+
+def _aside(chance: random.Random) -> str:
+    return " ".join(chance.choices(ASIDE.split(), k=chance.randint(1, 4)))
 
 
 def _where(place: str) -> str:
@@ -162,14 +176,12 @@ def _where(place: str) -> str:
     return f"{'in' if place in (*words.PLACES, 'yard', 'street') else 'at'} the {place}"
 
 
-def _names(chance: random.Random, known: tuple[str, ...], *, held_out: bool, strange: float) -> tuple[str, list[str]]:
+def _names(chance: random.Random, known: tuple[str, ...], *, held_out: bool) -> tuple[str, list[str]]:
     """A place, and names of what is measured or found there."""
     count = chance.choices((1, 2, 3), (0.5, 0.35, 0.15))[0]
     while True:
-        place = _name(chance, (*words.PLACES, *MACHINES), strange)
-        names = [_name(chance, known, strange) for _ in range(count)]
-        fits = all(is_held_out("summary", place, name) == held_out for name in names if name in known)
-        if fits and len(set(names)) == count:
+        place, names = chance.choice((*words.PLACES, *MACHINES)), chance.sample(known, count)
+        if all(is_held_out("summary", place, name) == held_out for name in names):
             return place, names
 
 
@@ -224,16 +236,6 @@ def _number(chance: random.Random) -> str:
     low, high = chance.choice(((-20, 40), (0, 100), (0, 100), (0, 5), (0, 1), (300, 2000), (-1, 1), (0, 10000)))
     value = chance.uniform(low, high)
     return f"{round(value, chance.choice((0, 1, 1, 2, 3))) + 0.0:.4g}"
-
-
-def _name(chance: random.Random, known: tuple[str, ...], strange: float) -> str:
-    if chance.random() >= strange:
-        return chance.choice(known)
-    syllables = (
-        chance.choice("bcdfghjklmnprstvwz") + chance.choice("aeiou") + chance.choice(("", "", *"nrstlm"))
-        for _ in range(chance.randint(1, 3))
-    )
-    return "".join(syllables) + chance.choice(("", "", "", "_x", "_y", "_z", "_1", "_2", "2", "3"))
 
 
 # Each makes facts as a template writes them, and the sentence, in which the opening is left open.

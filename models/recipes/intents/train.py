@@ -35,7 +35,6 @@ class Stage:
         timed: share of orders with a time.
         typos: share of commands with a slip of the finger.
         summaries: share of what is asked that are readings; the rest are commands.
-        strange: share of names in these that are made up.
     """
 
     steps: int
@@ -44,14 +43,13 @@ class Stage:
     timed: float
     typos: float
     summaries: float
-    strange: float
 
 
 # Words are soon learned, numbers late: the second stage is mostly of these, and the third of typing mistakes.
 STAGES = (
-    Stage(1400, 3e-3, 2500, TIMED, 0.12, 0.35, 0.35),
-    Stage(2000, 2e-3, 2000, 0.85, 0.12, 0.25, 0.35),
-    Stage(1400, 2e-3, 1400, TIMED, 0.3, 0.6, 0.15),
+    Stage(1200, 3e-3, 2200, TIMED, 0.12, 0.5),
+    Stage(1800, 2e-3, 1800, 0.85, 0.12, 0.45),
+    Stage(1200, 2e-3, 1200, TIMED, 0.35, 0.45),
 )
 
 
@@ -175,7 +173,7 @@ def batches(chance: random.Random, tokenizer: Tokenizer, stage: Stage) -> Iterat
 def _pair(chance: random.Random, stage: Stage) -> tuple[str, str]:
     """What is asked, and the answer."""
     if chance.random() < stage.summaries:
-        return summary(chance, held_out=False, strange=stage.strange)
+        return summary(chance, held_out=False)
     text, intent = command(chance, held_out=False, timed=stage.timed)
     return (with_typo(chance, text) if chance.random() < stage.typos else text), intent
 
