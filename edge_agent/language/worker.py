@@ -89,10 +89,10 @@ def main() -> None:
         say(0, "refused", _in_words(error, bound))
         os._exit(0)
     say(0, "ready", {"runtime": engine.runtime, "context": engine.context})
-    orders, samples_wait = Orders(), at_work.watch(wanted["samples_at_work"])
+    orders, samples_at_work = Orders(), at_work.watch(wanted["samples_at_work"])
     while True:
         number, job = orders.next()
-        _answer(generation, job, partial(say, number), partial(orders.cancelled, number), samples_wait)
+        _answer(generation, job, partial(say, number), partial(orders.cancelled, number), samples_at_work)
 
 
 def _answer(
@@ -100,7 +100,7 @@ def _answer(
     job: Job,
     say: Say,
     cancelled: Callable[[], bool],
-    samples_wait: Callable[[], bool],
+    samples_at_work: Callable[[], bool],
 ) -> None:
     said_at = worked_from = time.monotonic()
 
@@ -113,7 +113,7 @@ def _answer(
             if now - said_at > ALIVE_EVERY:
                 say("piece", "")
                 said_at = now
-            if now >= until or not samples_wait():
+            if now >= until or not samples_at_work():
                 break
             time.sleep(LOOK_EVERY)
             now = time.monotonic()

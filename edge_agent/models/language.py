@@ -22,6 +22,7 @@ from edge_agent.text_settings import Generation, Language
 from edge_agent.units import format_size
 
 GGUF_MAGIC = b"GGUF"
+WEIGHTS = ".safetensors"
 MAX_FILES = 100
 MAX_QUOTED = 60
 # Measured: what a model takes in memory, in sizes of its files, and the rest of the process that it runs in.
@@ -174,6 +175,11 @@ def find(path: Path) -> LanguageSource | None:
             place, files = file.parent, sorted(part for part in file.parent.iterdir() if part.is_file())
         elif file.is_file() and _begins_with(file, GGUF_MAGIC):
             found, place, files = "gguf", file, [file]
+        elif manifest is None and (path.suffix == WEIGHTS or any(folder.glob(f"*{WEIGHTS}"))):
+            raise ModelError(
+                f"{path}: weights for PyTorch ({WEIGHTS}), which nothing here runs: make an ONNX model of them with "
+                "`python -m onnxruntime_genai.models.builder`, or take the model as .gguf"
+            )
         else:
             return None
         if len(files) > MAX_FILES:

@@ -115,3 +115,14 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path, file: str) -> No
     said = problem(tmp_path, {"chat": {"source": MQTT, "model": "words"}})
     assert "models.words" in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("place", ["model/model.safetensors", "model"])
+def test_a_model_as_it_is_published_for_pytorch_is_refused_with_what_to_do(tmp_path: Path, place: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "model" / "config.json").write_text("{}")
+    models = {"words": {"path": place}}
+    said = problem(tmp_path, {"chat": {"source": MQTT, "model": "words"}}, models=models)
+    assert "make an ONNX model of them" in said
+    assert ".gguf" in said
