@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes models/intents from nothing but a generator of phrases. Needs Python 3.11 (python3, python3-venv); neither root
-# nor a GPU. Takes ten minutes of one core. All that is not a result stays in $BUILD_DIR.
+# nor a GPU. Takes twenty minutes of one core. All that is not a result stays in $BUILD_DIR.
 set -eu
 
 recipe=$(cd "$(dirname "$0")" && pwd)

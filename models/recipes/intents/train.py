@@ -45,11 +45,13 @@ class Stage:
     summaries: float
 
 
-# Words are soon learned, numbers late: the second stage is mostly of these, and the third of typing mistakes.
+# Words are soon learned, numbers late: the second stage is mostly of these, the third of typing mistakes, the last of
+# readings.
 STAGES = (
     Stage(1200, 3e-3, 2200, TIMED, 0.12, 0.5),
-    Stage(1800, 2e-3, 1800, 0.85, 0.12, 0.45),
-    Stage(1200, 2e-3, 1200, TIMED, 0.35, 0.45),
+    Stage(1100, 2e-3, 1100, 0.85, 0.12, 0.45),
+    Stage(700, 1.5e-3, 700, TIMED, 0.35, 0.45),
+    Stage(1400, 2e-3, 1400, 0.65, 0.3, 0.6),
 )
 
 
