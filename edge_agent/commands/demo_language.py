@@ -16,7 +16,7 @@ PIECES = f"{TOPIC}/stream"
 COMMANDS = (
     "turn the porch light off at ten",
     "please set the heating in the living room to 21 degrees",
-    "start the dust collector in the workshop for half an hour",
+    "start the air compressor in the workshop for half an hour",
     "is the garage door closed?",
     "open the bedroom blinds at 7:30",
     "how warm is it in the greenhouse",

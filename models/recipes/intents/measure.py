@@ -20,6 +20,7 @@ from edge_agent.language.prefixes import PrefixCache
 from .commands import SCHEMA, command, with_typo
 from .shape import SHAPE
 from .summaries import FOUND, MACHINES, SENSORS, summary
+from .words import PLACES
 
 SEED = 9
 COUNT = 1000
@@ -36,9 +37,9 @@ GOLDEN: dict[str, dict[str, Any]] = {
     },
     "open the garage door": {"intent": "open", "device": "door", "place": "garage"},
     "is the kitchen window closed?": {"intent": "state", "device": "window", "place": "kitchen"},
-    "start the dust collector in the workshop for half an hour": {
+    "start the air compressor in the workshop for half an hour": {
         "intent": "turn_on",
-        "device": "extractor",
+        "device": "compressor",
         "place": "workshop",
         "for_minutes": 30,
     },
@@ -52,6 +53,14 @@ GOLDEN_SUMMARIES = {
     ),
     "one sentence on the pump: anomaly 3.21": "Alarm: at the pump, something is not normal, the score is 3.21.",
 }
+NAMES = (*SENSORS, *FOUND, *PLACES, *MACHINES)
+FACTS = (
+    re.compile(rf"\b(?:{'|'.join(NAMES)})\b"),
+    re.compile(r"-?\d[\d.:]*\d|\d"),
+    re.compile("risen|fallen|steady"),
+    re.compile("Alarm|not normal|normal"),
+)
+"""What the sentences of a row are compared by: names, numbers, trends, alarms."""
 EXPLAINED = {
     "intent": "what to do",
     "device": "with what",
@@ -127,7 +136,7 @@ def measured(generation: Generation, name: str, pairs: Sequence[tuple[str, str]]
 
 
 def measured_summaries(generation: Generation, name: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """A row of the card: a sentence is right if it is the one wanted to the last character."""
+    """A row of the card: how many sentences are right to the last character, and how many in each kind of fact."""
     said = [answer(generation, text, None) for text, _ in pairs]
     wrong = [(text, found) for (text, wanted), found in zip(pairs, said, strict=True) if found != wanted]
     print(
@@ -135,7 +144,11 @@ def measured_summaries(generation: Generation, name: str, pairs: Sequence[tuple[
         *(f"  {text!r} -> {found}" for text, found in wrong[:12]),
         sep="\n",
     )
-    return f"| {name} | {len(pairs)} | {1 - len(wrong) / len(pairs):.1%} |"
+    shares = [len(pairs) - len(wrong)] + [
+        sum(fact.findall(found) == fact.findall(wanted) for (_, wanted), found in zip(pairs, said, strict=True))
+        for fact in FACTS
+    ]
+    return f"| {name} | {len(pairs)} | " + " | ".join(f"{share / len(pairs):.1%}" for share in shares) + " |"
 
 
 def main() -> None:
