@@ -47,6 +47,7 @@ class Preprocess:
     reduced_decoding: bool = True
     # The value of each of the 256 levels of each channel: to look it up is several times as fast as to compute it.
     _values: "NDArray[Any]" = field(init=False, repr=False, compare=False)
+    _are_pixels: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
@@ -56,6 +57,7 @@ class Preprocess:
             limits = np.iinfo(self.dtype)
             values = np.clip(np.rint(values), limits.min, limits.max)
         object.__setattr__(self, "_values", values.astype(self.dtype))
+        object.__setattr__(self, "_are_pixels", self.dtype == "uint8" and bool((values == levels).all()))
 
     def reduction(self, width: int, height: int) -> tuple[int, int]:
         """By how much, across and down, a picture may be reduced before it is resized.
@@ -113,7 +115,8 @@ class Preprocess:
         if self.color == "rgb":
             pixels = _from_bgr(pixels, "rgb")
         if self.layout == "nhwc":
-            return np.asarray(cv2.LUT(pixels, self._values[np.newaxis])).reshape(self.height, self.width, -1)
+            values = pixels if self._are_pixels else np.asarray(cv2.LUT(pixels, self._values[np.newaxis]))
+            return values.reshape(self.height, self.width, -1)
         planes = np.empty((self._values.shape[1], self.height, self.width), self.dtype)
         for plane, values, channel in zip(planes, self._values.T, cv2.split(pixels), strict=True):
             cv2.LUT(channel, np.ascontiguousarray(values), plane)
