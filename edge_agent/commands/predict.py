@@ -1,5 +1,6 @@
 """`predict`: one-off inference on files, by the daemon's own road."""
 
+import itertools
 import json
 import socket
 import sys
@@ -85,7 +86,7 @@ def run(
     model = models.load(_name(options.path), options, Path.cwd())
     followers = [] if annotate is None else [_Annotated(annotate, len(inputs))]
     road = OneOff(model, top_k, min_confidence, followers=followers)
-    boot_id, clock = uuid.uuid4().hex[:8], Clock()
+    boot_id, clock, numbers = uuid.uuid4().hex[:8], Clock(), itertools.count(1)
     documents: list[dict[str, Any]] = []
     for path in inputs:
         sample = read_file(path)
@@ -98,7 +99,7 @@ def run(
                 device_id=socket.gethostname(),
                 pipeline="predict",
                 boot_id=boot_id,
-                seq=sum("error" not in document for document in documents) + 1,
+                seq=next(numbers),
                 captured_at=sample.captured_at,
                 clock_synced=clock.synced(),
                 model=model.identity,
