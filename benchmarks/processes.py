@@ -28,6 +28,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def _with_children(pid: int) -> list[int]:
+    """A process and what it has started, and what that has started: a language model is a process of its own."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    except FileNotFoundError:  # it has ended meanwhile
+        return [pid]
+    return [pid, *(one for child in children for one in _with_children(child))]
+
+
 def pss_mib(pid: int) -> float:
     """Proportional set size: the process's memory, with what it shares divided among those who share it."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -51,7 +61,8 @@ def _busy_seconds() -> float:
 def _own_seconds() -> float:
     ended = os.times()
     waited_for = ended.children_user + ended.children_system
-    return time.process_time() + waited_for + sum(cpu_seconds(program.pid) for program in _running)
+    running = [pid for program in _running for pid in _with_children(program.pid)]
+    return time.process_time() + waited_for + sum(map(cpu_seconds, running))
 
 
 class Program:

@@ -16,4 +16,8 @@ os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 import cv2  # noqa: E402 - reads the variables above when it is loaded
 
+# The workers of the pipelines keep the cores busy by themselves. To split one frame among threads costs them more than
+# it saves: the threads of OpenCV's pool spin while they wait for the next one.
+cv2.setNumThreads(1)
+
 __all__ = ["MAX_PIXELS", "cv2"]
