@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from edge_agent import durable
+
 # Keys of trials that were passed; the oldest go.
 MAX_PASSED = 64
 MAX_SPEED_UP = 9999.0
@@ -51,9 +53,7 @@ def note_passed(key: str, speed_up: float | None = None) -> None:
     lines = (known if noted is None else f"{known} {min(noted, MAX_SPEED_UP):.2f}" for known, noted in passed)
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
-        part = _file().with_name(f"{_file().name}.part")
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-        part.replace(_file())
+        durable.write(_file(), "".join(f"{line}\n" for line in lines).encode())
 
 
 def _file() -> Path:

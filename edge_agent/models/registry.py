@@ -18,6 +18,7 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
+from edge_agent import durable
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
@@ -248,16 +249,7 @@ def _finish(name: str, entry: Entry, folder: Path, fetched: list[File]) -> None:
     for file in fetched:
         _part(folder / file.name).replace(folder / file.name)
     for file_name, text in texts.items():
-        with _part(folder / file_name).open("wb") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        _part(folder / file_name).replace(folder / file_name)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        durable.write(folder / file_name, text)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,12 +1,13 @@
 """Results on disk, in the order in which they were produced. SQLite; written only while results can't be delivered."""
 
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+
+from edge_agent import durable
 
 # Of the layout below. A file of another version is set aside, like a damaged one.
 _VERSION = 1
@@ -131,7 +132,7 @@ class DiskQueue:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 db.executescript(f"BEGIN; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
             if new:
-                _sync_folder(self.path.parent)
+                durable.sync_folder(self.path.parent)
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise sqlite3.DatabaseError("it is of another version of edge-agent")
             if (flaw := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
@@ -263,11 +264,3 @@ def _pop(db: sqlite3.Connection, keep: Collection[int]) -> tuple[str, int] | Non
     )
     rows = db.execute(query).fetchall()
     return rows[0] if rows else None
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

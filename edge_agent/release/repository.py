@@ -23,6 +23,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from edge_agent import durable
 from edge_agent.errors import ReleaseError, UpdateError
 from edge_agent.release import keys
 from edge_agent.update.releases import NAME, Release, read
@@ -232,10 +233,7 @@ class SignedRepository:
         content = document.to_bytes()
         self._metadata.mkdir(exist_ok=True)
         file = self._metadata / ("timestamp.json" if role == Timestamp.type else f"{signed.version}.{role}.json")
-        part = file.with_name(f"{file.name}.part")
-        part.write_bytes(content)
-        _to_disk(part)
-        part.replace(file)
+        durable.write(file, content)
         return MetaFile.from_data(signed.version, content, ["sha256"])
 
     def _current(self, kind: type[Any]) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_agent import durable
 from edge_agent.samples import Prediction
 from edge_agent.series_settings import Anomaly
 
@@ -78,8 +79,6 @@ class Threshold:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            part = self._file.with_name(f"{self._file.name}.part")
-            part.write_text(json.dumps({**self._key, "threshold": self._value}), encoding="utf-8")
-            part.replace(self._file)
+            durable.write(self._file, json.dumps({**self._key, "threshold": self._value}).encode())
         except OSError as error:
             log.warning("%s: the threshold can't be kept, so it is learned anew after a restart: %s", self._name, error)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_agent import durable
 from edge_agent.errors import UpdateError
 from edge_agent.models import archive
 from edge_agent.samples import timestamp
@@ -127,7 +128,7 @@ class Store:
             state = self.state()
             before = state.versions
             yield state
-            self._write(json.dumps(asdict(state), indent=1))
+            durable.write(self._file, json.dumps(asdict(state), indent=1).encode())
             # Only now does nothing point to them any more.
             for key in before.keys() - state.versions.keys():
                 self.archive(key).unlink(missing_ok=True)
@@ -141,7 +142,7 @@ class Store:
         """Gives a completely downloaded archive its name, and notes it."""
         with self.changing() as state:
             self.part(release.key).replace(self.archive(release.key))
-            self._sync_folder()
+            durable.sync_folder(self._folder)
             state.versions[release.key] = release.as_dict()
 
     def begin(self, key: str) -> None:
@@ -249,19 +250,3 @@ class Store:
     @property
     def _file(self) -> Path:
         return self._folder / "state.json"
-
-    def _write(self, text: str) -> None:
-        part = self._file.with_suffix(".new")
-        with part.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(self._file)
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

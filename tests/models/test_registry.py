@@ -219,11 +219,11 @@ def test_an_update_that_stops_between_two_files_does_not_resolve_and_is_complete
     newer = {**DIGIT, "version": "2", "files": [published("digit.onnx", MODEL[::-1])], "labels": ["1", "0"]}
     (pets.parent / "shipped" / "registry.yaml").write_text(yaml.safe_dump({"digit": newer}))
     (mirror / "digit" / "digit.onnx").write_bytes(MODEL[::-1])
-    (folder / "labels.txt.part").symlink_to("/dev/full")
+    (folder / "labels.txt.new").symlink_to("/dev/full")
     with pytest.raises(ModelError, match="No space left"):
         registry.pull("digit", pets, str(mirror))
     assert registry.resolve("digit") is None
-    (folder / "labels.txt.part").unlink()
+    (folder / "labels.txt.new").unlink()
     registry.pull("digit", pets, "/no/mirror")
     assert read_manifest(folder).version == "2"
     assert (folder / "labels.txt").read_text() == "1\n0\n"
