@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.settings import TOPIC_LEVEL
+from edge_agent.settings.base import TOPIC_LEVEL
 from edge_agent.terminal import printable
 
 MAX_ROWS = 20_000

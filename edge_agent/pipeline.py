@@ -28,7 +28,7 @@ from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.series.cutting import MAX_STREAMS, stream_of
 from edge_agent.series.smoothing import Smoother, Spell
 from edge_agent.series.thresholds import Threshold
-from edge_agent.series_settings import Anomaly
+from edge_agent.settings.series import Anomaly
 from edge_agent.sources import Source
 from edge_agent.thermal import Pace
 from edge_agent.tracking import Event, Tracker

@@ -15,7 +15,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.series.cutting import WAV, Cutting, read_series
 from edge_agent.series.numbers import Numbers, read_numbers
 from edge_agent.series.windows import Windows
-from edge_agent.series_settings import Window
+from edge_agent.settings.series import Window
 
 if TYPE_CHECKING:
     import numpy as np

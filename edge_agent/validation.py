@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_agent.settings import TOPIC_LEVEL, TOPIC_PREFIX
-from edge_agent.settings_base import Frozen
+from edge_agent.settings.base import TOPIC_LEVEL, TOPIC_PREFIX, Frozen
+from edge_agent.settings.update import CHANNEL, URL
 from edge_agent.units import parse_duration
-from edge_agent.update_settings import CHANNEL, URL
 from edge_agent.yaml_lines import Key, Problems
 
 MAX_NAMES = 20

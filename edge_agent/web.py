@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.errors import EdgeAgentError, MissingExtraError
-from edge_agent.monitoring_settings import split_address
+from edge_agent.settings.monitoring import split_address
 
 if TYPE_CHECKING:
     from waitress.server import TcpWSGIServer

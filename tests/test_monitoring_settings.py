@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from edge_agent import config
 from edge_agent.errors import ConfigError
-from edge_agent.monitoring_settings import Http, Metrics, is_loopback, split_address
+from edge_agent.settings.monitoring import Http, Metrics, is_loopback, split_address
 
 
 @pytest.mark.parametrize(

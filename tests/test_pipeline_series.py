@@ -19,7 +19,7 @@ from edge_agent.models.model import MOST_TOGETHER, Model
 from edge_agent.one_off import OneOff
 from edge_agent.pipeline import WINDOWS_THAT_WAIT, Pipeline
 from edge_agent.samples import Prediction, Sample, Series, Timing
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 from tests.broker import wait_until
 from tests.series.small_models import adding_up, autoencoder, clipping_autoencoder
 

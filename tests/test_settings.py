@@ -14,7 +14,7 @@ from edge_agent.settings import (
     Settings,
     VideoSource,
 )
-from edge_agent.settings_base import Frozen, Normalize
+from edge_agent.settings.base import Frozen, Normalize
 
 
 def refusals(settings: type[Frozen], **values: Any) -> list[str]:

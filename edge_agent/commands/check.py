@@ -9,7 +9,7 @@ from typing import Any
 from edge_agent import config
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, MissingExtraError
-from edge_agent.stream_settings import CommandSource, MicrophoneSource, SerialSource
+from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
 from edge_agent.terminal import printable
 
 # The exit code where all is valid, and a model would not run on the accelerator that is asked for first.

@@ -7,7 +7,7 @@ import textwrap
 from itertools import pairwise
 
 from edge_agent.settings import Settings
-from edge_agent.settings_base import Frozen
+from edge_agent.settings.base import Frozen
 
 
 def run() -> int:

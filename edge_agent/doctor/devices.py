@@ -12,8 +12,8 @@ from typing import TypeVar
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.errors import SourceError
 from edge_agent.settings import CameraSource
+from edge_agent.settings.streams import CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.sources.v4l2 import find_device, nodes
-from edge_agent.stream_settings import CommandSource, IioSource, MicrophoneSource, SerialSource
 
 # Video nodes that are no cameras: codecs and image processors of the Raspberry Pi and others.
 NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\b", re.IGNORECASE)

@@ -35,7 +35,7 @@ class Job:
         chat: whether it must be read as a conversation.
         stream: whether the text is wanted in pieces.
         deadline: seconds from now.
-        max_tokens, temperature, top_k, top_p, seed, stop, json_schema, choices: as in `text_settings.Generation`.
+        max_tokens, temperature, top_k, top_p, seed, stop, json_schema, choices: as in `settings.text.Generation`.
     """
 
     messages: Sequence[Mapping[str, str]]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from edge_agent import settings
-from edge_agent.stream_settings import CommandSource
-from edge_agent.text_settings import Text
+from edge_agent.settings.streams import CommandSource
+from edge_agent.settings.text import Text
 
 Misfit = tuple[tuple[str, ...], str]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.publishing import name_of
 from edge_agent.samples import Prediction, Sample, Series
-from edge_agent.text_settings import Text
+from edge_agent.settings.text import Text
 
 if TYPE_CHECKING:
     import numpy as np

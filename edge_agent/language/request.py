@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from edge_agent.errors import InputError
 from edge_agent.language.generation import Job
-from edge_agent.settings_base import Frozen
+from edge_agent.settings.base import Frozen
+from edge_agent.settings.text import CONSTRAINTS, Generation, Prompt, Words
 from edge_agent.terminal import printable
-from edge_agent.text_settings import CONSTRAINTS, Generation, Prompt, Words
 from edge_agent.units import format_size
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Key, Problems, dotted

@@ -10,10 +10,10 @@ from pydantic import Field
 from edge_agent.config import NO_LABELS
 from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
-from edge_agent.series_settings import Input
 from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
-from edge_agent.settings_base import Fraction, Frozen
-from edge_agent.text_settings import Prompt, Schema, Words
+from edge_agent.settings.base import Fraction, Frozen
+from edge_agent.settings.series import Input
+from edge_agent.settings.text import Prompt, Schema, Words
 from edge_agent.validation import validate
 from edge_agent.yaml_lines import Problems, read
 

@@ -19,7 +19,7 @@ from edge_agent.models.model import Model, ModelSource, load, locate
 from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
 from edge_agent.series.thresholds import ANOMALY, NORMAL
-from edge_agent.stream_settings import CommandSource
+from edge_agent.settings.streams import CommandSource
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")

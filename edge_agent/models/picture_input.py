@@ -8,7 +8,7 @@ from edge_agent.decoders.recognition import Recognition
 from edge_agent.errors import ModelError
 from edge_agent.models.model_file import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess import Preprocess
-from edge_agent.settings_base import Normalize
+from edge_agent.settings.base import Normalize
 
 if TYPE_CHECKING:
     from edge_agent.preprocess import Color, Layout

@@ -21,7 +21,7 @@ from edge_agent.models.picture_input import picture_tensor, read_pictures
 from edge_agent.models.series_input import read_series, takes_numbers, without_further
 from edge_agent.preprocess import Preprocess
 from edge_agent.series.numbers import Numbers
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 
 _OUTPUTS: dict[str, settings.Output] = {
     "SOFTMAX": "probabilities",

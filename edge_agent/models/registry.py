@@ -22,9 +22,9 @@ from edge_agent import durable
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
-from edge_agent.series_settings import Input
 from edge_agent.settings import Preprocess
-from edge_agent.settings_base import Frozen
+from edge_agent.settings.base import Frozen
+from edge_agent.settings.series import Input
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LABELS_FILE = "labels.txt"

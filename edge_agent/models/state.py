@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_agent.engines import Engine, TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

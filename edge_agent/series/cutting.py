@@ -11,7 +11,7 @@ from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.series.numbers import Numbers, read_numbers
 from edge_agent.series.windows import Windows
-from edge_agent.series_settings import Window
+from edge_agent.settings.series import Window
 from edge_agent.sources import audio
 
 if TYPE_CHECKING:

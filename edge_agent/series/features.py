@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.series_settings import Features as Options
+from edge_agent.settings.series import Features as Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_agent.decoders.placement import Given
 from edge_agent.errors import InputError
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

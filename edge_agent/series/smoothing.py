@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from edge_agent.publishing import name_of
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.series.cutting import MAX_STREAMS, stream_of
-from edge_agent.series_settings import Smoothing
+from edge_agent.settings.series import Smoothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_agent import durable
 from edge_agent.samples import Prediction
-from edge_agent.series_settings import Anomaly
+from edge_agent.settings.series import Anomaly
 
 log = logging.getLogger(__name__)
 

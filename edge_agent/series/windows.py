@@ -11,7 +11,7 @@ from edge_agent.samples import Series
 from edge_agent.series.features import Features
 from edge_agent.series.numbers import Numbers, check_finite
 from edge_agent.series.resampling import Regular, Resampler
-from edge_agent.series_settings import Input, Window
+from edge_agent.settings.series import Input, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_agent import stream_settings
+from edge_agent import settings
 from edge_agent.errors import InputError, SourceError
 from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context
@@ -168,6 +168,6 @@ def _header(code: int, channels: int, rate: int, bits: int, size: int) -> Header
     return Header(sample_format, channels, rate, None if size in (0, _UNKNOWN) else size)
 
 
-def create(source: stream_settings.AudioSource, context: Context) -> Reader:
+def create(source: settings.AudioSource, context: Context) -> Reader:
     """The source for the settings."""
     return Reader(Audio(str(context.folder / Path(source.path).expanduser())))

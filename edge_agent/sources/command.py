@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_agent import stream_settings
+from edge_agent import settings
 from edge_agent.errors import SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
@@ -89,7 +89,7 @@ def _in_words(code: int | None) -> str:
     return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
 
-def stream_format_of(source: stream_settings.CommandSource) -> StreamFormat:
+def stream_format_of(source: settings.CommandSource) -> StreamFormat:
     """A fresh one of what the settings say."""
     channels = source.channels
     match source.format:
@@ -112,7 +112,7 @@ def stream_format_of(source: stream_settings.CommandSource) -> StreamFormat:
             return Lines(notation, channels if isinstance(channels, tuple) else None, source.rate)
 
 
-def create(source: stream_settings.CommandSource, context: Context) -> Reader:
+def create(source: settings.CommandSource, context: Context) -> Reader:
     """The source for the settings."""
     pipeline, program = context.topic.rpartition("/")[2], Path(source.argv[0]).name
     return Reader(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent import stream_settings
+from edge_agent import settings
 from edge_agent.errors import InputError, SourceError
 from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context, iio_device
@@ -34,7 +34,7 @@ class Sensor:
 
     live = True
 
-    def __init__(self, source: stream_settings.IioSource) -> None:
+    def __init__(self, source: settings.IioSource) -> None:
         self.name = f"iio {source.device}"
         self.stall_timeout = source.stall_timeout
         self._settings = source
@@ -168,6 +168,6 @@ def _own_rate(folder: Path) -> float | None:
         return None
 
 
-def create(source: stream_settings.IioSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
+def create(source: settings.IioSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
     """The source for the settings."""
     return Reader(Sensor(source))

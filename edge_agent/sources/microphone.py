@@ -4,7 +4,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 
-from edge_agent import stream_settings
+from edge_agent import settings
 from edge_agent.errors import SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
@@ -21,7 +21,7 @@ class Microphone:
 
     live = True
 
-    def __init__(self, source: stream_settings.MicrophoneSource, context: Context) -> None:
+    def __init__(self, source: settings.MicrophoneSource, context: Context) -> None:
         self.name = f"microphone {source.device}"
         self.stall_timeout = source.stall_timeout
         options = {"-t": "raw", "-f": "S16_LE", "-r": source.rate, "-c": source.channels, "-D": source.device}
@@ -43,6 +43,6 @@ class Microphone:
         yield from self._command.samples(stopping)
 
 
-def create(source: stream_settings.MicrophoneSource, context: Context) -> Reader:
+def create(source: settings.MicrophoneSource, context: Context) -> Reader:
     """The source for the settings."""
     return Reader(Microphone(source, context))

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edge_agent import stream_settings
+from edge_agent import settings
 from edge_agent.errors import MissingExtraError, SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
@@ -25,7 +25,7 @@ class SerialLine:
 
     live = True
 
-    def __init__(self, source: stream_settings.SerialSource) -> None:
+    def __init__(self, source: settings.SerialSource) -> None:
         self.name = f"serial {source.port}"
         self.stall_timeout = source.stall_timeout
         self._settings = source
@@ -71,6 +71,6 @@ def _why(error: Exception) -> str:
     return str(error)
 
 
-def create(source: stream_settings.SerialSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
+def create(source: settings.SerialSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
     """The source for the settings."""
     return Reader(SerialLine(source))

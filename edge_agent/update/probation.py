@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from edge_agent.settings.update import Probation
 from edge_agent.update.host import Host, RefusedError, inference_ms, work_of
-from edge_agent.update_settings import Probation
 
 LOOK_EVERY = 0.5
 # Fewer failures, or fewer inferences, prove nothing.

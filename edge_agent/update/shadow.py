@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from edge_agent import settings, update_settings
+from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.loading import key_of
 from edge_agent.models.model import Model
 from edge_agent.one_off import OneOff
 from edge_agent.samples import Prediction, Sample
+from edge_agent.settings.update import Shadow as ShadowOptions
 from edge_agent.update.agreement import agreement
 from edge_agent.update.host import Host, Models, RefusedError, inference_ms, work_of
 
@@ -110,7 +111,7 @@ def run_beside(
     host: Host,
     name: str,
     models: Models,
-    options: update_settings.Shadow,
+    options: ShadowOptions,
     max_error_rate: float,
     go_on: Callable[[], None],
 ) -> dict[str, Any]:

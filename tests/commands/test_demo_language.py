@@ -16,7 +16,7 @@ from edge_agent.language.request import ask
 from edge_agent.models import language
 from edge_agent.models.budget import Budget
 from edge_agent.models.shipped import shipped
-from edge_agent.text_settings import Generation
+from edge_agent.settings.text import Generation
 from models.recipes.intents.commands import command
 from models.recipes.intents.frames import TRAINING
 from models.recipes.intents.held_out import FRAMES

@@ -11,7 +11,7 @@ from edge_agent.errors import ModelError
 from edge_agent.language.request import ask
 from edge_agent.models.budget import Budget
 from edge_agent.models.language import LanguageModel, find, load
-from edge_agent.text_settings import Generation
+from edge_agent.settings.text import Generation
 from tests.language.model_files import write_model
 
 Asked = Callable[[Path], LanguageModel]

@@ -12,7 +12,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.models.language import find
 from edge_agent.models.loading import load_models
 from edge_agent.models.shipped import shipped
-from edge_agent.text_settings import Language
+from edge_agent.settings.text import Language
 from tests.language.model_files import write_model
 
 MQTT = {"type": "mqtt", "topic": "t"}

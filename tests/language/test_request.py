@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import InputError
 from edge_agent.language.request import MAX_SIZE, Request, read_request
-from edge_agent.text_settings import Generation
+from edge_agent.settings.text import Generation
 
 KEYS = st.sampled_from([*Request.model_fields, "max_token", "role", "content"])
 VALUES = st.recursive(

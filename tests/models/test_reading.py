@@ -13,7 +13,7 @@ from edge_agent.models import reading as readings
 from edge_agent.models.model_file import ModelFile, Tensor
 from edge_agent.models.reading import Reading, Stated, UnclearError
 from edge_agent.settings import Preprocess
-from edge_agent.settings_base import Normalize
+from edge_agent.settings.base import Normalize
 
 LABELS = ("cat", "dog", "bird")
 FLOAT = ModelFile(

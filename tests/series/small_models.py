@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 from tests.models.model_bytes import message, node, value_info
 
 _FLOAT = 1

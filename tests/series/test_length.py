@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from edge_agent.errors import ModelError
 from edge_agent.series.numbers import Numbers
-from edge_agent.series_settings import Input
+from edge_agent.settings.series import Input
 from tests.series.small_models import autoencoder
 
 FEATURES = {"kind": "log_mel", "step": "20ms"}

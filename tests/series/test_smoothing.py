@@ -5,7 +5,7 @@ import numpy as np
 
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.series.smoothing import Smoother, Spell
-from edge_agent.series_settings import Smoothing
+from edge_agent.settings.series import Smoothing
 
 NOTHING = np.zeros((1, 1), np.float32)
 

@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.samples import Prediction
 from edge_agent.series.thresholds import Threshold
-from edge_agent.series_settings import Anomaly
+from edge_agent.settings.series import Anomaly
 
 
 def label(threshold: Threshold, score: float) -> str | None:

@@ -10,7 +10,7 @@ from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.series.cutting import MAX_STREAMS, Cutting
 from edge_agent.series.numbers import Numbers
-from edge_agent.series_settings import Input, Window
+from edge_agent.settings.series import Input, Window
 
 
 def numbers(*shape: int, **stated: Any) -> Numbers:

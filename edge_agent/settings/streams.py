@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from edge_agent.settings_base import Frozen, Seconds
+from edge_agent.settings.base import Frozen, Seconds
 
 
 def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:

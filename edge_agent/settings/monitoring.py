@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from edge_agent.settings_base import Frozen
+from edge_agent.settings.base import Frozen
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/@]+):(?P<port>\d{1,5})")
 HIGHEST_PORT = 65535

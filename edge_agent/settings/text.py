@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from edge_agent.settings_base import Bytes, Frozen, Seconds
+from edge_agent.settings.base import Bytes, Frozen, Seconds
 
 # Of these, an answer can follow one.
 CONSTRAINTS = ("json_schema", "choices", "stop")

@@ -7,6 +7,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -25,6 +26,12 @@ Bytes = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
 ]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+# What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
+TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
+TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
+TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
 
 
 class Frozen(BaseModel):
@@ -52,7 +59,6 @@ class Frozen(BaseModel):
         return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Channels = float | tuple[float, ...]
 
 

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from edge_agent.settings_base import Bytes, Frozen, Seconds
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds
 
 # Stands in addresses and file names. Python's `$` alone would let a line's end through.
 CHANNEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
 URL = r"^https?://[^\s/@]+(/\S*)?$(?!\n)"
 Channel = Annotated[str, StringConstraints(pattern=CHANNEL)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Shadow(Frozen):

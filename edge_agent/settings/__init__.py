@@ -1,0 +1,94 @@
+"""The typed settings that a configuration file becomes.
+
+Every field's documentation stands right under it; `schema` and the reference in docs/ are made from it.
+"""
+
+import socket
+
+from pydantic import Field
+
+from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
+from edge_agent.settings.broker import Mqtt, Outbox
+from edge_agent.settings.device import Battery, HomeAssistant, Thermal
+from edge_agent.settings.models import Accelerator, AcceleratorName, Delegate, Model, Output, Preprocess, Provider
+from edge_agent.settings.monitoring import Http, Metrics
+from edge_agent.settings.pipelines import Filters, Gate, Pipeline, Publish, Region, Snapshot, Tracking
+from edge_agent.settings.sources import (
+    CameraSource,
+    ImagesSource,
+    MqttSource,
+    PipelineSource,
+    Source,
+    VideoSource,
+)
+from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
+from edge_agent.settings.update import Update
+
+__all__ = [
+    "Accelerator",
+    "AcceleratorName",
+    "AudioSource",
+    "Battery",
+    "CameraSource",
+    "CommandSource",
+    "Delegate",
+    "Filters",
+    "Gate",
+    "HomeAssistant",
+    "Http",
+    "IioSource",
+    "ImagesSource",
+    "Metrics",
+    "MicrophoneSource",
+    "Model",
+    "Mqtt",
+    "MqttSource",
+    "Outbox",
+    "Output",
+    "Pipeline",
+    "PipelineSource",
+    "Preprocess",
+    "Provider",
+    "Publish",
+    "Region",
+    "SerialSource",
+    "Settings",
+    "Snapshot",
+    "Source",
+    "Thermal",
+    "Tracking",
+    "Update",
+    "VideoSource",
+]
+
+
+class Settings(Frozen):
+    """A whole configuration file."""
+
+    device_id: TopicLevel = Field(default_factory=socket.gethostname)
+    """Name of this device in topics and results; default: the host name."""
+    mqtt: Mqtt = Mqtt()
+    """The broker."""
+    outbox: Outbox = Outbox()
+    """Where results wait while the broker is away."""
+    thermal: Thermal = Thermal()
+    """What happens when the device gets too hot."""
+    stats_interval: Seconds = Field(10.0, ge=0.1, le=86400)
+    """How often the counters are published."""
+    battery: Battery = Battery()
+    """The battery of a phone."""
+    home_assistant: HomeAssistant = HomeAssistant()
+    """Shows the device and what its pipelines find in Home Assistant."""
+    metrics: Metrics | None = None
+    """Metrics for Prometheus; default: off. `metrics: {}` turns them on."""
+    http: Http | None = None
+    """A page that shows what the agent does; default: off. `http: {}` turns it on."""
+    model_memory: Bytes | None = Field(None, ge=1_000_000)
+    """Most memory for all models together, about: their weights and what language models keep; a model that does not
+    fit in is refused before it is loaded. Default: 80 % of what is free then."""
+    models: dict[TopicLevel, Model] = Field({}, max_length=64)
+    """Models by name."""
+    pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)
+    """Pipelines by name; the name is part of their topics."""
+    update: Update | None = None
+    """Where new versions of models come from; default: nowhere."""

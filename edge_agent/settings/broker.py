@@ -1,0 +1,94 @@
+"""The settings of the broker, and of the results that wait for it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator
+
+from edge_agent.settings.base import TOPIC_PREFIX, Bytes, Frozen, Seconds
+
+
+class Mqtt(Frozen):
+    """The broker and how to reach it."""
+
+    url: str = "mqtt://localhost:1883"
+    """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker in the process, for trials."""
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], WithJsonSchema({"enum": ["auto", 5, "5", "3.1.1"]})] = "auto"
+    """MQTT version: 5, or 3.1.1, or `auto`: 5 with fallback to 3.1.1 when the broker refuses it."""
+    username: str | None = None
+    """User name at the broker."""
+    password_file: Annotated[str, Field(min_length=1)] | None = None
+    """File that holds the password (its first line), or `${env:NAME}`: the password itself, from the environment."""
+    ca_file: Path | None = None
+    """PEM file of the authority that signed the broker's certificate; default: the system's authorities."""
+    cert_file: Path | None = None
+    """PEM file of this device's certificate, for mutual TLS."""
+    key_file: Path | None = Field(None, validate_default=True)
+    """PEM file of the key that belongs to cert_file."""
+    topic_prefix: str = Field("edge", max_length=256, pattern=TOPIC_PREFIX)
+    """First part of every topic: `{topic_prefix}/{device_id}/…`."""
+    keepalive: Seconds = Field(30.0, ge=2, le=3600)
+    """A broker that has not been heard of for twice this long is taken as gone."""
+    session_expiry: Seconds = Field(86400.0, ge=0, le=31536000)
+    """How long the broker keeps inputs for an agent that is away (MQTT 5)."""
+    max_packet_size: Bytes | None = Field(None, ge=1024)
+    """Largest packet the broker may send (MQTT 5). Larger inputs are then dropped by the broker, without a word to the
+    agent; without it they are received, refused and counted."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value != "embedded" and not re.fullmatch(r"(mqtts?|wss?)://[^\s/]+(/\S*)?", value):
+            raise ValueError("must be mqtt://HOST[:PORT], mqtts://, ws://, wss:// or embedded")
+        if "@" in value:
+            raise ValueError("must not hold user name and password: use username and password_file")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValueError("must be a valid address: brackets around IPv6, a port up to 65535") from None
+        return value
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _protocol_as_text(cls, value: object) -> object:
+        return str(value).removesuffix(".0") if isinstance(value, str | int | float) else value
+
+    # What another key must be is looked at only if that key is in order itself: `info.data` holds it then.
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_belongs_to_a_user(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("username", "") is None:
+            raise ValueError("needs a username")
+        return value
+
+    @field_validator("ca_file", "cert_file")
+    @classmethod
+    def _certificates_are_for_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        url = info.data.get("url")
+        if value is not None and url is not None and not url.startswith(("mqtts:", "wss:")):
+            raise ValueError("needs a url with TLS, mqtts:// or wss://")
+        return value
+
+    @field_validator("key_file")
+    @classmethod
+    def _key_belongs_to_a_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "cert_file" in info.data and (value is None) != (info.data["cert_file"] is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return value
+
+
+class Outbox(Frozen):
+    """Where results wait while the broker is away."""
+
+    path: Path | None = None
+    """Database file; written only while results can't be delivered. Default: `outbox.db` in the service's state
+    directory (systemd), or beside the configuration file."""
+    max_size: Bytes = Field(64_000_000, ge=100_000)
+    """Bound on the waiting results, in bytes of payload."""
+    when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    """What gives way when max_size is reached; each is counted as `outbox_full`."""
+    replay_rate: float = Field(100.0, gt=0, le=100_000)
+    """Most waiting results sent a second after the broker has come back, so that a fleet does not flatten it."""

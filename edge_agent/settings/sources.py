@@ -1,0 +1,129 @@
+"""The settings of the sources that give pictures, and of any source."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, TopicLevel
+from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
+
+
+class MqttSource(Frozen):
+    """Encoded images (JPEG, PNG, BMP, WebP) that arrive on a topic."""
+
+    type: Literal["mqtt"]
+    """Images that arrive over MQTT."""
+    topic: str = Field(min_length=1, max_length=1024)
+    """Topic filter; `+` and `#` are allowed."""
+    qos: Literal[0, 1] = 1
+    """1: each input is answered at least once. 0: inputs may be lost."""
+    share: TopicLevel | None = None
+    """Name of a group of agents that share the topic's load (MQTT shared subscription)."""
+    max_payload: Bytes = Field(32_000_000, ge=1)
+    """Larger messages are refused before they are decoded."""
+
+    @field_validator("qos", mode="before")
+    @classmethod
+    def _qos_from_text(cls, value: object) -> object:
+        return int(value) if value in ("0", "1") else value
+
+    @field_validator("topic")
+    @classmethod
+    def _topic_filter(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("must not hold the character U+0000")
+        levels = value.split("/")
+        if "#" in value and (value.count("#") > 1 or levels[-1] != "#"):
+            raise ValueError("'#' is allowed only as the last level of a topic filter")
+        if any("+" in level and level != "+" for level in levels):
+            raise ValueError("'+' must fill a whole level of a topic filter")
+        if value.startswith("$share/"):
+            raise ValueError("write `share: GROUP` instead of $share/GROUP/…")
+        return value
+
+
+class CameraSource(Frozen):
+    """A V4L2 camera."""
+
+    type: Literal["camera"]
+    """A V4L2 camera."""
+    device: Annotated[int | str, Field(union_mode="left_to_right")] = 0
+    """Number, /dev path, or (part of) the camera's name."""
+    fps: float | None = Field(None, gt=0, le=1000)
+    """Frames a second; default: what the camera delivers."""
+    width: int | None = Field(None, ge=16, le=16384)
+    """Frame width to ask the camera for, in pixels."""
+    height: int | None = Field(None, ge=16, le=16384)
+    """Frame height to ask the camera for, in pixels."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """No frame, or the very same frame, for this long: the camera is taken as gone and opened again."""
+
+
+class VideoSource(Frozen):
+    """A video file, or a stream over RTSP or HTTP."""
+
+    type: Literal["video"]
+    """A video file or stream."""
+    url: str = Field(min_length=1)
+    """File path, rtsp:// or http(s):// address."""
+    fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
+    """`source`: at the video's own pace; `max`: as fast as inference goes; a number: that many frames a second."""
+    loop: bool = False
+    """Start a file again at its end."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """Streams only: no frame, or the very same frame, for this long: the stream is taken as gone and opened again."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a stream rather than a file."""
+        return _is_stream(self.url)
+
+    @field_validator("loop")
+    @classmethod
+    def _loop_is_for_files(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and _is_stream(info.data.get("url", "")):
+            raise ValueError("is for files; a stream is opened again by itself")
+        return value
+
+
+def _is_stream(url: str) -> bool:
+    return "://" in url.removeprefix("file://")
+
+
+class ImagesSource(Frozen):
+    """Image files of a folder, or of a glob pattern, in the order of their names."""
+
+    type: Literal["images"]
+    """Image files."""
+    path: str = Field(min_length=1)
+    """Folder or glob pattern."""
+
+
+class PipelineSource(Frozen):
+    """The objects that another pipeline finds, each cut out of its picture: detect, then classify."""
+
+    type: Literal["pipeline"]
+    """`pipeline`"""
+    name: TopicLevel
+    """Name of the other pipeline, whose model must find boxes."""
+    labels: tuple[str, ...] = ()
+    """Only objects with one of these labels; default: all."""
+    min_confidence: Fraction = 0.0
+    """Only objects that the other pipeline is at least so sure of."""
+    margin: Fraction = 0.0
+    """What is added to the box on each side, as a share of its size."""
+
+
+Source = Annotated[
+    MqttSource
+    | CameraSource
+    | VideoSource
+    | ImagesSource
+    | PipelineSource
+    | CommandSource
+    | SerialSource
+    | IioSource
+    | MicrophoneSource
+    | AudioSource,
+    Field(discriminator="type"),
+]
