@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from edge_agent.samples import timestamp
 from edge_agent.terminal import printable
@@ -99,14 +99,33 @@ def _is_journal() -> bool:
     stated = os.environ.get("JOURNAL_STREAM", "")
     try:
         stat = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
     return stated == f"{stat.st_dev}:{stat.st_ino}"
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Standard error by a descriptor of its own: the usual one is taken away while a runtime's chatter is left out."""
+
+    def __init__(self) -> None:
+        handle = os.dup(sys.stderr.fileno())
+        super().__init__(os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace"))
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
+
+
+def _out() -> logging.StreamHandler[TextIO]:
+    try:
+        return _StandardError()
+    except (OSError, ValueError, AttributeError):  # it is no file, or has been closed before the start
+        return logging.StreamHandler(sys.stderr)
+
+
 def set_up(*, debug: bool, form: Format = "text") -> None:
     """Sends the log to standard error."""
-    out = logging.StreamHandler(sys.stderr)
+    out = _out()
     out.setFormatter((_Json if form == "json" else _Lines)(journal=_is_journal()))
     out.addFilter(_NoStorms())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[out], force=True)

@@ -68,6 +68,21 @@ def test_a_message_with_line_ends_in_it_is_one_line_still(*, journal: bool) -> N
     assert line.endswith(r"lab\n<3>forged\x1b[31m: bad")
 
 
+def test_what_is_logged_while_a_runtimes_chatter_is_left_out_is_there_at_once() -> None:
+    program = (
+        "import os; from edge_agent.engines.chatter import without_chatter\n"
+        "with without_chatter():\n"
+        "    os.write(2, b'INFO: of no interest\\n'); log.warning('this model hangs'); os._exit(0)"
+    )
+    [line] = run(program)
+    assert line.endswith("this model hangs")
+
+
+def test_without_a_standard_error_nothing_is_logged_and_nothing_fails() -> None:
+    program = f'{sys.executable} -c "from edge_agent import logs; logs.set_up(debug=False)" 2>&-'
+    assert subprocess.run(program, shell=True, cwd=PROJECT, check=False).returncode == 0
+
+
 def test_json_is_one_object_a_line() -> None:
     program = (
         "log.info('a %s', 'b\\nc'); log.warning('d', extra={'pipeline': 'lab'})\n"

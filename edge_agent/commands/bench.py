@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
         ModelError: the file can't be read, or no configuration can run it.
     """
     from edge_agent.models import language
-    from edge_agent.models import model as models
+    from edge_agent.models.finding import find, locate
 
-    found = language.find(models.locate(Path(args.model), Path.cwd()))
+    found = language.find(locate(Path(args.model), Path.cwd()))
     if found is not None:
         from edge_agent.commands import bench_language
 
         return bench_language.run(found, args)
-    source = models.find(settings.Model(path=Path(args.model)), Path.cwd())
+    source = find(settings.Model(path=Path(args.model)), Path.cwd())
     file = source.file
     measurements = [
         in_a_process(measure, source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)

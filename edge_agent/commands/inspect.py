@@ -13,7 +13,7 @@ from edge_agent.commands import inspect_language
 from edge_agent.config import NO_LABELS, resolve
 from edge_agent.errors import ModelError
 from edge_agent.models import language
-from edge_agent.models import model as models
+from edge_agent.models.finding import ModelSource, find, locate
 from edge_agent.models.links import operator_hint
 from edge_agent.models.model_file import ModelFile, Tensor
 from edge_agent.models.reading import Reading, UnclearError, read
@@ -35,10 +35,10 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     Raises:
         ModelError: the file can't be read.
     """
-    found = language.find(models.locate(options.path, Path.cwd()))
+    found = language.find(locate(options.path, Path.cwd()))
     if found is not None:
         return inspect_language.run(found, as_json=as_json)
-    source = models.find(options, Path.cwd())
+    source = find(options, Path.cwd())
     reading: Reading | None = None
     missing: Mapping[str, str] = {}
     problem = decoder = ""
@@ -69,7 +69,7 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     return 0
 
 
-def _document(source: models.ModelSource, reading: Reading | None) -> dict[str, Any]:
+def _document(source: ModelSource, reading: Reading | None) -> dict[str, Any]:
     file = source.file
     labels = reading.labels if reading else source.stated.labels or file.labels
     return {
@@ -122,7 +122,7 @@ def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[
 
 
 def _show(
-    source: models.ModelSource,
+    source: ModelSource,
     reading: Reading | None,
     decoder: str,
     evidence: Sequence[str],

@@ -216,7 +216,7 @@ def _verified(bundle: str) -> dict[str, Any]:
 
     from edge_agent import settings
     from edge_agent.models import language
-    from edge_agent.models.model import locate
+    from edge_agent.models.finding import locate
     from edge_agent.models.trial import try_model
 
     try:

@@ -23,7 +23,8 @@ from edge_agent.sources.images import read_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_agent.models.model import Model, ModelSource
+    from edge_agent.models.finding import ModelSource
+    from edge_agent.models.model import Model
 
 # What each of the two is timed with: at most so many inferences, in at most so many seconds.
 RUNS, SECONDS = 20, 1.0

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
@@ -15,11 +14,9 @@ from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.isolated import Isolated
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import ModelError
+from edge_agent.models.finding import ModelSource
 from edge_agent.models.model_file import ModelFile
 from edge_agent.models.proven import prove
-
-if TYPE_CHECKING:
-    from edge_agent.models.model import ModelSource
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ def prove_all(
     name: str,
     model: settings.Model,
     folder: Path,
-    source: "ModelSource",
+    source: ModelSource,
     batch: int,
     waiting: Callable[[], None],
 ) -> tuple[list[Link], dict[str, str]]:
@@ -81,13 +78,13 @@ def prove_all(
     return links, refusals
 
 
-def told(source: "ModelSource", refusals: dict[str, str]) -> str:
+def told(source: ModelSource, refusals: dict[str, str]) -> str:
     """Why a model can run on none of its accelerators, in one sentence."""
     whys = (why if called == CPU else f"{called}: {why}" for called, why in refusals.items())
     return f"{source.file.path}: {'; '.join(whys)}"
 
 
-def without_prefix(error: ModelError, source: "ModelSource", called: str) -> str:
+def without_prefix(error: ModelError, source: ModelSource, called: str) -> str:
     """What an error says besides which model and which accelerator it is about."""
     said = str(error)
     for known in (source.file.path.absolute(), source.file.path, source.asked_for, called):
@@ -123,7 +120,7 @@ def threads_of(model: settings.Model) -> int:
     return model.threads or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-def _load(model: settings.Model, source: "ModelSource", batch: int) -> Engine:
+def _load(model: settings.Model, source: ModelSource, batch: int) -> Engine:
     accelerator = model.accelerators[0]
     file = source.file_for(accelerator)
     if model.isolate:
@@ -134,7 +131,7 @@ def _load(model: settings.Model, source: "ModelSource", batch: int) -> Engine:
     return Supervised(load, CrashRecord(_key(model, source, batch)), model.timeout)
 
 
-def _crashes(name: str, model: settings.Model, source: "ModelSource", batch: int) -> int:
+def _crashes(name: str, model: settings.Model, source: ModelSource, batch: int) -> int:
     """How often in a row this model on this accelerator has ended the process that served.
 
     Raises:
@@ -157,5 +154,5 @@ def _crashes(name: str, model: settings.Model, source: "ModelSource", batch: int
     return record.crashes
 
 
-def _key(model: settings.Model, source: "ModelSource", batch: int) -> str:
+def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
     return repr((source.file.sha256, model.accelerators, batch))

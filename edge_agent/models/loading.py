@@ -13,9 +13,10 @@ from edge_agent.filters import unknown_labels
 from edge_agent.language.misfits import Misfit, with_language_model, without_language_model
 from edge_agent.models import language
 from edge_agent.models.budget import Budget
+from edge_agent.models.finding import ModelSource, locate
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.links import threads_of
-from edge_agent.models.model import Model, ModelSource, load, locate
+from edge_agent.models.model import Model, load
 from edge_agent.models.reading import CLASSIFICATION
 from edge_agent.series.numbers import Numbers
 from edge_agent.series.thresholds import ANOMALY, NORMAL

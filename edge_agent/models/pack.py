@@ -18,6 +18,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.bundle import MANIFEST, Golden, Manifest
+from edge_agent.models.finding import ModelSource, find
 from edge_agent.models.reading import Reading, Stated, read
 from edge_agent.models.trial import try_model
 from edge_agent.one_off import OneOff
@@ -54,7 +55,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     """
     if out.exists():
         raise ModelError(f"{out}: is there already: remove it, or name another place")
-    source = models.find(model, folder)
+    source = find(model, folder)
     reading = read(source.file, source.stated)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     return manifest
 
 
-def _write(source: models.ModelSource, reading: Reading, about: About, part: Path) -> Manifest:
+def _write(source: ModelSource, reading: Reading, about: About, part: Path) -> Manifest:
     """Writes all but the golden samples: the files, what is stated of them, and what was found."""
     stated, file_name = source.stated, f"model.{source.file.format}"
     shutil.copyfile(source.file.path, part / file_name)
@@ -142,7 +143,7 @@ def _record(name: str, part: Path) -> tuple[Golden, ...]:
     """What the model of an unfinished bundle says to the pictures in it."""
     options = settings.Model(path=part)
     try_model(options, part)
-    model = models.load_here(name, options, models.find(options, part), batch=1)
+    model = models.load_here(name, options, find(options, part), batch=1)
     road = OneOff(model, top_k=None, min_confidence=None)
     lines: list[Golden] = []
     try:

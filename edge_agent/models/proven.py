@@ -4,22 +4,19 @@ import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent import __version__, settings
 from edge_agent.errors import ModelError
 from edge_agent.models import cache
 from edge_agent.models.bundle import RUNTIMES, FileFormat
+from edge_agent.models.finding import ModelSource
 from edge_agent.models.trial import try_model
-
-if TYPE_CHECKING:
-    from edge_agent.models.model import ModelSource
 
 
 def prove(
     model: settings.Model,
     folder: Path,
-    source: "ModelSource",
+    source: ModelSource,
     batch: int,
     waiting: Callable[[], None] = lambda: None,
     *,
@@ -61,7 +58,7 @@ def prove(
     return proof.speed_up
 
 
-def _key(model: settings.Model, source: "ModelSource", batch: int) -> str:
+def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
     """Stands for everything on which the outcome of a trial depends."""
     pictures = [_sha256(source.folder / line.input) for line in source.golden]
     facts = (__version__, model, source, batch, pictures, _installed(source.file.format), cache.processor())

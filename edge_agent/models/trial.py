@@ -28,7 +28,8 @@ from edge_agent.units import format_size
 
 if TYPE_CHECKING:
     from edge_agent.models.bundle import Golden
-    from edge_agent.models.model import Model, ModelSource
+    from edge_agent.models.finding import ModelSource
+    from edge_agent.models.model import Model
 
 # A step (loading, one golden sample) that takes longer has hung; the daemon gives a sample no more time, either.
 PATIENCE = 30.0
@@ -188,11 +189,12 @@ def main() -> None:
         print(json.dumps([kind, value]), file=report, flush=True)
 
     from edge_agent.models import model as models
+    from edge_agent.models.finding import find, located
 
     folder, memory = Path(request["folder"]), MAX_MEMORY
-    options = models.located(settings.Model.model_validate(request["model"]), folder)
+    options = located(settings.Model.model_validate(request["model"]), folder)
     try:
-        source = models.find(options, folder)
+        source = find(options, folder)
         memory = memory_bounds.limit(MAX_MEMORY)
         say("doing", "it is loaded and run once")
         model = models.load_here(_NAME, options, source, request["batch"])
@@ -214,13 +216,14 @@ def _end_with(parent: int) -> None:
 def _checks(model: "Model", source: "ModelSource", folder: Path, say: Callable[[str, Any], None]) -> Iterator[Check]:
     """Asks the golden samples, which hold for the bundle as it states itself, not under settings of one's own."""
     from edge_agent.models import model as models
+    from edge_agent.models.finding import find
     from edge_agent.one_off import OneOff
     from edge_agent.sources.images import read_file
 
     options = model.options
     as_stated = settings.Model(path=options.path, accelerators=options.accelerators, threads=options.threads)
     if options != as_stated:
-        model = models.load_here(_NAME, as_stated, models.find(as_stated, folder), batch=1)
+        model = models.load_here(_NAME, as_stated, find(as_stated, folder), batch=1)
     pictures: dict[Path, list[Golden]] = {}
     for line in source.golden:
         pictures.setdefault(line.input, []).append(line)

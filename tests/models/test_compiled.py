@@ -11,6 +11,7 @@ from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models import links, model_file
 from edge_agent.models import model as models
+from edge_agent.models.finding import find
 from edge_agent.models.model import Model
 from tests.delegates import CUSTOM, TestDelegate
 from tests.models import compiled_models
@@ -103,7 +104,7 @@ def test_which_file_runs_where(accelerator: Any, entries: dict[str, Any], name: 
     compiled = {"ethosu": "digits_ethosu.tflite", "qnn": "digits_qnn.onnx"}
     folder = bundle(tmp_path, compiled=compiled, **entries)
     wanted = settings.Model.model_validate({"path": folder, "accelerators": [accelerator]})
-    assert models.find(wanted, Path.cwd()).file_for(wanted.accelerators[0]).path.name == name
+    assert find(wanted, Path.cwd()).file_for(wanted.accelerators[0]).path.name == name
 
 
 @pytest.mark.parametrize(

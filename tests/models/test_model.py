@@ -9,6 +9,7 @@ from edge_agent.config import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.images import decode_image
 from edge_agent.models import model as models
+from edge_agent.models.finding import find
 from edge_agent.models.links import threads_of
 from edge_agent.models.shipped import shipped
 from edge_agent.settings import Model, Preprocess
@@ -43,14 +44,14 @@ def test_a_model_is_a_file_a_bundle_or_a_name(tmp_path: Path) -> None:
         (Path("mine/digits.tflite"), "1"),
         (Path("digits"), "1"),
     ):
-        source = models.find(Model(path=path), tmp_path)
+        source = find(Model(path=path), tmp_path)
         assert source.file.path.name == "digits.tflite"
         assert source.version == version
 
 
 def test_a_file_beside_the_configuration_goes_before_a_name_from_the_registry(tmp_path: Path) -> None:
     shutil.copytree(DIGITS, tmp_path / "digits")
-    assert models.find(Model(path=Path("digits")), tmp_path).file.path == tmp_path / "digits/digits.tflite"
+    assert find(Model(path=Path("digits")), tmp_path).file.path == tmp_path / "digits/digits.tflite"
 
 
 def test_what_a_bundle_names_is_relative_to_the_bundle_wherever_its_model_lies(tmp_path: Path) -> None:
@@ -60,16 +61,16 @@ def test_what_a_bundle_names_is_relative_to_the_bundle_wherever_its_model_lies(t
     (tmp_path / "mine/model.yaml").write_text(
         "{name: mine, version: 2, task: classification, files: {tflite: weights/digits.tflite}, labels: labels.txt}"
     )
-    source = models.find(Model(path=Path("mine")), tmp_path)
+    source = find(Model(path=Path("mine")), tmp_path)
     assert source.stated.labels == (*"0123456789", "blank")
     assert source.version == "2"
 
 
 def test_a_bundle_states_labels_and_preprocessing_and_the_settings_go_first(tmp_path: Path) -> None:
-    stated = models.find(Model(path=Path("digits")), tmp_path).stated
+    stated = find(Model(path=Path("digits")), tmp_path).stated
     assert stated.labels == (*"0123456789", "blank")
     assert stated.preprocess.color == "gray"
-    own = models.find(Model(path=Path("digits"), labels=NO_LABELS, preprocess=UNIT), tmp_path).stated
+    own = find(Model(path=Path("digits"), labels=NO_LABELS, preprocess=UNIT), tmp_path).stated
     assert own.without_labels
     assert (own.preprocess.normalize, own.preprocess.color) == ("unit", "gray")
 

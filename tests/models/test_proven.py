@@ -7,7 +7,7 @@ import pytest
 from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models import cache
-from edge_agent.models import model as models
+from edge_agent.models.finding import find
 from edge_agent.models.proven import prove
 from edge_agent.models.shipped import shipped
 
@@ -28,7 +28,7 @@ def bundle(tmp_path: Path) -> Path:
 def tried(bundle: Path, batch: int = 1, threads: int | None = None) -> bool:
     """Proves a bundle; returns whether that took a process."""
     options, before = settings.Model(path=bundle, threads=threads), _time_of_children()
-    prove(options, bundle, models.find(options, bundle), batch)
+    prove(options, bundle, find(options, bundle), batch)
     return _time_of_children() > before
 
 
@@ -63,7 +63,7 @@ def test_changed_golden_samples_are_tried(bundle: Path) -> None:
 
 def test_golden_samples_hold_for_the_bundle_whatever_labels_it_is_given_here(bundle: Path) -> None:
     options = settings.Model(path=bundle, labels=Path("none"))
-    prove(options, bundle, models.find(options, bundle), batch=1)
+    prove(options, bundle, find(options, bundle), batch=1)
 
 
 def test_a_wrong_answer_to_a_golden_sample_keeps_a_model_from_serving(bundle: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models import registry
 from edge_agent.models.bundle import read_manifest
-from edge_agent.models.model import find
+from edge_agent.models.finding import find
 from edge_agent.models.reading import read
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_agent import settings
 from edge_agent.models import model as models
+from edge_agent.models.finding import find
 from edge_agent.models.shipped import shipped
 from edge_agent.one_off import OneOff
 from edge_agent.samples import Sample
@@ -28,7 +29,7 @@ def recordings(file: Path, label: str) -> list[NDArray[np.float32]]:
 
 def road(**stated: object) -> OneOff:
     options = settings.Model.model_validate({"path": shipped("activity"), "threads": 1} | stated)
-    return OneOff(models.load_here("activity", options, models.find(options, Path.cwd()), batch=1), 1, None)
+    return OneOff(models.load_here("activity", options, find(options, Path.cwd()), batch=1), 1, None)
 
 
 def said(asked: OneOff, window: NDArray[np.float32]) -> str | None:
