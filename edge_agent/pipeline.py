@@ -21,6 +21,7 @@ from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.filters import Filter
 from edge_agent.gate import Gate
 from edge_agent.intake import Intake
+from edge_agent.last_moment import LastMoment
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
 from edge_agent.prepare import Prepared, cutting, preparation
@@ -155,13 +156,15 @@ class Pipeline:
         self._wanted = self._filter.decoder_limits if self._smoother is None else EVERYTHING
         self._tell = tell
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
-        self._turns = Turns()
+        self._turns, self._last_moment = Turns(), LastMoment()
         cut = cutting(model.preprocess, options, counters)
         self._intake = (
             Intake(source.capacity, counters, keep_newest=source.live)
             if cut is None
             else Intake(max(source.capacity, WINDOWS_THAT_WAIT), counters, keep_newest=source.live, cut=cut)
         )
+        # Where a newer sample takes the place of one that waits.
+        self._newest_only = source.live and cut is None
         self._states: dict[str | None, State] = {}
         self._workers = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(WORKERS)
@@ -253,10 +256,16 @@ class Pipeline:
 
     def _next(self) -> list[Sample]:
         """The next samples that are worth the road; the others are counted. One worker at a time is in here."""
-        while samples := self._intake.get(self.model.together):
+        while samples := self._take():
             if wanted := [sample for sample in samples if self._is_wanted(sample)]:
                 return wanted
         return []
+
+    def _take(self) -> list[Sample]:
+        """What waits; of a live source the newest frame that the model, which is busy, need not wait for."""
+        if self._newest_only:
+            self._last_moment.wait()
+        return self._intake.get(self.model.together)
 
     def _is_wanted(self, sample: Sample) -> bool:
         if (reason := self._held_back(sample)) is None:
@@ -303,6 +312,7 @@ class Pipeline:
             with self._answered(sample), self._busy():
                 trip.prepared = prepare(sample, followed=bool(self._followers))
                 trip.timing.preprocess = trip.watch.lap()
+                self._last_moment.prepared(trip.timing.preprocess / 1000)
                 ready.append(trip)
         with turn:
             answers = list(self._infer(ready, model))
@@ -330,7 +340,7 @@ class Pipeline:
         for trip in trips:
             trip.timing.queue += trip.watch.lap()
         try:
-            with self._busy():
+            with self._busy(), self._last_moment.inference():
                 state = self._state_of(trips[0].sample) if model.stateful else None
                 answers = model.infer_each([trip.prepared.tensor for trip in trips], state)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told of the sample that has caused it

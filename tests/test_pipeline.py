@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,15 +15,17 @@ import numpy as np
 import pytest
 import yaml
 
-from edge_agent import settings
+from edge_agent import last_moment, settings
 from edge_agent.errors import InputError, ModelError
 from edge_agent.images import decode_image
+from edge_agent.intake import Intake
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import WORKERS
 from edge_agent.samples import Sample
 from tests.broker import wait_until
+from tests.sources import stage as stage_module
 from tests.sources.stage import DIGITS, Stage, digits_model
 
 CLIP = yaml.safe_load(shipped("clips/meter.yaml").read_text())
@@ -187,6 +190,53 @@ def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(
         stage.gate.set()
         stage.wait_until_ended()
         assert stage.pipeline.busy_for() == 0
+
+
+class Camera:
+    """A live source whose frames come when the test says so."""
+
+    live, capacity = True, 1
+    intake: Intake
+
+    def start(self, intake: Intake, _trouble: Any) -> None:
+        self.intake = intake
+
+    def wait_ready(self, _timeout: float) -> bool:
+        return True
+
+    def stop(self) -> None:
+        self.intake.close()
+
+    def close(self, deadline: float) -> None: ...
+
+    def show(self, number: int) -> None:
+        self.intake.put(Sample(np.zeros((28, 28, 3), np.uint8), time.time(), time.monotonic(), {"frame": number}))
+
+
+def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_the_model(stage: Stage) -> bool:
+        return stage.pipeline._last_moment._began is not None
+
+    camera, clock = Camera(), SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(last_moment, "time", clock)
+    monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
+    with Stage({"type": "camera"}, model, tmp_path) as stage:
+        with model._lock:
+            camera.show(1)
+            stage.wait_for(in_the_model, "the first frame is in the model")
+            clock.now += 100  # from now on it is known to be slow
+        stage.wait_for_results(1)
+        with model._lock:
+            camera.show(2)
+            stage.wait_for(in_the_model, "the second frame is in the model")
+            for number in (3, 4, 5):
+                camera.show(number)
+            # A worker that had taken one of them would have to wait with it, while newer ones come.
+            stage.wait_for(lambda stage: stage.counts()["dropped"]["superseded"] == 2, "two give way to newer ones")
+        stage.wait_for_results(3)
+    assert [sample.origin["frame"] for sample in stage.results] == [1, 2, 5]
 
 
 def test_after_stop_what_was_taken_is_finished_until_the_deadline(golden: Stage) -> None:
