@@ -68,7 +68,12 @@ def test_a_sample_is_taken_just_in_time_to_be_prepared_when_the_model_is_free(mo
 
 def test_when_the_model_is_free_sooner_than_expected_a_sample_is_taken_then(moment: LastMoment) -> None:
     order = []
-    waiting = threading.Thread(target=lambda: (moment.wait(), order.append("taken")), daemon=True)
+
+    def take_the_next() -> None:
+        moment.wait()
+        order.append("taken")
+
+    waiting = threading.Thread(target=take_the_next, daemon=True)
     with moment.inference():
         waiting.start()
         waiting.join(0.05)

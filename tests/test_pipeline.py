@@ -219,14 +219,15 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     def in_the_model(stage: Stage) -> bool:
         return stage.pipeline._last_moment._began is not None
 
-    camera, clock = Camera(), SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    camera, times = Camera(), [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: times[-1])
     monkeypatch.setattr(last_moment, "time", clock)
     monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
     with Stage({"type": "camera"}, model, tmp_path) as stage:
         with model._lock:
             camera.show(1)
             stage.wait_for(in_the_model, "the first frame is in the model")
-            clock.now += 100  # from now on it is known to be slow
+            times.append(1100.0)  # from now on it is known to be slow
         stage.wait_for_results(1)
         with model._lock:
             camera.show(2)
