@@ -4,18 +4,9 @@ import pytest
 
 from edge_agent import last_moment
 from edge_agent.last_moment import LastMoment
+from tests.clock import Clock
 
 DEADLINE = 10.0
-
-
-class Clock:
-    """The time that is seen, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

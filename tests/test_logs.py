@@ -11,6 +11,7 @@ import pytest
 from edge_agent import logs
 from edge_agent.models.shipped import shipped
 from tests.broker import Mosquitto
+from tests.clock import Clock
 from tests.daemon import Daemon, configuration
 
 PROJECT = Path(__file__).parents[1]
@@ -111,13 +112,6 @@ def test_the_daemon_writes_json_from_its_first_line_to_its_last(mosquitto: Mosqu
     said = [json.loads(line) for line in daemon.log().splitlines()]
     assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, said))
     assert said[-1]["pipeline"] == "lab"
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

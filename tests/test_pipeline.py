@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -25,6 +24,7 @@ from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import WORKERS
 from edge_agent.samples import Sample
 from tests.broker import wait_until
+from tests.clock import Clock
 from tests.sources import stage as stage_module
 from tests.sources.stage import DIGITS, Stage, digits_model
 
@@ -219,15 +219,14 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     def in_the_model(stage: Stage) -> bool:
         return stage.pipeline._last_moment._began is not None
 
-    camera, times = Camera(), [1000.0]
-    clock = SimpleNamespace(monotonic=lambda: times[-1])
+    camera, clock = Camera(), Clock()
     monkeypatch.setattr(last_moment, "time", clock)
     monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
     with Stage({"type": "camera"}, model, tmp_path) as stage:
         with model._lock:
             camera.show(1)
             stage.wait_for(in_the_model, "the first frame is in the model")
-            times.append(1100.0)  # from now on it is known to be slow
+            clock.now += 100  # from now on it is known to be slow
         stage.wait_for_results(1)
         with model._lock:
             camera.show(2)

@@ -8,16 +8,10 @@ from edge_agent.page import gallery
 from edge_agent.page.gallery import PATIENCE, Gallery
 from edge_agent.pipeline import Follower
 from edge_agent.samples import Prediction, Result, Sample
+from tests.clock import Clock
 
 FRAME = np.full((720, 1280, 3), 128, np.uint8)
 FOUND = [Prediction("person", 0, 0.9, box=(100, 100, 300, 600))]
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Agent:
