@@ -21,6 +21,16 @@ CANDIDATES = 300
 VISIBLE = 0.3
 
 
+def limits(options: settings.Pipeline, task: str) -> Limits:
+    """What is to be told of a task's predictions: as stated, else what suits the task."""
+    top_k, min_confidence = (5, 0.0) if task == "classification" else (100, 0.25)
+    return Limits(
+        top_k=top_k if options.top_k is None else options.top_k,
+        min_confidence=min_confidence if options.min_confidence is None else options.min_confidence,
+        max_overlap=options.max_overlap,
+    )
+
+
 class Filter:
     """Leaves out predictions that nobody wants to hear of.
 

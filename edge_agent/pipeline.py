@@ -18,7 +18,7 @@ from edge_agent.at_work import AT_WORK
 from edge_agent.counters import Counters, Dropped
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
-from edge_agent.filters import Filter
+from edge_agent.filters import Filter, limits
 from edge_agent.gate import Gate
 from edge_agent.intake import Intake
 from edge_agent.last_moment import LastMoment
@@ -423,16 +423,6 @@ class Pipeline:
         self.counters.drop(reason)
         self._report(error, sample)
         sample.settled()
-
-
-def limits(options: settings.Pipeline, task: str) -> Limits:
-    """What is to be told of a task's predictions: as stated, else what suits the task."""
-    top_k, min_confidence = (5, 0.0) if task == "classification" else (100, 0.25)
-    return Limits(
-        top_k=top_k if options.top_k is None else options.top_k,
-        min_confidence=min_confidence if options.min_confidence is None else options.min_confidence,
-        max_overlap=options.max_overlap,
-    )
 
 
 class Stopwatch:

@@ -12,11 +12,11 @@ from edge_agent import settings
 from edge_agent.clock import Clock
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.filters import limits
 from edge_agent.language.generation import Answer
 from edge_agent.models.loading import AnyModel
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
-from edge_agent.pipeline import limits
 from edge_agent.publishing import Gate, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.series.smoothing import Spell
