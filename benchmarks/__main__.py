@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main() -> None:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
     if not DATA.is_dir():
         parser.error(f"no test data in {DATA}: set EDGE_AGENT_TEST_DATA")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what has been started ends too, as with Ctrl+C
     # This process and all that it starts; the daemon and the runtimes see so many cores and no more.
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)

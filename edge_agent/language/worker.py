@@ -32,6 +32,8 @@ LOOK_EVERY = 0.002
 MAX_MEMORY = 64 * 2**30
 # A sign of life at least so often.
 ALIVE_EVERY = 0.5
+# Most pieces of an answer in a second: more than anybody reads, and fewer messages than tokens of a fast model.
+PIECES_PER_SECOND = 20
 _NO_MEMORY = ("bad_alloc", "bad allocation", "allocate memory")
 
 Say = Callable[[str, Any], None]
@@ -95,6 +97,36 @@ def main() -> None:
         _answer(generation, job, partial(say, number), partial(orders.cancelled, number), samples_at_work)
 
 
+class _Pieces:
+    """The text of an answer as it comes, if that is wanted, in not too many pieces; the first one at once.
+
+    Attributes:
+        held: what has not been said yet.
+        said_at: when something was said.
+    """
+
+    def __init__(self, say: Say, job: Job) -> None:
+        self._say = say
+        self._wanted = job.stream
+        self._first = True
+        self.held = ""
+        self.said_at = time.monotonic()
+
+    def add(self, text: str) -> None:
+        """Takes more of the text."""
+        if not self._wanted:
+            return
+        self.held += text
+        if self.held and (self._first or time.monotonic() - self.said_at >= 1 / PIECES_PER_SECOND):
+            self._first = False
+            self.say()
+
+    def say(self) -> None:
+        """Says what is held; if that is nothing, it is a sign of life."""
+        self._say("piece", self.held)
+        self.held, self.said_at = "", time.monotonic()
+
+
 def _answer(
     generation: Generation,
     job: Job,
@@ -102,17 +134,17 @@ def _answer(
     cancelled: Callable[[], bool],
     samples_at_work: Callable[[], bool],
 ) -> None:
-    said_at = worked_from = time.monotonic()
+    worked_from = time.monotonic()
+    pieces = _Pieces(say, job)
 
     def rest() -> bool:
         """Between two pieces of work: gives way to samples; returns whether the answer is not wanted any more."""
-        nonlocal said_at, worked_from
+        nonlocal worked_from
         now = time.monotonic()
         until = now + REST * (now - worked_from)
         while not (stop := cancelled()):
-            if now - said_at > ALIVE_EVERY:
-                say("piece", "")
-                said_at = now
+            if now - pieces.said_at > ALIVE_EVERY:
+                pieces.say()
             if now >= until or not samples_at_work():
                 break
             time.sleep(LOOK_EVERY)
@@ -120,12 +152,11 @@ def _answer(
         worked_from = now
         return stop
 
-    def piece(text: str) -> None:
-        if job.stream and text:
-            say("piece", text)
-
     try:
-        say("answer", asdict(generation.answer(job, piece, rest)))
+        answer = generation.answer(job, pieces.add, rest)
+        if pieces.held:
+            pieces.say()
+        say("answer", asdict(answer))
     except InputError as error:
         say("invalid", str(error))
     except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base

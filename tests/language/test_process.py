@@ -1,6 +1,8 @@
 """The process of a language model, beside pipelines of samples."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from edge_agent.at_work import AT_WORK, AtWork, watch
 from edge_agent.language.generation import Answer
 from edge_agent.language.process import LanguageProcess, Wanted
 from edge_agent.language.request import ask
+from edge_agent.language.worker import PIECES_PER_SECOND
 from edge_agent.settings.text import Generation
 from tests.language.model_files import write_model
 
@@ -45,6 +48,17 @@ def test_it_rests_while_samples_are_worked_on_and_answers_all_the_same(process: 
     share = (cpu_ms(process) - before) / (beside.first_token_ms + beside.output_ms)
     assert (beside.text, beside.output_tokens) == (alone.text, TOKENS)
     assert share < 0.5
+
+
+def test_the_pieces_of_a_fast_answer_are_no_more_than_can_be_read(process: LanguageProcess) -> None:
+    job = ask("a story", Generation(max_tokens=TOKENS)).job("", age=0)
+    began = time.monotonic()
+    *pieces, answer = process.ask(replace(job, stream=True), lambda: False)
+    seconds = time.monotonic() - began
+    assert isinstance(answer, Answer)
+    assert "".join(map(str, pieces)) == answer.text
+    assert 1 < len(pieces) <= seconds * PIECES_PER_SECOND + 2  # the first one, and what is left at the end
+    assert seconds * PIECES_PER_SECOND + 2 < TOKENS / 2
 
 
 def test_samples_are_at_work_until_the_last_of_the_workers_is_done() -> None:
