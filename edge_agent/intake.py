@@ -66,10 +66,15 @@ class Intake:
             return True
         return len(self._samples) < self._capacity and self._bytes + _size(sample) <= MAX_BYTES
 
+    def wait(self) -> None:
+        """Waits until there is a sample, or the intake is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._samples or self._closed)
+
     def get(self, most: int = 1) -> list[Sample]:
         """The samples that have waited longest, at most so many; waits for one; none once it is closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._samples or self._closed)
+            self.wait()
             samples = [self._samples.popleft() for _ in range(min(most, len(self._samples)))]
             self._bytes -= sum(map(_size, samples))
             self._changed.notify_all()

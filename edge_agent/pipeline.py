@@ -264,6 +264,7 @@ class Pipeline:
     def _take(self) -> list[Sample]:
         """What waits; of a live source the newest frame that the model, which is busy, need not wait for."""
         if self._newest_only:
+            self._intake.wait()
             self._last_moment.wait()
         return self._intake.get(self.model.together)
 
