@@ -13,6 +13,7 @@ from edge_agent.models.shipped import shipped
 from tests import scenarios
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon import Daemon
+from tests.processes import alive
 from tests.scenarios import IMAGES
 
 # Prints the JPEG files of its folder again and again, says its secret on its standard error, and leaves a child behind.
@@ -47,13 +48,6 @@ def camera(broker: Mosquitto, **keys: Any) -> dict[str, Any]:
 
 def is_result(message: Message) -> bool:
     return message.topic == "edge/cam/lab/result"
-
-
-def alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def test_pictures_that_a_program_prints_become_results_and_its_secret_stays_one(

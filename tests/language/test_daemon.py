@@ -16,6 +16,7 @@ from edge_agent.models.shipped import shipped
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon import Daemon, configuration
 from tests.language.model_files import Shape, write_model
+from tests.processes import alive
 
 DEVICE = "desk"
 DIGITS = shipped("digits")
@@ -262,22 +263,14 @@ def test_a_request_that_comes_after_a_cancellation_of_its_name_is_answered(talk:
     assert talk.answer({"prompt": "x", "id": "later"})["finish_reason"] == "length"
 
 
-def is_running(pid: str) -> bool:
-    """Whether a process has not ended yet, if perhaps its parent has not noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_when_the_runtime_crashes_the_request_fails_and_the_next_one_is_answered(talk: Talk, daemon: Daemon) -> None:
     talk.ask(ENDLESS, "talk")
     talk.messages(on("talk/result/stream"))
-    models = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    models = list(map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()))
     for model in models:
-        os.kill(int(model), signal.SIGSEGV)
+        os.kill(model, signal.SIGSEGV)
     # On a busy machine the other model, which nobody has asked, may live on for a moment and take a request along.
-    wait_until(lambda: not any(map(is_running, models)), 20, "the models' processes have ended")
+    wait_until(lambda: not any(map(alive, models)), 20, "the models' processes have ended")
     [error] = talk.documents("talk/error")
     assert "the process of the model has ended (SIGSEGV)" in error["error"]
     assert talk.answer("still there?")["text"]

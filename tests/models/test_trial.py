@@ -19,6 +19,7 @@ from edge_agent.models.shipped import shipped
 from edge_agent.models.trial import try_model
 from tests.broker import wait_until
 from tests.models.hostile_models import classifier_options, crashing_tflite, hanging_onnx, memory_eating_onnx
+from tests.processes import alive
 
 DIGITS = shipped("digits")
 
@@ -44,14 +45,7 @@ def digits(path: Path = DIGITS) -> settings.Model:
 def children() -> set[int]:
     """The processes that this one has started and that still run."""
     listed = (path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    return {int(pid) for line in listed for pid in line.split() if _runs(int(pid))}
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return {int(pid) for line in listed for pid in line.split() if alive(int(pid))}
 
 
 def once_it_runs(do: Callable[[int], None], before: set[int]) -> threading.Thread:
@@ -220,7 +214,7 @@ def test_the_process_ends_with_its_parent(hanging: settings.Model) -> None:
         (pid,) = wait_until(lambda: of_parent.read_text().split(), 10, "the trial's process is there")
         wait_until(lambda: _interpreter_runs(int(pid)), 10, "the process runs Python")
         parent.kill()
-    wait_until(lambda: not _runs(int(pid)), 10, "the process has ended, too")
+    wait_until(lambda: not alive(int(pid)), 10, "the process has ended, too")
 
 
 @pytest.mark.parametrize(

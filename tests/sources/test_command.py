@@ -15,6 +15,7 @@ import pytest
 from edge_agent.models.model import Model
 from edge_agent.sources import child, reader
 from tests.broker import wait_until
+from tests.processes import alive
 from tests.sources.contract import (
     FiniteContract,
     LiveContract,
@@ -110,14 +111,6 @@ class TestSound(ReadingsContract):
     def setup(self, tmp_path: Path) -> Readings:
         argv = ["cat", "/dev/urandom"]
         return Readings(open=lambda: command(tmp_path, argv, "pcm", rate=16000, channels=2), origin={"command"})
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def pid_in(file: Path) -> int:
