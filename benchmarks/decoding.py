@@ -17,10 +17,10 @@ from benchmarks import report
 from benchmarks.bench import Outcome, column, summary, take_turns
 from benchmarks.inputs import DATA
 from edge_agent.decoders import Limits, families
-from edge_agent.decoders.placement import place
 from edge_agent.engines import load_engine
-from edge_agent.models import model_file
-from edge_agent.preprocess import fit
+from edge_agent.modelfile import inspect
+from edge_agent.preprocess.image import fit
+from edge_agent.preprocess.placement import place
 
 GOAL = 4
 MODELS = {
@@ -61,7 +61,7 @@ def decoding(rounds: int, threads: int) -> Outcome:
 
 def _inference(path: Path, threads: int) -> tuple[Callable[[], dict[str, float]], list[list[Any]], Any]:
     """What measures it, the outputs for each picture, and the engine."""
-    file = model_file.read(path)
+    file = inspect.read(path)
     engine = load_engine(path, file.format, "cpu", threads)
     _, *axes = file.inputs[0].shape
     channels_last = axes[2] in (1, 3)
@@ -78,7 +78,7 @@ def _inference(path: Path, threads: int) -> tuple[Callable[[], dict[str, float]]
 
 
 def _decoding(path: Path, threads: int, limits: Limits) -> Callable[[], dict[str, float]]:
-    file = model_file.read(path)
+    file = inspect.read(path)
     _, outputs, engine = _inference(path, threads)
     decode = families.build(families.fitting(file, 80)[0], engine.outputs, None)
     placement = place(None, (0, 0), (810, 1080), (810, 1080), (640, 640), "letterbox")

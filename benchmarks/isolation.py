@@ -16,9 +16,9 @@ from benchmarks.bench import Outcome, column, summary, take_turns
 from benchmarks.inputs import DATA
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.crash_record import CrashRecord
-from edge_agent.engines.isolated import Isolated
+from edge_agent.engines.subprocess import Isolated
 from edge_agent.engines.supervised import Supervised
-from edge_agent.models import model_file
+from edge_agent.modelfile import inspect
 from edge_agent.models.shipped import shipped
 
 GOAL = 8
@@ -40,7 +40,7 @@ def isolation(rounds: int, threads: int) -> Outcome:
     """
     outcome = Outcome()
     for name, path in MODELS.items():
-        file_format = model_file.read(path).format
+        file_format = inspect.read(path).format
         load = partial(load_engine, path, file_format, "cpu", threads)
         engines: dict[str, Engine] = {
             "as it is": load(),

@@ -17,7 +17,7 @@ from edge_agent import settings
 from edge_agent.models.pack import About, pack
 from edge_agent.release.repository import SignedRepository
 from tests.broker import Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.update.kit import WebServer, ask
 
 DEVICE = "measured"

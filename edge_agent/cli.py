@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent import __version__
 from edge_agent.commands.model_arguments import MODEL, add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -160,15 +160,16 @@ def _run(args: argparse.Namespace) -> int:
     import gc
 
     gc.disable()  # what the start makes stays: to go through it again and again takes an eighth of the start
-    from edge_agent import heap
+    from edge_agent.system import heap
 
     heap.share()
-    from edge_agent import config, logs
-    from edge_agent.agent import Agent
+    from edge_agent.config import loader
+    from edge_agent.daemon.agent import Agent
+    from edge_agent.system import logs
 
     faulthandler.enable()  # a watchdog's SIGABRT then shows where every thread was
     logs.set_up(debug="debug" in args, form=args.log_format)
-    loaded = config.load(args.config)
+    loaded = loader.load(args.config)
     if not loaded.settings.pipelines:
         raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
     return _leaving_behind_what_hangs(Agent(loaded).run(once=args.once))

@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from edge_agent.models.shipped import shipped
-from edge_agent.opencv import cv2
+from edge_agent.preprocess.opencv import cv2
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.proxy import Proxy
 from tests.reconcile import Ledger, on
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.opencv import cv2
+from edge_agent.preprocess.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from paho.mqtt.properties import Properties
 
 from tests import scenarios
 from tests.broker import Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon
+from tests.daemon_process import Daemon
 from tests.reconcile import Ledger, on
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edge_agent import config
+from edge_agent.config import loader
 from tests.installation import SCRIPT, UNIT, Device, make_wheel
 from tests.pages import ROOT
 
@@ -27,7 +27,7 @@ def test_a_first_installation_leaves_the_start_to_who_writes_the_configuration(d
     done = device.run(wheel)
     assert done.returncode == 0, done.stderr
     assert f"Write {device.etc}/agent.yaml" in done.stdout
-    assert config.load(device.etc / "agent.yaml").settings.pipelines.keys() == {"lab"}
+    assert loader.load(device.etc / "agent.yaml").settings.pipelines.keys() == {"lab"}
     assert (device.version, mode(device.etc / "agent.yaml")) == ("1.0", 0o644)
     assert (mode(device.state), mode(device.etc / "credentials")) == (0o700, 0o700)
     assert "--system --user-group" in device.calls("useradd")[0]
@@ -44,7 +44,7 @@ def test_everything_that_the_example_shows_is_valid(tmp_path: Path, monkeypatch:
     example = (ROOT / "deploy" / "agent.yaml").read_text()
     file = tmp_path / "agent.yaml"
     file.write_text(re.sub(r"^( *)#( *[a-z_]+:)", r"\1\2", example, flags=re.MULTILINE))
-    settings = config.load(file).settings
+    settings = loader.load(file).settings
     assert settings.device_id == "porch-pi"
     assert settings.mqtt.password_file
     assert settings.pipelines.keys() == {"lab", "door"}

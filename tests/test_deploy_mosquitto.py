@@ -17,7 +17,7 @@ from edge_agent.mqtt.reasons import Refusal
 from tests import scenarios
 from tests.broker import Mosquitto, free_port, wait_until
 from tests.certificates import Authority
-from tests.daemon import Daemon
+from tests.daemon_process import Daemon
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "mosquitto"
 USERS = ("porch-pi", "shed-pi", "dashboard", "sender", "operator", "home-assistant")

@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 import yaml
 
-from edge_agent import config
+from edge_agent.config import loader
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.pages import ROOT
 
@@ -113,7 +113,7 @@ def test_the_installation_puts_everything_in_its_place(phone: Phone) -> None:
 
 def test_the_configuration_that_it_begins_with_is_sound(phone: Phone) -> None:
     phone.install()
-    loaded = config.load(phone.folder / "agent.yaml")
+    loaded = loader.load(phone.folder / "agent.yaml")
     assert loaded.settings.battery.pause_below == 20
     assert (phone.folder / "photos.sh").exists()
 

@@ -13,14 +13,15 @@ import pytest
 import yaml
 from pydantic import ConfigDict, TypeAdapter
 
-from edge_agent import cli, config, settings
+from edge_agent import cli, settings
+from edge_agent.config import loader
 from edge_agent.counters import imbalance
 from edge_agent.decoders.families import FAMILIES
 from edge_agent.errors import ConfigError, InputError, ModelError
-from edge_agent.models import bundle, reading, registry
+from edge_agent.models import bundle, io_spec, registry
 from edge_agent.models.shipped import BUNDLES, shipped
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import Daemon
+from tests.daemon_process import Daemon
 from tests.decoders.scenes import facts
 from tests.pages import (
     MAKE_TARGETS,
@@ -73,7 +74,7 @@ def test_a_configuration_that_is_shown_is_valid(block: Block, tmp_path: Path, mo
             (tmp_path / name).touch()
     file = tmp_path / "agent.yaml"
     file.write_text(text if "\nmodels:" in text else text + MODELS)
-    for model in config.load(file).settings.models.values():
+    for model in loader.load(file).settings.models.values():
         assert model.path.suffix or str(model.path) in {*registry.entries(), *BUNDLES}
 
 
@@ -82,7 +83,7 @@ def test_the_mistakes_that_are_shown_are_answered_as_shown(tmp_path: Path, monke
     (wrong,), (answer,) = blocks("yaml", "# wrong.yaml"), blocks("text", "wrong.yaml:")
     Path("wrong.yaml").write_text(wrong.text)
     with pytest.raises(ConfigError) as caught:
-        config.load(Path("wrong.yaml"))
+        loader.load(Path("wrong.yaml"))
     assert list(caught.value.problems) == answer.text.splitlines()
 
 
@@ -123,7 +124,7 @@ def test_every_key_of_the_configuration_is_explained_once_with_its_default() -> 
 
 
 def test_every_decoder_is_explained() -> None:
-    assert list(tables("models.md")["decoder"]) == [reading.CLASSIFICATION, *FAMILIES]
+    assert list(tables("models.md")["decoder"]) == [io_spec.CLASSIFICATION, *FAMILIES]
 
 
 @each("json")
@@ -242,7 +243,7 @@ def test_a_model_is_refused_in_the_words_that_are_shown(
 
 def test_a_model_that_can_be_read_in_several_ways_is_refused_in_the_words_that_are_shown() -> None:
     with pytest.raises(ModelError) as caught:
-        reading.read(facts((1, 8400, 85), size=(640, 640)), reading.Stated(without_labels=True))
+        io_spec.read(facts((1, 8400, 85), size=(640, 640)), io_spec.Stated(without_labels=True))
     assert f": {plain(str(caught.value))}\n" in TROUBLE
 
 
@@ -261,8 +262,8 @@ def test_a_broker_is_missed_in_the_words_that_are_shown(tmp_path: Path) -> None:
 def test_an_input_is_refused_in_the_words_that_are_shown(data_dir: Path) -> None:
     import numpy as np
 
-    from edge_agent.images import decode_image
-    from edge_agent.regions import Regions
+    from edge_agent.preprocess.decoding import decode_image
+    from edge_agent.preprocess.regions import Regions
 
     parrot = (data_dir / "images" / "parrot.jpg").read_bytes()
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (50_000).to_bytes(4) * 2 + b"\x08\2\0\0\0\0\0\0\0"

@@ -11,7 +11,7 @@ from edge_agent.counters import imbalance
 from edge_agent.models import model as models
 from edge_agent.models.shipped import shipped
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 
 pytestmark = pytest.mark.openvino
 

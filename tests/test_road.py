@@ -16,12 +16,12 @@ from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.decoders.boxes import iou
 from edge_agent.models.model import load
-from edge_agent.one_off import OneOff
-from edge_agent.preprocess import Preprocess
+from edge_agent.models.predictor import OneOff
+from edge_agent.preprocess.image import Preprocess
 from edge_agent.sources.images import read_file
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.command_line import edge_agent
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}

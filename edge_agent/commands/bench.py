@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         ModelError: the file can't be read, or no configuration can run it.
     """
     from edge_agent.models import language
-    from edge_agent.models.finding import find, locate
+    from edge_agent.models.resolve import find, locate
 
     found = language.find(locate(Path(args.model), Path.cwd()))
     if found is not None:

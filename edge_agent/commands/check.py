@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edge_agent import config
-from edge_agent.config import Config
+from edge_agent.config import loader
+from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, MissingExtraError
 from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 # The exit code where all is valid, and a model would not run on the accelerator that is asked for first.
 FALLS_BACK = 3
@@ -22,7 +22,7 @@ def run(path: Path, *, as_json: bool) -> int:
     Raises:
         ConfigError: with every problem found.
     """
-    loaded = config.load(path)
+    loaded = loader.load(path)
     _check_access(loaded)
     _check_programs(loaded)
     plan = _plan(loaded)
@@ -119,6 +119,6 @@ def _check_access(loaded: Config) -> None:
         endpoint.tls_context()
         endpoint.password()
     if (http := loaded.settings.http) is not None and http.token_file is not None:
-        from edge_agent.page.access import read_token
+        from edge_agent.monitoring.page.access import read_token
 
         read_token(http.token_file, loaded.path.parent)

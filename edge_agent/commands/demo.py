@@ -16,8 +16,8 @@ import yaml
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent import config
-from edge_agent.agent import Agent
+from edge_agent.config import loader
+from edge_agent.daemon.agent import Agent
 from edge_agent.models.shipped import shipped
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.samples import timestamp
@@ -109,7 +109,7 @@ def play(
         path = Path(folder) / "agent.yaml"
         document = {"device_id": DEVICE, "mqtt": {"url": url, "protocol": "3.1.1"}, **sections}
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        agent = Agent(config.load(path))
+        agent = Agent(loader.load(path))
         subscriber = Subscriber(url, topic, show)
         try:
             introduce(url)

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from edge_agent.commands.demo import DEVICE, Subscriber, play
+from edge_agent.commands.simulated_machine import RATE, Machine
 from edge_agent.models.shipped import shipped
+from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.samples import timestamp
-from edge_agent.series.thresholds import ANOMALY
-from edge_agent.simulated_machine import RATE, Machine
 
 SENSOR = "pump/vibration"
 TOPIC = f"edge/{DEVICE}/pump/result"

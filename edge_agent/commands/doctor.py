@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from edge_agent import __version__, config
+from edge_agent import __version__
 from edge_agent.commands.broker_arguments import mqtt_settings
+from edge_agent.config import loader
 from edge_agent.doctor import accelerators, broker, devices, packages, state
 from edge_agent.doctor.machine import Finding, Machine, failure
 from edge_agent.errors import ConfigError
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 Check = Callable[[Machine], list[Finding]]
 
@@ -74,7 +75,7 @@ def _machine(args: argparse.Namespace) -> Machine:
     if file is None:
         return Machine(mqtt=mqtt_settings(args, None) if args.url else None)
     try:
-        loaded = config.load(file)
+        loaded = loader.load(file)
     except ConfigError as error:
         return Machine(file=file, problems=error.problems, mqtt=mqtt_settings(args, None) if args.url else None)
     return Machine(file=file, config=loaded, mqtt=mqtt_settings(args, loaded.settings.mqtt))

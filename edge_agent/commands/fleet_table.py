@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edge_agent.fleet import Row
-from edge_agent.terminal import printable
+from edge_agent.commands.fleet import Row
+from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,15 +10,15 @@ import yaml
 
 from edge_agent import settings
 from edge_agent.commands import inspect_language
-from edge_agent.config import NO_LABELS, resolve
+from edge_agent.config.loader import NO_LABELS, resolve
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.inspect import ModelFile, Tensor
 from edge_agent.models import language
-from edge_agent.models.finding import ModelSource, find, locate
-from edge_agent.models.links import operator_hint
-from edge_agent.models.model_file import ModelFile, Tensor
-from edge_agent.models.reading import Reading, UnclearError, read
-from edge_agent.terminal import printable
-from edge_agent.units import format_size
+from edge_agent.models.accelerator_choice import operator_hint
+from edge_agent.models.io_spec import Reading, UnclearError, read
+from edge_agent.models.resolve import ModelSource, find, locate
+from edge_agent.system.terminal import printable
+from edge_agent.system.units import format_size
 
 SHOWN_LABELS = 3
 SHOWN_OPERATORS = 8

@@ -7,7 +7,7 @@ from typing import Any
 from edge_agent.language.genai_config import read_sizes
 from edge_agent.models.language import LanguageSource
 from edge_agent.settings.text import Language
-from edge_agent.units import format_size
+from edge_agent.system.units import format_size
 
 _FORMATS = {"genai": "ONNX Runtime GenAI", "gguf": "GGUF (llama.cpp)"}
 

@@ -216,8 +216,8 @@ def _verified(bundle: str) -> dict[str, Any]:
 
     from edge_agent import settings
     from edge_agent.models import language
-    from edge_agent.models.finding import locate
-    from edge_agent.models.trial import try_model
+    from edge_agent.models.resolve import locate
+    from edge_agent.models.self_test import try_model
 
     try:
         if source := language.find(locate(Path(bundle), Path.cwd())):
@@ -252,7 +252,7 @@ def _verified_language_model(bundle: str, source: "LanguageSource") -> dict[str,
 
 
 def _show_verified(answer: dict[str, Any]) -> None:
-    from edge_agent.terminal import printable
+    from edge_agent.system.terminal import printable
 
     checks = answer.get("checks", ())
     if checks:

@@ -18,7 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError, ModelError
 from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.int8 import to_int8
-from edge_agent.one_off import OneOff
+from edge_agent.models.predictor import OneOff
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources.images import Images
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.clock import Clock
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.models import model as models
-from edge_agent.one_off import OneOff
+from edge_agent.models.predictor import OneOff
 from edge_agent.samples import Prediction, Result, Sample
 from edge_agent.sources.images import read_file
-from edge_agent.terminal import printable
+from edge_agent.system.clock import Clock
+from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ class _Annotated:
     ) -> None:
         if image is None:
             return
-        from edge_agent.drawing import annotate, encode_jpeg
+        from edge_agent.publish.drawing import annotate, encode_jpeg
 
         path = self._path / f"{Path(sample.origin['path']).stem}.jpg" if self._many else self._path
         try:

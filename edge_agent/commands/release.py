@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.errors import MissingExtraError, ReleaseError
-from edge_agent.units import parse_duration
+from edge_agent.system.units import parse_duration
 
 if TYPE_CHECKING:
     from edge_agent.release.repository import SignedRepository
@@ -157,7 +157,7 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
 def _prove(path: Path) -> None:
     """What does not work here is not sent to a thousand devices."""
     from edge_agent import settings
-    from edge_agent.models.trial import try_model
+    from edge_agent.models.self_test import try_model
 
     proof = try_model(settings.Model(path=path.absolute()), Path.cwd())
     wrong = [check for check in proof.checks if not check.right]

@@ -8,13 +8,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from edge_agent import config
+from edge_agent.config import loader
 from edge_agent.errors import ReleaseError
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Session, Subscription
 from edge_agent.release.rollout import Rollout, Row, count, over
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     release = repository.find(args.release)
     if args.halt:
         repository.unlock()
-    loaded = config.load(args.config)
+    loaded = loader.load(args.config)
     mqtt = loaded.settings.mqtt
     rollout = Rollout(release, mqtt.topic_prefix)
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()

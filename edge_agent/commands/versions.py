@@ -4,7 +4,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from edge_agent import config
+from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.update.active import stores_of
 from edge_agent.update.store import Store
@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the configuration can't be read, or updates no such model.
         UpdateError: there is nothing to go back from.
     """
-    loaded = config.load(args.config)
+    loaded = loader.load(args.config)
     stores = stores_of(loaded)
     if args.action == "history":
         return _history(stores, as_json=args.json)

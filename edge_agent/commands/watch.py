@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent import config
 from edge_agent.commands.broker_arguments import mqtt_settings
+from edge_agent.commands.fleet import Fleet, Row
 from edge_agent.commands.fleet_table import devices, in_room, line, summary, table
+from edge_agent.config import loader
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.fleet import Fleet, Row
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the configuration or the arguments can't be used.
         EdgeAgentError: the broker is not reached.
     """
-    loaded = config.load(args.config) if args.config else None
+    loaded = loader.load(args.config) if args.config else None
     mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
     if mqtt.url == "embedded":
         raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_agent.decoders import Limits, check_finite, real_values
-from edge_agent.decoders.placement import Placement
 from edge_agent.engines import TensorSpec
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 
 from edge_agent.decoders import Limits, check_finite
 from edge_agent.decoders.boxes import nms, strongest
-from edge_agent.decoders.placement import Placement
 from edge_agent.errors import ModelError
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.detection import items
-from edge_agent.decoders.placement import Placement
 from edge_agent.decoders.recognition import Recognition, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.models.model_file import ModelFile
+from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.opencv import cv2
+from edge_agent.preprocess.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from edge_agent.decoders.placement import Placement
+from edge_agent.preprocess.placement import Placement
 
 Polygons = tuple[tuple[tuple[float, float], ...], ...]
 

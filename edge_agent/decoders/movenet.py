@@ -13,11 +13,11 @@ import numpy as np
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.boxes import whole
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, items, label_of
-from edge_agent.decoders.placement import Placement
 from edge_agent.decoders.recognition import RAW, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.decoders.yolo_pose import Keypoints
 from edge_agent.engines import TensorSpec
-from edge_agent.models.model_file import ModelFile
+from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

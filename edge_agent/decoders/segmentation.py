@@ -12,12 +12,12 @@ import numpy as np
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.detection import check_shape, items, label_of
 from edge_agent.decoders.masks import area, outline
-from edge_agent.decoders.placement import Placement
 from edge_agent.decoders.recognition import Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
-from edge_agent.models.model_file import ModelFile, Tensor
-from edge_agent.opencv import cv2
+from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.preprocess.opencv import cv2
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders.detection import Candidates, Detector
-from edge_agent.decoders.placement import Placement
 from edge_agent.decoders.recognition import (
     Parts,
     Recognition,
@@ -21,7 +20,8 @@ from edge_agent.decoders.recognition import (
     ultralytics_task,
 )
 from edge_agent.decoders.yolo import Rows, anchor_free, end_to_end, recognised, to_pixels
-from edge_agent.models.model_file import ModelFile
+from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.preprocess.placement import Placement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

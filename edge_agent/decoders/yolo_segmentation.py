@@ -15,12 +15,12 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.masks import area, outline
-from edge_agent.decoders.placement import Placement
 from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size, ultralytics_task
 from edge_agent.decoders.yolo import Rows, anchor_free, anchored, end_to_end, recognised
 from edge_agent.engines import TensorSpec
-from edge_agent.models.model_file import ModelFile, Tensor
-from edge_agent.opencv import cv2
+from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.preprocess.opencv import cv2
+from edge_agent.preprocess.placement import Placement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_agent import settings
-from edge_agent.config import Config
+from edge_agent.config.loader import Config
 from edge_agent.doctor.devices import closed
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edge_agent.config import Config
+from edge_agent.config.loader import Config
 from edge_agent.settings import Mqtt
 
 State = Literal["ok", "warning", "failure"]

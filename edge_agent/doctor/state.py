@@ -9,10 +9,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_agent.clock import Clock
+from edge_agent.daemon.thermal import FIRMWARE, read_heat
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
-from edge_agent.thermal import FIRMWARE, read_heat
-from edge_agent.units import format_size
+from edge_agent.system.clock import Clock
+from edge_agent.system.units import format_size
 
 # A clock that says less has lost the time: this was written later.
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()

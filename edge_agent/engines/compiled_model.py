@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent.engines import Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
-from edge_agent.engines.chatter import without_chatter
+from edge_agent.engines.stderr_filter import without_chatter
 from edge_agent.engines.weight_cache import with_weights
 from edge_agent.errors import ModelError
 

@@ -13,7 +13,7 @@ import struct
 import time
 from pathlib import Path
 
-from edge_agent.models.cache import cache_dir
+from edge_agent.system.cache import cache_dir
 
 # So many in a row, and the accelerator is left alone until the machine starts anew.
 MAX_CRASHES = 3

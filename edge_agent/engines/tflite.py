@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_agent.engines import Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import COMPILED_FOR_CPU, COMPILED_FOR_GPU, CPU, INTERPRETER, Target
-from edge_agent.engines.chatter import EVERYTHING, INFORMS_AND_WARNS, without_chatter
+from edge_agent.engines.stderr_filter import EVERYTHING, INFORMS_AND_WARNS, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
-from edge_agent.models.cache import cache_dir, processor
+from edge_agent.system.cache import cache_dir, processor
 
 # Bound on all such files; the oldest go.
 MAX_BYTES = 256 * 2**20

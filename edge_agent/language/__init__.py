@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Format of the model -> the module that runs it, imported in the worker.
 ENGINES = {
-    "genai": "edge_agent.engines.language",
-    "gguf": "edge_agent.engines.gguf",
+    "genai": "edge_agent.language.genai",
+    "gguf": "edge_agent.language.gguf",
 }
 # Tokens of a prompt that are read at a time; between them it can be cancelled. Larger ones are no faster.
 CHUNK = 64

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.errors import ModelError
 from edge_agent.language import CHUNK, MAX_SESSIONS, LanguageEngine, Session
-from edge_agent.units import format_size
+from edge_agent.system.units import format_size
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.at_work import AT_WORK
 from edge_agent.errors import InputError, ModelError
 from edge_agent.language.generation import Answer, Job
+from edge_agent.system.activity import AT_WORK
 
 log = logging.getLogger(__name__)
 

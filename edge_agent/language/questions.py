@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.publishing import name_of
+from edge_agent.publish.policy import name_of
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edge_agent.config.validation import validate
+from edge_agent.config.yaml_lines import Key, Problems, dotted
 from edge_agent.errors import InputError
 from edge_agent.language.generation import Job
 from edge_agent.settings.base import Frozen
 from edge_agent.settings.text import CONSTRAINTS, Generation, Prompt, Words
-from edge_agent.terminal import printable
-from edge_agent.units import format_size
-from edge_agent.validation import validate
-from edge_agent.yaml_lines import Key, Problems, dotted
+from edge_agent.system.terminal import printable
+from edge_agent.system.units import format_size
 
 # More bytes than the context of a small model can hold.
 MAX_SIZE = 1_000_000

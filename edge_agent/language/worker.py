@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent import at_work, memory
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.language import load_engine
 from edge_agent.language.generation import Generation, Job
 from edge_agent.language.prefixes import PrefixCache
-from edge_agent.units import format_size
+from edge_agent.system import activity, memory
+from edge_agent.system.units import format_size
 
 # Everything else on the device goes first: https://man7.org/linux/man-pages/man2/nice.2.html.
 NICENESS = 15
@@ -91,7 +91,7 @@ def main() -> None:
         say(0, "refused", _in_words(error, bound))
         os._exit(0)
     say(0, "ready", {"runtime": engine.runtime, "context": engine.context})
-    orders, samples_at_work = Orders(), at_work.watch(wanted["samples_at_work"])
+    orders, samples_at_work = Orders(), activity.watch(wanted["samples_at_work"])
     while True:
         number, job = orders.next()
         _answer(generation, job, partial(say, number), partial(orders.cancelled, number), samples_at_work)

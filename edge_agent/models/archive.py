@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edge_agent.errors import ModelError
 from edge_agent.models.bundle import MANIFEST
-from edge_agent.models.cache import cache_dir
-from edge_agent.units import format_size
+from edge_agent.system.cache import cache_dir
+from edge_agent.system.units import format_size
 
 # Bounds on an archive; a bundle is a model or two, labels, and a few pictures.
 MAX_ENTRIES = 1000

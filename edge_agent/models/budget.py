@@ -1,8 +1,8 @@
 """The memory that all models take together."""
 
-from edge_agent import memory
 from edge_agent.errors import ModelError
-from edge_agent.units import format_size
+from edge_agent.system import memory
+from edge_agent.system.units import format_size
 
 
 class Budget:

@@ -7,15 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_agent.config import NO_LABELS
+from edge_agent.config.loader import NO_LABELS
+from edge_agent.config.validation import validate
+from edge_agent.config.yaml_lines import Problems, read
 from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
 from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
 from edge_agent.settings.base import Fraction, Frozen
 from edge_agent.settings.series import Input
 from edge_agent.settings.text import Prompt, Schema, Words
-from edge_agent.validation import validate
-from edge_agent.yaml_lines import Problems, read
 
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000

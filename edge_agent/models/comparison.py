@@ -14,17 +14,17 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import golden
 from edge_agent.models.bundle import Golden
-from edge_agent.opencv import cv2
-from edge_agent.prepare import preparation
+from edge_agent.preprocess.opencv import cv2
+from edge_agent.preprocess.prepare import preparation
 from edge_agent.samples import Prediction, Sample, Series
-from edge_agent.series.numbers import Numbers
 from edge_agent.sources.images import read_file
+from edge_agent.timeseries.numbers import Numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_agent.models.finding import ModelSource
     from edge_agent.models.model import Model
+    from edge_agent.models.resolve import ModelSource
 
 # What each of the two is timed with: at most so many inferences, in at most so many seconds.
 RUNS, SECONDS = 20, 1.0

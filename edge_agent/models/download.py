@@ -19,8 +19,8 @@ from urllib.request import url2pathname
 
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout, exceptions
 
-from edge_agent.backoff import Backoff
 from edge_agent.errors import ModelError
+from edge_agent.system.backoff import Backoff
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0

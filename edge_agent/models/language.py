@@ -19,7 +19,7 @@ from edge_agent.language.request import ask
 from edge_agent.models import archive, bundle
 from edge_agent.models.budget import Budget
 from edge_agent.settings.text import Generation, Language
-from edge_agent.units import format_size
+from edge_agent.system.units import format_size
 
 GGUF_MAGIC = b"GGUF"
 WEIGHTS = ".safetensors"

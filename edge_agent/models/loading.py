@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent import settings
-from edge_agent.config import Config
+from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
-from edge_agent.filters import unknown_labels
-from edge_agent.language.misfits import Misfit, with_language_model, without_language_model
 from edge_agent.models import language
+from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.budget import Budget
-from edge_agent.models.finding import ModelSource, locate
+from edge_agent.models.io_spec import CLASSIFICATION
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.links import threads_of
 from edge_agent.models.model import Model, load
-from edge_agent.models.reading import CLASSIFICATION
-from edge_agent.series.numbers import Numbers
-from edge_agent.series.thresholds import ANOMALY, NORMAL
+from edge_agent.models.resolve import ModelSource, locate
+from edge_agent.pipeline.compatibility import Misfit, with_language_model, without_language_model
+from edge_agent.postprocess.filters import unknown_labels
+from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.settings.streams import CommandSource
+from edge_agent.timeseries.numbers import Numbers
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")

@@ -15,13 +15,13 @@ from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.batching import Batching
-from edge_agent.engines.chain import Chain, Link
+from edge_agent.engines.failover import Chain, Link
 from edge_agent.errors import InputError, ModelError
-from edge_agent.models.finding import ModelSource, find, located
-from edge_agent.models.links import compiles, operator_hint, prove_all, threads_of, told, without_prefix
-from edge_agent.models.reading import Reading, read
+from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_all, threads_of, told, without_prefix
+from edge_agent.models.io_spec import Reading, read
+from edge_agent.models.resolve import ModelSource, find, located
 from edge_agent.models.state import Further, State
-from edge_agent.series.numbers import Numbers
+from edge_agent.timeseries.numbers import Numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,18 +13,18 @@ from typing import Any
 import yaml
 
 from edge_agent import settings
-from edge_agent.config import NO_LABELS
+from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.bundle import MANIFEST, Golden, Manifest
-from edge_agent.models.finding import ModelSource, find
-from edge_agent.models.reading import Reading, Stated, read
-from edge_agent.models.trial import try_model
-from edge_agent.one_off import OneOff
-from edge_agent.preprocess import Preprocess
+from edge_agent.models.io_spec import Reading, Stated, read
+from edge_agent.models.predictor import OneOff
+from edge_agent.models.resolve import ModelSource, find
+from edge_agent.models.self_test import try_model
+from edge_agent.preprocess.image import Preprocess
 from edge_agent.sources.images import read_file
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 LABELS_FILE, ANCHORS_FILE, GOLDEN_FOLDER = "labels.txt", "anchors.txt", "golden"
 # The first time that a zip archive can state: the same content makes the same bytes.

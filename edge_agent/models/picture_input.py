@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from edge_agent import settings
 from edge_agent.decoders.recognition import Recognition
 from edge_agent.errors import ModelError
-from edge_agent.models.model_file import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
-from edge_agent.preprocess import Preprocess
+from edge_agent.modelfile.inspect import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
+from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
 
 if TYPE_CHECKING:
-    from edge_agent.preprocess import Color, Layout
+    from edge_agent.preprocess.image import Color, Layout
 
 Channels = tuple[float, ...]
 

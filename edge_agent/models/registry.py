@@ -18,13 +18,13 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
-from edge_agent import durable
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Preprocess
 from edge_agent.settings.base import Frozen
 from edge_agent.settings.series import Input
+from edge_agent.system import atomic_file
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LABELS_FILE = "labels.txt"
@@ -249,7 +249,7 @@ def _finish(name: str, entry: Entry, folder: Path, fetched: list[File]) -> None:
     for file in fetched:
         _part(folder / file.name).replace(folder / file.name)
     for file_name, text in texts.items():
-        durable.write(folder / file_name, text)
+        atomic_file.write(folder / file_name, text)
 
 
 def _sha256(data: bytes) -> str:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from edge_agent.errors import ModelError
-from edge_agent.models.model_file import ModelFile
-from edge_agent.series.numbers import Numbers
+from edge_agent.modelfile.inspect import ModelFile
 from edge_agent.settings.series import Input
+from edge_agent.timeseries.numbers import Numbers
 
 _DTYPES = ("float32", "float16", "int8", "uint8")
 _AXES_OF_A_PICTURE = 4

@@ -17,12 +17,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_agent.backoff import Backoff
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt import reasons
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Version, new_client
 from edge_agent.mqtt.reasons import Refusal
+from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from edge_agent import durable
+from edge_agent.system import atomic_file
 
 # Of the layout below. A file of another version is set aside, like a damaged one.
 _VERSION = 1
@@ -132,7 +132,7 @@ class DiskQueue:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 db.executescript(f"BEGIN; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT")
             if new:
-                durable.sync_folder(self.path.parent)
+                atomic_file.sync_folder(self.path.parent)
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise sqlite3.DatabaseError("it is of another version of edge-agent")
             if (flaw := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":

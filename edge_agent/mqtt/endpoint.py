@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from paho.mqtt.client import WebsocketConnectionError
 
 from edge_agent.errors import ConfigError
-from edge_agent.secret import read_secret
 from edge_agent.settings import Mqtt
+from edge_agent.system.secret import read_secret
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 # OpenSSL's number for what is wrong with the broker's certificate -> what to do; 9 not yet valid, 10 expired,

@@ -22,7 +22,7 @@ from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import MAX_HEADER, Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
-from edge_agent.mqtt.setbacks import Pause, Suspicion
+from edge_agent.mqtt.retry import Pause, Suspicion
 
 log = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from edge_agent import durable
 from edge_agent.errors import ReleaseError, UpdateError
 from edge_agent.release import keys
+from edge_agent.system import atomic_file
 from edge_agent.update.releases import NAME, Release, read
 
 # Days for which a signature holds. The short ones bound for how long somebody can hold back what is new.
@@ -233,7 +233,7 @@ class SignedRepository:
         content = document.to_bytes()
         self._metadata.mkdir(exist_ok=True)
         file = self._metadata / ("timestamp.json" if role == Timestamp.type else f"{signed.version}.{role}.json")
-        durable.write(file, content)
+        atomic_file.write(file, content)
         return MetaFile.from_data(signed.version, content, ["sha256"])
 
     def _current(self, kind: type[Any]) -> Any:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from edge_agent.units import parse_duration, parse_size
+from edge_agent.system.units import parse_duration, parse_size
 
 Seconds = Annotated[
     float,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from edge_agent.settings.base import Fraction, Frozen, Normalize, Seconds
-from edge_agent.units import parse_duration
+from edge_agent.system.units import parse_duration
 
 
 def _parse_span(text: object) -> object:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
-from edge_agent.intake import Intake
 from edge_agent.language.questions import Asker
+from edge_agent.sources.queue import Intake
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
-    from edge_agent.pipeline import Follower
+    from edge_agent.pipeline.pipeline import Follower
 
 Trouble = Callable[[EdgeAgentError], None]
 

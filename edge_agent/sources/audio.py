@@ -18,7 +18,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context
 from edge_agent.sources.images import files
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.sound import SAMPLE_BYTES, pcm
+from edge_agent.timeseries.wav import SAMPLE_BYTES, pcm
 
 _ENDINGS = {".wav", ".wave"}
 # Seconds of sound that come at a time.

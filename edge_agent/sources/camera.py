@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.errors import SourceError
-from edge_agent.opencv import cv2
+from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader

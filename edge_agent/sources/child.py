@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_agent.errors import SourceError
 from edge_agent.sources.video import without_credentials
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 log = logging.getLogger(__name__)
 

@@ -102,7 +102,7 @@ def stream_format_of(source: settings.CommandSource) -> StreamFormat:
 
             return RawVideo(source.width or 0, source.height or 0, source.pixel_format or "")
         case "pcm":
-            from edge_agent.sources.sound import Pcm
+            from edge_agent.timeseries.wav import Pcm
 
             return Pcm(source.sample_format or "s16le", source.rate or 0, channels if isinstance(channels, int) else 1)
         case "jsonl" | "csv":

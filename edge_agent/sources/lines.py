@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 
 MAX_LINE = 65536
 MAX_CHANNELS = 256

@@ -10,7 +10,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.command import Command
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.sound import Pcm
+from edge_agent.timeseries.wav import Pcm
 
 # What comes at a time, and what may wait in ALSA, in microseconds.
 _PERIOD, _BUFFER = 50_000, 1_000_000

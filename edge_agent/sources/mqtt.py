@@ -16,13 +16,13 @@ from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
 from edge_agent.errors import InputError
-from edge_agent.intake import Intake
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group, session_name
+from edge_agent.sources.queue import Intake
 
 # Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
 RECEIVE_MAXIMUM = 16

@@ -5,16 +5,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.intake import Intake
 from edge_agent.language.questions import FoundQuestions
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources import Context, Trouble
+from edge_agent.sources.queue import Intake
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_agent.pipeline import Follower
+    from edge_agent.pipeline.pipeline import Follower
 
     # Picture, its sample, predictions, the parent's pipeline and `seq`: see `pipeline.Follower`.
     Make = Callable[["NDArray[np.uint8] | None", Sample, Sequence[Prediction], dict[str, Any]], Iterable[Sample]]

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from edge_agent.backoff import Backoff
 from edge_agent.errors import EdgeAgentError, InputError, SourceError
-from edge_agent.intake import Intake
 from edge_agent.samples import Sample
 from edge_agent.sources import Trouble
+from edge_agent.sources.queue import Intake
+from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge_agent import settings
-from edge_agent.config import Config
+from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, MissingExtraError, UpdateError
 from edge_agent.update.store import Store
 

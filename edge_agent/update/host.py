@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from edge_agent.errors import UpdateError
 from edge_agent.models.loading import ModelKey
 from edge_agent.models.model import Model
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline.pipeline import Pipeline
 
 Models = Mapping[ModelKey, Model]
 

@@ -12,7 +12,7 @@ from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.loading import key_of
 from edge_agent.models.model import Model
-from edge_agent.one_off import OneOff
+from edge_agent.models.predictor import OneOff
 from edge_agent.samples import Prediction, Sample
 from edge_agent.settings.update import Shadow as ShadowOptions
 from edge_agent.update.agreement import agreement

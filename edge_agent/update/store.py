@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent import durable
 from edge_agent.errors import UpdateError
 from edge_agent.models import archive
 from edge_agent.samples import timestamp
+from edge_agent.system import atomic_file
 from edge_agent.update.releases import Release
 
 MAX_HISTORY = 100
@@ -128,7 +128,7 @@ class Store:
             state = self.state()
             before = state.versions
             yield state
-            durable.write(self._file, json.dumps(asdict(state), indent=1).encode())
+            atomic_file.write(self._file, json.dumps(asdict(state), indent=1).encode())
             # Only now does nothing point to them any more.
             for key in before.keys() - state.versions.keys():
                 self.archive(key).unlink(missing_ok=True)
@@ -142,7 +142,7 @@ class Store:
         """Gives a completely downloaded archive its name, and notes it."""
         with self.changing() as state:
             self.part(release.key).replace(self.archive(release.key))
-            durable.sync_folder(self._folder)
+            atomic_file.sync_folder(self._folder)
             state.versions[release.key] = release.as_dict()
 
     def begin(self, key: str) -> None:

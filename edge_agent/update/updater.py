@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from edge_agent.config import Config
+from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
 from edge_agent.samples import timestamp
-from edge_agent.units import format_size
+from edge_agent.system.units import format_size
 from edge_agent.update import probation
 from edge_agent.update.active import stores_of
 from edge_agent.update.host import Host, Models, RefusedError, inference_ms, resident_mb, work_of

@@ -14,15 +14,15 @@ import yaml
 from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.decoders import Limits
-from edge_agent.decoders.placement import Placement
-from edge_agent.images import decode_image
 from edge_agent.models import bundle
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
-from edge_agent.opencv import cv2
-from edge_agent.preprocess import Preprocess
-from edge_agent.regions import Regions, View
+from edge_agent.preprocess.decoding import decode_image
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.preprocess.opencv import cv2
+from edge_agent.preprocess.placement import Placement
+from edge_agent.preprocess.regions import Regions, View
 from tests.broker import wait_until
 from tests.command_line import command, edge_agent, environment
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from edge_agent import settings
+from edge_agent.commands.simulated_machine import RATE, Machine
 from edge_agent.counters import imbalance
 from edge_agent.models import bundle
 from edge_agent.models import model as models
-from edge_agent.models.finding import find
+from edge_agent.models.predictor import OneOff
+from edge_agent.models.resolve import find
 from edge_agent.models.shipped import shipped
-from edge_agent.one_off import OneOff
 from edge_agent.samples import Sample
-from edge_agent.simulated_machine import RATE, Machine
 from tests.command_line import edge_agent
 
 VIBRATION = shipped("vibration")

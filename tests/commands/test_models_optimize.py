@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.commands import optimize
-from edge_agent.models.model_file import read
+from edge_agent.modelfile.inspect import read
 
 MODEL = "classify_tflite/mobilenet_v1_0.25_224_quant.tflite"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edge_agent import cli
-from edge_agent.images import decode_image
 from edge_agent.models.shipped import shipped
-from edge_agent.opencv import cv2
+from edge_agent.preprocess.decoding import decode_image
+from edge_agent.preprocess.opencv import cv2
 
 GOLDEN = shipped("digits") / "golden"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edge_agent import cli
-from edge_agent.images import decode_image
 from edge_agent.models.shipped import shipped
+from edge_agent.preprocess.decoding import decode_image
 
 GOLDEN = shipped("digits") / "golden"
 THREE = GOLDEN / "3_seven_segment.png"

@@ -12,7 +12,7 @@ from edge_agent.models.shipped import shipped
 from edge_agent.release import repository as signed
 from edge_agent.release.repository import SignedRepository
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import configuration
+from tests.daemon_process import configuration
 from tests.update.kit import PASSPHRASE, ask, bundle, wrong_answers
 
 

@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from edge_agent import cli, config
+from edge_agent import cli
+from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 
 # The example of the public interface.
@@ -67,7 +68,7 @@ def test_the_example_of_the_interface_loads_and_fits_the_schema(schema: dict[str
     for name in ("broker-password", "ca.pem", "mobilenet_v2_1.0_224_quant.tflite", "imagenet_labels.txt"):
         (tmp_path / name).touch()
     (tmp_path / "agent.yaml").write_text(EXAMPLE)
-    settings = config.load(tmp_path / "agent.yaml").settings
+    settings = loader.load(tmp_path / "agent.yaml").settings
     assert settings.models["photos"].accelerators == ("edgetpu", "cpu")
     assert settings.outbox.max_size == 64_000_000
     jsonschema.validate(yaml.safe_load(EXAMPLE), schema)
@@ -103,7 +104,7 @@ def test_the_example_of_the_interface_loads_and_fits_the_schema(schema: dict[str
 def test_an_editor_and_the_agent_agree(text: str, fits: bool, schema: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text(text)
     try:
-        config.load(tmp_path / "agent.yaml")
+        loader.load(tmp_path / "agent.yaml")
         loads = True
     except ConfigError:
         loads = False

@@ -14,11 +14,11 @@ from typing import Any, Self
 import pytest
 from rich.console import Console
 
+from edge_agent.commands.fleet import Row
 from edge_agent.commands.fleet_table import devices, in_room, summary, table
-from edge_agent.fleet import Row
 from tests.broker import Mosquitto, Subscriber, free_port, password_file, wait_until
 from tests.command_line import command, edge_agent, environment
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.mqtt.scripted_broker import ScriptedBroker
 
 FULL = Row("porch-pi", "online", "meter", 9.96, "2 person, 1 bus", 3.0, 25.58, "photos 3", "edgetpu", "", 2, 0)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.decoders import Decoder, Limits, families
-from edge_agent.decoders.placement import Placement
 from edge_agent.engines import TensorSpec
-from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
 Box = tuple[float, float, float, float]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from edge_agent import settings
 from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification, Output, softmax
-from edge_agent.decoders.placement import Placement
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
-from edge_agent.images import decode_image
 from edge_agent.models import model as models
-from edge_agent.preprocess import Preprocess
+from edge_agent.preprocess.decoding import decode_image
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import as_it_is
 

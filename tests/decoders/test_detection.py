@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from edge_agent.decoders import Limits
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector
-from edge_agent.decoders.placement import Placement, place
 from edge_agent.errors import InputError, ModelError
+from edge_agent.preprocess.placement import Placement, place
 from tests.decoders.scenes import ALL, Floats, as_it_is
 
 

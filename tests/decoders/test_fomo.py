@@ -3,9 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.decoders import Decoder, families
-from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError
-from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, as_it_is, decoder, facts, quantised, specs
 
 SIZE = (96, 128)

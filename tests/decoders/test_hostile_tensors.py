@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.boxes import cell_count
-from edge_agent.decoders.placement import place
 from edge_agent.decoders.ssd import OPERATOR
 from edge_agent.errors import InputError, ModelError
-from edge_agent.models.model_file import ModelFile, Tensor
+from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import facts, specs
 
 SIZE = (64, 96)  # height, width

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edge_agent.decoders import Limits, families
-from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError, ModelError
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, as_it_is, decoder, facts
 
 SIZE = (192, 192)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edge_agent.decoders import families
-from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError
-from edge_agent.models.model_file import Tensor
+from edge_agent.modelfile.inspect import Tensor
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, as_it_is, decoder, facts, floats, quantised
 
 LABELS = ("yaw", "pitch")

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.decoders import Decoder, Limits, families
-from edge_agent.decoders.placement import place
 from edge_agent.decoders.recognition import Recognition
 from edge_agent.engines import Engine, load_engine
-from edge_agent.models import model_file
-from edge_agent.preprocess import Preprocess, Resize
+from edge_agent.modelfile import inspect
+from edge_agent.preprocess.image import Preprocess, Resize
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import Floats, Thing, assert_same, suppressed
 
 SSD = "detect_tflite/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
@@ -50,7 +50,7 @@ class Loaded:
 
 @cache
 def load(data_dir: Path, name: str) -> Loaded:
-    file = model_file.read(data_dir / name)
+    file = inspect.read(data_dir / name)
     coco = (data_dir / "labels/coco80_names.txt").read_text().split("\n")[:80]
     (recognition,) = families.fitting(file)
     engine = load_engine(file.path, file.format, "cpu", 1)
@@ -260,7 +260,7 @@ def test_deeplab_finds_the_bird(data_dir: Path) -> None:
     ],
 )
 def test_each_file_is_recognised_as_one_family(data_dir: Path, name: str, family: str, classes: int | None) -> None:
-    (found,) = families.fitting(model_file.read(data_dir / name))
+    (found,) = families.fitting(inspect.read(data_dir / name))
     assert (found.family, found.classes, found.missing) == (family, classes, {})
 
 
@@ -280,4 +280,4 @@ def test_each_file_is_recognised_as_one_family(data_dir: Path, name: str, family
     ],
 )
 def test_a_file_of_another_kind_fits_no_family(data_dir: Path, name: str) -> None:
-    assert families.fitting(model_file.read(data_dir / name)) == []
+    assert families.fitting(inspect.read(data_dir / name)) == []

@@ -3,8 +3,8 @@ import pytest
 
 from edge_agent.decoders import families
 from edge_agent.decoders.boxes import cell_count
-from edge_agent.decoders.placement import place
 from edge_agent.errors import InputError
+from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats
 
 SIZE = (96, 160)

@@ -106,7 +106,7 @@ def with_version(wheel: Path, version: str, broken_if: str = "") -> Path:
             text = old.read(name)
             if name == "edge_agent/__init__.py":
                 text = text.replace(__version__.encode(), version.encode())
-            if name == "edge_agent/agent.py" and broken_if:
+            if name == "edge_agent/daemon/agent.py" and broken_if:
                 text += f"\nif {broken_if}:\n    raise RuntimeError('a bad release')\n".encode()
             if name.endswith("/METADATA"):
                 text = text.replace(f"Version: {__version__}".encode(), f"Version: {version}".encode())

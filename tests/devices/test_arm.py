@@ -29,7 +29,7 @@ CAT = (
 )
 ANSWER_TIMEOUT_S = 60.0
 # Its last one measures the memory of the daemon's process, most of which is the emulator's own here.
-MAIN_TESTS = ("tests/test_daemon.py", "-k", "not memory_comes_back")
+MAIN_TESTS = ("tests/daemon/test_daemon.py", "-k", "not memory_comes_back")
 
 
 # Of which 32-bit ARM has no wheels.

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from edge_agent import config
+from edge_agent.config import loader
 from edge_agent.doctor.machine import Finding, Machine
 
 GROUP = "root:x:0:\nvideo:x:44:\ndialout:x:20:pi\nplugdev:x:46:\n"
@@ -21,11 +21,11 @@ def machine(root: Path, files: Mapping[str, str] | None = None, **fields: Any) -
     return Machine(**{"root": root, "user": "pi", "groups": frozenset({1000}), "may_use": lambda _: True, **fields})
 
 
-def configured(folder: Path, document: Mapping[str, Any]) -> config.Config:
+def configured(folder: Path, document: Mapping[str, Any]) -> loader.Config:
     """A configuration, read from a file."""
     file = folder / "agent.yaml"
     file.write_text(yaml.safe_dump(dict(document), sort_keys=False))
-    return config.load(file)
+    return loader.load(file)
 
 
 def states(found: list[Finding]) -> list[str]:

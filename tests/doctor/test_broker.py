@@ -10,7 +10,7 @@ from edge_agent.doctor.broker import broker
 from edge_agent.doctor.machine import Finding
 from tests.broker import Mosquitto, free_port, password_file
 from tests.certificates import Authority
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.doctor.made_up import configured, machine, only, states
 from tests.mqtt.scripted_broker import ScriptedBroker
 

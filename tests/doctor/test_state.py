@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.clock import Clock
 from edge_agent.doctor import state
 from edge_agent.doctor.machine import ok
+from edge_agent.system.clock import Clock
 from tests.disks import small_disk, turn_read_only
 from tests.doctor.made_up import configured, machine, only, states
 

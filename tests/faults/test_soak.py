@@ -10,7 +10,7 @@ import pytest
 
 from tests import scenarios
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import Daemon
+from tests.daemon_process import Daemon
 from tests.reconcile import Ledger, on
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]

@@ -19,10 +19,10 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import model as models
+from edge_agent.models.predictor import OneOff
 from edge_agent.models.shipped import shipped
-from edge_agent.one_off import OneOff
 from edge_agent.samples import Sample
-from edge_agent.terminal import printable
+from edge_agent.system.terminal import printable
 from tests.mutate import mutated
 
 MAX_SENTENCE = 5000

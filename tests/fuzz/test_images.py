@@ -10,7 +10,7 @@ import pytest
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.fuzz.road import travel
 from tests.mutate import mutated
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.models.self_test import PATIENCE
 from edge_agent.models.shipped import shipped
-from edge_agent.models.trial import PATIENCE
 from tests.fuzz.road import Tally, travel
 
 COUNT, SAMPLE = 2000, 24

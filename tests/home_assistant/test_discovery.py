@@ -13,7 +13,7 @@ from edge_agent.home_assistant.discovery import Discovery
 from edge_agent.models.shipped import shipped
 from edge_agent.mqtt.endpoint import Endpoint
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 
 DEVICE = "porch-pi"
 TOPIC = f"homeassistant/device/{DEVICE}/config"
@@ -125,7 +125,7 @@ def test_nothing_is_said_and_nothing_imported_without_being_asked(mosquitto: Mos
     with Subscriber(mosquitto.port, "#") as listener, daemon:
         listener.wait_for(lambda message: message.topic.endswith("/stats"), 2)
         assert not [message for message in listener.messages if message.topic.startswith("homeassistant")]
-    assert "edge_agent.agent" in daemon.log()
+    assert "edge_agent.daemon.agent" in daemon.log()
     assert "edge_agent.home_assistant" not in daemon.log()
     assert "home-assistant" not in mosquitto.log()
 

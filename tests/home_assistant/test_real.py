@@ -14,7 +14,7 @@ from edge_agent.models.shipped import shipped
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.settings import Mqtt, Settings
 from tests.broker import Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.home_assistant.installed import HomeAssistant
 
 pytestmark = [pytest.mark.home_assistant, pytest.mark.timeout(900)]

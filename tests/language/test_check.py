@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edge_agent import config
+from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.models.language import find
 from edge_agent.models.loading import load_models
@@ -27,7 +27,7 @@ def write(folder: Path, pipelines: dict[str, Any], sections: dict[str, Any]) -> 
 
 
 def valid(folder: Path, pipelines: dict[str, Any], **sections: Any) -> bool:
-    models = load_models(config.load(write(folder, pipelines, sections)), {})
+    models = load_models(loader.load(write(folder, pipelines, sections)), {})
     for model in models.values():
         model.close()
     return bool(models)
@@ -37,7 +37,7 @@ def problem(folder: Path, pipelines: dict[str, Any], **sections: Any) -> str:
     """What is wrong with a configuration, without the name of its file."""
     file = write(folder, pipelines, sections)
     with pytest.raises(ConfigError) as error:
-        load_models(config.load(file), {})
+        load_models(loader.load(file), {})
     return str(error.value).removeprefix(f"{file}:")
 
 

@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.language.model_files import Shape, write_model
 from tests.processes import alive
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from edge_agent.engines.language import GenaiEngine, load
 from edge_agent.errors import ModelError
 from edge_agent.language import CHUNK
+from edge_agent.language.genai import GenaiEngine, load
 from edge_agent.language.prefixes import PrefixCache
 from tests.language.model_files import write_model
 

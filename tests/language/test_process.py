@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.at_work import AT_WORK, AtWork, watch
 from edge_agent.language.generation import Answer
 from edge_agent.language.process import LanguageProcess, Wanted
 from edge_agent.language.request import ask
 from edge_agent.language.worker import PIECES_PER_SECOND
 from edge_agent.settings.text import Generation
+from edge_agent.system.activity import AT_WORK, AtWork, watch
 from tests.language.model_files import write_model
 
 pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")

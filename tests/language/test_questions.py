@@ -9,11 +9,11 @@ import pytest
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import InputError
-from edge_agent.intake import Intake
 from edge_agent.language.questions import Asker, FoundQuestions, ReadingQuestions, Trend
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 from edge_agent.sources.pipeline import PipelineSource
+from edge_agent.sources.queue import Intake
 
 MACAW = Prediction("macaw", 89, 0.991)
 PARENT = {"pipeline": "porch", "seq": 7}

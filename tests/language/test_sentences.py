@@ -11,7 +11,7 @@ import yaml
 
 from edge_agent.models.shipped import shipped
 from tests.broker import Mosquitto, Subscriber
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 from tests.pages import blocks
 
 pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")

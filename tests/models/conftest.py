@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.models.model_file import ModelFile, read
+from edge_agent.modelfile.inspect import ModelFile, read
 
 
 @pytest.fixture

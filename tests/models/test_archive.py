@@ -12,7 +12,7 @@ from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models import archive
 from edge_agent.models.archive import unpacked
-from edge_agent.models.finding import find
+from edge_agent.models.resolve import find
 from edge_agent.models.shipped import shipped
 
 MANIFEST = "model.yaml"

@@ -9,10 +9,11 @@ import pytest
 
 from edge_agent import settings
 from edge_agent.errors import ModelError
-from edge_agent.models import links, model_file
+from edge_agent.modelfile import inspect
+from edge_agent.models import accelerator_choice
 from edge_agent.models import model as models
-from edge_agent.models.finding import find
 from edge_agent.models.model import Model
+from edge_agent.models.resolve import find
 from tests.delegates import CUSTOM, TestDelegate
 from tests.models import compiled_models
 
@@ -54,10 +55,10 @@ def test_it_is_told_from_the_file_before_anything_is_loaded(
     def tried(*_: object, **__: object) -> None:
         raise AssertionError("a trial has begun")
 
-    monkeypatch.setattr(links, "prove", tried)
+    monkeypatch.setattr(accelerator_choice, "prove", tried)
     path = tmp_path / "compiled"
     path.write_bytes(content)
-    assert model_file.read(path).operators[operator] == 1
+    assert inspect.read(path).operators[operator] == 1
     with pytest.raises(ModelError) as caught:
         load(path, labels="none", preprocess={"normalize": "unit"})
     assert str(caught.value) == f"{path}: {hint}"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edge_agent.engines import load_engine
 from edge_agent.errors import ModelError
-from edge_agent.images import decode_image
-from edge_agent.models import model_file
+from edge_agent.modelfile import inspect
 from edge_agent.models.int8 import to_int8
+from edge_agent.preprocess.decoding import decode_image
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -56,7 +56,7 @@ def weights(model: Path) -> list[NDArray[np.float64]]:
 def test_a_classifier_says_the_same_as_int8_and_keeps_what_it_carries(data_dir: Path, tmp_path: Path) -> None:
     original = data_dir / PHOTOS
     file = converted(original, tmp_path)
-    old, new = model_file.read(original), model_file.read(file)
+    old, new = inspect.read(original), inspect.read(file)
     assert (new.inputs, new.outputs, new.labels) == (old.inputs, old.outputs, old.labels)
     assert new.operators["QUANTIZE"] == 2
     assert new.operators["CONV_2D"] == old.operators["CONV_2D"]
@@ -80,7 +80,7 @@ def test_weights_stay_as_they_were_but_for_channels_that_span_more_than_int8(dat
 def test_operators_without_an_int8_form_go_on_in_uint8(data_dir: Path, tmp_path: Path) -> None:
     original = data_dir / DETECTOR
     file = converted(original, tmp_path)
-    operators = model_file.read(file).operators
+    operators = inspect.read(file).operators
     assert operators["TFLite_Detection_PostProcess"] == 1
     assert operators["QUANTIZE"] > 2
     pictures = [data_dir / "images" / name for name in ("dog.jpg", "bus.jpg")]

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from edge_agent import settings
-from edge_agent.models.links import threads_of
+from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.loading import with_threads
 from tests.sources.stage import DIGITS
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edge_agent.config import NO_LABELS
+from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
-from edge_agent.images import decode_image
 from edge_agent.models import model as models
-from edge_agent.models.finding import find
-from edge_agent.models.links import threads_of
+from edge_agent.models.accelerator_choice import threads_of
+from edge_agent.models.resolve import find
 from edge_agent.models.shipped import shipped
+from edge_agent.preprocess.decoding import decode_image
 from edge_agent.settings import Model, Preprocess
 
 if TYPE_CHECKING:

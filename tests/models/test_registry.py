@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models import registry
 from edge_agent.models.bundle import read_manifest
-from edge_agent.models.finding import find
-from edge_agent.models.reading import read
+from edge_agent.models.io_spec import read
+from edge_agent.models.resolve import find
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model
 from tests.broker import wait_until

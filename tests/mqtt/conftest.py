@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_agent.backoff import Backoff
+from edge_agent.system.backoff import Backoff
 from tests.broker import Mosquitto, wait_until
 from tests.proxy import Proxy
 

@@ -5,11 +5,11 @@ import pytest
 from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
-from edge_agent.backoff import Backoff
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
+from edge_agent.system.backoff import Backoff
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.proxy import Proxy
 

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, InputError
-from edge_agent.intake import Intake
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context, open_source
+from edge_agent.sources.queue import Intake
 from tests.broker import wait_until
 
 CAPACITY = 10_000

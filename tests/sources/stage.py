@@ -13,7 +13,7 @@ from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Context, open_source
 from tests.broker import wait_until

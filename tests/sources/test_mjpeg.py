@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import InputError
-from edge_agent.images import decode_image
+from edge_agent.preprocess.decoding import decode_image
 from edge_agent.sources import mjpeg
 from edge_agent.sources.mjpeg import Mjpeg
 

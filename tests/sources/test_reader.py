@@ -8,10 +8,10 @@ import pytest
 
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, SourceError
-from edge_agent.intake import Intake
 from edge_agent.samples import Sample
 from edge_agent.sources import reader
 from edge_agent.sources.images import Images
+from edge_agent.sources.queue import Intake
 from edge_agent.sources.reader import MAX_LEFT_BEHIND, Readable, Reader
 from tests.broker import wait_until
 

@@ -21,7 +21,7 @@ from edge_agent.release.repository import SignedRepository
 from edge_agent.release.rollout import Rollout
 from edge_agent.update.store import Store
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
-from tests.daemon import Daemon, configuration
+from tests.daemon_process import Daemon, configuration
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import UpdateError
-from edge_agent.models import cache
+from edge_agent.system import cache
 from edge_agent.update.releases import Release
 from edge_agent.update.store import MAX_HISTORY, MAX_REFUSED, State, Store
 

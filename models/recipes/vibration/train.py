@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 from tensorflow.keras import layers
 
-from edge_agent.simulated_machine import Machine
+from edge_agent.commands.simulated_machine import Machine
 
 SEED = 20261123
 WINDOW = 32

@@ -1,0 +1,306 @@
+"""What the devices under a topic prefix say of themselves: status, info, stats, results.
+
+Anyone who may write to the broker may have written this. So nothing of it is believed: sizes, names and numbers are
+bounded, what does not make sense is left out.
+"""
+
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_agent.settings.base import TOPIC_LEVEL
+from edge_agent.system.terminal import printable
+
+MAX_ROWS = 20_000
+MAX_PAYLOAD = 256_000
+MAX_NAME = 64
+MAX_TEXT = 60
+MAX_LABELS = 3
+LARGEST_NUMBER = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A pipeline of a device, or a device without pipelines. What is not known is None or "".
+
+    Attributes:
+        status: `online`, `offline`, or "" where nothing has been heard of it.
+        pipeline: "" for a device without any.
+        results_per_s: over the last two `stats`, or, after the first one, since the device's start.
+        last_result: the last result in a few words.
+        last_at: when it came, seconds on the monotonic clock.
+        latency_ms: from the queue to the result, on the device.
+        accelerator: that is in use.
+        fallback: why it is not the first one of those asked for.
+        waiting: results in the outbox.
+        lost: results that were discarded.
+    """
+
+    device: str
+    status: str
+    pipeline: str = ""
+    results_per_s: float | None = None
+    last_result: str = ""
+    last_at: float | None = None
+    latency_ms: float | None = None
+    model: str = ""
+    accelerator: str = ""
+    fallback: str = ""
+    waiting: int | None = None
+    lost: int | None = None
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether somebody should look."""
+        return self.status != "online" or bool(self.fallback or self.lost)
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    configured: bool = False
+    model: str = ""
+    accelerator: str = ""
+    fallback: str = ""
+    produced: float = 0.0
+    results_per_s: float | None = None
+    waiting: int | None = None
+    lost: int | None = None
+    last_result: str = ""
+    last_at: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(slots=True)
+class _Device:
+    status: str = ""
+    has_info: bool = False
+    has_stats: bool = False
+    boot_id: str = ""
+    uptime_s: float | None = None
+    pipelines: dict[str, _Pipeline] = field(default_factory=dict)
+
+
+class Fleet:
+    """All devices under a prefix, from their messages; may be told and asked in different threads.
+
+    Attributes:
+        left_out: how many messages were of no use, or of more devices than there is room for.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.left_out = 0
+        self._prefix = f"{prefix}/"
+        self._devices: dict[str, _Device] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def topics(self) -> list[str]:
+        """What to subscribe to; results are left to `result_topic`, since nobody can look at those of a whole fleet."""
+        return [f"{self._prefix}+/{what}" for what in ("status", "info", "stats")]
+
+    def result_topic(self, row: Row) -> str:
+        """Where a pipeline publishes its results."""
+        return f"{self._prefix}{row.device}/{row.pipeline}/result"
+
+    def receive(self, topic: str, payload: bytes, now: float) -> None:
+        """Takes a message.
+
+        Args:
+            topic: with the prefix.
+            payload: as it came.
+            now: seconds on the monotonic clock.
+        """
+        with self._lock:
+            if not self._take(topic.removeprefix(self._prefix).split("/"), payload, now):
+                self.left_out += 1
+
+    def _take(self, levels: Sequence[str], payload: bytes, now: float) -> bool:
+        if len(payload) > MAX_PAYLOAD or not all(_is_name(level) for level in levels):
+            return False
+        document = _document(payload)
+        match levels:
+            case [name, "status"]:
+                return self._take_status(name, payload)
+            case [name, "info"] if document is not None:
+                return self._take_info(name, document)
+            case [name, "stats"] if document is not None:
+                return self._take_stats(name, document)
+            case [name, pipeline, "result"] if document is not None:
+                return self._take_result(name, pipeline, document, now)
+        return levels[1:] == ["info"] and not payload  # a retained message is deleted
+
+    def _take_status(self, name: str, payload: bytes) -> bool:
+        if not payload:  # how a retained message is deleted: the device is gone for good
+            gone = self._devices.pop(name, None)
+            self._count -= 1 + len(gone.pipelines) if gone else 0
+        elif payload in (b"online", b"offline") and (device := self._device(name)):
+            device.status = payload.decode()
+        else:
+            return False
+        return True
+
+    def _take_info(self, device_id: str, document: dict[str, Any]) -> bool:
+        device = self._device(device_id)
+        if device is None:
+            return False
+        device.has_info = True
+        models = _dict(document, "models")
+        for pipeline in device.pipelines.values():
+            pipeline.configured = False
+        for key in _dict(document, "pipelines"):
+            if (known := self._pipeline(device, key)) is None:
+                continue
+            known.configured = True
+            name = str(_dict(_dict(document, "pipelines"), key).get("model", ""))
+            model = _dict(models, name)
+            known.model = _cut(f"{name} {_text(model.get('version'))}".strip())
+            known.accelerator = _text(_dict(model, "accelerator").get("in_use"))
+            known.fallback = _text(_dict(model, "accelerator").get("fallback"))
+        return True
+
+    def _take_stats(self, name: str, document: dict[str, Any]) -> bool:
+        device = self._device(name)
+        if device is None:
+            return False
+        boot_id, uptime = _text(document.get("boot_id")), _number(document.get("uptime_s"))
+        began = device.uptime_s or 0.0
+        again = boot_id == device.boot_id and uptime is not None and uptime > began
+        for key in _dict(document, "pipelines"):
+            if (known := self._pipeline(device, key)) is None:  # the counters of events have names with a /
+                continue
+            counts = _dict(_dict(document, "pipelines"), key)
+            produced = _number(counts.get("produced")) or 0.0
+            if again and uptime:
+                known.results_per_s = round(max(0.0, produced - known.produced) / (uptime - began), 3)
+            elif uptime:
+                known.results_per_s = round(max(0.0, produced - (_number(counts.get("restored")) or 0.0)) / uptime, 3)
+            known.produced = produced
+            known.waiting = int(_number(counts.get("queued")) or 0)
+            known.lost = int(sum(_number(count) or 0 for count in _dict(counts, "discarded").values()))
+        device.has_stats, device.boot_id, device.uptime_s = True, boot_id, uptime
+        return True
+
+    def _take_result(self, name: str, key: str, document: dict[str, Any], now: float) -> bool:
+        device = self._device(name)
+        if device is None or (pipeline := self._pipeline(device, key)) is None:
+            return False
+        pipeline.last_result, pipeline.last_at = in_words(document), now
+        pipeline.latency_ms = _number(_dict(document, "timing_ms").get("total"))
+        return True
+
+    def _device(self, name: str) -> _Device | None:
+        if name not in self._devices:
+            if self._count >= MAX_ROWS:
+                return None
+            self._count += 1
+            self._devices[name] = _Device()
+        return self._devices[name]
+
+    def _pipeline(self, device: _Device, name: str) -> _Pipeline | None:
+        if name not in device.pipelines:
+            if self._count >= MAX_ROWS or not _is_name(name):
+                return None
+            self._count += 1
+            device.pipelines[name] = _Pipeline(configured=not device.has_info)
+        return device.pipelines[name]
+
+    def rows(self) -> list[Row]:
+        """A row for each pipeline that runs, by device and name; one for a device without any."""
+        with self._lock:
+            return [row for name, device in sorted(self._devices.items()) for row in _rows(name, device)]
+
+    def has_stats(self) -> bool:
+        """Whether every device that is online has told its counters."""
+        with self._lock:
+            return all(device.has_stats for device in self._devices.values() if device.status == "online")
+
+
+def _rows(name: str, device: _Device) -> list[Row]:
+    rows = [
+        Row(
+            name,
+            device.status,
+            key,
+            pipeline.results_per_s if device.status == "online" else None,
+            pipeline.last_result,
+            pipeline.last_at,
+            pipeline.latency_ms,
+            pipeline.model,
+            pipeline.accelerator,
+            pipeline.fallback,
+            pipeline.waiting,
+            pipeline.lost,
+        )
+        for key, pipeline in sorted(device.pipelines.items())
+        if pipeline.configured
+    ]
+    return rows or [Row(name, device.status)]
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """What a result says, in a few words."""
+    predictions = result.get("predictions")
+    found = [item for item in predictions if isinstance(item, dict)] if isinstance(predictions, list) else []
+    if not found:
+        return "nothing"
+    if any("box" in item or "area" in item for item in found):
+        return _counts(found)
+    first = found[0]
+    label = _text(first.get("label"))
+    if "region" in first:
+        best = {_text(item.get("region")): _text(item.get("label")) for item in reversed(found)}
+        label = _cut(" ".join(reversed(best.values())))
+    elif isinstance(vector := first.get("vector"), list):
+        label = f"vector of {len(vector)}"
+    elif "text" in first:
+        label = _text(first["text"])
+    elif (value := _number(first.get("value", first.get("score")))) is not None:
+        label = _cut(f"{label} {value:g}".strip())
+    elif (confidence := _number(first.get("confidence"))) is not None:
+        label = _cut(f"{label} {confidence:.0%}")
+    return label
+
+
+def _counts(found: Sequence[dict[str, Any]]) -> str:
+    """How many there are of the most common labels."""
+    counts = Counter(_text(item.get("label")) or "?" for item in found)
+    more = ", …" if len(counts) > MAX_LABELS else ""
+    return _cut(", ".join(f"{count} {name}" for name, count in counts.most_common(MAX_LABELS)) + more)
+
+
+def _document(payload: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError):  # no JSON, no text, numbers of thousands of digits; brackets without end
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return _cut(value) if isinstance(value, str) else ""
+
+
+def _cut(text: str) -> str:
+    """One line of bounded length without control characters."""
+    text = printable(text[: MAX_TEXT + 1])
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+
+
+def _number(value: object) -> float | None:
+    """A number that can be; None for anything else, NaN and infinity among it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME and re.match(TOPIC_LEVEL, text) is not None

@@ -1,0 +1,162 @@
+"""From a YAML file to `Settings`.
+
+Every problem of the file is reported, each as `FILE:LINE: pipelines.porch.source.fps: must be > 0 (got -5)`.
+"""
+
+import glob
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.config.validation import did_you_mean, validate, value_at
+from edge_agent.config.yaml_lines import ENV, Key, Problems, dotted, line_of, read
+from edge_agent.errors import ConfigError
+from edge_agent.settings import Settings
+from edge_agent.system.terminal import printable
+
+NO_LABELS = Path("none")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings and the file that they came from."""
+
+    path: Path
+    settings: Settings
+    lines: Mapping[Key, int]
+
+    def where(self, *key: str | int) -> str:
+        """`FILE:LINE: a.b.c`, the line being that of the nearest key that stands in the file."""
+        return f"{self.path}:{line_of(self.lines, key)}: {dotted(key)}"
+
+    def resolve(self, path: Path | str) -> Path:
+        """A path of the file, relative to the file's folder."""
+        return resolve(path, self.path.parent)
+
+    def outbox_path(self) -> Path:
+        """Where the outbox is: as stated, or in the service's state directory, or beside the file."""
+        if self.settings.outbox.path is not None:
+            return self.resolve(self.settings.outbox.path)
+        return self.state_folder() / "outbox.db"
+
+    def updates_path(self) -> Path:
+        """Where versions of models are kept: as stated, or in `state_folder`."""
+        update = self.settings.update
+        if update is not None and update.path is not None:
+            return self.resolve(update.path)
+        return self.state_folder() / "updates"
+
+    def state_folder(self) -> Path:
+        """Where the agent keeps what must outlast it: the service's state directory, or the file's folder."""
+        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
+        return Path(state or self.path.parent)
+
+
+def load(path: Path) -> Config:
+    """Reads and checks a configuration file, and that the files it names exist.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems = Problems(path)
+    try:
+        raw = read(path, problems, os.environ)
+    except OSError as error:
+        raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
+    settings = validate(Settings, raw, problems)
+    _check_references(raw, problems)
+    _check_chains(raw, problems)
+    _check_files(raw, problems)
+    if settings is None or problems.texts():
+        raise ConfigError(problems.texts())
+    return Config(path, settings, problems.lines)
+
+
+def resolve(path: Path | str, folder: Path) -> Path:
+    """A path relative to a folder; `~` is the home directory, `~name`, if there is no such user, a name like any."""
+    return folder / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser fails where there is no such user
+
+
+def _check_references(raw: object, problems: Problems) -> None:
+    """Pipelines name models that exist; works on whatever part of the file has the right shape."""
+    models = value_at(raw, ("models",))
+    for name in _names(value_at(raw, ("pipelines",))):
+        key: Key = ("pipelines", name, "model")
+        model = value_at(raw, key)
+        if isinstance(model, str) and model not in _names(models):
+            known = did_you_mean(model, models) if _names(models) else "; there is no models section"
+            problems.add(key, f"there is no model '{problems.quoted(key, model)}'{known}")
+    for name in _names(value_at(raw, ("update", "models"))):
+        if name not in _names(models):
+            problems.add(
+                ("update", "models", name), f"there is no model of that name{did_you_mean(name, _names(models))}"
+            )
+
+
+def _check_chains(raw: object, problems: Problems) -> None:
+    """Pipelines that follow another one name one that exists, and none follows itself, be it over others."""
+    names = _names(value_at(raw, ("pipelines",)))
+    parents = {
+        name: value_at(raw, ("pipelines", name, "source", "name"))
+        for name in names
+        if value_at(raw, ("pipelines", name, "source", "type")) == "pipeline"
+    }
+    for name, parent in parents.items():
+        key: Key = ("pipelines", name, "source", "name")
+        if isinstance(parent, str) and parent not in names:
+            problems.add(key, f"there is no pipeline '{problems.quoted(key, parent)}'{did_you_mean(parent, names)}")
+        seen, ancestor = {name}, parent
+        while isinstance(ancestor, str) and ancestor not in seen:
+            seen.add(ancestor)
+            ancestor = parents.get(ancestor)
+        if ancestor == name:
+            problems.add(key, "follows itself")
+
+
+def _check_files(raw: object, problems: Problems) -> None:
+    """Files that are named exist; works on whatever part of the file has the right shape."""
+
+    def check(*key: str, unless: Callable[[str], object] = lambda _: False, folder_too: bool = False) -> None:
+        value = value_at(raw, key)
+        if not isinstance(value, str) or unless(value):
+            return
+        path = resolve(value.removeprefix("file://"), problems.path.parent)
+        trouble = _trouble(path, folder_too=folder_too)
+        if trouble:
+            # Not a word of what may be a password, or an address with one in it that has been misspelt.
+            secret = key[-1] in ("password_file", "token_file") or "@" in value
+            problems.add(key, f"{trouble}{'' if secret else f': {printable(str(path))}'}")
+
+    for name in ("ca_file", "cert_file", "key_file"):
+        check("mqtt", name)
+    check("mqtt", "password_file", unless=ENV.fullmatch)
+    check("http", "token_file", unless=ENV.fullmatch)
+    for name in _names(value_at(raw, ("models",))):
+        check("models", name, "labels", unless=str(NO_LABELS).__eq__)
+        check("models", name, "anchors")
+    check("update", "root")
+    for name in _names(value_at(raw, ("pipelines",))):
+        source = ("pipelines", name, "source")
+        match value_at(raw, (*source, "type")):
+            case "video":
+                check(*source, "url", unless=lambda url: "://" in url.removeprefix("file://"))
+            case "images" | "audio":
+                check(*source, "path", unless=glob.has_magic, folder_too=True)
+
+
+def _trouble(path: Path, *, folder_too: bool) -> str:
+    """Why a path is not that of a file (or a folder); "" if it is."""
+    kind = "file or folder" if folder_too else "file"
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"there is no such {kind}"
+    except (OSError, ValueError) as error:
+        return f"there is no such {kind}, or it can't be read ({getattr(error, 'strerror', None) or error})"
+    return "" if folder_too or stat.S_ISREG(mode) else "this is not a file"
+
+
+def _names(section: object) -> list[str]:
+    return list(section) if isinstance(section, dict) else []

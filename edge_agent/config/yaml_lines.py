@@ -1,0 +1,216 @@
+"""YAML to plain values, remembering where each stands, so that every problem can be told with its line."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from edge_agent.system.terminal import printable
+
+MAX_FILE_SIZE = 1_000_000
+MAX_VALUES = 100_000
+MAX_DEPTH = 32
+MAX_REPORTED = 100
+MAX_QUOTED = 60
+
+Key = tuple[str | int, ...]
+
+ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+# Their values, and what is inside them, never appear in a message: `password_file` may hold the password itself, by
+# mistake, and an argument an address with one in it.
+_SECRET_KEYS = {"password_file", "token_file", "url", "argv"}
+_TAG = "tag:yaml.org,2002:"
+# What YAML takes for truth values, numbers, dates and signs of its own is text here: `no` may be a device's name, and
+# `1.10` a version. What a text means is for the settings to say.
+_TEXTS = {_TAG + name for name in ("str", "bool", "int", "float", "timestamp", "value", "merge")}
+_HINTS = (
+    ("'\\t' that cannot start", "indent with spaces, not with tabs"),
+    ("unexpected end of stream", "a quote is opened here and not closed"),
+    ("that cannot start any token", "put a text that begins so in quotes"),
+    ("mapping values are not allowed", "indent alike what belongs together, and put a text with `: ` in it in quotes"),
+    ("could not find expected ':'", "a line must be `key: value` or begin with `- `"),
+    ("expected <block end>", "indent alike what belongs together"),
+    ("unknown escape character", "write a \\ in 'single quotes'"),
+    ("undefined alias", "put a text that begins with * in quotes"),
+    ("another document", "one file holds one document, without a second `---`"),
+)
+
+
+class Problems:
+    """What is wrong with a file.
+
+    Args:
+        path: of the file, for the messages.
+
+    Attributes:
+        lines: the line of every key.
+        written: the texts as they are written in the file.
+        unreadable: keys whose value can't be told; what a check finds wrong with it is of no interest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Key, int] = {}
+        self.written: dict[Key, str] = {}
+        self.unreadable: set[Key] = set()
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, key: Key, message: str, line: int | None = None) -> None:
+        """Notes `FILE:LINE: key: message`; the line is that of the nearest key that stands in the file."""
+        line = line or line_of(self.lines, key)
+        where = f"{dotted(key)}: " if key else ""
+        self._found.append((line, f"{self.path}:{line}: {where}{message}"))
+
+    def texts(self) -> list[str]:
+        """All problems in the order of their lines; of very many, the first ones and how many there are."""
+        texts = [text for _, text in sorted(self._found, key=lambda found: found[0])]
+        more = len(texts) - MAX_REPORTED
+        return texts if more <= 0 else [*texts[:MAX_REPORTED], f"{self.path}: and {more} more problems"]
+
+    def quoted(self, key: Key, value: object) -> str:
+        """A value as the file has it, for a message; variables are not filled in, secrets left out."""
+        if _SECRET_KEYS.intersection(key[-2:]):
+            return ""
+        match value:
+            case None:
+                return "nothing"
+            case dict():
+                return "`key: value` lines"
+            case list():
+                return "a list"
+        return _short(self.written[key]) or "''"
+
+
+def dotted(key: Key) -> str:
+    """`pipelines.porch.source` for the key of that path."""
+    return ".".join(_short(str(part)) or "''" for part in key)
+
+
+def _short(text: str) -> str:
+    return printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}...")
+
+
+def line_of(lines: Mapping[Key, int], key: Key) -> int:
+    """The line of a key, or of the nearest one around it."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key, 1)
+
+
+def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size: int = MAX_FILE_SIZE) -> object:
+    """The plain values of a file: dictionaries, lists, texts, None.
+
+    What is wrong is added to the problems; None is then in its place.
+
+    Args:
+        path: of the file.
+        problems: of the file.
+        variables: what `${env:NAME}` in a text stands for; with none at all it stands for itself.
+        max_size: in bytes; a larger file is refused.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(max_size + 1)
+    if len(content) > max_size:
+        problems.add((), f"larger than {max_size} bytes: not a file of settings")
+        return None
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        return {} if node is None or node.tag == _TAG + "null" else _Reader(problems, variables).value(node, ())
+    except yaml.MarkedYAMLError as error:
+        message, mark = error.problem or error.context or "", error.problem_mark
+        if error.context_mark and re.search(r"end of stream|expected ':'", message):
+            mark = error.context_mark  # where it begins says more than where the search for its end was given up
+        hint = next((f": {hint}" for part, hint in _HINTS if part in message), "")
+        problems.add((), f"not valid YAML: {printable(message)}{hint}", mark.line + 1 if mark else 1)
+    except yaml.reader.ReaderError as error:
+        line = content[: error.position].count(b"\n") + 1
+        problems.add((), "not a text file in UTF-8, or it has control characters: save it as UTF-8", line)
+    except (yaml.YAMLError, _TooMuchError) as error:
+        problems.add((), f"not a file of settings: {printable(str(error))}")
+    except RecursionError:
+        problems.add((), "not a file of settings: its values are nested too deeply")
+    return None
+
+
+class _TooMuchError(Exception):
+    """No configuration has so much in it."""
+
+
+class _Reader:
+    """YAML nodes to plain values."""
+
+    def __init__(self, problems: Problems, variables: Mapping[str, str]) -> None:
+        self._problems = problems
+        self._variables = variables
+        self._values_left = MAX_VALUES  # aliases can make a small file enormous
+
+    def value(self, node: yaml.Node, key: Key) -> object:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise _TooMuchError(f"it has more than {MAX_VALUES} values")
+        if len(key) > MAX_DEPTH:
+            raise _TooMuchError(f"its values are nested more than {MAX_DEPTH} deep, or contain themselves")
+        self._problems.lines.setdefault(key, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            return self._mapping(node, key)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            return [self.value(item, (*key, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null":
+            return None
+        if isinstance(node, yaml.ScalarNode) and node.tag in _TEXTS:
+            self._problems.written[key] = node.value
+            return self._fill_in(node.value, key)
+        self._unreadable(key, f"the tag {node.tag.removeprefix(_TAG)!r} has no meaning here")
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, object]:
+        merged: dict[str, object] = {}
+        own = []  # its own keys come last: they win over those that are merged in (`<<: *other`)
+        for name_node, value_node in node.value:
+            if name_node.tag == _TAG + "merge":
+                parts = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for part in reversed(parts):
+                    merged |= self._merged(part, key)
+            else:
+                own.append((name_node, value_node))
+        return merged | dict(self._items(own, key))
+
+    def _merged(self, node: yaml.Node, key: Key) -> dict[str, object]:
+        value = self.value(node, key)
+        if isinstance(value, dict):
+            return value
+        self._problems.add((*key, "<<"), "only a mapping can be merged", node.start_mark.line + 1)
+        return {}
+
+    def _items(self, nodes: list[tuple[yaml.Node, yaml.Node]], key: Key) -> Iterator[tuple[str, object]]:
+        seen: dict[str, int] = {}
+        for name_node, value_node in nodes:
+            line = name_node.start_mark.line + 1
+            if not isinstance(name_node, yaml.ScalarNode):
+                self._problems.add(key, "a key must be one word, not a list or a mapping", line)
+                continue
+            name = name_node.value  # a device or pipeline called `12` or `on` is still a name
+            if name in seen:
+                self._problems.add((*key, name), f"stands twice, first in line {seen[name]}", line)
+            seen[name] = line
+            self._problems.lines[(*key, name)] = line
+            yield name, self.value(value_node, (*key, name))
+
+    def _fill_in(self, text: str, key: Key) -> str | None:
+        if not self._variables:
+            return text
+        for name in ENV.findall(text):
+            if name not in self._variables:
+                self._unreadable(key, f"the environment variable {name} is not set")
+                return None
+        if key and key[-1] in ("password_file", "token_file") and ENV.fullmatch(text):
+            return text  # names the secret itself, which is read only when it is needed
+        return ENV.sub(lambda match: self._variables[match[1]], text)
+
+    def _unreadable(self, key: Key, message: str) -> None:
+        self._problems.unreadable.add(key)
+        self._problems.add(key, message)

@@ -1,0 +1,217 @@
+"""A model's accelerators in order of preference: one serves, and the next stands in when it fails."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.engines import Engine, Share, TensorSpec
+from edge_agent.engines.batching import Batching
+from edge_agent.engines.supervised import EngineLostError, StuckError
+from edge_agent.errors import EdgeAgentError, ModelError
+from edge_agent.system.backoff import Backoff
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+# Seconds until an accelerator that has failed is tried again, growing up to the second.
+RETRY_FIRST, RETRY_CEILING = 1.0, 3600.0
+# Having served for so long, it is trusted again.
+STEADY = 600.0
+# What hangs in this process stays in it. After so many there is no further attempt.
+MAX_STUCK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An accelerator that the model has been proven on.
+
+    Attributes:
+        name: of the accelerator.
+        load: makes an engine on it; raises ModelError.
+        prove: has the model prove itself on it anew; raises ModelError.
+        speed_up: how many times as fast as the CPU it is; None where that is not known, and for the CPU.
+    """
+
+    name: str
+    load: Callable[[], Engine]
+    prove: Callable[[], object]
+    speed_up: float | None = None
+
+
+class Chain:
+    """An engine that is always one of several; it may be called from any thread.
+
+    Args:
+        model: what the log calls it.
+        links: in order of preference.
+        first: the engine on one of them that serves first.
+        asked: names of all accelerators that were asked for, in order of preference.
+        refusals: why some of those are not among the links.
+
+    Attributes:
+        moved: called when another accelerator has come into use.
+        moves: how often that has been.
+    """
+
+    def __init__(
+        self, model: str, links: Sequence[Link], first: Batching, asked: Sequence[str], refusals: Mapping[str, str]
+    ) -> None:
+        self.moved: Callable[[], None] = lambda: None
+        self.moves = 0
+        self._model = model
+        self._links = links
+        self._serving = first
+        self._at = next(at for at, link in enumerate(links) if link.name == self.accelerator)
+        self._asked = asked
+        self._reasons = dict(refusals)
+        self._since = time.monotonic()
+        self._backoff = Backoff(RETRY_FIRST, RETRY_CEILING)
+        self._stuck = 0
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._failed = -1  # the last of the links that are to be tried again; -1: none is
+        self._retry: threading.Thread | None = None
+
+    @property
+    def runtime(self) -> str:
+        """See `Engine`."""
+        return self._serving.engine.runtime
+
+    @property
+    def accelerator(self) -> str:
+        """The one in use."""
+        return self._serving.engine.accelerator
+
+    @property
+    def share(self) -> Share | None:
+        """See `Engine`."""
+        return self._serving.engine.share
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """See `Engine`."""
+        return self._serving.engine.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """See `Engine`."""
+        return self._serving.engine.outputs
+
+    @property
+    def at_once(self) -> bool | None:
+        """Whether the one in use takes batches at once: see `Batching`."""
+        return self._serving.at_once
+
+    @property
+    def speed_up(self) -> float | None:
+        """See `Link`."""
+        return self._links[self._at].speed_up
+
+    @property
+    def fallback(self) -> str:
+        """Why the accelerator in use is not the first of those asked for; empty if it is."""
+        before = self._asked[: self._asked.index(self.accelerator)]
+        return "; ".join(f"{name}: {self._reasons[name]}" for name in before if name in self._reasons)
+
+    def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
+        """One inference, on the accelerator in use or, if it fails there, on the next.
+
+        Raises:
+            ModelError: it fails everywhere.
+        """
+        with self._lock:
+            try:
+                return self._serving.run(inputs)
+            except ModelError as error:
+                return self._run_on_next(inputs, error)
+
+    def retire(self) -> None:
+        """Ends the attempts to get an accelerator back."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Frees the model."""
+        self.retire()
+        with self._lock:
+            self._serving.engine.close()
+
+    def _run_on_next(self, inputs: Sequence["NDArray[Any]"], error: ModelError) -> list["NDArray[Any]"]:
+        lost = isinstance(error, EngineLostError)
+        for at in range(self._at + 1, len(self._links)):
+            try:
+                stand_in = Batching(self._load(at))
+            except ModelError as refusal:
+                log.warning("%s: %s can't stand in: %s", self._model, self._links[at].name, refusal)
+                continue
+            try:
+                outputs = stand_in.run(inputs)
+            except ModelError:
+                stand_in.engine.close()
+                if not lost:
+                    break  # what fails everywhere is the fault of the input
+                continue
+            failed, self._reasons[self.accelerator] = self._at, str(error)
+            self._use(at, stand_in, f"since {self.accelerator}: {error}")
+            self._try_again_later(failed, error)
+            return outputs
+        if lost:
+            self._try_again_later(self._at, error)
+        raise error
+
+    def _load(self, at: int) -> Engine:
+        engine = self._links[at].load()
+        if [(one.shape, one.dtype) for one in engine.inputs] != [(one.shape, one.dtype) for one in self.inputs]:
+            engine.close()
+            raise ModelError("its model has other inputs")
+        return engine
+
+    def _use(self, at: int, serving: Batching, why: str) -> None:
+        before, self._serving, self._at = self._serving, serving, at
+        log.warning("%s: runs on %s from now on, %s", self._model, self.accelerator, why)
+        self.moves += 1
+        before.engine.close()
+        self.moved()
+
+    def _try_again_later(self, failed: int, error: ModelError) -> None:
+        self._stuck += isinstance(error, StuckError)
+        self._failed = max(self._failed, failed)
+        if time.monotonic() - self._since > STEADY:
+            self._backoff.reset()
+        if self._stuck > MAX_STUCK:
+            log.error(
+                "%s: %d calls hang in drivers: no further attempt before the next start", self._model, self._stuck
+            )
+        elif self._retry is None:
+            self._retry = threading.Thread(target=self._try_again, name=f"{self._model} retry", daemon=True)
+            self._retry.start()
+
+    def _try_again(self) -> None:
+        """Tries the accelerators that have failed, the best first, until that one serves again."""
+        while not self._closed.wait(self._backoff.delay()):
+            for at in range(self._failed + 1):
+                if self._regain(at):
+                    break
+            with self._lock:
+                if self._failed < 0:
+                    self._retry = None
+                    return
+
+    def _regain(self, at: int) -> bool:
+        link = self._links[at]
+        try:
+            link.prove()  # in a process of its own: it may well hang or crash once more
+            engine = self._load(at)
+        except EdgeAgentError as error:
+            log.info("%s: %s is not back yet: %s", self._model, link.name, error)
+            return False
+        with self._lock:
+            for one in self._links[at:]:
+                self._reasons.pop(one.name, None)
+            self._failed, self._since = at - 1, time.monotonic()
+            self._use(at, Batching(engine), "since it proves itself again")
+        return True

@@ -1,0 +1,158 @@
+"""The accelerators of a model: which it proves itself on, in its order of preference, and how it is loaded there."""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from edge_agent import settings
+from edge_agent.engines import Engine, load_engine
+from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of, resolve
+from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
+from edge_agent.engines.failover import Link
+from edge_agent.engines.subprocess import Isolated
+from edge_agent.engines.supervised import Supervised
+from edge_agent.errors import ModelError
+from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.models.qualification import prove
+from edge_agent.models.resolve import ModelSource
+
+log = logging.getLogger(__name__)
+
+# What runs a model's own operators, and no others.
+_PLAIN = (CPU, "gpu", XNNPACK)
+# How the names of operators begin that no plain runtime has, and what to do then.
+_FOREIGN_OPERATORS = {
+    "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
+    "ethos-u": "it is compiled for the Ethos-U: run it there, or use the file that it was compiled from",
+    "EPContext": "it is compiled for one execution provider: run it there, or use the file that it was compiled from",
+    "Flex": "it has operators of TensorFlow itself: convert it with built-in operators only",
+}
+
+
+def prove_all(
+    name: str,
+    model: settings.Model,
+    folder: Path,
+    source: ModelSource,
+    batch: int,
+    waiting: Callable[[], None],
+) -> tuple[list[Link], dict[str, str]]:
+    """Has a model prove itself on each of its accelerators.
+
+    Args:
+        name: as the configuration calls it.
+        model: its settings.
+        folder: what relative paths are relative to.
+        source: what is found there.
+        batch: the largest that it will be run with.
+        waiting: called about twice a second as long as a trial goes on.
+
+    Returns:
+        Those that it can run on, in order, and why it can't on the others, by their names.
+
+    Raises:
+        ModelError: it can run on none.
+    """
+    links: list[Link] = []
+    refusals: dict[str, str] = {}
+    for accelerator in model.accelerators:
+        # The file: a bundle with several formats would choose anew for each accelerator.
+        alone = model.model_copy(update={"accelerators": (accelerator,), "path": source.file.path.absolute()})
+        called = name_of(accelerator)
+        try:
+            resolve(accelerator, source.file.format)
+            _refuse_compiled(source.file_for(accelerator), accelerator)
+            crashes = _crashes(name, alone, source, batch)
+            speed_up = prove(alone, folder, source, batch, waiting, anew=crashes > 0)
+        except ModelError as error:
+            refusals[called] = without_prefix(error, source, called)
+            continue
+        load = partial(_load, alone, source, batch)
+        links.append(Link(called, load, partial(prove, alone, folder, source, batch, anew=True), speed_up))
+        if speed_up is not None and speed_up < 1:
+            log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
+    if not links:
+        raise ModelError(told(source, refusals))
+    return links, refusals
+
+
+def told(source: ModelSource, refusals: dict[str, str]) -> str:
+    """Why a model can run on none of its accelerators, in one sentence."""
+    whys = (why if called == CPU else f"{called}: {why}" for called, why in refusals.items())
+    return f"{source.file.path}: {'; '.join(whys)}"
+
+
+def without_prefix(error: ModelError, source: ModelSource, called: str) -> str:
+    """What an error says besides which model and which accelerator it is about."""
+    said = str(error)
+    for known in (source.file.path.absolute(), source.file.path, source.asked_for, called):
+        said = said.removeprefix(f"{known}: ")
+    return said
+
+
+def operator_hint(file: ModelFile) -> str:
+    """What to do about operators that a plain runtime lacks; empty where there are none of those that are known."""
+    for start, hint in _FOREIGN_OPERATORS.items():
+        if any(name.startswith(start) for name in (*file.custom_operators, *file.operators)):
+            return hint
+    return ""
+
+
+def compiles(accelerator: settings.Accelerator) -> bool:
+    """Whether it may run files with operators of its own."""
+    return known_as(accelerator) not in ("", *_PLAIN)
+
+
+def _refuse_compiled(file: ModelFile, accelerator: settings.Accelerator) -> None:
+    """What is compiled for an accelerator need not be tried where there is nothing of the kind.
+
+    Raises:
+        ModelError: it is that.
+    """
+    if known_as(accelerator) in _PLAIN and (hint := operator_hint(file)):
+        raise ModelError(hint)
+
+
+def threads_of(model: settings.Model) -> int:
+    """Half of the cores that this process may use, or as stated: the other half resizes the next picture."""
+    return model.threads or max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def _load(model: settings.Model, source: ModelSource, batch: int) -> Engine:
+    accelerator = model.accelerators[0]
+    file = source.file_for(accelerator)
+    if model.isolate:
+        return Isolated(file.path, file.format, accelerator, threads_of(model), model.timeout)
+    load = partial(load_engine, file.path, file.format, accelerator, threads_of(model))
+    if accelerator == CPU:
+        return load()
+    return Supervised(load, CrashRecord(_key(model, source, batch)), model.timeout)
+
+
+def _crashes(name: str, model: settings.Model, source: ModelSource, batch: int) -> int:
+    """How often in a row this model on this accelerator has ended the process that served.
+
+    Raises:
+        ModelError: that is too often.
+    """
+    if model.accelerators[0] == CPU or model.isolate:
+        return 0
+    record = CrashRecord(_key(model, source, batch))
+    record.close()
+    if record.crashes >= MAX_CRASHES:
+        raise ModelError(f"has crashed the agent {record.crashes} times in a row: not used before the next boot")
+    if record.crashes:
+        log.error(
+            "%s: %s has crashed the agent, %d of at most %d times in a row",
+            name,
+            name_of(model.accelerators[0]),
+            record.crashes,
+            MAX_CRASHES,
+        )
+    return record.crashes
+
+
+def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
+    return repr((source.file.sha256, model.accelerators, batch))

@@ -1,0 +1,214 @@
+"""How a model is to be read: what goes into it and what comes out.
+
+Each fact comes from the first that states it: the configuration, the bundle, the file's metadata, or a rule about the
+file's tensors that is named as evidence. What none of them states is asked for; nothing is guessed.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_agent import settings
+from edge_agent.decoders import Decoder, families
+from edge_agent.decoders.classification import Classification
+from edge_agent.decoders.recognition import Parts, Recognition
+from edge_agent.decoders.ssd_raw import read_anchors
+from edge_agent.engines import TensorSpec
+from edge_agent.errors import ModelError
+from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.labels import check_count
+from edge_agent.models.picture_input import picture_tensor, read_pictures
+from edge_agent.models.series_input import read_series, takes_numbers, without_further
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.settings.series import Input
+from edge_agent.timeseries.numbers import Numbers
+
+_OUTPUTS: dict[str, settings.Output] = {
+    "SOFTMAX": "probabilities",
+    "LOG_SOFTMAX": "logits",
+    "LOGISTIC": "sigmoid",
+    "Softmax": "probabilities",
+    "QLinearSoftmax": "probabilities",
+    "LogSoftmax": "logits",
+    "Sigmoid": "sigmoid",
+    "QLinearSigmoid": "sigmoid",
+    # Sums of weighted inputs, with nothing behind them that would bound them.
+    **dict.fromkeys(("FULLY_CONNECTED", "CONV_2D", "ADD", "MEAN", "AVERAGE_POOL_2D", "BATCH_MATMUL"), "logits"),
+    **dict.fromkeys(("Gemm", "MatMul", "Conv", "Add", "GlobalAveragePool", "AveragePool", "ReduceMean"), "logits"),
+    **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
+}
+CLASSIFICATION = "classification"
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the configuration and the bundle state, the configuration first."""
+
+    decoder: str | None = None
+    preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
+    input: Input | None = None
+    output: settings.Output | None = None
+    labels: tuple[str, ...] | None = None
+    labels_from: str = ""
+    without_labels: bool = False
+    anchors: Path | None = None
+    threshold: float | None = None
+
+
+@dataclass(slots=True)
+class Reading:
+    """Everything needed to build the preprocessing and the decoder of a model.
+
+    Attributes:
+        family: of decoders, as `decoder:` states it.
+        task: as in results.
+        preprocess: what a sample holds to input tensor.
+        labels: one for each class; None: class numbers, or a task without classes.
+        build: makes the decoder from the engine's outputs.
+        evidence: a sentence for each fact.
+    """
+
+    family: str
+    task: str
+    preprocess: Preprocess | Numbers
+    labels: tuple[str, ...] | None
+    build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
+    evidence: list[str] = field(default_factory=list)
+
+
+class UnclearError(ModelError):
+    """Facts are missing; the message names each and how to state it.
+
+    Attributes:
+        missing: what to state, by its key in a model's settings.
+        family: of decoders that the model seems to be of.
+        evidence: a sentence for each fact that is known.
+    """
+
+    def __init__(self, missing: Mapping[str, str], family: str, evidence: Sequence[str]) -> None:
+        super().__init__("; ".join(missing.values()))
+        self.missing = dict(missing)
+        self.family = family
+        self.evidence = list(evidence)
+
+
+def read(file: ModelFile, stated: Stated) -> Reading:
+    """Reads a model of pictures, of readings or of sound.
+
+    Raises:
+        UnclearError: facts are missing, or more than one reading is possible.
+        ModelError: it is no such model, or what is stated does not fit it.
+    """
+    evidence: list[str] = []
+    missing: dict[str, str] = {}
+    preprocess: Preprocess | Numbers
+    file = without_further(file, stated.input)
+    if takes_numbers(file, stated.input):
+        preprocess = read_series(file, stated.input, evidence)
+        recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
+    else:
+        tensor = picture_tensor(file)
+        recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
+        preprocess = read_pictures(file, tensor, stated.preprocess, recognition, evidence, missing)
+    labels = _labels(file, stated, recognition, evidence, missing)
+    if missing:
+        raise UnclearError(missing, recognition.family, evidence)
+    anchors = read_anchors(stated.anchors) if stated.anchors else None
+    return Reading(
+        family=recognition.family,
+        task=recognition.task,
+        preprocess=preprocess,
+        labels=labels,
+        build=lambda outputs: families.build(recognition, outputs, labels, anchors=anchors, output=stated.output),
+        evidence=evidence,
+    )
+
+
+def _recognise(
+    file: ModelFile, stated: Stated, known: Collection[str], evidence: list[str], missing: dict[str, str]
+) -> Recognition:
+    """The decoder family: the one that is stated, else the only one that fits."""
+    if stated.decoder == CLASSIFICATION:
+        return _classification(file, stated, evidence, missing, known)
+    if stated.decoder is not None:
+        found = [families.stated(file, stated.decoder, known)]
+    else:
+        found = families.fitting(file, len(stated.labels) if stated.labels is not None else None, known)
+    if not found:
+        return _classification(file, stated, evidence, missing, known)
+    if len(found) > 1:
+        names = [recognition.family for recognition in found]
+        readings = "; ".join(f"{one.family}: {one.evidence[0]}" for one in found)
+        missing["decoder"] = f"more than one reading fits ({readings}): state decoder: {' or '.join(names)}"
+    chosen = found[0]
+    evidence.append(f"decoder: {chosen.family}, {'as stated' if stated.decoder else chosen.evidence[0]}")
+    evidence += chosen.evidence[0 if stated.decoder else 1 :]
+    needs = {"anchors": stated.anchors, "output": stated.output}
+    missing.update({key: sentence for key, sentence in chosen.missing.items() if needs[key] is None})
+    return chosen
+
+
+def _classification(
+    file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str], known: Collection[str]
+) -> Recognition:
+    classes = _class_count(file, known)
+    evidence.append(f"decoder: {CLASSIFICATION}, one output of {classes} score(s)")
+    output = _output(file, stated, evidence, missing)
+
+    def build(parts: Parts) -> Decoder:
+        return Classification(parts.outputs[0], parts.labels or [str(number) for number in range(classes)], output)
+
+    return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes)
+
+
+def _class_count(file: ModelFile, families_: Collection[str]) -> int:
+    # A batch stands first, but for an output of one axis, which has none.
+    axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
+    sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
+    if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
+        known = ", ".join([CLASSIFICATION, *families_])
+        raise ModelError(f"what its outputs mean can't be told ({shapes or 'none'}): known are {known}")
+    return sizes[0][0]
+
+
+def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> settings.Output:
+    if stated.output:
+        evidence.append(f"output: {stated.output}, as stated")
+        return stated.output
+    operator = file.output_operators[0] if file.output_operators else ""
+    if output := _OUTPUTS.get(operator):
+        evidence.append(f"output: {output}, the last operator is {operator}")
+        return output
+    if file.outputs[0].covers((0.0, 1.0)):
+        evidence.append("output: probabilities, its quantised range is 0 to 1")
+        return "probabilities"
+    because = f": its last operator, {operator}, does not tell" if operator else ""
+    missing["output"] = f"what are its scores{because}: state output: probabilities, logits or sigmoid"
+    return "logits"
+
+
+def _labels(
+    file: ModelFile, stated: Stated, recognition: Recognition, evidence: list[str], missing: dict[str, str]
+) -> tuple[str, ...] | None:
+    if recognition.labels == ():
+        return stated.labels
+    if stated.without_labels:
+        evidence.append("labels: none, as stated: class numbers only")
+        return None
+    if stated.labels is not None:
+        labels, source = stated.labels, f"from {stated.labels_from}"
+    elif file.labels is not None:
+        labels, source = file.labels, file.labels_from
+    elif recognition.labels is not None:
+        labels, source = recognition.labels, "those of the family"
+    else:
+        count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
+        missing["labels"] = (
+            f"the file carries no labels: state labels: FILE{count}, or `labels: none` for class numbers only"
+        )
+        return None
+    if recognition.classes is not None and not recognition.takes(len(labels)):
+        check_count(labels, recognition.classes, stated.labels_from or source)
+    evidence.append(f"labels: {len(labels)}, {source}")
+    return labels

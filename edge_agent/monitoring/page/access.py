@@ -1,0 +1,82 @@
+"""Who may look at the status page: names that browsers may ask for it by, and its token."""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edge_agent.errors import ConfigError
+from edge_agent.system.secret import read_secret
+
+KEY = "http.token_file"
+LEAST_CHARACTERS = 16
+
+
+def read_token(stated: str, folder: Path) -> str:
+    """The token from its file or environment variable.
+
+    Args:
+        stated: as in the settings.
+        folder: of the configuration file.
+
+    Raises:
+        ConfigError: it can't be read, or is easy to guess.
+    """
+    token = read_secret(KEY, stated, folder, "token")
+    if len(token) < LEAST_CHARACTERS:
+        raise ConfigError([f"{KEY}: the token must have at least {LEAST_CHARACTERS} characters (got {len(token)})"])
+    return token
+
+
+def allows_host(header: str, names: Sequence[str]) -> bool:
+    """Whether a `Host` header names this machine.
+
+    A page from elsewhere, whose name has been made to lead here (DNS rebinding), would ask by that name. What asks by
+    an address has been told the address.
+
+    Args:
+        header: `NAME`, `NAME:PORT`, `ADDRESS`, `[IPv6]:PORT`.
+        names: further ones that are allowed.
+    """
+    name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
+    own = socket.gethostname().lower()
+    if name.lower().rstrip(".") in {"localhost", own, f"{own}.local", *(other.lower() for other in names)}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether another site's page asks for something to take into itself; to follow a link from there is no such thing.
+
+    Args:
+        headers: of the request, as WSGI names them (https://www.w3.org/TR/fetch-metadata/).
+    """
+    site, mode = headers.get("HTTP_SEC_FETCH_SITE", "none"), headers.get("HTTP_SEC_FETCH_MODE", "")
+    return site not in ("none", "same-origin") and mode != "navigate"
+
+
+def knows(token: str, authorization: str) -> bool:
+    """Whether an `Authorization` header holds the token: as Bearer, or as the password of any user (Basic).
+
+    The time it takes tells nothing of the token.
+    """
+    scheme, _, credentials = authorization.partition(" ")
+    given = credentials.strip().encode("latin-1", "replace")
+    match scheme.lower():
+        case "basic":
+            try:
+                given = base64.b64decode(given, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        case "bearer":
+            pass
+        case _:
+            return False
+    return hmac.compare_digest(given, token.encode())

@@ -1,0 +1,31 @@
+"""What the status page sees of the agent."""
+
+from typing import Any, Protocol
+
+from edge_agent import settings
+from edge_agent.pipeline.pipeline import Follower
+from edge_agent.samples import Result
+
+
+class Watched(Protocol):
+    """The agent, looked at from other threads."""
+
+    def status(self) -> dict[str, Any]:
+        """The state of everything."""
+        ...
+
+    def latest(self, pipeline: str) -> Result | None:
+        """The last result of a pipeline that was published."""
+        ...
+
+    def options_of(self, pipeline: str) -> settings.Pipeline:
+        """The settings of a pipeline.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        ...
+
+    def followers_of(self, pipeline: str) -> list[Follower]:
+        """Who follows a pipeline; the list may be changed."""
+        ...

@@ -1,0 +1,85 @@
+"""A broker that does not take results: not now, or never this one."""
+
+import logging
+import time
+
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.reasons import Refusal
+from edge_agent.system.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+# A broker that takes no more for now is asked again after so many seconds, at first and in the end.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+# A result that was the first without an answer so many times running when the connection ended will never have one.
+HANG_UPS = 5
+
+
+class Pause:
+    """While a broker takes no more (a quota, say) it is asked with one message, after longer and longer pauses.
+
+    Attributes:
+        on: whether it has taken nothing since it said so.
+        until: when it is asked again, on the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self.until = 0.0
+        self._delays = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+
+    def begin(self, refusal: Refusal) -> None:
+        """It takes no more; what else is refused at the same time makes no difference."""
+        now = time.monotonic()
+        if now < self.until:
+            return
+        if not self.on:
+            log.warning("the broker takes no more results for now: %s", refusal.why)
+        self.on, self.until = True, now + self._delays.delay()
+
+    def end(self) -> None:
+        """It has taken a result."""
+        if self.on:
+            log.info("the broker takes results again")
+            self._delays.reset()
+        self.forget()
+
+    def forget(self) -> None:
+        """The connection is a new one."""
+        self.on, self.until = False, 0.0
+
+
+class Suspicion:
+    """Finds the result at which a broker hangs up, as those of MQTT 3.1.1 do when one is too large for them.
+
+    Without that, it would be sent again and again, and nothing behind it would ever arrive. The first result without an
+    answer when a connection ends is the suspect. Over the next connection one message is sent at a time until a result
+    has been answered, so that it is plain whether the broker works and what it hangs up on.
+
+    Attributes:
+        on: whether no result has been answered since a connection ended with one unanswered.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self._suspect = b""
+        self._times = 0
+
+    def hung_up(self, first: Delivery, *, worked: bool) -> bool:
+        """The connection has ended; returns whether a result is to blame.
+
+        Args:
+            first: the first result without an answer.
+            worked: whether the broker had answered anything else over this connection.
+        """
+        self.on = True
+        payload = first.payload()
+        if payload != self._suspect:
+            self._suspect, self._times = payload, 0
+        self._times += worked
+        return self._times >= HANG_UPS
+
+    def answered(self) -> None:
+        """The broker has answered a result."""
+        self.on = False

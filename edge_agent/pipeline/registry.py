@@ -1,0 +1,178 @@
+"""The pipelines that run, and what outlasts each of them: counters, followers, the numbers of tracked objects."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from edge_agent import settings
+from edge_agent.config.loader import Config
+from edge_agent.counters import Counters
+from edge_agent.language.questions import Asker
+from edge_agent.models.language import LanguageModel
+from edge_agent.models.loading import AnyModel, ModelKey, key_of
+from edge_agent.models.model import Model
+from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.outbox import Outbox
+from edge_agent.pipeline.pipeline import Follower, Pipeline
+from edge_agent.pipeline.text import TextPipeline
+from edge_agent.postprocess.thresholds import ANOMALY
+from edge_agent.publish.publisher import Device, Publisher, events_of
+from edge_agent.publish.snapshots import Snapshots
+from edge_agent.samples import Timing
+from edge_agent.sources import Context, Source, open_source
+
+# To stop takes at most the sum of these.
+DRAIN_TIMEOUT = 2.0
+DELIVER_TIMEOUT = 0.8
+CLOSE_TIMEOUT = 0.4
+# A sample that takes longer has hung.
+HUNG_AFTER = 30.0
+
+
+class Broker(NamedTuple):
+    """The way to the broker and back.
+
+    Attributes:
+        mqtt: its settings, those of the embedded broker filled in.
+    """
+
+    endpoint: Endpoint
+    mqtt: settings.Mqtt
+    outbox: Outbox
+
+
+class Pipelines:
+    """All pipelines of one agent.
+
+    Args:
+        factor: asked for the share of its work that a live source may have now, above 0 to 1.
+        observe: told where the time of each input went.
+
+    Attributes:
+        running: by name.
+        publishers: by name, also of those that have been stopped.
+    """
+
+    def __init__(self, factor: Callable[[], float], observe: Callable[[str, Timing], None]) -> None:
+        self.running: dict[str, Pipeline | TextPipeline] = {}
+        self.publishers: dict[str, Publisher] = {}
+        self._factor = factor
+        self._observe = observe
+        self._counters: dict[str, Counters] = {}
+        self._followers: dict[str, list[Follower]] = {}
+        self._track_ids: dict[str, Iterator[int]] = {}
+
+    def start(self, config: Config, models: Mapping[ModelKey, AnyModel], device: Device, broker: Broker) -> None:
+        """Starts what the configuration has and does not run yet."""
+        wanted = config.settings.pipelines
+        # Those that follow another pipeline first, so that they miss nothing of it.
+        for name in sorted(wanted, key=lambda name: wanted[name].source.type != "pipeline"):
+            if name not in self.running:
+                self.running[name] = self._new(name, config, models[key_of(wanted[name])], device, broker)
+                self.running[name].start()
+
+    def _new(
+        self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker
+    ) -> Pipeline | TextPipeline:
+        options, counters = config.settings.pipelines[name], self.counters_of(name)
+        tells = options.tracking is not None or options.smoothing is not None
+        events = self.counters_of(events_of(name)) if tells else Counters()
+        publisher = Publisher(device, name, options, model, counters, events, broker.outbox, self._observe)
+        self.publishers[name] = publisher
+        followers = self.followers_of(name)
+        followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
+        if options.snapshot is not None:
+            followers.append(Snapshots(options, options.snapshot, publisher.show))
+        source = self._source(name, config, model, device, broker)
+        if isinstance(model, LanguageModel):
+            asker = Asker(options.text, device.device_id)
+            return TextPipeline(
+                name, options, source, model, counters, asker, publisher.answer, publisher.piece, publisher.report
+            )
+        return Pipeline(
+            name,
+            options,
+            source,
+            model,
+            counters,
+            publisher.publish,
+            publisher.report,
+            publisher.tell,
+            self._track_ids.setdefault(name, itertools.count(1)),
+            followers,
+            self._factor,
+            config.state_folder() / "learned" / f"{name}.json",
+        )
+
+    def _source(self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker) -> Source:
+        options, answers_text = config.settings.pipelines[name], isinstance(model, LanguageModel)
+        context = Context(
+            folder=config.path.parent,
+            topic=device.topic(name),
+            endpoint=broker.endpoint,
+            mqtt=broker.mqtt,
+            cancel=partial(self._cancel, name) if answers_text else None,
+            asker=Asker(options.text, device.device_id) if answers_text else None,
+            followers_of=self.followers_of,
+        )
+        return open_source(options.source, context)
+
+    def _cancel(self, name: str, request_id: str) -> None:
+        running = self.running.get(name)
+        if isinstance(running, TextPipeline):
+            running.cancel(request_id)
+
+    def can_switch(self, name: str, model: AnyModel) -> bool:
+        """Whether a model can take a running pipeline over: if nothing in there depends on the model before."""
+        old = self.running[name].model
+        if model is old or not isinstance(model, Model) or not isinstance(old, Model):
+            return model is old
+        alike = (model.decode.task, model.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
+        return alike and not model.stateful and not old.stateful
+
+    def switch(self, models: Mapping[ModelKey, AnyModel]) -> None:
+        """Has the pipelines that run go on with these models from the next sample on."""
+        for name, pipeline in self.running.items():
+            model = models[key_of(pipeline.options)]
+            if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
+                pipeline.switch(model, self.publishers[name].for_model(model).publish)
+
+    def stop(self, names: list[str], outbox: Outbox) -> None:
+        """Stops pipelines together, and closes them once their results are on their way."""
+        deadline = time.monotonic() + DRAIN_TIMEOUT
+        stopped = [self.running.pop(name) for name in names]
+        for pipeline in stopped:
+            pipeline.stop()
+        for pipeline in stopped:
+            pipeline.finish(deadline)
+        outbox.settle(DELIVER_TIMEOUT)
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        for pipeline in stopped:
+            pipeline.close(deadline)
+
+    def hung(self) -> list[str]:
+        """Those with a sample that takes far too long."""
+        return [name for name, pipeline in dict(self.running).items() if pipeline.busy_for() > HUNG_AFTER]
+
+    @property
+    def ended(self) -> bool:
+        """Whether every source has ended and everything it gave has been worked on."""
+        return all(pipeline.ended for pipeline in self.running.values())
+
+    def counters_of(self, name: str) -> Counters:
+        """The counters of a pipeline, or of its events, whether it runs or not."""
+        return self._counters.setdefault(name, Counters())
+
+    def counters(self) -> dict[str, dict[str, Any]]:
+        """All counters, as published in `stats`; from any thread."""
+        return {name: counters.as_dict() for name, counters in dict(self._counters).items()}
+
+    def queued(self) -> int:
+        """Results that wait."""
+        return sum(counts["queued"] for counts in self.counters().values())
+
+    def followers_of(self, name: str) -> list[Follower]:
+        """Who follows a pipeline; the list may be changed, from any thread."""
+        return self._followers.setdefault(name, [])

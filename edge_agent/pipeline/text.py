@@ -1,0 +1,237 @@
+"""The road of a request: source → request → model → publish.
+
+`TextPipeline._travel` is the whole story. One worker walks it, since a model answers one request at a time; what waits
+is bounded, and one request more is refused.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from edge_agent import settings
+from edge_agent.counters import Counters, Dropped
+from edge_agent.errors import EdgeAgentError, InputError, ModelError
+from edge_agent.language.generation import Answer, Job
+from edge_agent.language.questions import Asker, ReadingQuestions
+from edge_agent.language.request import Request, read_request
+from edge_agent.models.language import LanguageModel
+from edge_agent.pipeline.pipeline import Report, Stopwatch
+from edge_agent.samples import Sample, Timing
+from edge_agent.sources import Source
+from edge_agent.sources.queue import Intake
+
+log = logging.getLogger(__name__)
+
+# Cancellations that are remembered, for requests that wait.
+MAX_CANCELLED = 100
+
+PublishText = Callable[[Sample, Answer, Mapping[str, Any], Timing], None]
+# The sample, the request's id, the number of the piece, its text.
+PublishPiece = Callable[[Sample, str, int, str], None]
+
+
+class Requests(Intake):
+    """Requests that wait. One more than the bound is refused, unless it has been taken before and comes again.
+
+    Args:
+        most: that wait.
+        capacity: of those that come again.
+        counters: of the pipeline.
+        refuse: told of a request that is refused; it is counted as captured.
+    """
+
+    def __init__(self, most: int, capacity: int, counters: Counters, refuse: Callable[[Sample], None]) -> None:
+        super().__init__(max(most, capacity), counters, keep_newest=False)
+        self._most = most
+        self._refuse = refuse
+
+    def _put(self, sample: Sample) -> bool:
+        """Does not wait."""
+        with self._changed:
+            if len(self._samples) < self._most or sample.origin.get("redelivered") or self._closed:
+                return self._add(sample)
+            self._counters.capture()
+        self._refuse(sample)
+        return True
+
+
+class _AbandonedError(Exception):
+    """The pipeline has been stopped before the answer was complete."""
+
+
+class TextPipeline:
+    """One source of requests, one language model, one stream of answers. For the rest see `pipeline.Pipeline`.
+
+    Args:
+        name: of the pipeline.
+        options: its settings.
+        source: where requests come from.
+        model: what answers them; may be shared with other pipelines.
+        counters: of this pipeline.
+        asker: asks about readings, where these are what the source gives.
+        publish: takes an answer, facts about the request, and where the time went; may wait.
+        publish_piece: takes a piece of an answer that is asked for as a stream.
+        report: takes what went wrong, with the sample, or with none if it was the source.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: settings.Pipeline,
+        source: Source,
+        model: LanguageModel,
+        counters: Counters,
+        asker: Asker,
+        publish: PublishText,
+        publish_piece: PublishPiece,
+        report: Report,
+    ) -> None:
+        self.name = name
+        self._told = {"pipeline": name}  # what log lines are about
+        self.options = options
+        self.model = model
+        self.counters = counters
+        self._source = source
+        self._publish = publish
+        self._publish_piece = publish_piece
+        self._report = report
+        self._intake = (
+            Requests(options.text.queue, source.capacity, counters, self._refuse)
+            if isinstance(options.source, settings.MqttSource)
+            else Intake(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
+        )
+        self._worker = threading.Thread(target=self._work, name=name, daemon=True)
+        self._busy_since: float | None = None
+        self._cancelled: deque[tuple[str, float]] = deque(maxlen=MAX_CANCELLED)
+        self._guard = threading.Lock()
+        self._abandoned = False
+
+    def start(self) -> None:
+        """Begins to take requests."""
+        self._worker.start()
+        self._source.start(self._intake, lambda error: self._report(error, None))
+
+    def wait_ready(self, timeout: float) -> bool:
+        """See `Source.wait_ready`."""
+        return self._source.wait_ready(timeout)
+
+    def cancel(self, request_id: str) -> None:
+        """Ends the answer to a request, that which is at hand or one that waits, where it is."""
+        with self._guard:
+            self._cancelled.append((request_id, time.monotonic()))
+
+    def stop(self) -> None:
+        """Stops taking requests; what has been taken goes on."""
+        self._source.stop()
+
+    def finish(self, deadline: float) -> None:
+        """After `stop`: waits for what has been taken.
+
+        Args:
+            deadline: on the monotonic clock; what is not answered then is given up, in mid-sentence if need be. It is
+                not settled, so that requests from a broker come again.
+        """
+        self._worker.join(max(0.0, deadline - time.monotonic()))
+        self._abandoned = True
+        if left := self._intake.abandon() + self._worker.is_alive():
+            log.warning(
+                "%s: %d requests are not answered; those of QoS 1 come again", self.name, left, extra=self._told
+            )
+
+    def close(self, deadline: float) -> None:
+        """See `Pipeline.close`."""
+        self._source.close(deadline)
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is a live one."""
+        return self._source.live
+
+    @property
+    def ended(self) -> bool:
+        """Whether a finite source has ended and everything it gave has been answered."""
+        return not self._worker.is_alive()
+
+    def busy_for(self) -> float:
+        """Seconds since the model gave its last sign of life over the request at hand; 0 when there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _work(self) -> None:
+        while samples := self._intake.get():
+            [sample] = samples
+            try:
+                self._travel(sample)
+            except _AbandonedError:
+                self.counters.drop("superseded")
+                return
+            except InputError as error:
+                self._give_up(sample, error, "invalid")
+            except ModelError as error:
+                self._give_up(sample, error, "failed")
+            except Exception as error:
+                log.warning(
+                    "%s: a defect in edge-agent: this request is given up", self.name, exc_info=error, extra=self._told
+                )
+                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+
+    def _travel(self, sample: Sample) -> None:
+        """The road."""
+        timing, watch = Timing(), Stopwatch(sample.captured)
+        request = self._request(sample)
+        request_id = request.id or uuid.uuid4().hex[:8]
+        pieces = 0
+        with self.model.turn():
+            timing.queue = watch.lap()
+            job = request.job(self.options.text.system, age=time.monotonic() - sample.captured)
+            for part in self._parts(job, lambda: self._is_cancelled(request_id, sample)):
+                if isinstance(part, Answer):
+                    answer = part
+                elif part:
+                    self._publish_piece(sample, request_id, pieces, part)
+                    pieces += 1
+        if self._abandoned and answer.finish_reason == "cancelled":
+            raise _AbandonedError
+        timing.preprocess, timing.inference = answer.first_token_ms, answer.output_ms
+        self._publish(sample, answer, {**sample.origin, "id": request_id}, timing)
+        self.counters.infer()
+
+    def _request(self, sample: Sample) -> Request:
+        if isinstance(sample.data, InputError):
+            raise sample.data
+        if not isinstance(sample.data, bytes):
+            raise InputError("expected text, found a picture or readings: the model takes requests")
+        return read_request(sample.data, self.options.text.options)
+
+    def _parts(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
+        """What the model says; to wait for anything else is not to be busy."""
+        parts = self.model.ask(job, cancelled)
+        part: str | Answer | None = ""
+        while part is not None:
+            self._busy_since = time.monotonic()
+            try:
+                part = next(parts, None)
+            finally:
+                self._busy_since = None
+            if part is not None:
+                yield part
+
+    def _is_cancelled(self, request_id: str, sample: Sample) -> bool:
+        """A cancellation is for requests that came before it."""
+        with self._guard:
+            named = any(name == request_id and when > sample.captured for name, when in self._cancelled)
+        return named or self._abandoned
+
+    def _refuse(self, sample: Sample) -> None:
+        waiting = self.options.text.queue
+        error = InputError(f"{waiting} requests are waiting already: ask again later, or raise text.queue")
+        self._give_up(sample, error, "refused")
+
+    def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        self.counters.drop(reason)
+        self._report(error, sample)
+        sample.settled()

@@ -1,0 +1,155 @@
+"""What a classifier says from window to window, steadied: means or votes, and events of what begins and ends."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from edge_agent.publish.policy import name_of
+from edge_agent.samples import Prediction, Sample, Series
+from edge_agent.settings.series import Smoothing
+from edge_agent.timeseries.cutting import MAX_STREAMS, stream_of
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """Something that began or ended.
+
+    Attributes:
+        kind: `start` or `end`.
+        time: when, on the clock of `Sample.captured`.
+        seconds: for how long it had lasted then.
+        label, class_id: of the class.
+        confidence: the highest so far, steadied.
+        topic: of the stream, where it has one.
+    """
+
+    kind: Literal["start", "end"]
+    time: float
+    seconds: float
+    label: str | None
+    class_id: int | None
+    confidence: float
+    topic: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As published, except for when and by whom."""
+        topic = {} if self.topic is None else {"topic": self.topic}
+        said = Prediction(self.label, self.class_id, self.confidence).as_dict()
+        return {"event": self.kind, "seconds": round(self.seconds, 3), **said, **topic}
+
+
+class Moment(NamedTuple):
+    """When a sample was taken.
+
+    Attributes:
+        captured: on the clock of `Sample.captured`.
+        position: seconds of the stream, where that knows its rate: it may come faster than it was taken.
+    """
+
+    captured: float
+    position: float
+
+
+BEGIN = Moment(0.0, 0.0)
+
+
+@dataclass(slots=True)
+class _Holding:
+    """A label whose steadied confidence is high enough."""
+
+    prediction: Prediction
+    since: Moment
+    told: bool = False
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is remembered of one stream."""
+
+    recent: deque[dict[str, float]]
+    holding: dict[str, _Holding] = field(default_factory=dict)
+    last: Moment = BEGIN
+
+
+class Smoother:
+    """Steadies the classifications of a pipeline; each topic is a stream of its own.
+
+    Args:
+        options: of the pipeline.
+    """
+
+    def __init__(self, options: Smoothing) -> None:
+        self._options = options
+        self._off = options.on if options.off is None else options.off
+        self._streams: OrderedDict[str | None, _Stream] = OrderedDict()
+
+    def update(self, predictions: Sequence[Prediction], sample: Sample) -> tuple[list[Prediction], list[Spell]]:
+        """What is told in place of a result.
+
+        Args:
+            predictions: of all classes.
+            sample: what they are of; in the order in which samples were taken.
+
+        Returns:
+            The same predictions with their steadied confidence, the most confident first, and what began or ended.
+        """
+        topic = stream_of(sample)
+        stream = self._streams.setdefault(topic, _Stream(deque(maxlen=self._options.over)))
+        self._streams.move_to_end(topic)
+        if len(self._streams) > MAX_STREAMS:
+            self._streams.popitem(last=False)
+        spells: list[Spell] = []
+        if isinstance(sample.data, Series) and sample.data.gap:
+            spells += self._ended(stream, set(stream.holding), stream.last, topic)
+            stream.recent.clear()
+        stream.recent.append(self._said(predictions))
+        steadied = [
+            replace(one, confidence=sum(past.get(name_of(one), 0.0) for past in stream.recent) / len(stream.recent))
+            for one in predictions
+        ]
+        steadied.sort(key=lambda one: -(one.confidence or 0.0))
+        stream.last = _moment(sample)
+        return steadied, spells + self._changes(stream, steadied, stream.last, topic)
+
+    def _said(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """What one result gives to each label's steadied confidence."""
+        said = {name_of(one): one.confidence or 0.0 for one in predictions}
+        return {max(said, key=said.__getitem__): 1.0} if said and self._options.by == "majority" else said
+
+    def _changes(self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None) -> list[Spell]:
+        over: set[str] = set()
+        spells: list[Spell] = []
+        for one in steadied:
+            name, confidence = name_of(one), one.confidence or 0.0
+            held = stream.holding.get(name)
+            if held is None and confidence >= self._options.on:
+                held = stream.holding[name] = _Holding(one, now)
+            if held is None:
+                continue
+            if confidence < self._off:
+                over.add(name)
+                continue
+            if confidence > (held.prediction.confidence or 0.0):
+                held.prediction = one
+            if not held.told and now.position - held.since.position >= self._options.min_duration:
+                held.told = True
+                spells.append(_spell("start", held, held.since, topic))
+        return [*self._ended(stream, over, now, topic), *spells]
+
+    @staticmethod
+    def _ended(stream: _Stream, names: set[str], now: Moment, topic: str | None) -> Iterator[Spell]:
+        for name in [name for name in stream.holding if name in names]:
+            held = stream.holding.pop(name)
+            if held.told:
+                yield _spell("end", held, now, topic)
+
+
+def _spell(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: str | None) -> Spell:
+    one, lasted = held.prediction, at.position - held.since.position
+    return Spell(kind, at.captured, lasted, one.label, one.class_id, one.confidence or 0.0, topic)
+
+
+def _moment(sample: Sample) -> Moment:
+    position = sample.origin.get("position_s")
+    return Moment(sample.captured, position if isinstance(position, float) else sample.captured)

@@ -1,0 +1,84 @@
+"""What score is an anomaly: stated, or learned from what is normal."""
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.samples import Prediction
+from edge_agent.settings.series import Anomaly
+from edge_agent.system import atomic_file
+
+log = logging.getLogger(__name__)
+
+NORMAL, ANOMALY = "normal", "anomaly"
+_MAX_FILE = 10_000
+
+
+class Threshold:
+    """Says of each score whether it is normal or an anomaly, once it is known where the border is.
+
+    Args:
+        name: of the pipeline.
+        options: of the pipeline.
+        of_bundle: what the model's bundle states; None: nothing.
+        model: what a learned threshold holds for: the hash of the model's file.
+        file: where a learned threshold is kept; None: nowhere.
+    """
+
+    def __init__(self, name: str, options: Anomaly, of_bundle: float | None, model: str, file: Path | None) -> None:
+        self._name = name
+        self._learn, self._deviations = options.learn, options.deviations
+        self._key = {"model": model, "learn": options.learn, "deviations": options.deviations}
+        self._file = file
+        self._value = options.threshold
+        if self._value is None:
+            self._value = of_bundle if options.learn is None else self._kept()
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def __call__(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The predictions of one input with their labels: `normal` or `anomaly`; none while it is being learned."""
+        judged = []
+        for one in predictions:
+            label = None
+            if one.value is not None and self._value is not None:
+                label = ANOMALY if one.value > self._value else NORMAL
+            elif one.value is not None and self._learn is not None:
+                self._learn_from(one.value, self._learn)
+            judged.append(replace(one, label=label))
+        return judged
+
+    def _learn_from(self, score: float, enough: int) -> None:
+        """One more normal score; mean and variance by https://en.wikipedia.org/wiki/Algorithms_for_calculating_variance."""
+        self._count += 1
+        away = score - self._mean
+        self._mean += away / self._count
+        self._squares += away * (score - self._mean)
+        if self._count == enough:
+            self._value = self._mean + self._deviations * math.sqrt(self._squares / (enough - 1))
+            log.info("%s: scores above %.4g are anomalies, as learned from %d inputs", self._name, self._value, enough)
+            self._keep()
+
+    def _kept(self) -> float | None:
+        """The threshold that was learned before, for the same model and with the same options."""
+        document: Any = None
+        if self._file is not None:
+            with contextlib.suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
+                document = json.loads(file.read(_MAX_FILE))
+        if not isinstance(document, dict) or any(document.get(key) != value for key, value in self._key.items()):
+            return None
+        value = document.get("threshold")
+        return value if isinstance(value, float) and math.isfinite(value) else None
+
+    def _keep(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_file.write(self._file, json.dumps({**self._key, "threshold": self._value}).encode())
+        except OSError as error:
+            log.warning("%s: the threshold can't be kept, so it is learned anew after a restart: %s", self._name, error)

@@ -1,0 +1,146 @@
+"""The first part of the road: a sample becomes what its model takes. One class for each kind of input."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edge_agent import settings
+from edge_agent.counters import Counters
+from edge_agent.errors import InputError
+from edge_agent.preprocess.decoding import Picture, Reduction, decode_picture, reduce_pixels
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.preprocess.placement import Given
+from edge_agent.preprocess.regions import Regions, View
+from edge_agent.samples import Sample, Series
+from edge_agent.settings.series import Window
+from edge_agent.timeseries.cutting import WAV, Cutting, read_series
+from edge_agent.timeseries.numbers import Numbers, read_numbers
+from edge_agent.timeseries.windows import Windows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+# Sources whose samples are an input each, unless the pipeline states a window; the others are streams.
+WHOLE_INPUTS = ("mqtt", "images")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A sample that is ready for its model.
+
+    Attributes:
+        tensor: what goes in; the first axis is the batch.
+        placements: for each item of the batch what the decoder has to know of where it comes from.
+        facts: of the input, as results tell them.
+        size: width and height of the picture; 0, 0 where it is none.
+        image: the picture (height, width, 3), uint8, BGR; None where it is none, or was reduced.
+    """
+
+    tensor: Any
+    placements: Sequence[Any]
+    facts: Mapping[str, Any]
+    size: tuple[int, int] = (0, 0)
+    image: "NDArray[np.uint8] | None" = None
+
+
+class Prepare(Protocol):
+    """From a sample to what its model takes."""
+
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
+        """Prepares a sample; called from several threads.
+
+        Args:
+            sample: what is to go in.
+            followed: whether somebody besides the model wants to see the picture, with all its pixels.
+
+        Raises:
+            InputError: the sample can't be used.
+        """
+        ...
+
+
+class Pictures:
+    """Prepares pictures: decoded, cut into regions, brought to the size of the model's input.
+
+    Args:
+        preprocess: of the model.
+        options: of the pipeline, for its regions.
+    """
+
+    def __init__(self, preprocess: Preprocess, options: settings.Pipeline) -> None:
+        self._preprocess = preprocess
+        self._regions = Regions(options.regions)
+        self._has_regions = bool(options.regions)
+
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
+        """See `Prepare`."""
+        picture = _picture(sample, None if followed or self._has_regions else self._preprocess.reduction)
+        (width, height), is_whole = picture.size, picture.reduced == (1, 1)
+        views = [View(None, 0, 0, picture.pixels, picture.size, picture.reduced)]
+        if is_whole:
+            views = self._regions.cut(picture.pixels)
+        return Prepared(
+            self._preprocess([view.pixels for view in views], reduced=not is_whole),
+            [self._preprocess.place(view) for view in views],
+            {"width": width, "height": height, **sample.origin},
+            picture.size,
+            picture.pixels if is_whole else None,
+        )
+
+
+class Readings:
+    """Prepares readings and sounds.
+
+    Args:
+        preprocess: of the model.
+    """
+
+    def __init__(self, preprocess: Numbers) -> None:
+        self._preprocess = preprocess
+
+    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:  # noqa: ARG002 - there is no picture
+        """See `Prepare`."""
+        values = self._preprocess.real(self._numbers(sample))
+        return Prepared(self._preprocess([values]), [Given(values)], sample.origin)
+
+    def _numbers(self, sample: Sample) -> "NDArray[np.float32]":
+        if isinstance(sample.data, InputError):
+            raise sample.data
+        if isinstance(sample.data, Series):
+            return sample.data.values
+        if not isinstance(sample.data, bytes):
+            raise InputError("expected readings, found a picture: the model takes no pictures")
+        if self._preprocess.input.features is None and not sample.data.startswith(WAV):
+            return read_numbers(sample.data)
+        whole = read_series(sample.data, self._preprocess)
+        windows = list(Windows(self._preprocess, Window()).feed(whole, 0.0))
+        if len(windows) != 1:
+            raise InputError(
+                f"expected sound for one input of the model, found {len(whole.values)} samples, which make "
+                f"{len(windows)}: state `window` for the pipeline, or take it from an audio source"
+            )
+        return windows[0].series.values
+
+
+def preparation(preprocess: Preprocess | Numbers, options: settings.Pipeline) -> Prepare:
+    """How the samples of a pipeline become what its model takes."""
+    return Readings(preprocess) if isinstance(preprocess, Numbers) else Pictures(preprocess, options)
+
+
+def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
+    if isinstance(sample.data, InputError):
+        raise sample.data
+    if isinstance(sample.data, Series):
+        raise InputError("expected a picture, found readings: the model takes pictures")
+    if isinstance(sample.data, bytes):
+        return decode_picture(sample.data, reduction)
+    return reduce_pixels(sample.data, reduction)
+
+
+def cutting(preprocess: Preprocess | Numbers, options: settings.Pipeline, counters: Counters) -> Cutting | None:
+    """What cuts a pipeline's stream into windows; None where each sample is an input."""
+    if not isinstance(preprocess, Numbers) or (options.window is None and options.source.type in WHOLE_INPUTS):
+        return None
+    return Cutting(preprocess, options.window or Window(), counters)

@@ -1,0 +1,220 @@
+"""The end of the road: predictions become a result document, and the document goes to the outbox."""
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent import settings
+from edge_agent.counters import Counters
+from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.language.generation import Answer
+from edge_agent.models.loading import AnyModel
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.outbox import Outbox
+from edge_agent.postprocess.filters import limits
+from edge_agent.postprocess.smoothing import Spell
+from edge_agent.postprocess.tracking import Event
+from edge_agent.publish.policy import Gate, topic_of
+from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.system.clock import Clock
+from edge_agent.system.terminal import printable
+
+log = logging.getLogger(__name__)
+
+Observe = Callable[[str, Timing], None]
+"""Takes a pipeline's name, and where the time of one of its inputs went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What all results of one run of the agent have in common.
+
+    Attributes:
+        prefix: of all topics of this device, `{topic_prefix}/{device_id}`.
+        boot_id: new at every start of the agent.
+    """
+
+    device_id: str
+    prefix: str
+    boot_id: str
+    clock: Clock
+
+    def topic(self, *levels: str) -> str:
+        """A topic of this device."""
+        return "/".join((self.prefix, *levels))
+
+
+@dataclass(slots=True)
+class Record:
+    """What a pipeline has come to so far, whichever versions of its model have served.
+
+    Attributes:
+        failed: whether a finite source could not be read.
+        inference_ms: how long the latest inference took; None before the first.
+        latest: the last result that was published.
+    """
+
+    failed: bool = False
+    inference_ms: float | None = None
+    latest: Result | None = None
+
+
+class Publisher:
+    """Publishes the results, the events, the snapshots and the errors of one pipeline.
+
+    Events have counters, and so a `seq`, of their own.
+
+    Args:
+        observe: told of every input that has been through the model, published or not.
+
+    Attributes:
+        record: what the pipeline has come to so far.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        name: str,
+        options: settings.Pipeline,
+        model: AnyModel,
+        counters: Counters,
+        event_counters: Counters,
+        outbox: Outbox,
+        observe: Observe = lambda _pipeline, _timing: None,
+    ) -> None:
+        self.record = Record()
+        self._device = device
+        self._name = name
+        self._options = options.publish
+        self._model = model
+        self._counters = counters
+        self._event_counters = event_counters
+        self._outbox = outbox
+        self._observe = observe
+        self._gate = Gate(options.publish, limits(options, model.task).min_confidence, model.task)
+
+    def for_model(self, model: AnyModel) -> "Publisher":
+        """The same publisher for what another model of the same task says."""
+        other = copy.copy(self)
+        other._model = model  # noqa: SLF001 - of its own class
+        return other
+
+    def publish(
+        self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
+    ) -> int | None:
+        """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
+        self.record.inference_ms = round(timing.inference, 2)
+        self._observe(self._name, timing)
+        if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
+            self._counters.withhold()
+            sample.settled()
+            return None
+        content = {"predictions": [prediction.as_dict() for prediction in predictions]}
+        return self._put(sample, content, facts, timing, predictions)
+
+    def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
+        """Publishes what a language model has answered."""
+        self.record.inference_ms = round(timing.inference, 2)
+        self._observe(self._name, timing)
+        tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
+        content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
+        self._put(sample, content, facts, timing)
+
+    def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None:
+        """Publishes a piece of an answer, to whom it is for; the whole answer follows, so it is of no use later."""
+        document = json.dumps({"id": request_id, "index": index, "text": text})
+        if sample.reply_to is None:
+            self._outbox.notify(self._device.topic(self._name, "result", "stream"), document)
+        else:
+            reply_to = sample.reply_to
+            self._outbox.notify(reply_to.topic, document, correlation_data=reply_to.correlation_data)
+
+    def _put(
+        self,
+        sample: Sample,
+        content: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        timing: Timing,
+        predictions: Sequence[Prediction] = (),
+    ) -> int:
+        device, options = self._device, self._options
+        result = Result(
+            device_id=device.device_id,
+            pipeline=self._name,
+            boot_id=device.boot_id,
+            seq=self._counters.produce(),
+            captured_at=sample.captured_at,
+            clock_synced=device.clock.synced(),
+            model=self._model.identity,
+            task=self._model.task,
+            content=content,
+            input=facts,
+            timing=timing,
+        )
+        self.record.latest = result
+        self._outbox.put(
+            Delivery(
+                self._name,
+                device.topic(self._name, "result"),
+                result.as_dict(),
+                qos=options.qos,
+                retain=options.retain,
+                extra_topic=options.topic and topic_of(options.topic, device.device_id, self._name, predictions),
+                reply_to=sample.reply_to,
+                deadline=options.expire_after and sample.captured + options.expire_after,
+                settle=sample.settle,
+            )
+        )
+        return result.seq
+
+    def tell(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
+        """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""
+        device = self._device
+        for event in events:
+            document = {
+                "device_id": device.device_id,
+                "pipeline": self._name,
+                "boot_id": device.boot_id,
+                "seq": self._event_counters.produce(),
+                "at": timestamp(sample.captured_at - (sample.captured - event.time)),
+                "clock_synced": device.clock.synced(),
+                **event.as_dict(),
+            }
+            self._outbox.put(Delivery(events_of(self._name), device.topic(self._name, "event"), document))
+
+    def show(self, jpeg: bytes) -> None:
+        """Publishes a snapshot; it is of no use later."""
+        self._outbox.notify(self._device.topic(self._name, "snapshot"), jpeg)
+
+    def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
+        """Publishes why an input, or without a sample the source, could not be used; also to who asked for a result."""
+        if sample is not None:
+            log.warning("%s: %s: %s", self._name, _where(sample), error, extra={"pipeline": self._name})
+        elif isinstance(error, SourceError):
+            self.record.failed = True
+        document = {
+            "device_id": self._device.device_id,
+            "pipeline": self._name,
+            "boot_id": self._device.boot_id,
+            "at": timestamp(time.time()),
+            "error": str(error),
+            "input": dict(sample.origin) if sample is not None else None,
+        }
+        self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
+        if sample is not None and (reply_to := sample.reply_to) is not None:
+            self._outbox.notify(reply_to.topic, json.dumps(document), correlation_data=reply_to.correlation_data)
+
+
+def events_of(pipeline: str) -> str:
+    """Under which name a pipeline's events are counted."""
+    return f"{pipeline}/event"
+
+
+def _where(sample: Sample) -> str:
+    """Where a sample came from, in a few words."""
+    known = (str(sample.origin[key]) for key in ("path", "topic", "url") if key in sample.origin)
+    return printable(next(known, "an input"))

@@ -1,0 +1,133 @@
+"""Log lines for a terminal, the journal or a program: one an event, and no storms."""
+
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any, Literal, TextIO
+
+from edge_agent.samples import timestamp
+from edge_agent.system.terminal import printable
+
+Format = Literal["text", "json"]
+
+# https://www.freedesktop.org/software/systemd/man/sd-daemon.html
+_JOURNAL_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_BURST = 10
+_PER_SECONDS = 10.0
+
+
+class _NoStorms(logging.Filter):
+    """Bounds the warnings and defects, of which there may be one for each input.
+
+    Lets through ten from one place in the code and for one pipeline, then one every ten seconds that says how many are
+    left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING and not record.exc_info:
+            return True
+        place = (record.pathname, record.lineno, _pipeline_of(record))
+        now = time.monotonic()
+        since, count = self._places.get(place, (now, 0))
+        if now - since > _PER_SECONDS:
+            if count > _BURST:
+                record.msg = f"{record.msg} (and {count - _BURST} more such lines, left out)"
+                self._places[place] = (now, _BURST)
+                return True
+            since, count = now, 0
+        self._places[place] = (since, count + 1)
+        return count < _BURST
+
+
+def _pipeline_of(record: logging.LogRecord) -> str:
+    """Which pipeline a record is about, if that is told."""
+    return str(getattr(record, "pipeline", ""))
+
+
+class _Lines(logging.Formatter):
+    """A line with time, level and text; in the journal, which has its own time, with the level as it wants it."""
+
+    def __init__(self, *, journal: bool) -> None:
+        self._journal = journal
+        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the standard library
+        record.message = printable(record.message)  # a line's end in it would be taken for another event
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _marked(super().format(record), record, journal=self._journal)
+
+
+class _Json(logging.Formatter):
+    """One JSON object a record."""
+
+    def __init__(self, *, journal: bool) -> None:
+        self._journal = journal
+        super().__init__()
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, Any] = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        if pipeline := _pipeline_of(record):
+            document["pipeline"] = pipeline
+        document["message"] = record.getMessage()
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return _marked(json.dumps(document), record, journal=self._journal)
+
+
+def _marked(text: str, record: logging.LogRecord, *, journal: bool) -> str:
+    """With the level in front of every line, as the journal takes it."""
+    if not journal:
+        return text
+    mark = f"<{_JOURNAL_LEVELS.get(record.levelno, 6)}>"
+    return mark + text.replace("\n", f"\n{mark}")
+
+
+def _is_journal() -> bool:
+    """Whether standard error leads to the journal: the variable is inherited even by what writes elsewhere."""
+    stated = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        stat = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stated == f"{stat.st_dev}:{stat.st_ino}"
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Standard error by a descriptor of its own: the usual one is taken away while a runtime's chatter is left out."""
+
+    def __init__(self) -> None:
+        handle = os.dup(sys.stderr.fileno())
+        super().__init__(os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace"))
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
+
+
+def _out() -> logging.StreamHandler[TextIO]:
+    try:
+        return _StandardError()
+    except (OSError, ValueError, AttributeError):  # it is no file, or has been closed before the start
+        return logging.StreamHandler(sys.stderr)
+
+
+def set_up(*, debug: bool, form: Format = "text") -> None:
+    """Sends the log to standard error."""
+    out = _out()
+    out.setFormatter((_Json if form == "json" else _Lines)(journal=_is_journal()))
+    out.addFilter(_NoStorms())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[out], force=True)
+    for noisy in ("amqtt", "transitions", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)

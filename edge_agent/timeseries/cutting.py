@@ -1,0 +1,128 @@
+"""Between a source and the intake of its pipeline: what comes is cut into windows, each a sample of its own."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edge_agent.counters import Counters
+from edge_agent.errors import InputError
+from edge_agent.samples import Sample, Series
+from edge_agent.settings.series import Window
+from edge_agent.sources import audio
+from edge_agent.timeseries.numbers import Numbers, read_numbers
+from edge_agent.timeseries.windows import Windows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WAV = b"RIFF"
+# Streams of one pipeline (topics) that are cut at a time; of more, the one that was silent for longest begins anew.
+MAX_STREAMS = 256
+
+
+class Cutting:
+    """Cuts the streams of one source; each topic is a stream of its own.
+
+    A window that a gap cuts off is counted as captured, and dropped as stale.
+
+    Args:
+        numbers: how the model takes readings.
+        options: of the pipeline.
+        counters: of the pipeline.
+    """
+
+    def __init__(self, numbers: Numbers, options: Window, counters: Counters) -> None:
+        self._numbers = numbers
+        self._options = options
+        self._counters = counters
+        self._streams: OrderedDict[str | None, Windows] = OrderedDict()
+        # Of a live source that hangs, a second thread may read while the first is left behind.
+        self._lock = threading.Lock()
+
+    def __call__(self, sample: Sample) -> list[Sample]:
+        """The windows that are complete with a sample; what can't be used comes back as an error.
+
+        A sample is settled with the last window that it completes; if it completes none, at once.
+        """
+        with self._lock:
+            windows = self._windows_of(stream_of(sample))
+            try:
+                pieces = list(self._cut(sample, windows))
+            except InputError as error:
+                self._let_go(windows)
+                return [replace(sample, data=error)]
+        if not pieces:
+            sample.settled()
+        return pieces
+
+    def _cut(self, sample: Sample, windows: Windows) -> Iterator[Sample]:
+        series = self._series(sample)
+        if windows.begins_anew(series, sample.captured):
+            self._let_go(windows)
+        cut = list(windows.feed(series, sample.captured))
+        for number, (window, ago, begins) in enumerate(cut, 1):
+            last = number == len(cut)
+            yield Sample(
+                window,
+                captured_at=sample.captured_at - ago,
+                captured=sample.captured - ago,
+                origin=sample.origin if begins is None else {**sample.origin, "position_s": round(begins, 3)},
+                reply_to=sample.reply_to if last else None,
+                settle=sample.settle if last else None,
+            )
+
+    def _series(self, sample: Sample) -> Series:
+        if isinstance(sample.data, bytes):
+            return read_series(sample.data, self._numbers)
+        if isinstance(sample.data, Series):
+            return sample.data
+        raise sample.data if isinstance(sample.data, InputError) else InputError("expected readings, found a picture")
+
+    def _let_go(self, windows: Windows) -> None:
+        if windows.let_go():
+            self._counters.capture()
+            self._counters.drop("stale")
+
+    def _windows_of(self, stream: str | None) -> Windows:
+        if stream not in self._streams:
+            while len(self._streams) >= MAX_STREAMS:
+                self._let_go(self._streams.popitem(last=False)[1])
+            self._streams[stream] = Windows(self._numbers, self._options)
+        self._streams.move_to_end(stream)
+        return self._streams[stream]
+
+
+def stream_of(sample: Sample) -> str | None:
+    """Which of a source's streams a sample belongs to: that of its topic, where it has one."""
+    topic = sample.origin.get("topic")
+    return topic if isinstance(topic, str) else None
+
+
+def read_series(data: bytes, numbers: Numbers) -> Series:
+    """A piece of a stream that came as a message: numbers at the model's rate, or a WAV file.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if data.startswith(WAV):
+        return audio.decode(data)
+    return Series(_as_rows(read_numbers(data), numbers), rate=numbers.input.rate)
+
+
+def _as_rows(values: "NDArray[np.float32]", numbers: Numbers) -> "NDArray[np.float32]":
+    """Numbers of a message as (readings, channels): as they are nested, or, in one row, one reading after the other.
+
+    Raises:
+        InputError: they are nested deeper, or do not fill the last reading.
+    """
+    if values.ndim == 2:  # noqa: PLR2004 - readings, channels
+        return values
+    axes = [axis for axis in numbers.shape if axis != 1]
+    channels = len(numbers.input.channels) or (axes[-1] if len(axes) > 1 and not numbers.input.features else 1)
+    if values.ndim > 2 or values.size % channels:  # noqa: PLR2004 - as above
+        found = " x ".join(map(str, values.shape))
+        raise InputError(f"expected readings of {channels} channel(s), found {found} numbers")
+    return values.reshape(-1, channels)

@@ -1,0 +1,187 @@
+"""A stream of readings or of sound becomes the inputs of a model: windows of its length, at its rate."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from edge_agent.errors import InputError
+from edge_agent.samples import Series
+from edge_agent.settings.series import Input, Window
+from edge_agent.timeseries.features import Features
+from edge_agent.timeseries.numbers import Numbers, check_finite
+from edge_agent.timeseries.resampling import Regular, Resampler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Form(NamedTuple):
+    """What must stay the same from one piece of a stream to the next."""
+
+    channels: tuple[str, ...]
+    columns: int
+    rate: float | None
+
+
+class Cut(NamedTuple):
+    """One input of a model, cut from a stream.
+
+    Attributes:
+        series: as much as the model takes; its gap says that it does not follow the window before it.
+        ago: by how many seconds it ended before the piece that it was complete with; 0 where no rate is known.
+        begins: at which second of the stream it begins, since the last gap; None where no rate is known.
+    """
+
+    series: Series
+    ago: float
+    begins: float | None
+
+
+class Windows:
+    """Cuts one stream into windows; begins anew wherever readings are missing.
+
+    Args:
+        numbers: how the model takes them.
+        options: of the pipeline.
+    """
+
+    def __init__(self, numbers: Numbers, options: Window) -> None:
+        self._numbers = numbers
+        self._options = options
+        self._form: Form | None = None
+        self._run: _Run | None = None
+
+    def begins_anew(self, series: Series, arrived: float) -> bool:
+        """Whether a piece does not continue what came before it.
+
+        Args:
+            series: the piece.
+            arrived: when its last reading came, in seconds.
+        """
+        form = Form(series.channels, series.values.shape[1], series.rate)
+        return series.gap or form != self._form or (self._run is not None and self._run.is_late(arrived))
+
+    def let_go(self) -> bool:
+        """Gives up what waits for the rest of its window; returns whether there was something."""
+        run, self._run, self._form = self._run, None, None
+        return run is not None and run.has_begun
+
+    def feed(self, series: Series, arrived: float) -> Iterator[Cut]:
+        """The windows that are complete with a piece of the stream.
+
+        Args:
+            series: the piece.
+            arrived: see `begins_anew`.
+
+        Raises:
+            InputError: the piece can't be used.
+        """
+        values = check_finite(_chosen(series, self._numbers.input))
+        if self._run is None:
+            self._run = _Run(self._numbers, self._options, values.shape[1], series.rate)
+            self._form = Form(series.channels, series.values.shape[1], series.rate)
+        yield from self._run.feed(values, arrived)
+
+
+class _Run:
+    """A stretch of a stream without gaps.
+
+    Args:
+        numbers: how the model takes readings.
+        options: of the pipeline.
+        channels: how many.
+        rate: readings a second; None: each counts as taken when it came.
+
+    Raises:
+        InputError: readings with so many channels can't be what the model takes.
+    """
+
+    def __init__(self, numbers: Numbers, options: Window, channels: int, rate: float | None) -> None:
+        wanted, size = numbers.input.rate, math.prod(numbers.shape)
+        self._resampler: Resampler | Regular | None = None
+        if wanted is not None and rate is None:
+            self._resampler = Regular(wanted)
+        elif wanted is not None and rate is not None and rate != wanted:
+            self._resampler = Resampler(rate, wanted)
+        self._rate, columns = wanted or rate, channels
+        self._features: Features | None = None
+        if numbers.input.features is not None and self._rate is not None:
+            self._features = Features(numbers.input.features, self._rate)
+            self._rate, columns = self._features.per_second, self._features.columns
+        if size % columns:
+            raise InputError(f"expected readings that make {size} numbers, found {columns} channels, of which none do")
+        self._length = size // columns
+        self._hop = self._in_readings(options.hop, self._length - numbers.input.context)
+        axes = [axis for axis in numbers.shape if axis != 1]
+        self._flat = len(axes) == 1
+        self._channels_first = axes == [columns, self._length] != [self._length, columns]
+        if len(axes) > 1 and axes != [self._length, columns] and not self._channels_first:
+            shape = " x ".join(map(str, axes))
+            raise InputError(f"expected readings that make {shape} numbers, found {columns} channels")
+        self._waiting = np.zeros((numbers.input.context, columns), np.float32)
+        self._fresh, self._given, self._context = True, 0, numbers.input.context
+        self._skip = 0
+
+    def is_late(self, arrived: float) -> bool:
+        """See `Regular.is_late`."""
+        return isinstance(self._resampler, Regular) and self._resampler.is_late(arrived)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something waits for the rest of its window that has not been in any window yet."""
+        kept = self._context if self._fresh else max(0, self._length - self._hop)
+        return len(self._waiting) > kept
+
+    def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[Cut]:
+        """The windows that are complete with these readings."""
+        if isinstance(self._resampler, Regular):
+            values = self._resampler.feed(values, arrived)
+        elif self._resampler is not None:
+            values = self._resampler.feed(values)
+        if self._features is not None:
+            values = self._features.feed(values)
+        waiting = values if not len(self._waiting) else np.concatenate([self._waiting, values])
+        at = self._skip
+        while at + self._length <= len(waiting):
+            rows = waiting[at : at + self._length]
+            if self._features is not None:
+                rows = self._features.finish(rows)
+            # A flat model takes one reading after the other.
+            rows = rows.reshape(-1, 1) if self._flat else rows.T if self._channels_first else rows
+            left = len(waiting) - at - self._length
+            yield Cut(
+                Series(np.ascontiguousarray(rows), gap=self._fresh),
+                left / self._rate if self._rate else 0.0,
+                (self._given * self._hop) / self._rate if self._rate else None,
+            )
+            self._fresh = False
+            self._given += 1
+            at += self._hop
+        self._skip = max(0, at - len(waiting))
+        self._waiting = waiting[at:].copy()
+
+    def _in_readings(self, span: float | None, default: int) -> int:
+        if span is None:
+            return default
+        if isinstance(span, int):
+            return span
+        if self._rate is None:
+            raise InputError("window.hop is a duration, and how many readings a second come is not known: state a rate")
+        return max(1, round(span * self._rate))
+
+
+def _chosen(series: Series, wanted: Input) -> "NDArray[np.float32]":
+    """The channels that the model takes, in its order; of sound, where none are named, the mean of all."""
+    if wanted.channels:
+        names = series.channels or wanted.channels
+        missing = [name for name in wanted.channels if name not in names]
+        if missing or len(names) != series.values.shape[1]:
+            found = ", ".join(series.channels) or f"{series.values.shape[1]} channels without names"
+            raise InputError(f"expected the channels {', '.join(wanted.channels)}, found {found}")
+        chosen = [names.index(name) for name in wanted.channels]
+        return np.take(series.values, chosen, axis=1)
+    if wanted.kind == "audio" and series.values.shape[1] > 1:
+        return np.asarray(series.values.mean(axis=1, keepdims=True), np.float32)
+    return series.values

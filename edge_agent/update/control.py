@@ -1,0 +1,83 @@
+"""An agent's part in updates: the updater that looks for them, and the commands that concern them."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.config.loader import Config
+from edge_agent.errors import UpdateError
+from edge_agent.update.active import stores_of
+
+if TYPE_CHECKING:
+    from edge_agent.update.host import Host, Models
+    from edge_agent.update.updater import Updater
+
+STOP_TIMEOUT = 0.4
+
+
+class Updates:
+    """Keeps an updater where the configuration wants one.
+
+    Args:
+        host: the agent.
+        adopt: has a version that is loaded serve at once; called in the agent's main thread.
+        go_on: called about twice a second while a version is on trial; what it raises ends the trial.
+    """
+
+    def __init__(self, host: "Host", adopt: "Callable[[Models], None]", go_on: Callable[[], None]) -> None:
+        self._host = host
+        self._adopt = adopt
+        self._go_on = go_on
+        self._loaded: Config | None = None
+        self._updater: Updater | None = None
+
+    def start(self, loaded: Config) -> None:
+        """Begins to look for updates.
+
+        Args:
+            loaded: the configuration as it stands in its file.
+        """
+        self._loaded = loaded
+        if loaded.settings.update is not None:
+            from edge_agent.update.updater import Updater
+
+            self._updater = Updater(loaded, self._host)
+            self._updater.start()
+
+    def stop(self) -> None:
+        """Looks no more; what has been begun is taken up again after the next start."""
+        if self._updater is not None:
+            self._updater.stop(STOP_TIMEOUT)
+            self._updater = None
+
+    def document(self) -> Mapping[str, Any] | None:
+        """The state of updates; None where there are none."""
+        return None if self._updater is None else self._updater.document()
+
+    def look(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The command `update`; with `"again": true`, versions that were refused are taken again."""
+        if request.get("again") is True and self._loaded is not None:
+            for store in stores_of(self._loaded).values():
+                store.forget_refusals()
+        if self._updater is not None:
+            self._updater.check()
+        return {}
+
+    def roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The command `rollback`: back to the version before, which is on this device.
+
+        Raises:
+            UpdateError: there is no such model, or no version before.
+        """
+        stores = {} if self._loaded is None else stores_of(self._loaded)
+        name = str(request.get("model"))
+        if self._loaded is None or name not in stores:
+            raise UpdateError(f"model: expected one that is updated here ({', '.join(stores)})")
+        store = stores[name]
+        self.stop()
+        try:
+            key = store.roll_back("by command")
+            path = None if key is None else store.archive(key)
+            self._adopt(self._host.load_version(name, path, self._go_on))
+        finally:
+            self.start(self._loaded)
+        return {"version": store.state().name(key)}

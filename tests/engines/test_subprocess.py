@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_agent import settings
+from edge_agent.engines import load_engine
+from edge_agent.engines import subprocess as isolated
+from edge_agent.engines.subprocess import Isolated
+from edge_agent.engines.supervised import EngineLostError
+from edge_agent.errors import ModelError
+from edge_agent.models.shipped import shipped
+from tests.broker import wait_until
+from tests.delegates import TestDelegate
+
+DIGITS = shipped("digits/digits.tflite")
+TIMEOUT = 10.0
+
+
+def noise(batch: int = 1) -> NDArray[np.int8]:
+    return np.random.default_rng(batch).integers(-128, 128, (batch, 32, 24, 1)).astype(np.int8)
+
+
+@pytest.fixture
+def engine() -> Iterator[Isolated]:
+    one = Isolated(DIGITS, "tflite", "cpu", 1, TIMEOUT)
+    yield one
+    one.close()
+
+
+def test_it_answers_as_the_engine_itself_does(engine: Isolated) -> None:
+    plain = load_engine(DIGITS, "tflite", "cpu", 1)
+    for batch in (1, 3, 1):
+        [expected], [found] = plain.run([noise(batch)]), engine.run([noise(batch)])
+        assert (found == expected).all()
+    assert (engine.runtime, engine.accelerator, engine.share) == (plain.runtime, plain.accelerator, plain.share)
+    assert (engine.inputs, engine.outputs) == (plain.inputs, plain.outputs)
+
+
+def test_an_output_stays_what_it_is(engine: Isolated) -> None:
+    [first] = engine.run([noise(2)])
+    kept = first.copy()
+    engine.run([noise(3)])
+    engine.close()
+    assert (first == kept).all()
+
+
+def test_what_the_engine_refuses_is_told_and_it_lives_on(engine: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="inference failed: "):
+        engine.run([np.zeros((1, 2, 3, 4), np.int8)])
+    monkeypatch.setattr(isolated, "MAX_TENSORS", 100)
+    with pytest.raises(ModelError, match="it can't be isolated"):
+        engine.run([noise()])
+    monkeypatch.undo()
+    assert engine.run([noise()])[0].shape == (1, 11)
+
+
+def test_a_model_that_can_not_be_loaded_leaves_no_process_behind(tmp_path: Path) -> None:
+    before = _children()
+    with pytest.raises(ModelError, match="refuses the model"):
+        Isolated(tmp_path / "gone.tflite", "tflite", "cpu", 1, TIMEOUT)
+    assert _children() == before
+
+
+def test_a_crash_ends_its_process_alone_and_who_asks_is_told_how(delegate: TestDelegate) -> None:
+    engine = Isolated(DIGITS, "tflite", _entry(delegate, "crash"), 1, TIMEOUT)
+    delegate.do_harm()
+    with pytest.raises(EngineLostError, match=r"^its process has crashed \(SIGSEGV\)$"):
+        engine.run([noise()])
+    with pytest.raises(EngineLostError):
+        engine.run([noise()])
+
+
+def test_what_hangs_is_ended(delegate: TestDelegate) -> None:
+    engine = Isolated(DIGITS, "tflite", _entry(delegate, "hang"), 1, 0.5)
+    before = _children()
+    delegate.do_harm()
+    with pytest.raises(EngineLostError, match=r"^gives no answer for 0.5 s$"):
+        engine.run([noise()])
+    assert len(_children()) == len(before) - 1
+
+
+def test_it_ends_with_its_parent_even_if_it_hangs(delegate: TestDelegate, tmp_path: Path) -> None:
+    delegate.do_harm()
+    program = (
+        "import sys; from pathlib import Path; from edge_agent import settings;"
+        "from edge_agent.engines.subprocess import Isolated;"
+        "print('begun', flush=True);"
+        "entry = settings.Delegate.model_validate_json(sys.argv[2]);"
+        "Isolated(Path(sys.argv[1]), 'tflite', entry, 1, 60)"
+    )
+    entry = _entry(delegate, "hang")
+    command = [sys.executable, "-c", program, str(DIGITS), entry.model_dump_json()]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        wait_until(lambda: _maps(delegate.library) != set(), 20, "the model is loaded")
+    finally:
+        parent.kill()
+        parent.communicate()
+    wait_until(lambda: _maps(delegate.library) == set(), 10, "its process ends")
+
+
+def _entry(delegate: TestDelegate, harm: str) -> settings.Delegate:
+    return settings.Delegate.model_validate(delegate.entry(harm, at_will=True))
+
+
+def _children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def _maps(library: Path) -> set[int]:
+    """The processes that have a library in their memory."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            if str(library) in file.read_text(errors="replace"):
+                found.add(int(file.parent.name))
+        except OSError:
+            continue
+    return found

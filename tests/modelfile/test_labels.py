@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.errors import ModelError
+from edge_agent.modelfile.labels import check_count, read_labels
+
+
+def labels(folder: Path, content: str | bytes) -> tuple[str, ...]:
+    path = folder / "labels.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        ("cat\ndog\n", ("cat", "dog")),
+        ("cat\r\ndog\r\n", ("cat", "dog")),
+        ("cat\rdog", ("cat", "dog")),
+        ("  cat \n\tdog", ("cat", "dog")),
+        ("cat\n\ndog\n", ("cat", "", "dog")),
+        ("cat\ndog\n\n\n  \n", ("cat", "dog")),
+        ("\ufeffküche\n猫\n", ("küche", "猫")),
+        ("", ()),
+        (" \n\n", ()),
+        ("one\u2028line\nanother\x0bline\n", ("one\u2028line", "another\x0bline")),
+        ("Kentucky, U.S.\n", ("Kentucky, U.S.",)),
+    ],
+)
+def test_there_is_one_label_a_line(content: str, read: tuple[str, ...], tmp_path: Path) -> None:
+    assert labels(tmp_path, content) == read
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["0 cat\n1 big dog\n", "0: cat\n1: big dog\n", "0\tcat\n1\tbig dog\n", "0,cat\n1,big dog\n", "0  cat\n1  big dog"],
+)
+def test_the_numbers_of_a_numbered_list_are_no_part_of_the_labels(content: str, tmp_path: Path) -> None:
+    assert labels(tmp_path, content) == ("cat", "big dog")
+
+
+@pytest.mark.parametrize(
+    "content", ["0\n1\n2\n", "5 euro\n10 euro\n", "0 cat\n2 dog\n", "1 cat\n2 dog\n", "0 cat\ndog\n"]
+)
+def test_numbers_that_do_not_count_the_lines_are_labels(content: str, tmp_path: Path) -> None:
+    assert labels(tmp_path, content) == tuple(content.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"caf\xe9\n", "not a text file in UTF-8: save it as one"),
+        ("cat\n".encode("utf-16"), "not a text file in UTF-8: save it as one"),
+        (b"x\n" * 2_500_000, "larger than 4000000 bytes: not a label file"),
+        (b"\xff" * 5_000_000, "larger than 4000000 bytes: not a label file"),
+    ],
+)
+def test_what_is_no_label_file_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        labels(tmp_path, content)
+    assert str(caught.value) == f"labels {tmp_path}/labels.txt: {says}"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gone.txt", "No such file or directory"),
+        (".", "Is a directory"),
+        ("a\0b", "embedded null byte"),
+        ("x" * 300, "File"),
+    ],
+)
+def test_a_label_file_that_can_not_be_read_is_refused(name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"can't be read: {says}"):
+        read_labels(tmp_path / name)
+
+
+@given(content=st.binary(max_size=100))
+def test_any_bytes_are_labels_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(ModelError, match="not a text file in UTF-8"):
+            labels(folder, content)
+    else:
+        assert len(labels(folder, content)) <= len(content)
+
+
+def test_as_many_labels_as_classes_are_right() -> None:
+    check_count(["a", "b"], 2, "labels.txt")
+
+
+@pytest.mark.parametrize(
+    ("count", "hint"),
+    [
+        (4, ": if the first line ('background') is a background class, this model has none: remove the line"),
+        (2, ": if class 0 is a background class, put a first line `background` into the file"),
+        (5, ""),
+        (0, ""),
+    ],
+)
+def test_another_number_is_refused_with_what_is_likely_the_matter(count: int, hint: str) -> None:
+    labels = ["background", "a", "b", "c", "d"][:count]
+    with pytest.raises(ModelError) as caught:
+        check_count(labels, 3, "names.txt")
+    assert str(caught.value) == f"labels names.txt: {count} labels for 3 classes{hint}"

@@ -1,0 +1,355 @@
+import dataclasses
+import itertools
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from edge_agent import settings
+from edge_agent.errors import InputError, ModelError
+from edge_agent.models import model as models
+from edge_agent.models.model import Model
+from edge_agent.models.shipped import shipped
+from edge_agent.pipeline import frame_timing
+from edge_agent.pipeline.pipeline import WORKERS
+from edge_agent.preprocess.decoding import decode_image
+from edge_agent.samples import Sample
+from edge_agent.sources.queue import Intake
+from tests.broker import wait_until
+from tests.clock import Clock
+from tests.sources import stage as stage_module
+from tests.sources.stage import DIGITS, Stage, digits_model
+
+CLIP = yaml.safe_load(shipped("clips/meter.yaml").read_text())
+GOLDEN = sorted((DIGITS / "golden").iterdir())
+
+
+@pytest.fixture
+def model() -> Model:
+    """The bundled model, one for each test: some of them break it."""
+    return digits_model()
+
+
+@pytest.fixture
+def golden(model: Model, tmp_path: Path) -> Stage:
+    """A stage over the bundle's golden samples."""
+    return Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path)
+
+
+def test_what_comes_out_is_predictions_facts_of_the_input_and_times(golden: Stage) -> None:
+    with golden as stage:
+        stage.wait_until_ended()
+    manifest = yaml.safe_load((DIGITS / "model.yaml").read_text())
+    expected = {Path(sample["input"]).name: sample["label"] for sample in manifest["golden"]}
+    for sample, (predictions, facts, timing) in zip(stage.results, stage.outcomes, strict=True):
+        path = Path(sample.origin["path"])
+        height, width = decode_image(path.read_bytes()).shape[:2]
+        assert facts == {"width": width, "height": height, "path": str(path)}
+        assert predictions[0].label == expected[path.name]
+        confidences = [float(one.confidence or 0) for one in predictions]
+        assert confidences == sorted(confidences, reverse=True)
+        assert len(predictions) == 5
+        assert all(value >= 0 for value in dataclasses.astuple(timing))
+        assert timing.inference > 0
+    assert len(stage.results) == len(expected)
+
+
+def test_results_leave_in_the_order_in_which_the_samples_came(model: Model, tmp_path: Path) -> None:
+    # Large and small by turns, and every fifth one no image: the second worker is through with its own first.
+    noise = np.random.default_rng(1).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
+    names = [f"{number:02}.png" for number in range(40)]
+    cv2.imwrite(str(tmp_path / "large.jpg"), noise)
+    for number, name in enumerate(names):
+        source = tmp_path / "large.jpg" if number % 2 else GOLDEN[0]
+        shutil.copy(source, tmp_path / name)
+        if number % 5 == 3:
+            (tmp_path / name).write_bytes(b"no image")
+    with Stage({"type": "images", "path": "??.png"}, model, tmp_path) as stage:
+        stage.wait_until_ended()
+    assert [Path(s.origin["path"]).name for s in stage.results] == [n for i, n in enumerate(names) if i % 5 != 3]
+    assert [Path(s.origin["path"]).name for s, _ in stage.given_up] == [n for i, n in enumerate(names) if i % 5 == 3]
+    assert stage.imbalances == []
+
+
+def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stage) -> None:
+    golden.gate.clear()
+    with golden as stage:
+        stage.wait_for(lambda stage: stage.counts()["produced"] == 1, "one is through the model")
+        # Both workers have one, and the intake of a finite source two more.
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
+        stage.gate.set()
+        stage.wait_until_ended()
+
+
+def test_a_model_is_changed_between_two_samples_of_which_none_is_lost_or_done_twice(golden: Stage) -> None:
+    others: list[Sample] = []
+
+    def publish(sample: Sample, *_: Any) -> None:
+        golden.counters.produce()
+        others.append(sample)
+
+    golden.gate.clear()
+    with golden as stage:
+        # One waits to get out, and one behind it: they stay with the model that they began with.
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
+        stage.pipeline.switch(digits_model(), publish)
+        stage.gate.set()
+        stage.wait_until_ended()
+    assert 1 <= len(stage.results) <= WORKERS
+    assert [Path(sample.origin["path"]) for sample in stage.results + others] == GOLDEN
+    assert stage.counts()["inferred"] == len(GOLDEN)
+    assert stage.imbalances == []
+
+
+def break_inference(model: Model) -> None:
+    infer = model.infer
+
+    def broken(tensors: Sequence[Any], state: Any) -> Any:
+        return [infer(tensors[0][:, :7, :5], state)]  # no size for this model
+
+    model.infer_each = broken  # type: ignore[method-assign,assignment]  # broken on purpose
+
+
+def break_decoding(model: Model) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    model.decode = broken  # type: ignore[assignment]  # broken on purpose
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "sentence"),
+    [
+        (break_inference, ModelError, "inference failed: "),
+        (break_decoding, Exception, "internal error: ZeroDivisionError('a defect')"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_sample_is_counted_and_reported_and_the_next_one_comes(
+    damage: Any, kind: type[Exception], sentence: str, golden: Stage, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(model)
+    with caplog.at_level(logging.CRITICAL), golden as stage:
+        stage.wait_until_ended()
+    counts = stage.counts()
+    assert counts["dropped"]["failed"] == counts["captured"] == len(GOLDEN)
+    assert len(stage.given_up) == len(GOLDEN)
+    assert all(isinstance(error, kind) and str(error).startswith(sentence) for _, error in stage.given_up)
+    assert stage.imbalances == []
+
+
+def test_a_model_that_has_failed_once_serves_the_next_sample(golden: Stage, model: Model) -> None:
+    with pytest.raises(ModelError):
+        model.infer(np.zeros((1, 7, 5, 1), np.int8))
+    with golden as stage:
+        stage.wait_until_ended()
+    assert len(stage.results) == len(GOLDEN)
+
+
+def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Path) -> None:
+    settled: list[str] = []
+
+    def sample(name: str, data: bytes | InputError) -> Sample:
+        now = time.monotonic()
+        return Sample(data, time.time(), now, {"name": name}, settle=lambda: settled.append(name))
+
+    with Stage({"type": "images", "path": str(GOLDEN[0])}, model, tmp_path) as stage:
+        stage.wait_until_ended()
+        stage.gate.clear()
+        for name, data in (("bad", b"no image"), ("unread", InputError("can't be read"))):
+            stage.counters.capture()
+            stage.pipeline.travel([sample(name, data)], nullcontext())
+        assert settled == ["bad", "unread"]
+        stage.counters.capture()
+        answering = threading.Thread(
+            target=stage.pipeline.travel, args=([sample("good", GOLDEN[0].read_bytes())], nullcontext())
+        )
+        answering.start()
+        stage.wait_for(lambda stage: stage.counts()["produced"] == 2, "the good one is through the model")
+        assert settled == ["bad", "unread"]
+        stage.gate.set()
+        answering.join(10)
+    assert settled == ["bad", "unread", "good"]
+
+
+def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(golden: Stage, model: Model) -> None:
+    with golden as stage:
+        with model._lock:
+            wait_until(lambda: stage.pipeline.busy_for() > 0.1, 10, "the model seems to hang")
+        stage.gate.clear()
+        before = stage.counts()["produced"]
+        stage.wait_for(lambda stage: stage.counts()["produced"] > before, "a result can't get out")
+        wait_until(lambda: stage.pipeline.busy_for() == 0, 10, "nobody is busy")
+        stage.gate.set()
+        stage.wait_until_ended()
+        assert stage.pipeline.busy_for() == 0
+
+
+class Camera:
+    """A live source whose frames come when the test says so."""
+
+    live, capacity = True, 1
+    intake: Intake
+
+    def start(self, intake: Intake, _trouble: Any) -> None:
+        self.intake = intake
+
+    def wait_ready(self, _timeout: float) -> bool:
+        return True
+
+    def stop(self) -> None:
+        self.intake.close()
+
+    def close(self, deadline: float) -> None: ...
+
+    def show(self, number: int) -> None:
+        self.intake.put(Sample(np.zeros((28, 28, 3), np.uint8), time.time(), time.monotonic(), {"frame": number}))
+
+
+def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_the_model(stage: Stage) -> bool:
+        return stage.pipeline._last_moment._began is not None
+
+    camera, clock = Camera(), Clock()
+    monkeypatch.setattr(frame_timing, "time", clock)
+    monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
+    with Stage({"type": "camera"}, model, tmp_path) as stage:
+        with model._lock:
+            camera.show(1)
+            stage.wait_for(in_the_model, "the first frame is in the model")
+            clock.now += 100  # from now on it is known to be slow
+        stage.wait_for_results(1)
+        with model._lock:
+            camera.show(2)
+            stage.wait_for(in_the_model, "the second frame is in the model")
+            for number in (3, 4, 5):
+                camera.show(number)
+            # A worker that had taken one of them would have to wait with it, while newer ones come.
+            stage.wait_for(lambda stage: stage.counts()["dropped"]["superseded"] == 2, "two give way to newer ones")
+        stage.wait_for_results(3)
+    assert [sample.origin["frame"] for sample in stage.results] == [1, 2, 5]
+
+
+def test_after_stop_what_was_taken_is_finished_until_the_deadline(golden: Stage) -> None:
+    with golden as stage:
+        stage.gate.clear()
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "some are taken")
+        stage.pipeline.stop()
+        finishing = threading.Thread(target=stage.pipeline.finish, args=(time.monotonic() + 10,))
+        finishing.start()
+        stage.gate.set()
+        finishing.join(10)
+        assert stage.pipeline.ended
+    assert len(stage.results) == WORKERS + 2
+
+
+def test_after_the_deadline_what_was_not_begun_is_given_up_and_counted(golden: Stage) -> None:
+    with golden as stage:
+        stage.gate.clear()
+        stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "some are taken")
+        stage.pipeline.stop()
+        began = time.monotonic()
+        stage.pipeline.finish(began + 0.2)
+        assert 0.2 <= time.monotonic() - began < 0.4
+        stage.gate.set()
+        stage.wait_until_ended()
+    assert len(stage.results) == WORKERS
+    assert stage.counts()["dropped"]["superseded"] == 2
+    assert stage.given_up == []
+    assert stage.imbalances == []
+
+
+def test_two_pipelines_share_a_model_and_each_gets_its_own_answers(model: Model, tmp_path: Path) -> None:
+    clip = {"type": "video", "url": str(shipped("clips/meter.mp4")), "fps": "max"}
+    regions = CLIP["regions"]
+    with (
+        Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path) as images,
+        Stage(clip, model, tmp_path, regions=regions, top_k=1) as video,
+    ):
+        images.wait_until_ended()
+        video.wait_until_ended()
+    labels = [predictions[0].label for predictions, _, _ in images.outcomes]
+    assert labels == [path.name.split("_")[0] for path in GOLDEN]
+    check_readings(video)
+
+
+def check_readings(stage: Stage) -> None:
+    """The clip's truth, for the frames in which no wheel is between two digits."""
+    for truth in CLIP["truth"]:
+        if truth["reading"] is None:
+            continue
+        first, last = truth["frames"]
+        for predictions, _, _ in stage.outcomes[first : last + 1]:
+            assert "".join(str(one.label) for one in predictions) == truth["reading"]
+
+
+LABELS = {"labels": str(DIGITS / "labels.txt")}
+GREY = {"color": "gray", "normalize": {"mean": 0, "std": 255}}
+
+
+@pytest.fixture(params=["digits.tflite", "digits.onnx"])
+def file(request: pytest.FixtureRequest) -> settings.Model:
+    """The bundled model on either runtime."""
+    return settings.Model.model_validate(LABELS | {"path": str(DIGITS / request.param), "preprocess": GREY})
+
+
+def frames() -> Iterator[Any]:
+    capture = cv2.VideoCapture(str(shipped("clips/meter.mp4")))
+    while True:
+        ok, frame = capture.read()
+        if not ok:
+            capture.release()
+            return
+        yield frame
+
+
+def test_regions_at_once_and_one_by_one_give_the_same_answers(file: settings.Model) -> None:
+    batch = len(CLIP["regions"])
+    at_once = models.load("digits", file, Path.cwd(), batch)
+    assert at_once._batching.at_once, "the bundled model takes a batch"
+    one_by_one = models.load("digits", file, Path.cwd(), batch)
+    one_by_one._batching.at_once = False
+    for frame in itertools.islice(frames(), 0, None, 9):
+        crops = [frame[y1:y2, x1:x2] for x1, y1, x2, y2 in CLIP["regions"].values()]
+        tensor = at_once.preprocess(crops)
+        for [together], [apart] in [(at_once.infer(tensor), one_by_one.infer(tensor))]:
+            assert together.shape == apart.shape == (batch, 11)
+            assert together == pytest.approx(apart, abs=1e-5 if together.dtype == np.float32 else 1)
+
+
+def test_every_region_gets_predictions_with_its_name(file: settings.Model, tmp_path: Path) -> None:
+    width, height = CLIP["size"]
+    fractions = {
+        name: [x1 / width, y1 / height, x2 / width, y2 / height] for name, (x1, y1, x2, y2) in CLIP["regions"].items()
+    }
+    model = models.load("digits", file, Path.cwd(), len(fractions))
+    clip = {"type": "video", "url": str(shipped("clips/meter.mp4")), "fps": "max"}
+    with Stage(clip, model, tmp_path, regions=fractions, top_k=2) as stage:
+        stage.wait_until_ended()
+    names = [name for name in CLIP["regions"] for _ in range(2)]
+    for predictions, facts, _ in stage.outcomes:
+        assert [one.region for one in predictions] == names
+        assert (facts["width"], facts["height"]) == (width, height)
+        del predictions[1::2]
+    check_readings(stage)
+
+
+def test_a_region_outside_the_frame_makes_the_input_unusable(model: Model, tmp_path: Path) -> None:
+    clip = {"type": "video", "url": str(shipped("clips/meter.mp4")), "fps": "max"}
+    regions = CLIP["regions"] | {"far": [300, 0, 400, 50]}
+    with Stage(clip, model, tmp_path, regions=regions) as stage:
+        stage.wait_until_ended()
+    assert stage.counts()["dropped"]["invalid"] == CLIP["frames"]
+    assert {str(error) for _, error in stage.given_up} == {
+        "region 'far' reaches to (400, 50), the frame has only 320 x 180 pixels"
+    }

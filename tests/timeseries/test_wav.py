@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from edge_agent.errors import InputError
+from edge_agent.samples import Series
+from edge_agent.timeseries.wav import SAMPLE_BYTES, Pcm, pcm
+
+# Three samples: the least, none, and half of full scale.
+WRITTEN = {
+    "u8": bytes([0, 128, 192]),
+    "s16le": np.array([-(2**15), 0, 2**14], "<i2").tobytes(),
+    "s24le": b"\x00\x00\x80" + b"\x00\x00\x00" + b"\x00\x00\x40",
+    "s32le": np.array([-(2**31), 0, 2**30], "<i4").tobytes(),
+    "f32le": np.array([-1, 0, 0.5], "<f4").tobytes(),
+}
+
+
+@pytest.mark.parametrize("sample_format", SAMPLE_BYTES)
+def test_samples_of_every_format_are_numbers_up_to_one(sample_format: str) -> None:
+    assert pcm(WRITTEN[sample_format], sample_format, 1).tolist() == [[-1], [0], [0.5]]
+
+
+def test_channels_are_told_apart() -> None:
+    assert pcm(WRITTEN["u8"] * 2, "u8", 2).tolist() == [[-1, 0], [0.5, -1], [0, 0.5]]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 1000])
+def test_a_stream_may_be_cut_anywhere(size: int) -> None:
+    samples = np.arange(-1000, 1000, dtype="<i2")
+    stream, found = Pcm("s16le", 16000, 2), []
+    for at in range(0, 4000, size):
+        found += [item.values for item in stream.feed(samples.tobytes()[at : at + size]) if isinstance(item, Series)]
+    assert np.array_equal(np.concatenate(found) * 2**15, samples.reshape(-1, 2))
+    assert list(stream.end()) == []
+
+
+def test_a_stream_that_ends_within_a_sample_says_what_may_be_wrong() -> None:
+    stream = Pcm("s16le", 16000, 2)
+    assert list(stream.feed(b"123")) == []
+    assert [str(error) for error in stream.end()] == [
+        "the stream ended within a sample, after 3 of 4 bytes: are sample_format and channels what the program writes?"
+    ]
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    stream = Pcm("f32le", 16000, 1)
+    [error] = stream.feed(np.array([0, np.nan], "<f4").tobytes())
+    assert isinstance(error, InputError)
+    [series] = stream.feed(np.array([0, 0.5], "<f4").tobytes())
+    assert isinstance(series, Series)
+    assert series.rate == 16000
