@@ -16,9 +16,10 @@ demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip
 test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-check: $(VENV)/.installed-dev  ## lint and types
+check: $(VENV)/.installed-dev  ## lint, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-dev
