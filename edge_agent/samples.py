@@ -49,7 +49,7 @@ class Sample:
         captured: the same moment on the monotonic clock, from which ages are measured.
         origin: facts about where it came from, published as part of `input`.
         reply_to: where a copy of the result goes.
-        settle: called once, from any thread, when the input is answered for good: its result is safe, or it was
+        on_done: called once, from any thread, when the input is answered for good: its result is safe, or it was
             refused. An MQTT input is acknowledged then.
     """
 
@@ -58,12 +58,12 @@ class Sample:
     captured: float
     origin: Mapping[str, Any]
     reply_to: ReplyTo | None = None
-    settle: Callable[[], None] | None = None
+    on_done: Callable[[], None] | None = None
 
-    def settled(self) -> None:
-        """Says that the input is answered for good."""
-        if self.settle is not None:
-            self.settle()
+    def done(self) -> None:
+        """Reports that the input is answered for good."""
+        if self.on_done is not None:
+            self.on_done()
 
 
 @dataclass(frozen=True, slots=True)

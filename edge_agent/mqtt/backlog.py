@@ -28,7 +28,7 @@ class Backlog:
         options: of the configuration.
         path: of the database file.
         counters: of a pipeline, by its name.
-        finished: told of each result that was in memory and is safe on the disk now, or given up for good.
+        done: called with each result that was in memory and is safe on the disk now, or given up for good.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Backlog:
         options: settings.Outbox,
         path: Path,
         counters: Callable[[str], Counters],
-        finished: Callable[[Delivery], None],
+        done: Callable[[Delivery], None],
     ) -> None:
         self.in_memory: deque[Delivery] = deque()
         self.waiting_since = 0.0
@@ -44,7 +44,7 @@ class Backlog:
         self.retry_at = 0.0
         self._drop_oldest = options.when_full == "drop_oldest"
         self._counters = counters
-        self._finished = finished
+        self._done = done
         self._disk = DiskQueue(path, options.max_size)
         self._replay = Replay(self._disk, options.replay_rate)
         self._restore = True
@@ -116,7 +116,7 @@ class Backlog:
         self._say_well()
         self.in_memory.clear()
         for delivery in batch[:saved]:
-            self._finished(delivery)
+            self._done(delivery)
         for delivery in batch[saved:]:
             self.give_up(delivery, "outbox_full")
 
@@ -135,7 +135,7 @@ class Backlog:
     def give_up(self, delivery: Delivery, reason: Discarded) -> None:
         """A result is not delivered, for good."""
         self._counters(delivery.pipeline).discard(reason)
-        self._finished(delivery)
+        self._done(delivery)
 
     def remove_done(self) -> None:
         """Takes what has been delivered off the disk."""

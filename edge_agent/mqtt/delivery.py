@@ -46,7 +46,7 @@ class Delivery:
         extra_topic: where a copy goes.
         reply_to: where a copy goes that was asked for.
         deadline: on the monotonic clock: after it nobody wants the result; None: always wanted.
-        settle: called once the result is safe: with the broker, on the disk, or given up for good.
+        on_done: called once the result is safe: with the broker, on the disk, or given up for good.
         replayed: whether it could not be delivered at once (and so may arrive twice).
         row_id: its place on the disk, while it is sent from there; None while it is in hand.
         number: its place in the order of results in hand.
@@ -63,7 +63,7 @@ class Delivery:
     extra_topic: str | None = None
     reply_to: ReplyTo | None = None
     deadline: float | None = None
-    settle: Callable[[], None] | None = None
+    on_done: Callable[[], None] | None = None
     replayed: bool = False
     row_id: int | None = None
     number: int = 0

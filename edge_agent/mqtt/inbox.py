@@ -49,7 +49,7 @@ class Inbox:
         if message.qos:
             with self._lock:
                 self._unacknowledged[message_id] = work
-        self._take(message, lambda: self._answered(message_id, work))
+        self._take(message, lambda: self._done(message_id, work))
 
     def _knows(self, message_id: int, link: Link) -> bool:
         with self._lock:
@@ -61,7 +61,7 @@ class Inbox:
             link.ack(message_id)
         return known
 
-    def _answered(self, message_id: int, work: object) -> None:
+    def _done(self, message_id: int, work: object) -> None:
         with self._lock:
             if self._unacknowledged.get(message_id) is not work:
                 return  # QoS 0, or of a session that the broker has forgotten

@@ -108,7 +108,7 @@ class Outbox:
         """How many results are in hand and on the disk, and what is wrong with the disk, if anything."""
         return {"in_hand": self._in_hand, **self._backlog.facts()}
 
-    def settle(self, timeout: float) -> bool:
+    def drain(self, timeout: float) -> bool:
         """Waits until nothing is in hand any more: delivered, on the disk, or given up; False if that takes too long.
 
         Args:
@@ -340,8 +340,8 @@ class Outbox:
         if delivery.row_id is not None:
             self._backlog.done(delivery)
             return
-        if delivery.settle is not None:
-            delivery.settle()
+        if delivery.on_done is not None:
+            delivery.on_done()
         with self._hands:
             self._in_hand -= 1
             self._hands.notify_all()

@@ -192,7 +192,7 @@ class Pipeline:
         """After `stop`: waits for what has been taken.
 
         Args:
-            deadline: on the monotonic clock; what has not been begun then is given up. It is not settled, so that
+            deadline: on the monotonic clock; what has not been begun then is given up. It is not done, so that
                 inputs from a broker come again.
         """
         for worker in self._workers:
@@ -272,7 +272,7 @@ class Pipeline:
         if (reason := self._held_back(sample)) is None:
             return True
         self.counters.drop(reason)
-        sample.settled()
+        sample.done()
         return False
 
     def _held_back(self, sample: Sample) -> Dropped | None:
@@ -423,7 +423,7 @@ class Pipeline:
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)
         self._report(error, sample)
-        sample.settled()
+        sample.done()
 
 
 class Stopwatch:

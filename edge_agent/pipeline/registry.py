@@ -147,7 +147,7 @@ class Pipelines:
             pipeline.stop()
         for pipeline in stopped:
             pipeline.finish(deadline)
-        outbox.settle(DELIVER_TIMEOUT)
+        outbox.drain(DELIVER_TIMEOUT)
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for pipeline in stopped:
             pipeline.close(deadline)

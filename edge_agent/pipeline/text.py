@@ -133,7 +133,7 @@ class TextPipeline:
 
         Args:
             deadline: on the monotonic clock; what is not answered then is given up, in mid-sentence if need be. It is
-                not settled, so that requests from a broker come again.
+                not done, so that requests from a broker come again.
         """
         self._worker.join(max(0.0, deadline - time.monotonic()))
         self._abandoned = True
@@ -234,4 +234,4 @@ class TextPipeline:
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)
         self._report(error, sample)
-        sample.settled()
+        sample.done()

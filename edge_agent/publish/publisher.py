@@ -111,7 +111,7 @@ class Publisher:
         self._observe(self._name, timing)
         if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
-            sample.settled()
+            sample.done()
             return None
         content = {"predictions": [prediction.as_dict() for prediction in predictions]}
         return self._put(sample, content, facts, timing, predictions)
@@ -166,7 +166,7 @@ class Publisher:
                 extra_topic=options.topic and topic_of(options.topic, device.device_id, self._name, predictions),
                 reply_to=sample.reply_to,
                 deadline=options.expire_after and sample.captured + options.expire_after,
-                settle=sample.settle,
+                on_done=sample.on_done,
             )
         )
         return result.seq

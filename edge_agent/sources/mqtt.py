@@ -96,7 +96,7 @@ class MqttSource:
         elif self._group is None or not self._group.takes(link, message):
             self._inbox.received(link, message)
 
-    def _take(self, message: MQTTMessage, answered: Callable[[], None]) -> None:
+    def _take(self, message: MQTTMessage, done: Callable[[], None]) -> None:
         origin: dict[str, Any] = {"topic": message.topic}
         if message.dup:
             origin["redelivered"] = True
@@ -111,7 +111,7 @@ class MqttSource:
             captured=time.monotonic(),
             origin=origin,
             reply_to=_reply_to(message),
-            settle=answered,
+            on_done=done,
         )
         if message.qos:
             self._intake.put(sample)

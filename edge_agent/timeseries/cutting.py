@@ -45,7 +45,7 @@ class Cutting:
     def __call__(self, sample: Sample) -> list[Sample]:
         """The windows that are complete with a sample; what can't be used comes back as an error.
 
-        A sample is settled with the last window that it completes; if it completes none, at once.
+        A sample is done with the last window that it completes; if it completes none, at once.
         """
         with self._lock:
             windows = self._windows_of(stream_of(sample))
@@ -55,7 +55,7 @@ class Cutting:
                 self._let_go(windows)
                 return [replace(sample, data=error)]
         if not pieces:
-            sample.settled()
+            sample.done()
         return pieces
 
     def _cut(self, sample: Sample, windows: Windows) -> Iterator[Sample]:
@@ -71,7 +71,7 @@ class Cutting:
                 captured=sample.captured - ago,
                 origin=sample.origin if begins is None else {**sample.origin, "position_s": round(begins, 3)},
                 reply_to=sample.reply_to if last else None,
-                settle=sample.settle if last else None,
+                on_done=sample.on_done if last else None,
             )
 
     def _series(self, sample: Sample) -> Series:

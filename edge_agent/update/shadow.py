@@ -81,7 +81,7 @@ class Shadow:
             if self._next is None and not self._closed:
                 # A frame's memory may be used again for the next one. Nobody is answered, nothing is acknowledged.
                 data = copy.copy(sample.data)
-                self._next = replace(sample, data=data, reply_to=None, settle=None), predictions
+                self._next = replace(sample, data=data, reply_to=None, on_done=None), predictions
                 self._changed.notify_all()
 
     def close(self) -> None:

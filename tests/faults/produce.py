@@ -28,7 +28,7 @@ def main() -> None:
     for number in itertools.count(1):
         document = {"boot_id": "boot", "seq": counters.produce(), "clock_synced": True, "padding": "x" * 400}
         settle = lambda safe=number: print(safe, flush=True)  # noqa: E731 - binds the number
-        outbox.put(Delivery("lab", "edge/bench/lab/result", document, settle=settle))
+        outbox.put(Delivery("lab", "edge/bench/lab/result", document, on_done=settle))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Bench:
             }
             topic = f"edge/bench/{pipeline}/result"
             settle = lambda number=seq: self.settled.append(number)  # noqa: E731 - binds the number
-            self.outbox.put(Delivery(pipeline, topic, document, settle=settle, **options))
+            self.outbox.put(Delivery(pipeline, topic, document, on_done=settle, **options))
 
     def counts(self, pipeline: str = "lab") -> dict[str, Any]:
         counts = self.counters[pipeline].as_dict()
@@ -99,7 +99,7 @@ class Bench:
 
     def wait_until_saved(self) -> None:
         """Waits until everything produced so far is safe."""
-        assert self.outbox.settle(10)
+        assert self.outbox.drain(10)
 
 
 def url(port: int) -> str:

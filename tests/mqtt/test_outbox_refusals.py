@@ -115,7 +115,7 @@ def test_the_largest_packet_that_the_broker_takes_is_sent(tmp_path: Path) -> Non
             bench.wait_until_connected()
             for size in range(1890, 2010):
                 bench.produce(size=size)
-            bench.outbox.settle(10)
+            bench.outbox.drain(10)
             counts = bench.counts()
             assert counts["acknowledged"] + counts["discarded"]["refused"] == 120
             assert bench.connection.link

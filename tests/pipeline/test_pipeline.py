@@ -159,7 +159,7 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
 
     def sample(name: str, data: bytes | InputError) -> Sample:
         now = time.monotonic()
-        return Sample(data, time.time(), now, {"name": name}, settle=lambda: settled.append(name))
+        return Sample(data, time.time(), now, {"name": name}, on_done=lambda: settled.append(name))
 
     with Stage({"type": "images", "path": str(GOLDEN[0])}, model, tmp_path) as stage:
         stage.wait_until_ended()

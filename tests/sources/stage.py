@@ -111,7 +111,7 @@ class Stage:
         self.gate.wait()
         self.outcomes.append((predictions, facts, timing))
         self.results.append(sample)
-        sample.settled()
+        sample.done()
         self.counters.acknowledge()
 
     def _report(self, error: EdgeAgentError, sample: Sample | None) -> None:

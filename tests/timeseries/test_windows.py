@@ -27,7 +27,7 @@ def sample(data: Series | bytes | InputError, topic: str = "a", settled: list[st
         if settled is not None:
             settled.append(topic)
 
-    return Sample(data, time.time(), time.monotonic(), {"topic": topic}, settle=settle)
+    return Sample(data, time.time(), time.monotonic(), {"topic": topic}, on_done=settle)
 
 
 def ramp(count: int, channels: int = 1, first: int = 0) -> NDArray[np.float32]:
@@ -134,9 +134,9 @@ def test_a_message_is_settled_with_the_last_window_that_it_completes_or_at_once(
     assert cut(sample(ramp(5).tobytes(), settled=settled)) == []
     assert settled == ["a"]
     first, last = cut(sample(ramp(20).tobytes(), settled=settled))
-    first.settled()
+    first.done()
     assert settled == ["a"]
-    last.settled()
+    last.done()
     assert settled == ["a", "a"]
 
 
