@@ -39,7 +39,7 @@ _MAX_LINE = 1 << 20
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])["path"]
-from edge_agent.engines.isolated import main
+from edge_agent.engines.subprocess import main
 main()
 """
 

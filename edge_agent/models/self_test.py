@@ -47,7 +47,7 @@ _NAME = "trial"
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])["path"]
-from edge_agent.models.trial import main
+from edge_agent.models.self_test import main
 main()
 """
 _DAMAGED = "the file is damaged, or not for this version of the runtime: copy or export it again"
