@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# In place of a label, in topics and comparisons, where there is none.
+NO_LABEL = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyTo:
@@ -60,6 +63,12 @@ class Sample:
     reply_to: ReplyTo | None = None
     on_done: Callable[[], None] | None = None
 
+    @property
+    def stream(self) -> str | None:
+        """Which of its source's streams it belongs to: that of its topic, where it has one."""
+        topic = self.origin.get("topic")
+        return topic if isinstance(topic, str) else None
+
     def done(self) -> None:
         """Reports that the input is answered for good."""
         if self.on_done is not None:
@@ -100,6 +109,13 @@ class Prediction:
     vector: tuple[float, ...] | None = None
     zones: tuple[str, ...] | None = None
     track_id: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The label; the number of the class where there are no labels; `none` where there is no class."""
+        if self.label is not None:
+            return self.label
+        return str(self.class_id) if self.class_id is not None else NO_LABEL
 
     def as_dict(self) -> dict[str, Any]:
         """As published: without what does not apply; confidences with four decimals, pixels with one."""

@@ -17,8 +17,8 @@ from edge_agent.counters import imbalance
 from edge_agent.decoders.boxes import iou
 from edge_agent.models.model import load
 from edge_agent.models.predictor import OneOff
+from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
-from edge_agent.sources.images import read_file
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.command_line import edge_agent
 from tests.daemon_process import Daemon, configuration

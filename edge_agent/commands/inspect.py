@@ -12,7 +12,7 @@ from edge_agent import settings
 from edge_agent.commands import inspect_language
 from edge_agent.config.loader import NO_LABELS, resolve
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models import language
 from edge_agent.models.accelerator_choice import operator_hint
 from edge_agent.models.io_spec import Reading, UnclearError, read

@@ -13,8 +13,8 @@ from edge_agent import settings
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.models import model as models
 from edge_agent.models.predictor import OneOff
+from edge_agent.preprocess.files import read_file
 from edge_agent.samples import Prediction, Result, Sample
-from edge_agent.sources.images import read_file
 from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
 

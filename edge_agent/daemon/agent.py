@@ -28,10 +28,11 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
-from edge_agent.pipeline.pipeline import Follower, Pipeline
+from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.registry import DELIVER_TIMEOUT, HUNG_AFTER, Broker, Pipelines
 from edge_agent.publish.publisher import Device
 from edge_agent.samples import Result
+from edge_agent.sources.observer import Follower
 from edge_agent.system import heap, systemd
 from edge_agent.system.clock import Clock
 from edge_agent.update.active import load_at_start, stores_of, version_of, with_active, with_version

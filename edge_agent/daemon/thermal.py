@@ -9,7 +9,7 @@ limits of cpufreq are not: they do not tell heat from what the owner has chosen.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ STEP_EVERY = 10.0
 STEP = 2.0
 # °C below `slow_down_at` at which it is cool enough again.
 HYSTERESIS = 5.0
-# Frames whose distance is averaged.
-GAPS = 8
 # °C; some drivers report nonsense for a sensor that is off.
 PLAUSIBLE = (-40.0, 150.0)
 FIRMWARE = Path("devices/platform/soc/soc:firmware/get_throttled")
@@ -147,40 +145,3 @@ class Thermal:
             "throttled": self._heat.throttled,
             "factor": self.factor,
         }
-
-
-class Pace:
-    """Chooses the frames that a live source may have. They must be shown in order, by one thread at a time.
-
-    It is the work that is thinned, not only the frames: a model that is slower than its camera would have no less to do
-    if every second frame were left out.
-
-    Args:
-        factor: asked for the share of the work that is allowed now, above 0 to 1.
-    """
-
-    def __init__(self, factor: Callable[[], float]) -> None:
-        self._factor = factor
-        self._last: float | None = None
-        self._gap = self._due = self._spent = 0.0
-
-    def takes(self, captured: float) -> bool:
-        """Whether a frame may be worked on.
-
-        Args:
-            captured: when it was taken, on the monotonic clock.
-        """
-        gap = 0.0 if self._last is None else captured - self._last
-        self._last = captured
-        # A mean over several, in which an interruption of the source counts little.
-        self._gap = self._gap + (min(gap, 2 * self._gap) - self._gap) / GAPS if self._gap else gap
-        factor = self._factor()
-        if factor < 1 and captured < self._due:
-            return False
-        # Half a gap sooner, for frames do not come like clockwork.
-        self._due = captured + max(self._gap, self._spent) / factor - self._gap / 2
-        return True
-
-    def spent(self, seconds: float) -> None:
-        """Says how long the latest frame was worked on."""
-        self._spent = seconds

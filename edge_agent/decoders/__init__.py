@@ -49,7 +49,7 @@ class Decoder(Protocol):
         Args:
             outputs: of the engine, the first axis of each is the batch.
             placements: for each item, where in which picture it comes from (`Placement`; coordinates come out in pixels
-                of that picture), or what it is, where it is no picture (`Given`).
+                of that picture), or what it is, where it is no picture (`RawInput`).
             limits: how many, how confident.
 
         Raises:

@@ -11,9 +11,9 @@ from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.detection import items
 from edge_agent.decoders.recognition import Recognition, sole_output
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile
-from edge_agent.preprocess.placement import Given
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.samples import Prediction
+from edge_agent.timeseries.numbers import RawInput
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Anomaly:
     spec: TensorSpec
 
     def __call__(
-        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Given], limits: Limits
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[RawInput], limits: Limits
     ) -> list[Prediction]:
         """Predictions of a batch: see `Decoder`. A score has no confidence, so all of them are told."""
         del limits

@@ -9,7 +9,7 @@ from edge_agent.decoders.detection import items
 from edge_agent.decoders.recognition import Recognition, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 

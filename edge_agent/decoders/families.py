@@ -25,7 +25,7 @@ from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
 from edge_agent.decoders.yolox import recognise_yolox
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 
 if TYPE_CHECKING:
     import numpy as np

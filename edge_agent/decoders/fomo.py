@@ -18,7 +18,7 @@ from edge_agent.decoders.boxes import whole
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.opencv import cv2
 
 if TYPE_CHECKING:

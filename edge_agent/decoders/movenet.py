@@ -16,7 +16,7 @@ from edge_agent.decoders.detection import Candidates, Detector, check_shape, ite
 from edge_agent.decoders.recognition import RAW, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.decoders.yolo_pose import Keypoints
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from edge_agent.decoders import Decoder
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_agent.preprocess.image import Color, Resize
+    from edge_agent.preprocess.image import Color
+    from edge_agent.preprocess.placement import Resize
 
 Channels = tuple[float, ...]
 Size = tuple[int, int]

@@ -15,7 +15,7 @@ from edge_agent.decoders.masks import area, outline
 from edge_agent.decoders.recognition import Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction

@@ -22,7 +22,7 @@ from edge_agent.decoders.detection import Candidates, Detector, check_shape, cla
 from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

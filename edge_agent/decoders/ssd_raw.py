@@ -21,7 +21,7 @@ from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, is
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from edge_agent.decoders.boxes import grid_sides, strongest, whole
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

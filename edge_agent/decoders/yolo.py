@@ -33,7 +33,7 @@ from edge_agent.decoders.recognition import (
     ultralytics_task,
 )
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from edge_agent.decoders.recognition import (
     ultralytics_task,
 )
 from edge_agent.decoders.yolo import Rows, anchor_free, end_to_end, recognised, to_pixels
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.placement import Placement
 
 if TYPE_CHECKING:

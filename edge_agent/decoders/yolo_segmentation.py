@@ -18,7 +18,7 @@ from edge_agent.decoders.masks import area, outline
 from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size, ultralytics_task
 from edge_agent.decoders.yolo import Rows, anchor_free, anchored, end_to_end, recognised
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.preprocess.placement import Placement
 

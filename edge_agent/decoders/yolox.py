@@ -27,7 +27,7 @@ from edge_agent.decoders.recognition import (
 )
 from edge_agent.decoders.yolo import objects
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

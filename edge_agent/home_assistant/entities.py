@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from edge_agent import __version__, settings
 from edge_agent.models.loading import ModelKey, key_of
 from edge_agent.postprocess.thresholds import ANOMALY
-from edge_agent.publish.policy import NO_LABEL
+from edge_agent.samples import NO_LABEL
 from edge_agent.settings.monitoring import is_loopback, split_address
 
 # With more labels, values or regions than this, a pipeline has no entity for each of them.

@@ -11,7 +11,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.publish.policy import name_of
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 
@@ -74,7 +73,7 @@ class FoundQuestions:
         predictions: Sequence[Prediction],
         parent: dict[str, Any],
     ) -> list[Sample]:
-        """The question, if it is time for one; see `pipeline.Follower`."""
+        """The question, if it is time for one; see `observer.Follower`."""
         too_soon = self._asked is not None and sample.captured - self._asked < self._asker.text.min_interval
         if not predictions or too_soon:
             return []
@@ -82,7 +81,7 @@ class FoundQuestions:
         told = predictions[:MAX_TOLD]
         words = {
             "predictions": ", ".join(map(in_words, told)),
-            "labels": ", ".join(dict.fromkeys(map(name_of, told))),
+            "labels": ", ".join(dict.fromkeys(one.name for one in told)),
             "pipeline": parent["pipeline"],
         }
         origin = {"parent": parent | {"predictions": [one.as_dict() for one in told]}}
@@ -174,8 +173,8 @@ def in_words(prediction: Prediction) -> str:
         number = number_in_words(prediction.value)
         return number if prediction.label is None else f"{prediction.label} {number}"
     if prediction.confidence is None:
-        return name_of(prediction)
-    return f"{name_of(prediction)} {prediction.confidence:.0%}".replace("%", " %")
+        return prediction.name
+    return f"{prediction.name} {prediction.confidence:.0%}".replace("%", " %")
 
 
 def number_in_words(value: float) -> str:

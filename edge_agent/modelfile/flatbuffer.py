@@ -9,7 +9,7 @@ from typing import Any
 
 from flatbuffers import number_types, table
 
-from edge_agent.modelfile.inspect import DamagedError, Data
+from edge_agent.modelfile.facts import DamagedError, Data
 
 MAX_TEXT_BYTES = 16 * 1024
 MAX_TABLES = 512

@@ -1,116 +1,21 @@
-"""What a model file says of itself, read from its bytes: no runtime is imported and nothing in it is run."""
+"""Reads a model file's own facts from its bytes: no runtime is imported and nothing in it is run."""
 
-import ast
 import hashlib
-import json
 import mmap
 import re
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import onnx, tflite
+from edge_agent.modelfile.facts import DamagedError, Data, ModelFile
 
 # Neither format can address more in one file.
 MAX_FILE_BYTES = 2 * 1024**3
-MAX_LITERAL_CHARACTERS = 256 * 1024
-
-INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
-# Steps of a quantised value by which converters round the ends of a range.
-ROUNDING = 2.0
-
-Data = bytes | mmap.mmap
-
-
-class DamagedError(Exception):
-    """Bytes that no sound model file has; `read` turns it into a `ModelError` that names the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One input or output.
-
-    Attributes:
-        name: as in the file; "" where it has none.
-        shape: outermost dimension first; -1 is dynamic (a TFLite runtime begins with 1 there). `()` is a
-            scalar, or a tensor whose shape the file leaves open, like those of TFLite_Detection_PostProcess.
-        dtype: numpy's name, "str" for text. What numpy lacks keeps the format's own name: "bfloat16",
-            "int4"; "sequence", "map", "optional" and "sparse" for ONNX values that are no tensors.
-        scale: real = scale * (q - zero_point). None where the values are not quantised, where each channel
-            has its own scale, and always for ONNX, which does not state how inputs and outputs are
-            quantised.
-        zero_point: see scale.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int = 0
-
-    def covers(self, values: tuple[float, float]) -> bool:
-        """Whether it is quantised so that its whole range is from the one value to the other, but for rounding."""
-        if self.scale is None or self.dtype not in INTEGER_LIMITS:
-            return False
-        ends = [(limit - self.zero_point) * self.scale for limit in INTEGER_LIMITS[self.dtype]]
-        return all(abs(end - value) <= ROUNDING * self.scale for end, value in zip(ends, values, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The facts that a model file carries.
-
-    Attributes:
-        path: the file.
-        format: by the file's content, not by its ending.
-        sha256: of the whole file, in hexadecimal.
-        size: in bytes. Weights that an ONNX model keeps in files beside it are not counted.
-        inputs: in the file's order; ONNX inputs that have a default (an initialiser) are left out.
-        outputs: in the file's order.
-        operators: name to number of uses in the main graph. TFLite: as in the schema ("CONV_2D"), custom
-            ones by their custom name. ONNX: the type ("Conv"), outside of the runtime's own domains
-            "domain.Type".
-        custom_operators: those that a plain runtime may lack. TFLite: custom operators (Flex and compiled
-            ones too) of all graphs. ONNX: those of the main graph whose domain is not one of ONNX Runtime's
-            and which the file does not define as functions.
-        output_operators: for each output the operator that computes it ("SOFTMAX", "Sigmoid"), looking
-            through those that only change type or shape; "" where it cannot be told.
-        version: "schema 3"; "opset 13, ir 7".
-        description: what the file calls itself, or else what it was made with.
-        metadata: flat facts. TFLite: text entries of the metadata (`min_runtime_version`, …), fields of the
-            metadata table (`name`, `author`, …), `input0.name`, `input0.color_space`, `output1.name`, … for
-            the tensors, `output1.signature` for a tensor's name in the first signature, `missing_files` for
-            files that the metadata names and the archive at the end lacks. ONNX: metadata_props. Both: what
-            an Ultralytics export says, each value as Python writes it.
-        labels: of the first output that has any; position i is class i.
-        labels_from: where the labels stand; "" without labels.
-        normalization: (mean, std) of the first input, one value each or one a channel: x becomes (x - mean)
-            / std before it is quantised. Pixels count from 0 to 255.
-        associated_files: names in the zip archive at the end of a TFLite file.
-    """
-
-    path: Path
-    format: Literal["tflite", "onnx"]
-    sha256: str
-    size: int
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    operators: Mapping[str, int]
-    custom_operators: tuple[str, ...]
-    output_operators: tuple[str, ...]
-    version: str
-    description: str
-    metadata: Mapping[str, str]
-    labels: tuple[str, ...] | None
-    labels_from: str
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
-    associated_files: tuple[str, ...]
 
 
 def read(path: Path) -> ModelFile:
-    """Read what a TFLite or ONNX file says of itself; its format is told by its content.
+    """Reads the facts that a TFLite or ONNX file carries; the format is detected from the content.
 
     The file must stay as it is meanwhile: it is mapped into memory, and a file that shrinks under a mapping
     ends the process.
@@ -121,13 +26,9 @@ def read(path: Path) -> ModelFile:
     sha256, data = _map(path)
     try:
         if data[4:8] == b"TFL3":
-            from edge_agent.modelfile import tflite
-
             return tflite.read(path, sha256, data)
         kind = _kind(data)
         if not kind:
-            from edge_agent.modelfile import onnx
-
             return onnx.read(path, sha256, data)
     except DamagedError as error:
         raise ModelError(f"{path}: the model file is damaged: {error}: copy or download it again") from error
@@ -209,53 +110,3 @@ def _kind(data: Data) -> str:
     if re.fullmatch(r"[^\x00-\x08\x0e-\x1f\x7f\ufffd]+\ufffd?", start):
         return f"text that begins with {start.splitlines()[0][:40]!r}"
     return f"unknown content (it begins with the bytes {data[:8].hex(' ')})"
-
-
-# What Python's str() writes of dictionaries, lists, strings and numbers. The parser behind literal_eval would
-# also take operators that nest without end, and it warns on standard error of malformed numbers and strings.
-_LITERAL = re.compile(
-    r"""(?:[\s\[\]{}(),:]"""
-    r"""|'(?:[^'\\\n]|\\['"\\nrtxuU])*+'|"(?:[^"\\\n]|\\['"\\nrtxuU])*+\""""
-    r"""|-?\d++(?:\.\d++)?+(?:e[+-]?\d++)?+(?![\w.])|(?:True|False|None)\b)*+"""
-)
-
-
-def embedded_facts(text: str) -> dict[str, str]:
-    """The facts that an Ultralytics export writes into the model file: a mapping, as JSON or `str(dict)`.
-
-    Values become strings as Python writes them, which is how the same facts stand in ONNX files. Text that is
-    no such mapping, is longer than 256 Ki characters or nests too deeply gives no facts. The keys:
-    https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py.
-    """
-    facts = _literal(text)
-    return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
-
-
-def embedded_names(text: str) -> tuple[str, ...] | None:
-    """The class labels in the `names` of an Ultralytics export, `{0: 'person', 1: 'bicycle'}` or a list."""
-    names = _literal(text)
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not (isinstance(names, dict) and names and all(isinstance(name, str | int) for name in names.values())):
-        return None
-    labels = {str(key): str(name) for key, name in names.items()}
-    numbers = [str(number) for number in range(len(names))]
-    return tuple(labels[number] for number in numbers) if labels.keys() == set(numbers) else None
-
-
-def _literal(text: str) -> object:
-    if len(text) > MAX_LITERAL_CHARACTERS:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            value = ast.literal_eval(text) if _LITERAL.fullmatch(text) else None
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return None
-    try:
-        # What can be written here can be written by the callers, too.
-        str(value)
-    except RecursionError:
-        return None
-    return value

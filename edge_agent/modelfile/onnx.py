@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import DamagedError, Data, ModelFile, Tensor, embedded_names
+from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_names
 
 # Beside its weights, a large model has some hundred thousand fields and a few megabytes of names.
 MAX_FIELDS = 2_000_000

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from flatbuffers import number_types
 
+from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
-from edge_agent.modelfile.inspect import DamagedError, Data, ModelFile, Tensor, embedded_facts, embedded_names
 
 MAX_OPERATORS = 100_000
 MAX_OUTPUTS = 1_000_000

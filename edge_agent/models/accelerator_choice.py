@@ -14,7 +14,7 @@ from edge_agent.engines.failover import Link
 from edge_agent.engines.subprocess import Isolated
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.models.qualification import prove
 from edge_agent.models.resolve import ModelSource
 

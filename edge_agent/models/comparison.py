@@ -14,11 +14,11 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import golden
 from edge_agent.models.bundle import Golden
+from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.preprocess.prepare import preparation
 from edge_agent.samples import Prediction, Sample, Series
-from edge_agent.sources.images import read_file
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,7 +119,7 @@ def _of_outputs(
 def _made_up(model: "Model") -> Sample:
     """An input that is always the same: a picture of coloured blots, 640 x 480, or readings of noise."""
     noise = np.random.default_rng(8)
-    if isinstance(model.preprocess, Numbers):
+    if isinstance(model.preprocess, SeriesPreprocess):
         data: Any = Series(noise.random(model.preprocess.shape, np.float32))
     else:
         coarse = noise.integers(0, 256, (12, 16, 3), np.uint8)

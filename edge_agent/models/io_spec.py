@@ -15,13 +15,13 @@ from edge_agent.decoders.recognition import Parts, Recognition
 from edge_agent.decoders.ssd_raw import read_anchors
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
 from edge_agent.models.picture_input import picture_tensor, read_pictures
 from edge_agent.models.series_input import read_series, takes_numbers, without_further
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 _OUTPUTS: dict[str, settings.Output] = {
     "SOFTMAX": "probabilities",
@@ -70,7 +70,7 @@ class Reading:
 
     family: str
     task: str
-    preprocess: Preprocess | Numbers
+    preprocess: Preprocess | SeriesPreprocess
     labels: tuple[str, ...] | None
     build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
     evidence: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ def read(file: ModelFile, stated: Stated) -> Reading:
     """
     evidence: list[str] = []
     missing: dict[str, str] = {}
-    preprocess: Preprocess | Numbers
+    preprocess: Preprocess | SeriesPreprocess
     file = without_further(file, stated.input)
     if takes_numbers(file, stated.input):
         preprocess = read_series(file, stated.input, evidence)

@@ -20,7 +20,7 @@ from edge_agent.pipeline.compatibility import Misfit, with_language_model, witho
 from edge_agent.postprocess.filters import unknown_labels
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.settings.streams import CommandSource
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
@@ -144,7 +144,7 @@ def _misfits_of(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
 def _unfit(pipeline: settings.Pipeline, model: Model) -> Iterator[tuple[tuple[str, ...], str]]:
     """The options that a pipeline's model leaves without a meaning, each with the reason."""
     name, task, options = pipeline.model, model.task, pipeline
-    pictures = not isinstance(model.preprocess, Numbers)
+    pictures = not isinstance(model.preprocess, SeriesPreprocess)
     # What is stated, the option, whether it fits, and why not.
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
         (gives(options.source) == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),

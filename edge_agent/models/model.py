@@ -21,7 +21,7 @@ from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_
 from edge_agent.models.io_spec import Reading, read
 from edge_agent.models.resolve import ModelSource, find, located
 from edge_agent.models.state import Further, State
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +56,14 @@ class Model:
         self.threshold = source.stated.threshold
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self.preprocess = reading.preprocess
-        stated = self.preprocess.input if isinstance(self.preprocess, Numbers) else None
+        stated = self.preprocess.input if isinstance(self.preprocess, SeriesPreprocess) else None
         self._further = (
             Further(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
         )
         self.decode = reading.build(engine.outputs if self._further is None else self._further.answers)
         self._batching = Batching(engine)
-        self._gathers = isinstance(self.preprocess, Numbers) and self.preprocess.batched and self._further is None
+        batched = isinstance(self.preprocess, SeriesPreprocess) and self.preprocess.batched
+        self._gathers = batched and self._further is None
         self.runs, self.busy = 0, 0.0
         self._lock = threading.Lock()
 
@@ -102,7 +103,7 @@ class Model:
     @property
     def takes_pictures(self) -> bool:
         """Whether pictures go in, and not readings or sound."""
-        return not isinstance(self.preprocess, Numbers)
+        return not isinstance(self.preprocess, SeriesPreprocess)
 
     def facts(self) -> dict[str, Any]:
         """What `info` says of it."""

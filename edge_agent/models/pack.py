@@ -22,8 +22,8 @@ from edge_agent.models.io_spec import Reading, Stated, read
 from edge_agent.models.predictor import OneOff
 from edge_agent.models.resolve import ModelSource, find
 from edge_agent.models.self_test import try_model
+from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
-from edge_agent.sources.images import read_file
 from edge_agent.system.terminal import printable
 
 LABELS_FILE, ANCHORS_FILE, GOLDEN_FOLDER = "labels.txt", "anchors.txt", "golden"

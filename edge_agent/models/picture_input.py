@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from edge_agent import settings
 from edge_agent.decoders.recognition import Recognition
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
+from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
 

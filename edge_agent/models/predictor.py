@@ -9,8 +9,9 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
-from edge_agent.pipeline.pipeline import Follower, Pipeline
+from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
+from edge_agent.sources.observer import Follower
 from edge_agent.sources.queue import Intake
 
 

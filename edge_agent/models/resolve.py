@@ -10,6 +10,7 @@ from edge_agent.config.loader import NO_LABELS, resolve
 from edge_agent.engines.accelerators import known_as
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
 from edge_agent.models import archive, bundle, language, registry
 from edge_agent.models.io_spec import Stated
@@ -28,15 +29,15 @@ class ModelSource:
         compiled: the same model compiled for accelerators, by their names.
     """
 
-    file: inspect.ModelFile
+    file: ModelFile
     version: str
     stated: Stated
     asked_for: Path
     folder: Path
     golden: tuple[bundle.Golden, ...]
-    compiled: Mapping[str, inspect.ModelFile] = field(default_factory=dict)
+    compiled: Mapping[str, ModelFile] = field(default_factory=dict)
 
-    def file_for(self, accelerator: settings.Accelerator) -> inspect.ModelFile:
+    def file_for(self, accelerator: settings.Accelerator) -> ModelFile:
         """The file that runs on an accelerator."""
         return self.compiled.get(known_as(accelerator), self.file)
 
@@ -130,13 +131,13 @@ def located(model: settings.Model, folder: Path) -> settings.Model:
     return model if accelerators == model.accelerators else model.model_copy(update={"accelerators": accelerators})
 
 
-def _compiled(manifest: bundle.Manifest, folder: Path, file: inspect.ModelFile) -> dict[str, inspect.ModelFile]:
+def _compiled(manifest: bundle.Manifest, folder: Path, file: ModelFile) -> dict[str, ModelFile]:
     """What stands in for a bundle's file on accelerators: compiled files of its format, by the accelerators' names."""
     found = {name: inspect.read(folder / path) for name, path in manifest.compiled.items()}
     return {name: compiled for name, compiled in found.items() if compiled.format == file.format}
 
 
-def _version(file: inspect.ModelFile) -> str:
+def _version(file: ModelFile) -> str:
     """The version that a bare file states of itself; an Ultralytics export states that of the exporter instead."""
     stated = "" if "stride" in file.metadata else file.metadata.get("version", "")
     return stated[:MAX_VERSION] or "1"

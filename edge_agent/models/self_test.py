@@ -218,7 +218,7 @@ def _checks(model: "Model", source: "ModelSource", folder: Path, say: Callable[[
     from edge_agent.models import model as models
     from edge_agent.models.predictor import OneOff
     from edge_agent.models.resolve import find
-    from edge_agent.sources.images import read_file
+    from edge_agent.preprocess.files import read_file
 
     options = model.options
     as_stated = settings.Model(path=options.path, accelerators=options.accelerators, threads=options.threads)

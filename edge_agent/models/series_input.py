@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from edge_agent.settings.series import Input
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 _DTYPES = ("float32", "float16", "int8", "uint8")
 _AXES_OF_A_PICTURE = 4
@@ -49,7 +49,7 @@ def without_further(file: ModelFile, stated: Input | None) -> ModelFile:
     )
 
 
-def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> Numbers:
+def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> SeriesPreprocess:
     """How readings become the input tensor.
 
     Args:
@@ -82,7 +82,7 @@ def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> N
     mean, std = _normalization(file, stated, shape[-1], evidence)
     scale = tensor.scale or 0.0
     how = stated or Input(kind="series")
-    return Numbers(shape, batched, tensor.dtype, scale, tensor.zero_point, mean, std, how)
+    return SeriesPreprocess(shape, batched, tensor.dtype, scale, tensor.zero_point, mean, std, how)
 
 
 def _normalization(

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
-from edge_agent.daemon.thermal import Pace
 from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models.model import Model
@@ -23,6 +22,7 @@ from edge_agent.models.state import State
 from edge_agent.pipeline.frame_timing import LastMoment
 from edge_agent.pipeline.motion_gate import Gate
 from edge_agent.pipeline.ordering import Turns
+from edge_agent.pipeline.throttle import Throttle
 from edge_agent.postprocess.filters import Filter, limits
 from edge_agent.postprocess.smoothing import Smoother, Spell
 from edge_agent.postprocess.thresholds import Threshold
@@ -31,9 +31,10 @@ from edge_agent.preprocess.prepare import Prepared, cutting, preparation
 from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Anomaly
 from edge_agent.sources import Source
+from edge_agent.sources.observer import Follower
 from edge_agent.sources.queue import Intake
 from edge_agent.system.activity import AT_WORK
-from edge_agent.timeseries.cutting import MAX_STREAMS, stream_of
+from edge_agent.timeseries.cutting import MAX_STREAMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,34 +68,6 @@ class Trip:
         self.sample = sample
         self.watch = Stopwatch(sample.captured)
         self.timing = Timing(queue=self.watch.lap())
-
-
-class Follower(Protocol):
-    """Something that looks at what was found, and at the pictures in which it was."""
-
-    def follow(
-        self,
-        image: "NDArray[np.uint8] | None",
-        sample: Sample,
-        predictions: Sequence[Prediction],
-        parent: dict[str, Any],
-        *,
-        may_wait: bool,
-    ) -> None:
-        """Called with each result, in order, in the pipeline's own thread.
-
-        Args:
-            image: (height, width, 3), uint8, BGR; not to be changed or kept; None where the input is no picture.
-            sample: what the picture came from.
-            predictions: in pixels of the picture.
-            parent: the pipeline's name, and `seq` of its result if that was published.
-            may_wait: whether the pipeline may be held up.
-        """
-        ...
-
-    def end(self) -> None:
-        """The pipeline's source has ended: nothing follows."""
-        ...
 
 
 class Pipeline:
@@ -144,7 +117,7 @@ class Pipeline:
         self._serving = (model, preparation(model.preprocess, options), publish)
         self._report = report
         self._followers = followers
-        self._pace = Pace(factor) if source.live else None
+        self._throttle = Throttle(factor) if source.live else None
         self._gate = None if options.gate is None else Gate(options.gate, options.regions)
         self._threshold = None
         if model.decode.task == "anomaly":
@@ -248,8 +221,8 @@ class Pipeline:
             with AT_WORK:
                 self.travel(samples, turn)
                 turn.over()
-            if self._pace is not None:
-                self._pace.spent(time.monotonic() - began)
+            if self._throttle is not None:
+                self._throttle.spent(time.monotonic() - began)
         if self._last_to_leave() and not self._stopped:
             for follower in list(self._followers):
                 follower.end()
@@ -276,7 +249,7 @@ class Pipeline:
         return False
 
     def _held_back(self, sample: Sample) -> Dropped | None:
-        if self._pace is not None and not self._pace.takes(sample.captured):
+        if self._throttle is not None and not self._throttle.admits(sample.captured):
             return "throttled"
         return None if self._shows_news(sample) else "unchanged"
 
@@ -371,7 +344,7 @@ class Pipeline:
 
     def _state_of(self, sample: Sample) -> State:
         """What a stateful model remembers of the sample's stream: nothing after a gap."""
-        stream = stream_of(sample)
+        stream = sample.stream
         if (isinstance(sample.data, Series) and sample.data.gap) or stream not in self._states:
             self._states.pop(stream, None)
             while len(self._states) >= MAX_STREAMS:

@@ -15,13 +15,14 @@ from edge_agent.models.loading import AnyModel, ModelKey, key_of
 from edge_agent.models.model import Model
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.outbox import Outbox
-from edge_agent.pipeline.pipeline import Follower, Pipeline
+from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.text import TextPipeline
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Timing
 from edge_agent.sources import Context, Source, open_source
+from edge_agent.sources.observer import Follower
 
 # To stop takes at most the sum of these.
 DRAIN_TIMEOUT = 2.0

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from edge_agent.publish.policy import name_of
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.series import Smoothing
-from edge_agent.timeseries.cutting import MAX_STREAMS, stream_of
+from edge_agent.timeseries.cutting import MAX_STREAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Smoother:
         Returns:
             The same predictions with their steadied confidence, the most confident first, and what began or ended.
         """
-        topic = stream_of(sample)
+        topic = sample.stream
         stream = self._streams.setdefault(topic, _Stream(deque(maxlen=self._options.over)))
         self._streams.move_to_end(topic)
         if len(self._streams) > MAX_STREAMS:
@@ -105,7 +104,7 @@ class Smoother:
             stream.recent.clear()
         stream.recent.append(self._said(predictions))
         steadied = [
-            replace(one, confidence=sum(past.get(name_of(one), 0.0) for past in stream.recent) / len(stream.recent))
+            replace(one, confidence=sum(past.get(one.name, 0.0) for past in stream.recent) / len(stream.recent))
             for one in predictions
         ]
         steadied.sort(key=lambda one: -(one.confidence or 0.0))
@@ -114,14 +113,14 @@ class Smoother:
 
     def _said(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """What one result gives to each label's steadied confidence."""
-        said = {name_of(one): one.confidence or 0.0 for one in predictions}
+        said = {one.name: one.confidence or 0.0 for one in predictions}
         return {max(said, key=said.__getitem__): 1.0} if said and self._options.by == "majority" else said
 
     def _changes(self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None) -> list[Spell]:
         over: set[str] = set()
         spells: list[Spell] = []
         for one in steadied:
-            name, confidence = name_of(one), one.confidence or 0.0
+            name, confidence = one.name, one.confidence or 0.0
             held = stream.holding.get(name)
             if held is None and confidence >= self._options.on:
                 held = stream.holding[name] = _Holding(one, now)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_agent.preprocess.opencv import cv2
-from edge_agent.preprocess.placement import Placement, place
+from edge_agent.preprocess.placement import Placement, Resize, place
 from edge_agent.preprocess.regions import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Resize = Literal["stretch", "letterbox", "center_crop"]
 Color = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nhwc", "nchw"]
 

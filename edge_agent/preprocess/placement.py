@@ -1,14 +1,14 @@
 """Where in a picture the items of a batch come from, and the way back from the model's input to that picture."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_agent.preprocess.image import Resize
+Resize = Literal["stretch", "letterbox", "center_crop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +51,13 @@ class Placement:
         return self.to_picture(boxes.reshape(-1, 2)).reshape(-1, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What an item of the batch is, where it is no picture.
-
-    Attributes:
-        values: the real values that went into the model, float32.
-        region: there is none.
-    """
-
-    values: "NDArray[np.float32]"
-    region: str | None = None
-
-
 def place(
     region: str | None,
     offset: tuple[float, float],
     crop_size: tuple[int, int],
     picture_size: tuple[int, int],
     input_size: tuple[int, int],
-    resize: "Resize",
+    resize: Resize,
     reduced: tuple[int, int] = (1, 1),
 ) -> Placement:
     """The placement of a crop that `preprocess.fit` has brought to the model's input size.

@@ -9,12 +9,11 @@ from edge_agent.counters import Counters
 from edge_agent.errors import InputError
 from edge_agent.preprocess.decoding import Picture, Reduction, decode_picture, reduce_pixels
 from edge_agent.preprocess.image import Preprocess
-from edge_agent.preprocess.placement import Given
 from edge_agent.preprocess.regions import Regions, View
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import WAV, Cutting, read_series
-from edge_agent.timeseries.numbers import Numbers, read_numbers
+from edge_agent.timeseries.numbers import RawInput, SeriesPreprocess, read_numbers
 from edge_agent.timeseries.windows import Windows
 
 if TYPE_CHECKING:
@@ -97,13 +96,13 @@ class Readings:
         preprocess: of the model.
     """
 
-    def __init__(self, preprocess: Numbers) -> None:
+    def __init__(self, preprocess: SeriesPreprocess) -> None:
         self._preprocess = preprocess
 
     def __call__(self, sample: Sample, *, followed: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
         values = self._preprocess.real(self._numbers(sample))
-        return Prepared(self._preprocess([values]), [Given(values)], sample.origin)
+        return Prepared(self._preprocess([values]), [RawInput(values)], sample.origin)
 
     def _numbers(self, sample: Sample) -> "NDArray[np.float32]":
         if isinstance(sample.data, InputError):
@@ -124,9 +123,9 @@ class Readings:
         return windows[0].series.values
 
 
-def preparation(preprocess: Preprocess | Numbers, options: settings.Pipeline) -> Prepare:
+def preparation(preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline) -> Prepare:
     """How the samples of a pipeline become what its model takes."""
-    return Readings(preprocess) if isinstance(preprocess, Numbers) else Pictures(preprocess, options)
+    return Readings(preprocess) if isinstance(preprocess, SeriesPreprocess) else Pictures(preprocess, options)
 
 
 def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
@@ -139,8 +138,10 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
     return reduce_pixels(sample.data, reduction)
 
 
-def cutting(preprocess: Preprocess | Numbers, options: settings.Pipeline, counters: Counters) -> Cutting | None:
+def cutting(
+    preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline, counters: Counters
+) -> Cutting | None:
     """What cuts a pipeline's stream into windows; None where each sample is an input."""
-    if not isinstance(preprocess, Numbers) or (options.window is None and options.source.type in WHOLE_INPUTS):
+    if not isinstance(preprocess, SeriesPreprocess) or (options.window is None and options.source.type in WHOLE_INPUTS):
         return None
     return Cutting(preprocess, options.window or Window(), counters)

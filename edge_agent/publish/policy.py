@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_agent import settings
-from edge_agent.samples import Prediction
+from edge_agent.samples import NO_LABEL, Prediction
 
-# What stands in a topic in place of a label when there is no prediction.
-NO_LABEL = "none"
 _NOT_IN_TOPICS = dict.fromkeys([*range(0x21), 0x7F, *map(ord, "/+#")], "_")
 
 # What a result says, in short: of each region the label that wins, or how many objects of each label, or a value.
@@ -74,7 +72,7 @@ def winners(
     """The most confident label of each region; another one than before only if it leads that by `hysteresis`."""
     regions: dict[str | None, dict[str, float]] = defaultdict(dict)
     for prediction in predictions:
-        regions[prediction.region].setdefault(name_of(prediction), prediction.confidence or 0.0)
+        regions[prediction.region].setdefault(prediction.name, prediction.confidence or 0.0)
     statement: Statement = {}
     for region, confidences in regions.items():
         best = max(confidences, key=confidences.__getitem__)
@@ -104,7 +102,7 @@ def numbers(
     listed: dict[tuple[str | None, ...], int] = defaultdict(int)
     certain: dict[tuple[str | None, ...], int] = defaultdict(int)
     for prediction in predictions:
-        key = prediction.region, name_of(prediction)
+        key = prediction.region, prediction.name
         listed[key] += 1
         certain[key] += (prediction.confidence or 0.0) >= min_confidence + hysteresis
     counted = {key: max(certain[key], min(number, before.get(key, 0))) for key, number in listed.items()}
@@ -115,7 +113,7 @@ def values(predictions: Sequence[Prediction], before: Statement, hysteresis: flo
     """The value of each region and label; another one than before only if it is farther from that than `hysteresis`."""
     statement: Statement = {}
     for prediction in predictions:
-        key, value = (prediction.region, name_of(prediction)), prediction.value
+        key, value = (prediction.region, prediction.name), prediction.value
         last = before.get(key)
         near = value is not None and last is not None and abs(value - last) <= hysteresis
         statement[key] = last if near else value
@@ -132,13 +130,6 @@ def topic_of(template: str, device_id: str, pipeline: str, predictions: Sequence
         predictions: of the result.
     """
     best = max(predictions, key=lambda prediction: prediction.confidence or 0.0, default=None)
-    label = (name_of(best) if best else NO_LABEL).translate(_NOT_IN_TOPICS)
+    label = (best.name if best else NO_LABEL).translate(_NOT_IN_TOPICS)
     names = {"{device_id}": device_id, "{pipeline}": pipeline, "{label}": label}
     return re.sub(r"\{\w+\}", lambda name: names[name[0]], template)
-
-
-def name_of(prediction: Prediction) -> str:
-    """The label, or the number of the class where there are no labels."""
-    if prediction.label is not None:
-        return prediction.label
-    return str(prediction.class_id) if prediction.class_id is not None else NO_LABEL

@@ -36,7 +36,7 @@ class Snapshots:
         *,
         may_wait: bool,  # noqa: ARG002 - it never waits
     ) -> None:
-        """Shows the picture if it is time; see `pipeline.Follower`."""
+        """Shows the picture if it is time; see `observer.Follower`."""
         if image is None or (self._next is not None and sample.captured < self._next):
             return
         self._next = sample.captured + self._options.interval

@@ -17,7 +17,7 @@ from edge_agent.sources.queue import Intake
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
-    from edge_agent.pipeline.pipeline import Follower
+    from edge_agent.sources.observer import Follower
 
 Trouble = Callable[[EdgeAgentError], None]
 

@@ -2,17 +2,16 @@
 
 import glob
 import threading
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edge_agent import settings
-from edge_agent.errors import InputError, SourceError
+from edge_agent.errors import SourceError
+from edge_agent.preprocess.files import read_file
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
 
-MAX_FILE_SIZE = 200_000_000
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -42,20 +41,6 @@ def files(pattern: str, endings: Collection[str]) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file())
     found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path's own takes no absolute pattern
     return sorted(path for path in map(Path, found) if path.is_file())
-
-
-def read_file(path: Path) -> Sample:
-    """An image file as a sample."""
-    return Sample(_content(path), captured_at=time.time(), captured=time.monotonic(), origin={"path": str(path)})
-
-
-def _content(path: Path) -> bytes | InputError:
-    try:
-        if path.stat().st_size > MAX_FILE_SIZE:
-            return InputError(f"{path}: larger than {MAX_FILE_SIZE} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        return InputError(f"{path}: can't be read: {error.strerror}")
 
 
 def create(source: settings.ImagesSource, context: Context) -> Reader:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_agent.pipeline.pipeline import Follower
+    from edge_agent.sources.observer import Follower
 
-    # Picture, its sample, predictions, the parent's pipeline and `seq`: see `pipeline.Follower`.
+    # Picture, its sample, predictions, the parent's pipeline and `seq`: see `observer.Follower`.
     Make = Callable[["NDArray[np.uint8] | None", Sample, Sequence[Prediction], dict[str, Any]], Iterable[Sample]]
 
 # Most crops that wait; a frame can have many.
@@ -69,13 +69,13 @@ class PipelineSource:
         *,
         may_wait: bool,
     ) -> None:
-        """Takes what was found; see `pipeline.Follower`."""
+        """Takes what was found; see `observer.Follower`."""
         put = self._intake.put if may_wait and not self.live else self._intake.offer
         for made in self._make(image, sample, [one for one in predictions if self._wanted(one)], parent):
             put(made)
 
     def end(self) -> None:
-        """See `pipeline.Follower`."""
+        """See `observer.Follower`."""
         self._intake.close()
 
     def _wanted(self, prediction: Prediction) -> bool:

@@ -10,8 +10,8 @@ from edge_agent.counters import Counters
 from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
-from edge_agent.sources import audio
-from edge_agent.timeseries.numbers import Numbers, read_numbers
+from edge_agent.timeseries import wav
+from edge_agent.timeseries.numbers import SeriesPreprocess, read_numbers
 from edge_agent.timeseries.windows import Windows
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Cutting:
         counters: of the pipeline.
     """
 
-    def __init__(self, numbers: Numbers, options: Window, counters: Counters) -> None:
+    def __init__(self, numbers: SeriesPreprocess, options: Window, counters: Counters) -> None:
         self._numbers = numbers
         self._options = options
         self._counters = counters
@@ -48,7 +48,7 @@ class Cutting:
         A sample is done with the last window that it completes; if it completes none, at once.
         """
         with self._lock:
-            windows = self._windows_of(stream_of(sample))
+            windows = self._windows_of(sample.stream)
             try:
                 pieces = list(self._cut(sample, windows))
             except InputError as error:
@@ -95,24 +95,18 @@ class Cutting:
         return self._streams[stream]
 
 
-def stream_of(sample: Sample) -> str | None:
-    """Which of a source's streams a sample belongs to: that of its topic, where it has one."""
-    topic = sample.origin.get("topic")
-    return topic if isinstance(topic, str) else None
-
-
-def read_series(data: bytes, numbers: Numbers) -> Series:
+def read_series(data: bytes, numbers: SeriesPreprocess) -> Series:
     """A piece of a stream that came as a message: numbers at the model's rate, or a WAV file.
 
     Raises:
         InputError: it is neither.
     """
     if data.startswith(WAV):
-        return audio.decode(data)
+        return wav.decode(data)
     return Series(_as_rows(read_numbers(data), numbers), rate=numbers.input.rate)
 
 
-def _as_rows(values: "NDArray[np.float32]", numbers: Numbers) -> "NDArray[np.float32]":
+def _as_rows(values: "NDArray[np.float32]", numbers: SeriesPreprocess) -> "NDArray[np.float32]":
     """Numbers of a message as (readings, channels): as they are nested, or, in one row, one reading after the other.
 
     Raises:

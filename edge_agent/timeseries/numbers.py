@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from edge_agent.errors import InputError
-from edge_agent.preprocess.placement import Given
 from edge_agent.settings.series import Input
 
 if TYPE_CHECKING:
@@ -91,7 +90,20 @@ def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class RawInput:
+    """What an item of the batch is, where it is no picture.
+
+    Attributes:
+        values: the real values that went into the model, float32.
+        region: there is none.
+    """
+
+    values: "NDArray[np.float32]"
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPreprocess:
     """How one model wants its readings.
 
     Attributes:
@@ -146,10 +158,10 @@ class Numbers:
             tensor = np.clip(np.rint(tensor / np.float32(self.scale)) + self.zero_point, limits.min, limits.max)
         return tensor.astype(self.dtype, copy=False)
 
-    def blank(self, count: int) -> "tuple[NDArray[Any], list[Given]]":
+    def blank(self, count: int) -> "tuple[NDArray[Any], list[RawInput]]":
         """Input of no meaning, to warm up with: the tensor of a batch, and where its items come from."""
         nothing = np.zeros(self.shape, np.float32)
-        return self([nothing] * count), [Given(nothing)] * count
+        return self([nothing] * count), [RawInput(nothing)] * count
 
 
 def _axes(shape: tuple[int, ...]) -> list[int]:

@@ -10,7 +10,7 @@ from edge_agent.errors import InputError
 from edge_agent.samples import Series
 from edge_agent.settings.series import Input, Window
 from edge_agent.timeseries.features import Features
-from edge_agent.timeseries.numbers import Numbers, check_finite
+from edge_agent.timeseries.numbers import SeriesPreprocess, check_finite
 from edge_agent.timeseries.resampling import Regular, Resampler
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Windows:
         options: of the pipeline.
     """
 
-    def __init__(self, numbers: Numbers, options: Window) -> None:
+    def __init__(self, numbers: SeriesPreprocess, options: Window) -> None:
         self._numbers = numbers
         self._options = options
         self._form: Form | None = None
@@ -98,7 +98,7 @@ class _Run:
         InputError: readings with so many channels can't be what the model takes.
     """
 
-    def __init__(self, numbers: Numbers, options: Window, channels: int, rate: float | None) -> None:
+    def __init__(self, numbers: SeriesPreprocess, options: Window, channels: int, rate: float | None) -> None:
         wanted, size = numbers.input.rate, math.prod(numbers.shape)
         self._resampler: Resampler | Regular | None = None
         if wanted is not None and rate is None:

@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent import settings
 from edge_agent.counters import imbalance
-from edge_agent.daemon.thermal import FIRMWARE, STEP_EVERY, Heat, Pace, Thermal, read_heat
+from edge_agent.daemon.thermal import FIRMWARE, STEP_EVERY, Heat, Thermal, read_heat
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration
 from tests.sources.stage import DIGITS
@@ -110,38 +110,6 @@ def test_who_wants_no_slowing_down_and_who_has_no_sensor_has_none(tmp_path: Path
     bare = Thermal(settings.Thermal(), tmp_path / "none")
     bare.look(0)
     assert bare.as_dict() == {"temperature_c": None, "throttled": None, "factor": 1.0}
-
-
-def taken(factor: float, *, fps: float, spent: float, seconds: float = 20.0, uneven: float = 0.0) -> float:
-    """Frames a second that are taken of a camera, with a model that is busy for so long with each."""
-    pace, free, count = Pace(lambda: factor), 0.0, 0
-    for number in range(round(fps * seconds)):
-        captured = 100 + (number + uneven * (number % 3)) / fps
-        # A model that has no room for a frame has it superseded, before it is asked for. Slowed down, it has room.
-        if captured < free and factor == 1:
-            continue
-        if pace.takes(captured):
-            free = captured + spent
-            pace.spent(spent)
-            count += 1
-    return count / seconds
-
-
-@pytest.mark.parametrize("uneven", [0.0, 0.1])
-@pytest.mark.parametrize(("fps", "spent"), [(30, 0.005), (30, 0.1), (5, 0.1)])
-@pytest.mark.parametrize("factor", [0.5, 0.25])
-def test_the_share_is_one_of_the_work_whether_camera_or_model_is_the_slower_one(
-    factor: float, fps: float, spent: float, uneven: float
-) -> None:
-    usual = taken(1, fps=fps, spent=spent, uneven=uneven)
-    slowed = taken(factor, fps=fps, spent=spent, uneven=uneven)
-    assert slowed / usual == pytest.approx(factor, rel=0.25)
-
-
-def test_an_interruption_of_the_source_does_not_count() -> None:
-    pace = Pace(lambda: 0.5)
-    times = [1.0, 1.1, 1.2, 61.2, 61.3, 61.4, 61.5]
-    assert [time for time in times if pace.takes(time)][-2:] == [61.2, 61.4]
 
 
 def test_a_hot_daemon_leaves_out_frames_of_live_sources_and_counts_them(mosquitto: Mosquitto, tmp_path: Path) -> None:

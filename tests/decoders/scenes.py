@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_agent.decoders import Decoder, Limits, families
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 

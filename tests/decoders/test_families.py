@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from edge_agent.decoders import families
 from edge_agent.decoders.families import FAMILIES, OF_PICTURES
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from tests.decoders.scenes import facts, specs
 
 

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from edge_agent.decoders import Decoder, families
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, as_it_is, decoder, facts, quantised, specs
 

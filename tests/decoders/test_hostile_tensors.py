@@ -12,7 +12,7 @@ from edge_agent.decoders import Limits, families
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.decoders.ssd import OPERATOR
 from edge_agent.errors import InputError, ModelError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import facts, specs
 

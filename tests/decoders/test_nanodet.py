@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent.decoders import families
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts
 
 SIZE = (100, 160)  # the largest cells reach over the lower edge

@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent.decoders import families
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, as_it_is, decoder, facts, floats, quantised
 

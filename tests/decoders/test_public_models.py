@@ -19,8 +19,8 @@ from edge_agent.decoders import Decoder, Limits, families
 from edge_agent.decoders.recognition import Recognition
 from edge_agent.engines import Engine, load_engine
 from edge_agent.modelfile import inspect
-from edge_agent.preprocess.image import Preprocess, Resize
-from edge_agent.preprocess.placement import place
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.preprocess.placement import Resize, place
 from tests.decoders.scenes import Floats, Thing, assert_same, suppressed
 
 SSD = "detect_tflite/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"

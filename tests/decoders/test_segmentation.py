@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.masks import MAX_PARTS, MAX_POINTS
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import ALL, as_it_is, decoder, facts

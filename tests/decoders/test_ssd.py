@@ -6,7 +6,7 @@ import pytest
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.ssd import OPERATOR, ROLES
 from edge_agent.errors import InputError, ModelError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats
 
 SIZE = (100, 200)

@@ -7,7 +7,7 @@ import pytest
 from edge_agent.decoders import Decoder, families
 from edge_agent.decoders.ssd_raw import read_anchors, ssd_anchors
 from edge_agent.errors import InputError, ModelError
-from edge_agent.modelfile.inspect import ModelFile
+from edge_agent.modelfile.facts import ModelFile
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, facts, floats, specs
 
 SIZE = (300, 300)

@@ -8,7 +8,7 @@ import pytest
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.errors import InputError, ModelError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats, quantised
 

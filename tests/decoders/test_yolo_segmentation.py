@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edge_agent.decoders import families
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.errors import InputError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, quantised

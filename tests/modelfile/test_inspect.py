@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import MAX_FILE_BYTES, ModelFile, read
+from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.inspect import MAX_FILE_BYTES, read
 from tests.models.model_bytes import onnx, tflite, tflite_metadata, zipped
 
 

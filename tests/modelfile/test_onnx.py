@@ -4,7 +4,7 @@ import pytest
 
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import onnx as onnx_file
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from tests.models.model_bytes import message, node, onnx, value_info
 
 

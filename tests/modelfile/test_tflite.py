@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import Tensor
+from edge_agent.modelfile.facts import Tensor
 from tests.models import model_bytes
 from tests.models.model_bytes import Scalar, builtin, floats, int32s, int64s, operator, tflite, zipped
 

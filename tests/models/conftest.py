@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.modelfile.inspect import ModelFile, read
+from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.inspect import read
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from edge_agent import settings
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.inspect import ModelFile, Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models import io_spec as readings
 from edge_agent.models.io_spec import Reading, Stated, UnclearError
 from edge_agent.preprocess import image as preprocess

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.preprocess.image import LETTERBOX_GRAY, Preprocess, Resize, fit
+from edge_agent.preprocess.image import LETTERBOX_GRAY, Preprocess, fit
+from edge_agent.preprocess.placement import Resize
 
 Picture = NDArray[np.uint8]
 

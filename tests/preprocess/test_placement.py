@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.preprocess.decoding import decode_picture
-from edge_agent.preprocess.image import LETTERBOX_GRAY, Preprocess, Resize, fit
-from edge_agent.preprocess.placement import Placement, place
+from edge_agent.preprocess.image import LETTERBOX_GRAY, Preprocess, fit
+from edge_agent.preprocess.placement import Placement, Resize, place
 from edge_agent.preprocess.regions import View
 from tests.decoders.scenes import floats
 

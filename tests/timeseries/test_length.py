@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from edge_agent.errors import ModelError
 from edge_agent.settings.series import Input
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 from tests.timeseries.small_models import autoencoder
 
 FEATURES = {"kind": "log_mel", "step": "20ms"}
@@ -16,7 +16,7 @@ FEATURES = {"kind": "log_mel", "step": "20ms"}
 @pytest.mark.parametrize(("length", "rate"), [("50", None), ("2s", 25)])
 def test_it_is_stated_in_readings_or_as_a_duration(length: str, rate: float | None, tmp_path: Path) -> None:
     model = autoencoder(tmp_path, "any", length=length, rate=rate)
-    assert isinstance(model.preprocess, Numbers)
+    assert isinstance(model.preprocess, SeriesPreprocess)
     assert model.preprocess.shape == (50,)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.errors import InputError
-from edge_agent.timeseries.numbers import Numbers, read_numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess, read_numbers
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_any_bytes_are_finite_numbers_or_one_sentence(data: bytes) -> None:
 
 
 def test_readings_of_another_number_or_nesting_are_refused_with_both() -> None:
-    numbers = Numbers((49, 10, 1), True, "float32", 0.0, 0)
+    numbers = SeriesPreprocess((49, 10, 1), True, "float32", 0.0, 0)
     assert numbers.real(np.zeros((49, 10), np.float32)).shape == (49, 10, 1)
     assert numbers.real(np.zeros(490, np.float32)).shape == (49, 10, 1)
     with pytest.raises(InputError, match="expected 49 x 10 numbers, found 10 x 49"):
@@ -84,7 +84,7 @@ def test_readings_of_another_number_or_nesting_are_refused_with_both() -> None:
 
 
 def test_readings_are_normalised_each_channel_by_itself_and_quantised_as_the_file_says() -> None:
-    numbers = Numbers((2, 2), True, "int8", 0.5, -10, (1.0, 10.0), (2.0, 10.0))
+    numbers = SeriesPreprocess((2, 2), True, "int8", 0.5, -10, (1.0, 10.0), (2.0, 10.0))
     real = numbers.real(np.array([[1, 10], [3, 20]], np.float32))
     assert real.tolist() == [[0, 0], [1, 1]]
     tensor = numbers([real, real + 100])

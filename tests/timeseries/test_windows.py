@@ -10,14 +10,14 @@ from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Input, Window
 from edge_agent.timeseries.cutting import MAX_STREAMS, Cutting
-from edge_agent.timeseries.numbers import Numbers
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 
-def numbers(*shape: int, **stated: Any) -> Numbers:
-    return Numbers(shape, True, "float32", 0.0, 0, input=Input.model_validate({"kind": "series"} | stated))
+def numbers(*shape: int, **stated: Any) -> SeriesPreprocess:
+    return SeriesPreprocess(shape, True, "float32", 0.0, 0, input=Input.model_validate({"kind": "series"} | stated))
 
 
-def cutting(how: Numbers, **options: Any) -> tuple[Cutting, Counters]:
+def cutting(how: SeriesPreprocess, **options: Any) -> tuple[Cutting, Counters]:
     counters = Counters()
     return Cutting(how, Window.model_validate(options), counters), counters
 
@@ -84,7 +84,7 @@ def test_a_flat_model_takes_several_channels_one_reading_after_the_other_and_oth
 
 
 @pytest.mark.parametrize("how", [numbers(7), numbers(4, 3)])
-def test_readings_with_channels_that_the_model_can_not_take_are_refused(how: Numbers) -> None:
+def test_readings_with_channels_that_the_model_can_not_take_are_refused(how: SeriesPreprocess) -> None:
     cut, _ = cutting(how)
     [refused] = cut(sample(Series(ramp(20, 2), rate=10)))
     assert str(refused.data).startswith("expected readings that make")

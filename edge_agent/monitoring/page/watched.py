@@ -3,8 +3,8 @@
 from typing import Any, Protocol
 
 from edge_agent import settings
-from edge_agent.pipeline.pipeline import Follower
 from edge_agent.samples import Result
+from edge_agent.sources.observer import Follower
 
 
 class Watched(Protocol):

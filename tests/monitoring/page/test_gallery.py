@@ -6,8 +6,8 @@ import pytest
 from edge_agent import settings
 from edge_agent.monitoring.page import gallery
 from edge_agent.monitoring.page.gallery import PATIENCE, Gallery
-from edge_agent.pipeline.pipeline import Follower
 from edge_agent.samples import Prediction, Result, Sample
+from edge_agent.sources.observer import Follower
 from tests.clock import Clock
 
 FRAME = np.full((720, 1280, 3), 128, np.uint8)

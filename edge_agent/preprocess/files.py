@@ -1,0 +1,23 @@
+"""Image files as samples."""
+
+import time
+from pathlib import Path
+
+from edge_agent.errors import InputError
+from edge_agent.samples import Sample
+
+MAX_FILE_SIZE = 200_000_000
+
+
+def read_file(path: Path) -> Sample:
+    """An image file as a sample."""
+    return Sample(_content(path), captured_at=time.time(), captured=time.monotonic(), origin={"path": str(path)})
+
+
+def _content(path: Path) -> bytes | InputError:
+    try:
+        if path.stat().st_size > MAX_FILE_SIZE:
+            return InputError(f"{path}: larger than {MAX_FILE_SIZE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        return InputError(f"{path}: can't be read: {error.strerror}")
