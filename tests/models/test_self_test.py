@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent import settings
 from edge_agent.errors import ModelError
-from edge_agent.models import self_test
+from edge_agent.models import self_test_worker
 from edge_agent.models.self_test import try_model
 from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
@@ -129,7 +129,7 @@ def test_a_model_that_eats_memory_is_refused_before_it_has_it(count: int, tmp_pa
     with pytest.raises(ModelError, match=r"needs more than the [\d.]+ [MG]B of memory that a model may take here"):
         try_model(classifier_options(path), Path.cwd())
     largest_child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert largest_child_kb * 1024 < self_test.MAX_MEMORY
+    assert largest_child_kb * 1024 < self_test_worker.MAX_MEMORY
 
 
 def test_a_model_may_take_memory_within_the_bound(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_the_process_has_no_socket_of_ours_and_no_terminal(hanging: settings.Mod
 
 
 def _interpreter_runs(pid: int) -> bool:
-    return b"edge_agent.models.self_test" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"edge_agent.models.self_test_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_the_process_ends_with_its_parent(hanging: settings.Model) -> None:
@@ -227,7 +227,7 @@ def test_the_process_ends_with_its_parent(hanging: settings.Model) -> None:
     ],
 )
 def test_whatever_a_runtime_raises_becomes_one_sentence(error: Exception, sentence: str) -> None:
-    assert self_test._refusal(error, Path("m.onnx"), 2_000_000_000) == sentence
+    assert self_test_worker._refusal(error, Path("m.onnx"), 2_000_000_000) == sentence
 
 
 @pytest.mark.parametrize(
@@ -241,4 +241,4 @@ def test_whatever_a_runtime_raises_becomes_one_sentence(error: Exception, senten
 def test_lack_of_memory_is_told_from_what_the_runtime_says(cause: str, sentence: str) -> None:
     error = ModelError("m.onnx: refused")
     error.__cause__ = RuntimeError(cause)
-    assert sentence in self_test._refusal(error, Path("m.onnx"), 2_000_000_000)
+    assert sentence in self_test_worker._refusal(error, Path("m.onnx"), 2_000_000_000)
