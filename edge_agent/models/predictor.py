@@ -12,7 +12,7 @@ from edge_agent.models.model import Model
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources.observer import Follower
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class _NoSource:
     live = False
     capacity = 1
 
-    def start(self, intake: Intake, trouble: Callable[[EdgeAgentError], None]) -> None: ...
+    def start(self, queue: SampleQueue, trouble: Callable[[EdgeAgentError], None]) -> None: ...
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
         return True

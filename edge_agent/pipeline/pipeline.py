@@ -32,7 +32,7 @@ from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Anomaly
 from edge_agent.sources import Source
 from edge_agent.sources.observer import Follower
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from edge_agent.system.activity import AT_WORK
 from edge_agent.timeseries.cutting import MAX_STREAMS
 
@@ -131,10 +131,10 @@ class Pipeline:
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
         self._turns, self._last_moment = Turns(), LastMoment()
         cut = cutting(model.preprocess, options, counters)
-        self._intake = (
-            Intake(source.capacity, counters, keep_newest=source.live)
+        self._queue = (
+            SampleQueue(source.capacity, counters, keep_newest=source.live)
             if cut is None
-            else Intake(max(source.capacity, WINDOWS_THAT_WAIT), counters, keep_newest=source.live, cut=cut)
+            else SampleQueue(max(source.capacity, WINDOWS_THAT_WAIT), counters, keep_newest=source.live, cut=cut)
         )
         # Where a newer sample takes the place of one that waits.
         self._newest_only = source.live and cut is None
@@ -150,7 +150,7 @@ class Pipeline:
         """Begins to take input."""
         for worker in self._workers:
             worker.start()
-        self._source.start(self._intake, lambda error: self._report(error, None))
+        self._source.start(self._queue, lambda error: self._report(error, None))
 
     def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`."""
@@ -170,7 +170,7 @@ class Pipeline:
         """
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
-        if left := self._intake.abandon():
+        if left := self._queue.discard_pending():
             log.warning(
                 "%s: %d inputs could not be worked on in time; unless they were QoS 1, they are lost",
                 self.name,
@@ -237,9 +237,9 @@ class Pipeline:
     def _take(self) -> list[Sample]:
         """What waits; of a live source the newest frame that the model, which is busy, need not wait for."""
         if self._newest_only:
-            self._intake.wait()
+            self._queue.wait()
             self._last_moment.wait()
-        return self._intake.get(self.model.together)
+        return self._queue.get(self.model.together)
 
     def _is_wanted(self, sample: Sample) -> bool:
         if (reason := self._held_back(sample)) is None:

@@ -22,7 +22,7 @@ from edge_agent.models.language import LanguageModel
 from edge_agent.pipeline.pipeline import Report, Stopwatch
 from edge_agent.samples import Sample, Timing
 from edge_agent.sources import Source
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ PublishText = Callable[[Sample, Answer, Mapping[str, Any], Timing], None]
 PublishPiece = Callable[[Sample, str, int, str], None]
 
 
-class Requests(Intake):
+class Requests(SampleQueue):
     """Requests that wait. One more than the bound is refused, unless it has been taken before and comes again.
 
     Args:
@@ -99,10 +99,10 @@ class TextPipeline:
         self._publish = publish
         self._publish_piece = publish_piece
         self._report = report
-        self._intake = (
+        self._queue = (
             Requests(options.text.queue, source.capacity, counters, self._refuse)
             if isinstance(options.source, settings.MqttSource)
-            else Intake(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
+            else SampleQueue(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
         )
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
         self._busy_since: float | None = None
@@ -113,7 +113,7 @@ class TextPipeline:
     def start(self) -> None:
         """Begins to take requests."""
         self._worker.start()
-        self._source.start(self._intake, lambda error: self._report(error, None))
+        self._source.start(self._queue, lambda error: self._report(error, None))
 
     def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`."""
@@ -137,7 +137,7 @@ class TextPipeline:
         """
         self._worker.join(max(0.0, deadline - time.monotonic()))
         self._abandoned = True
-        if left := self._intake.abandon() + self._worker.is_alive():
+        if left := self._queue.discard_pending() + self._worker.is_alive():
             log.warning(
                 "%s: %d requests are not answered; those of QoS 1 come again", self.name, left, extra=self._told
             )
@@ -162,7 +162,7 @@ class TextPipeline:
         return 0.0 if since is None else time.monotonic() - since
 
     def _work(self) -> None:
-        while samples := self._intake.get():
+        while samples := self._queue.get():
             [sample] = samples
             try:
                 self._travel(sample)

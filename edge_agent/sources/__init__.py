@@ -1,7 +1,7 @@
 """Sources: where samples come from. One file a source.
 
 A source that iterates (a camera, a file) is run in a thread by `reader.Reader`; one that is called (MQTT) feeds the
-intake itself.
+queue itself.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import Asker
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
@@ -60,18 +60,18 @@ class Context:
 
 
 class Source(Protocol):
-    """Feeds samples into a pipeline's intake, from threads of its own."""
+    """Feeds samples into a pipeline's queue, from threads of its own."""
 
     live: bool
     """Whether the newest sample matters more than every sample."""
     capacity: int
     """Samples that may wait in memory."""
 
-    def start(self, intake: Intake, trouble: Trouble) -> None:
+    def start(self, queue: SampleQueue, trouble: Trouble) -> None:
         """Begins to feed.
 
         Args:
-            intake: takes the samples; is closed by the source when a finite source has ended.
+            queue: takes the samples; is closed by the source when a finite source has ended.
             trouble: told, once for each occasion, that the source has failed and is being tried again.
         """
         ...
@@ -85,7 +85,7 @@ class Source(Protocol):
         ...
 
     def stop(self) -> None:
-        """Closes the intake and lets everything else end by itself; does not wait."""
+        """Closes the queue and lets everything else end by itself; does not wait."""
         ...
 
     def close(self, deadline: float) -> None:

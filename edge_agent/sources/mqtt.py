@@ -22,7 +22,7 @@ from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group, session_name
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 # Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
 RECEIVE_MAXIMUM = 16
@@ -32,7 +32,7 @@ MAX_ID = 256
 
 
 class MqttSource:
-    """Feeds each message of a topic filter into the intake."""
+    """Feeds each message of a topic filter into the queue."""
 
     live = False
     capacity = 128  # what a broker of MQTT 3.1.1 may send before it waits for acknowledgements
@@ -64,9 +64,9 @@ class MqttSource:
             context.endpoint, session, on_up=self._up, on_down=self._inbox.down, on_message=self._received
         )
 
-    def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
+    def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
         """See `Source.start`."""
-        self._intake = intake
+        self._queue = queue
         self._connection.start()
 
     def wait_ready(self, timeout: float) -> bool:
@@ -75,7 +75,7 @@ class MqttSource:
 
     def stop(self) -> None:
         """See `Source.stop`; the connection stays, so that what is still in progress can be acknowledged."""
-        self._intake.close()
+        self._queue.close()
 
     def close(self, deadline: float) -> None:
         """Leaves the broker, which keeps what is not acknowledged."""
@@ -114,9 +114,9 @@ class MqttSource:
             on_done=done,
         )
         if message.qos:
-            self._intake.put(sample)
+            self._queue.put(sample)
         else:
-            self._intake.offer(sample)
+            self._queue.put_drop_oldest(sample)
 
 
 def _reply_to(message: MQTTMessage) -> ReplyTo | None:

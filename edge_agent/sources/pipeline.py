@@ -8,7 +8,7 @@ from edge_agent import settings
 from edge_agent.language.questions import FoundQuestions
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources import Context, Trouble
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ CROPS_THAT_WAIT = 16
 
 
 class PipelineSource:
-    """Feeds what is made of another pipeline's predictions into the intake; that pipeline hands them over.
+    """Feeds what is made of another pipeline's predictions into the queue; that pipeline hands them over.
 
     Args:
         source: the other pipeline, and which of its predictions count.
@@ -42,9 +42,9 @@ class PipelineSource:
         self._followers = followers
         self._make = make
 
-    def start(self, intake: Intake, trouble: Trouble) -> None:  # noqa: ARG002 - what can go wrong is the other's trouble
+    def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - what can go wrong is the other's trouble
         """See `Source.start`."""
-        self._intake = intake
+        self._queue = queue
         self._followers.append(self)
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - every source is asked alike
@@ -55,7 +55,7 @@ class PipelineSource:
         """See `Source.stop`."""
         if self in self._followers:
             self._followers.remove(self)
-        self._intake.close()
+        self._queue.close()
 
     def close(self, deadline: float) -> None:
         """See `Source.close`."""
@@ -70,13 +70,13 @@ class PipelineSource:
         may_wait: bool,
     ) -> None:
         """Takes what was found; see `observer.Follower`."""
-        put = self._intake.put if may_wait and not self.live else self._intake.offer
+        put = self._queue.put if may_wait and not self.live else self._queue.put_drop_oldest
         for made in self._make(image, sample, [one for one in predictions if self._wanted(one)], parent):
             put(made)
 
     def end(self) -> None:
         """See `observer.Follower`."""
-        self._intake.close()
+        self._queue.close()
 
     def _wanted(self, prediction: Prediction) -> bool:
         sure = prediction.confidence is None or prediction.confidence >= self._source.min_confidence

@@ -13,7 +13,7 @@ Cut = Callable[[Sample], Sequence[Sample]]
 MAX_BYTES = 128_000_000
 
 
-class Intake:
+class SampleQueue:
     """Samples that wait to be worked on. Every sample put in is counted as captured.
 
     Args:
@@ -35,10 +35,10 @@ class Intake:
         self._closed = False
 
     def put(self, sample: Sample) -> bool:
-        """Adds a sample; returns False, without counting it, if the intake is closed."""
+        """Adds a sample; returns False, without counting it, if the queue is closed."""
         return all(self._put(one) for one in self._cut(sample))
 
-    def offer(self, sample: Sample) -> bool:
+    def put_drop_oldest(self, sample: Sample) -> bool:
         """Adds a sample without ever waiting: when there is no room, the oldest gives way."""
         with self._changed:
             return all(self._add(one) for one in self._cut(sample))
@@ -67,7 +67,7 @@ class Intake:
         return len(self._samples) < self._capacity and self._bytes + _size(sample) <= MAX_BYTES
 
     def wait(self) -> None:
-        """Waits until there is a sample, or the intake is closed."""
+        """Waits until there is a sample, or the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._samples or self._closed)
 
@@ -80,7 +80,7 @@ class Intake:
             self._changed.notify_all()
             return samples
 
-    def abandon(self) -> int:
+    def discard_pending(self) -> int:
         """Lets go of all that waits, counted as superseded: by what comes after a change, or after the next start."""
         with self._changed:
             self._closed = True

@@ -14,7 +14,7 @@ from typing import Protocol
 from edge_agent.errors import EdgeAgentError, InputError, SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Trouble
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -61,9 +61,9 @@ class Reader:
         self._attempts: list[_Attempt] = []
         self._thread = threading.Thread(target=self._run, name=f"source {readable.name}", daemon=True)
 
-    def start(self, intake: Intake, trouble: Trouble) -> None:
+    def start(self, queue: SampleQueue, trouble: Trouble) -> None:
         """See `Source.start`."""
-        self._intake, self._trouble = intake, trouble
+        self._queue, self._trouble = queue, trouble
         self._thread.start()
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - every source is asked alike
@@ -73,7 +73,7 @@ class Reader:
     def stop(self) -> None:
         """See `Source.stop`."""
         self._stopping.set()
-        self._intake.close()
+        self._queue.close()
         with self._changed:
             self._changed.notify_all()
 
@@ -89,18 +89,18 @@ class Reader:
         if self.live:
             self._watch_over()
         else:
-            attempt = _Attempt(self._readable, self._intake, self._changed)
+            attempt = _Attempt(self._readable, self._queue, self._changed)
             attempt.read(self._stopping)
             if attempt.failure:
                 log.error("%s", attempt.failure)
                 self._trouble(attempt.failure)
-        self._intake.close()
+        self._queue.close()
 
     def _watch_over(self) -> None:
         backoff = Backoff(ceiling=REOPEN_CEILING)
         said: set[str] = set()
         while not self._stopping.is_set():
-            attempt = _Attempt(self._readable, self._intake, self._changed)
+            attempt = _Attempt(self._readable, self._queue, self._changed)
             self._attempts = [earlier for earlier in self._attempts if not earlier.ended] + [attempt]
             began = time.monotonic()
             failure = attempt.watch(self._stopping, came_back=bool(said))
@@ -135,9 +135,9 @@ class _Attempt:
         failure: why it ended, if not in the order of things.
     """
 
-    def __init__(self, readable: Readable, intake: Intake, changed: threading.Condition) -> None:
+    def __init__(self, readable: Readable, queue: SampleQueue, changed: threading.Condition) -> None:
         self._readable = readable
-        self._intake = intake
+        self._queue = queue
         self._changed = changed
         self._abandoned = threading.Event()
         self._seen = 0.0
@@ -146,11 +146,11 @@ class _Attempt:
         self.failure: EdgeAgentError | None = None
 
     def read(self, stopping: threading.Event, *, came_back: bool = False) -> None:
-        """Puts everything the source has into the intake."""
+        """Puts everything the source has into the queue."""
         name = self._readable.name
         try:
             for sample in self._readable.samples(stopping):
-                if stopping.is_set() or (sample is not None and not self._intake.put(sample)):
+                if stopping.is_set() or (sample is not None and not self._queue.put(sample)):
                     break
                 if sample is not None and isinstance(sample.data, InputError):
                     continue

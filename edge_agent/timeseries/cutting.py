@@ -1,4 +1,4 @@
-"""Between a source and the intake of its pipeline: what comes is cut into windows, each a sample of its own."""
+"""Between a source and the queue of its pipeline: what comes is cut into windows, each a sample of its own."""
 
 import threading
 from collections import OrderedDict

@@ -13,7 +13,7 @@ from edge_agent.language.questions import Asker, FoundQuestions, ReadingQuestion
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 from edge_agent.sources.pipeline import PipelineSource
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 
 MACAW = Prediction("macaw", 89, 0.991)
 PARENT = {"pipeline": "porch", "seq": 7}
@@ -32,8 +32,8 @@ class Asked:
         source = settings.PipelineSource(type="pipeline", name="porch", **stated)
         self._source = PipelineSource(source, [], FoundQuestions(Asker(Text(**options), "porch-pi")), live=True)
         self.counters = Counters()
-        self._intake = Intake(self._source.capacity, self.counters, keep_newest=self._source.live)
-        self._source.start(self._intake, lambda _: None)
+        self._queue = SampleQueue(self._source.capacity, self.counters, keep_newest=self._source.live)
+        self._source.start(self._queue, lambda _: None)
 
     def follow(self, *predictions: Prediction, at: float = 0.0) -> None:
         sample = Sample(b"", captured_at=1e9 + at, captured=at, origin={})
@@ -41,7 +41,7 @@ class Asked:
 
     def questions(self) -> list[str]:
         self._source.stop()
-        return [prompt_of(sample) for [sample] in iter(self._intake.get, [])]
+        return [prompt_of(sample) for [sample] in iter(self._queue.get, [])]
 
 
 @pytest.mark.parametrize(

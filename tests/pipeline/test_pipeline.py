@@ -23,7 +23,7 @@ from edge_agent.pipeline import frame_timing
 from edge_agent.pipeline.pipeline import WORKERS
 from edge_agent.preprocess.decoding import decode_image
 from edge_agent.samples import Sample
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 from tests.clock import Clock
 from tests.sources import stage as stage_module
@@ -84,7 +84,7 @@ def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stag
     golden.gate.clear()
     with golden as stage:
         stage.wait_for(lambda stage: stage.counts()["produced"] == 1, "one is through the model")
-        # Both workers have one, and the intake of a finite source two more.
+        # Both workers have one, and the queue of a finite source two more.
         stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
         stage.gate.set()
         stage.wait_until_ended()
@@ -197,21 +197,21 @@ class Camera:
     """A live source whose frames come when the test says so."""
 
     live, capacity = True, 1
-    intake: Intake
+    queue: SampleQueue
 
-    def start(self, intake: Intake, _trouble: Any) -> None:
-        self.intake = intake
+    def start(self, queue: SampleQueue, _trouble: Any) -> None:
+        self.queue = queue
 
     def wait_ready(self, _timeout: float) -> bool:
         return True
 
     def stop(self) -> None:
-        self.intake.close()
+        self.queue.close()
 
     def close(self, deadline: float) -> None: ...
 
     def show(self, number: int) -> None:
-        self.intake.put(Sample(np.zeros((28, 28, 3), np.uint8), time.time(), time.monotonic(), {"frame": number}))
+        self.queue.put(Sample(np.zeros((28, 28, 3), np.uint8), time.time(), time.monotonic(), {"frame": number}))
 
 
 def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(

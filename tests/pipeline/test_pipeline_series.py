@@ -20,7 +20,7 @@ from edge_agent.models.resolve import find
 from edge_agent.pipeline.pipeline import WINDOWS_THAT_WAIT, Pipeline
 from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Input
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 from tests.timeseries.small_models import adding_up, autoencoder, clipping_autoencoder
 
@@ -36,15 +36,15 @@ class Tap:
         self.live = live
         self.ready = threading.Event()
 
-    def start(self, intake: Intake, trouble: Any) -> None:  # noqa: ARG002 - nothing goes wrong here
-        self.intake = intake
+    def start(self, queue: SampleQueue, trouble: Any) -> None:  # noqa: ARG002 - nothing goes wrong here
+        self.queue = queue
         self.ready.set()
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
         return True
 
     def stop(self) -> None:
-        self.intake.close()
+        self.queue.close()
 
     def close(self, deadline: float) -> None: ...
 
@@ -75,10 +75,10 @@ class Stage:
 
     def send(self, data: bytes | Series, number: Any = None, **origin: Any) -> None:
         now = time.monotonic()
-        self.tap.intake.put(Sample(data, time.time(), now, {"number": number} | origin))
+        self.tap.queue.put(Sample(data, time.time(), now, {"number": number} | origin))
 
     def finish(self) -> dict[str, Any]:
-        self.tap.intake.close()
+        self.tap.queue.close()
         wait_until(lambda: self.pipeline.ended, 20, f"all is worked on: {self.counters.as_dict()}")
         counts = self.counters.as_dict()
         assert not imbalance(counts)

@@ -15,7 +15,7 @@ from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context, open_source
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 
 CAPACITY = 10_000
@@ -38,12 +38,12 @@ class Listener:
         context = Context(folder, "edge/test/shed", Endpoint.from_settings(broker, folder), broker)
         options: settings.Source = TypeAdapter[Any](settings.Source).validate_python(source)
         self.source = open_source(options, context)
-        self._intake = Intake(CAPACITY, Counters(), keep_newest=False)
+        self._queue = SampleQueue(CAPACITY, Counters(), keep_newest=False)
         self._thread = threading.Thread(target=self._listen, name="listener")
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.source.start(self._intake, self._trouble)
+        self.source.start(self._queue, self._trouble)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +93,7 @@ class Listener:
         return [str(sample.data) for sample in list(self.samples) if isinstance(sample.data, InputError)]
 
     def _listen(self) -> None:
-        while samples := self._intake.get():
+        while samples := self._queue.get():
             self.samples += samples
         self.ended = True
 

@@ -159,7 +159,7 @@ def test_from_a_broker_that_keeps_no_bound_nothing_is_lost_either(tmp_path: Path
         stage.gate.clear()
         for number in range(200):
             sender.publish(f"in/{number}", IMAGE)
-        stage.wait_for(lambda stage: stage.counts()["captured"] >= 128 + 2, "the intake is full")
+        stage.wait_for(lambda stage: stage.counts()["captured"] >= 128 + 2, "the queue is full")
         stage.gate.set()
         results = stage.wait_for_results(200)
     assert [sample.origin["topic"] for sample in results] == [f"in/{number}" for number in range(200)]

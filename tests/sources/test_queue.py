@@ -6,7 +6,7 @@ import pytest
 from edge_agent.counters import Counters
 from edge_agent.samples import Sample
 from edge_agent.sources import queue as intake_module
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 
 
@@ -24,41 +24,41 @@ def dropped(counters: Counters) -> int:
 
 
 def test_samples_come_out_in_the_order_in_which_they_went_in(counters: Counters) -> None:
-    intake = Intake(3, counters, keep_newest=False)
+    queue = SampleQueue(3, counters, keep_newest=False)
     samples = [sample() for _ in range(3)]
-    assert all(intake.put(one) for one in samples)
-    assert intake.get(5) == samples
+    assert all(queue.put(one) for one in samples)
+    assert queue.get(5) == samples
     assert counters.as_dict()["captured"] == 3
 
 
 def test_whoever_puts_into_a_full_intake_waits_for_room(counters: Counters) -> None:
-    intake = Intake(1, counters, keep_newest=False)
+    queue = SampleQueue(1, counters, keep_newest=False)
     first, second = sample(), sample()
-    intake.put(first)
-    putting = threading.Thread(target=intake.put, args=(second,))
+    queue.put(first)
+    putting = threading.Thread(target=queue.put, args=(second,))
     putting.start()
     with pytest.raises(AssertionError):
         wait_until(lambda: counters.as_dict()["captured"] == 2, 0.1, "the second gets in")
-    assert intake.get() == [first]
+    assert queue.get() == [first]
     putting.join(10)
-    assert intake.get() == [second]
+    assert queue.get() == [second]
     assert dropped(counters) == 0
 
 
 def test_where_the_newest_is_kept_the_oldest_gives_way_and_is_counted(counters: Counters) -> None:
-    intake = Intake(2, counters, keep_newest=True)
+    queue = SampleQueue(2, counters, keep_newest=True)
     samples = [sample() for _ in range(5)]
-    assert all(intake.put(one) for one in samples)
+    assert all(queue.put(one) for one in samples)
     assert dropped(counters) == 3
-    assert intake.get(2) == samples[3:]
+    assert queue.get(2) == samples[3:]
 
 
 def test_an_offer_never_waits(counters: Counters) -> None:
-    intake = Intake(2, counters, keep_newest=False)
+    queue = SampleQueue(2, counters, keep_newest=False)
     samples = [sample() for _ in range(5)]
-    assert all(intake.offer(one) for one in samples)
+    assert all(queue.put_drop_oldest(one) for one in samples)
     assert dropped(counters) == 3
-    assert intake.get(2) == samples[3:]
+    assert queue.get(2) == samples[3:]
 
 
 @pytest.fixture
@@ -68,15 +68,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_the_bytes_that_wait_are_bounded(counters: Counters) -> None:
-    intake = Intake(100, counters, keep_newest=False)
+    queue = SampleQueue(100, counters, keep_newest=False)
     for _ in range(10):
-        intake.offer(sample(bytes(400)))
+        queue.put_drop_oldest(sample(bytes(400)))
     assert dropped(counters) == 8
-    putting = threading.Thread(target=intake.put, args=(sample(bytes(400)),))
+    putting = threading.Thread(target=queue.put, args=(sample(bytes(400)),))
     putting.start()
     with pytest.raises(AssertionError):
         wait_until(lambda: counters.as_dict()["captured"] > 10, 0.1, "it gets in")
-    intake.get()
+    queue.get()
     putting.join(10)
     assert counters.as_dict()["captured"] == 11
     assert dropped(counters) == 8
@@ -84,39 +84,39 @@ def test_the_bytes_that_wait_are_bounded(counters: Counters) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_sample_larger_than_the_bound_goes_through_alone(counters: Counters) -> None:
-    intake = Intake(100, counters, keep_newest=False)
-    assert intake.put(sample(bytes(5000)))
-    assert len(intake.get()) == 1
-    intake.offer(sample(b"x"))
-    intake.offer(large := sample(bytes(5000)))
-    assert intake.get() == [large]
+    queue = SampleQueue(100, counters, keep_newest=False)
+    assert queue.put(sample(bytes(5000)))
+    assert len(queue.get()) == 1
+    queue.put_drop_oldest(sample(b"x"))
+    queue.put_drop_oldest(large := sample(bytes(5000)))
+    assert queue.get() == [large]
 
 
 def test_a_closed_intake_takes_nothing_and_gives_what_it_has(counters: Counters) -> None:
-    intake = Intake(2, counters, keep_newest=False)
-    intake.put(one := sample())
-    intake.close()
-    assert not intake.put(sample())
-    assert not intake.offer(sample())
-    assert intake.get() == [one]
-    assert intake.get() == []
+    queue = SampleQueue(2, counters, keep_newest=False)
+    queue.put(one := sample())
+    queue.close()
+    assert not queue.put(sample())
+    assert not queue.put_drop_oldest(sample())
+    assert queue.get() == [one]
+    assert queue.get() == []
     assert counters.as_dict()["captured"] == 1
 
 
 def test_to_abandon_closes_and_counts_what_waited(counters: Counters) -> None:
-    intake = Intake(5, counters, keep_newest=False)
+    queue = SampleQueue(5, counters, keep_newest=False)
     for _ in range(3):
-        intake.put(sample())
-    assert intake.abandon() == 3
-    assert intake.get() == []
-    assert not intake.put(sample())
-    assert intake.abandon() == 0
+        queue.put(sample())
+    assert queue.discard_pending() == 3
+    assert queue.get() == []
+    assert not queue.put(sample())
+    assert queue.discard_pending() == 0
     assert dropped(counters) == 3
     assert counters.as_dict()["in_progress"] == 0
 
 
 def test_to_close_sets_free_whoever_waits(counters: Counters) -> None:
-    full, empty = Intake(1, counters, keep_newest=False), Intake(1, counters, keep_newest=False)
+    full, empty = SampleQueue(1, counters, keep_newest=False), SampleQueue(1, counters, keep_newest=False)
     full.put(sample())
     answers: list[object] = []
     waiting = [

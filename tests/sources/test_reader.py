@@ -11,7 +11,7 @@ from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import reader
 from edge_agent.sources.images import Images
-from edge_agent.sources.queue import Intake
+from edge_agent.sources.queue import SampleQueue
 from edge_agent.sources.reader import MAX_LEFT_BEHIND, Readable, Reader
 from tests.broker import wait_until
 
@@ -37,10 +37,10 @@ class Running:
 
     def __init__(self, made: Readable) -> None:
         self.counters = Counters()
-        self.intake = Intake(100, self.counters, keep_newest=made.live)
+        self.queue = SampleQueue(100, self.counters, keep_newest=made.live)
         self.troubles: list[str] = []
         self.reader = Reader(made)
-        self.reader.start(self.intake, self._trouble)
+        self.reader.start(self.queue, self._trouble)
 
     def _trouble(self, error: EdgeAgentError) -> None:
         self.troubles.append(str(error))
@@ -50,7 +50,7 @@ class Running:
         self.reader.close(time.monotonic() + 5)
 
     def ended(self) -> bool:
-        return not self.intake.get()
+        return not self.queue.get()
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_whatever_goes_wrong_is_said_and_ends_only_a_finite_source(error: Except
     if live:
         wait_until(lambda: made.openings > 2, 10, "it is tried again")
     else:
-        assert running.intake.get()
+        assert running.queue.get()
         assert running.ended()
         assert made.openings == 1
     running.stop()
