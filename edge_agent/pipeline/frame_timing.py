@@ -9,7 +9,7 @@ from contextlib import contextmanager
 _SLOWLY = 0.1
 
 
-class LastMoment:
+class FrameScheduler:
     """Holds a worker back while the sample of another one is in the model.
 
     Taken early, a sample grows old for as long as the model is busy, while newer ones come. What was measured before

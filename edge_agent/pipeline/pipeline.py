@@ -19,7 +19,7 @@ from edge_agent.decoders import Limits
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
-from edge_agent.pipeline.frame_timing import LastMoment
+from edge_agent.pipeline.frame_timing import FrameScheduler
 from edge_agent.pipeline.motion_gate import Gate
 from edge_agent.pipeline.ordering import Turns
 from edge_agent.pipeline.throttle import Throttle
@@ -129,7 +129,7 @@ class Pipeline:
         self._wanted = self._filter.decoder_limits if self._smoother is None else EVERYTHING
         self._tell = tell
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
-        self._turns, self._last_moment = Turns(), LastMoment()
+        self._turns, self._scheduler = Turns(), FrameScheduler()
         cut = cutting(model.preprocess, options, counters)
         self._queue = (
             SampleQueue(source.capacity, counters, keep_newest=source.live)
@@ -238,7 +238,7 @@ class Pipeline:
         """What waits; of a live source the newest frame that the model, which is busy, need not wait for."""
         if self._newest_only:
             self._queue.wait()
-            self._last_moment.wait()
+            self._scheduler.wait()
         return self._queue.get(self.model.together)
 
     def _is_wanted(self, sample: Sample) -> bool:
@@ -286,7 +286,7 @@ class Pipeline:
             with self._answered(sample), self._busy():
                 trip.prepared = prepare(sample, followed=bool(self._followers))
                 trip.timing.preprocess = trip.watch.lap()
-                self._last_moment.prepared(trip.timing.preprocess / 1000)
+                self._scheduler.prepared(trip.timing.preprocess / 1000)
                 ready.append(trip)
         with turn:
             answers = list(self._infer(ready, model))
@@ -314,7 +314,7 @@ class Pipeline:
         for trip in trips:
             trip.timing.queue += trip.watch.lap()
         try:
-            with self._busy(), self._last_moment.inference():
+            with self._busy(), self._scheduler.inference():
                 state = self._state_of(trips[0].sample) if model.stateful else None
                 answers = model.infer_each([trip.prepared.tensor for trip in trips], state)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told of the sample that has caused it

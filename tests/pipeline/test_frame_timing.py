@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from edge_agent.pipeline import frame_timing
-from edge_agent.pipeline.frame_timing import LastMoment
+from edge_agent.pipeline.frame_timing import FrameScheduler
 from tests.clock import Clock
 
 DEADLINE = 10.0
@@ -17,55 +17,57 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def moment(clock: Clock) -> LastMoment:
+def scheduler(clock: Clock) -> FrameScheduler:
     """Of a model that takes 100 s, with samples that take 20 s to prepare."""
-    moment = LastMoment()
-    moment.prepared(20)
+    scheduler = FrameScheduler()
+    scheduler.prepared(20)
     for _ in range(100):
-        take(moment, 100, clock)
-    return moment
+        take(scheduler, 100, clock)
+    return scheduler
 
 
-def take(moment: LastMoment, seconds: float, clock: Clock) -> None:
-    with moment.inference():
+def take(scheduler: FrameScheduler, seconds: float, clock: Clock) -> None:
+    with scheduler.inference():
         clock.now += seconds
 
 
-def returns(moment: LastMoment) -> bool:
+def returns(scheduler: FrameScheduler) -> bool:
     """Whether it is time to take a sample, with the clock standing still."""
-    waiting = threading.Thread(target=moment.wait, daemon=True)
+    waiting = threading.Thread(target=scheduler.wait, daemon=True)
     waiting.start()
     waiting.join(0.1)  # more than enough, and if not, a test fails that waits for True
     return not waiting.is_alive()
 
 
-def test_while_the_model_is_free_a_sample_is_taken_at_once(moment: LastMoment) -> None:
-    moment.wait()
+def test_while_the_model_is_free_a_sample_is_taken_at_once(scheduler: FrameScheduler) -> None:
+    scheduler.wait()
 
 
 def test_before_anything_has_been_measured_a_sample_is_taken_at_once() -> None:
-    moment = LastMoment()
-    with moment.inference():
-        moment.wait()
+    scheduler = FrameScheduler()
+    with scheduler.inference():
+        scheduler.wait()
 
 
-def test_a_sample_is_taken_just_in_time_to_be_prepared_when_the_model_is_free(moment: LastMoment, clock: Clock) -> None:
-    with moment.inference():
+def test_a_sample_is_taken_just_in_time_to_be_prepared_when_the_model_is_free(
+    scheduler: FrameScheduler, clock: Clock
+) -> None:
+    with scheduler.inference():
         clock.now += 79
-        assert not returns(moment)
+        assert not returns(scheduler)
         clock.now += 2
-        moment.wait()
+        scheduler.wait()
 
 
-def test_when_the_model_is_free_sooner_than_expected_a_sample_is_taken_then(moment: LastMoment) -> None:
+def test_when_the_model_is_free_sooner_than_expected_a_sample_is_taken_then(scheduler: FrameScheduler) -> None:
     order = []
 
     def take_the_next() -> None:
-        moment.wait()
+        scheduler.wait()
         order.append("taken")
 
     waiting = threading.Thread(target=take_the_next, daemon=True)
-    with moment.inference():
+    with scheduler.inference():
         waiting.start()
         waiting.join(0.05)
         order.append("free")
@@ -73,28 +75,28 @@ def test_when_the_model_is_free_sooner_than_expected_a_sample_is_taken_then(mome
     assert order == ["free", "taken"]
 
 
-def test_a_model_that_has_become_faster_does_not_wait_even_once(moment: LastMoment, clock: Clock) -> None:
-    take(moment, 50, clock)
-    with moment.inference():
+def test_a_model_that_has_become_faster_does_not_wait_even_once(scheduler: FrameScheduler, clock: Clock) -> None:
+    take(scheduler, 50, clock)
+    with scheduler.inference():
         clock.now += 31
-        moment.wait()
+        scheduler.wait()
 
 
-def test_what_once_took_longer_to_prepare_has_more_time_the_next_time(moment: LastMoment, clock: Clock) -> None:
-    moment.prepared(60)
-    with moment.inference():
+def test_what_once_took_longer_to_prepare_has_more_time_the_next_time(scheduler: FrameScheduler, clock: Clock) -> None:
+    scheduler.prepared(60)
+    with scheduler.inference():
         clock.now += 41
-        moment.wait()
+        scheduler.wait()
 
 
-def test_one_slow_inference_changes_little(moment: LastMoment, clock: Clock) -> None:
-    take(moment, 200, clock)
-    with moment.inference():
+def test_one_slow_inference_changes_little(scheduler: FrameScheduler, clock: Clock) -> None:
+    take(scheduler, 200, clock)
+    with scheduler.inference():
         clock.now += 91
-        moment.wait()
+        scheduler.wait()
 
 
-def test_an_inference_that_fails_is_over_too(moment: LastMoment) -> None:
-    with pytest.raises(ZeroDivisionError), moment.inference():
+def test_an_inference_that_fails_is_over_too(scheduler: FrameScheduler) -> None:
+    with pytest.raises(ZeroDivisionError), scheduler.inference():
         _ = 1 / 0
-    moment.wait()
+    scheduler.wait()
