@@ -218,7 +218,7 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_the_model(stage: Stage) -> bool:
-        return stage.pipeline._last_moment._began is not None
+        return stage.pipeline._scheduler._began is not None
 
     camera, clock = Camera(), Clock()
     monkeypatch.setattr(frame_timing, "time", clock)
