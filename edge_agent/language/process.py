@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_agent.errors import InputError, ModelError
 from edge_agent.language.generation import Answer, Job
-from edge_agent.system.activity import AT_WORK
+from edge_agent.system.activity import ACTIVITY
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class LanguageProcess:
         wanted = asdict(self._wanted) | {
             "path": str(self._wanted.path),
             "import_path": sys.path,
-            "samples_at_work": AT_WORK.file,
+            "samples_at_work": ACTIVITY.file,
         }
         with self._lock:
             if self._stopped:
@@ -167,7 +167,7 @@ class LanguageProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._chatter,
-                pass_fds=[AT_WORK.file],
+                pass_fds=[ACTIVITY.file],
                 start_new_session=True,  # a Ctrl-C is for its parent
             )
         assert self._process.stdin is not None  # noqa: S101 - it was asked for

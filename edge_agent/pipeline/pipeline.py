@@ -33,7 +33,7 @@ from edge_agent.settings.series import Anomaly
 from edge_agent.sources import Source
 from edge_agent.sources.observer import Follower
 from edge_agent.sources.queue import SampleQueue
-from edge_agent.system.activity import AT_WORK
+from edge_agent.system.activity import ACTIVITY
 from edge_agent.timeseries.cutting import MAX_STREAMS
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Pipeline:
         while (taken := self._turns.take(self._next)) is not None:
             turn, samples = taken
             began = time.monotonic()
-            with AT_WORK:
+            with ACTIVITY:
                 self.travel(samples, turn)
                 turn.over()
             if self._throttle is not None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class AtWork:
+class Activity:
     """Counts the workers that have a sample at hand; each is within `with` for so long.
 
     Attributes:
@@ -39,4 +39,4 @@ def watch(file: int) -> Callable[[], bool]:
 
 
 # One for the process, as the cores are.
-AT_WORK = AtWork()
+ACTIVITY = Activity()

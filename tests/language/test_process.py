@@ -12,7 +12,7 @@ from edge_agent.language.process import LanguageProcess, Wanted
 from edge_agent.language.request import ask
 from edge_agent.language.worker import PIECES_PER_SECOND
 from edge_agent.settings.text import Generation
-from edge_agent.system.activity import AT_WORK, AtWork, watch
+from edge_agent.system.activity import ACTIVITY, Activity, watch
 from tests.language.model_files import write_model
 
 pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")
@@ -43,7 +43,7 @@ def answered(process: LanguageProcess) -> Answer:
 def test_it_rests_while_samples_are_worked_on_and_answers_all_the_same(process: LanguageProcess) -> None:
     alone = answered(process)
     before = cpu_ms(process)
-    with AT_WORK:
+    with ACTIVITY:
         beside = answered(process)
     share = (cpu_ms(process) - before) / (beside.first_token_ms + beside.output_ms)
     assert (beside.text, beside.output_tokens) == (alone.text, TOKENS)
@@ -62,7 +62,7 @@ def test_the_pieces_of_a_fast_answer_are_no_more_than_can_be_read(process: Langu
 
 
 def test_samples_are_at_work_until_the_last_of_the_workers_is_done() -> None:
-    at_work = AtWork()
+    at_work = Activity()
     is_busy = watch(at_work.file)
     assert not is_busy()
     with at_work:
