@@ -67,9 +67,12 @@ def _plan(loaded: Config) -> dict[str, Any]:
 def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
     """Loads the models as `run` would, and those that no pipeline uses."""
     from edge_agent.models.loading import load_models
+    from edge_agent.pipeline import compatibility
     from edge_agent.update.active import with_active
 
-    models = load_models(with_active(loaded), {}, unused_too=True)
+    config = with_active(loaded)
+    models = load_models(config, {}, unused_too=True)
+    compatibility.check(config, models)
     plan = [
         {
             "name": name,

@@ -28,6 +28,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
 from edge_agent.mqtt.outbox import Notice, Outbox
+from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.registry import DELIVER_TIMEOUT, HUNG_AFTER, Broker, Pipelines
 from edge_agent.publish.publisher import Device
@@ -231,6 +232,7 @@ class Agent:
     def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
         """The models of a configuration."""
         loaded = load_models(wanted, self._models, waiting=self._while_on_trial)
+        compatibility.check(wanted, loaded)
         self._present(loaded)
         return loaded
 
@@ -411,6 +413,7 @@ class Agent:
         wanted = with_version(self._config, name, options if path is None else version_of(options, path))
         try:
             loaded = load_models(wanted, self._models, waiting=go_on)
+            compatibility.check(wanted, loaded)
         except ConfigError as error:
             about = [f": models.{name}: ", *(f": pipelines.{pipeline.name}." for pipeline in self.pipelines(name))]
             if any(part in problem for problem in error.problems for part in about):

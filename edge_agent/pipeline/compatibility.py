@@ -1,33 +1,69 @@
-"""What a pipeline states that does not go with text: each with its key, and a sentence without the name of the file."""
+"""Checks of pipelines against their models: options that make no sense for what the model takes and gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from edge_agent import settings
+from edge_agent.config.loader import Config
+from edge_agent.errors import ConfigError
+from edge_agent.models.io_spec import CLASSIFICATION
+from edge_agent.models.language import LanguageModel
+from edge_agent.models.loading import AnyModel, ModelKey, key_of
+from edge_agent.models.model import Model
+from edge_agent.postprocess.filters import unknown_labels
+from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.settings.streams import CommandSource
 from edge_agent.settings.text import Text
 
-Misfit = tuple[tuple[str, ...], str]
+SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
+SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
+FORMATS_OF_READINGS = ("jsonl", "csv")
+TASKS_WITH_OBJECTS = ("detection", "pose")
+TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
+OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
 
-READINGS = ("jsonl", "csv")
-OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
+Incompatibility = tuple[tuple[str, ...], str]
+"""The key of an option in a pipeline's settings, and what is wrong with it."""
 
 
-def without_language_model(pipeline: settings.Pipeline) -> Iterator[Misfit]:
-    """For a pipeline whose model is none."""
-    if pipeline.text != Text():
-        yield ("text",), f"is for language models, and {pipeline.model} is none"
+def check(config: Config, models: Mapping[ModelKey, AnyModel]) -> None:
+    """Checks every pipeline of a configuration against its model.
+
+    Args:
+        config: the configuration.
+        models: its models, loaded.
+
+    Raises:
+        ConfigError: with every incompatibility that was found.
+    """
+    problems = []
+    pipelines = config.settings.pipelines
+    for name, pipeline in pipelines.items():
+        parent = pipeline.source.name if isinstance(pipeline.source, settings.PipelineSource) else ""
+        parent_task = models[key_of(pipelines[parent])].task if parent else ""
+        model = models[key_of(pipeline)]
+        found = (
+            with_language_model(pipeline, parent, parent_task)
+            if isinstance(model, LanguageModel)
+            else _with_model(pipeline, model, parent, parent_task)
+        )
+        problems += [f"{config.where('pipelines', name, *key)}: {problem}" for key, problem in found]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
 
 
-def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: str) -> Iterator[Misfit]:
-    """For a pipeline whose model is one.
+def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: str) -> Iterator[Incompatibility]:
+    """The incompatibilities of a pipeline whose model is a language model.
 
     Args:
         pipeline: its settings.
-        parent: the pipeline that it follows; empty if it follows none.
-        parent_task: what the model of that does.
+        parent: the pipeline whose predictions it takes; empty if it has a source of its own.
+        parent_task: the task of that pipeline's model.
     """
     source = pipeline.source
-    measures = source.type in ("serial", "iio") or (isinstance(source, CommandSource) and source.format in READINGS)
+    measures = source.type in ("serial", "iio") or (
+        isinstance(source, CommandSource) and source.format in FORMATS_OF_READINGS
+    )
     if not measures and source.type not in ("mqtt", "pipeline"):
         yield ("source",), f"{pipeline.model} is a language model: it takes requests from mqtt, pipeline, or readings"
     if isinstance(source, CommandSource) and measures and source.restart == "never":
@@ -39,8 +75,43 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
     if source.type == "mqtt" and pipeline.text.prompt is not None:
         yield ("text", "prompt"), "is for predictions and readings; from mqtt come requests"
     default = settings.Pipeline(source=pipeline.source, model=pipeline.model)
-    for key in OF_PREDICTIONS:
+    for key in OPTIONS_OF_PREDICTIONS:
         if getattr(pipeline, key) != getattr(default, key):
             yield (key,), f"is for predictions, and {pipeline.model} gives text"
     if pipeline.publish.on_change or pipeline.publish.min_interval:
         yield ("publish",), "on_change and min_interval are for predictions: every answer is published"
+
+
+def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_task: str) -> Iterator[Incompatibility]:
+    """The same for a pipeline whose model takes pictures, readings or sound."""
+    name, task, options = pipeline.model, model.task, pipeline
+    pictures, gives = model.takes_pictures, output_of(options.source)
+    if options.text != Text():
+        yield ("text",), f"is for language models, and {name} is none"
+    if parent and parent_task not in TASKS_WITH_BOXES:
+        yield ("source", "name"), f"{parent} finds no boxes, its task is {parent_task}"
+    # What is stated, the option, whether it fits, and why not.
+    table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
+        (gives == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),
+        (gives == "readings", ("source",), not pictures, f"gives readings, {name} takes pictures"),
+        (options.regions, ("regions",), pictures, f"is for pictures, {name} takes none"),
+        (options.filters.zones, ("filters", "zones"), pictures, f"is for pictures, {name} takes none"),
+        (options.snapshot, ("snapshot",), pictures, f"is for pictures, {name} takes none"),
+        (options.gate, ("gate",), pictures, f"is for pictures, {name} takes none"),
+        (options.window, ("window",), not pictures, f"is for readings and sound, {name} takes pictures"),
+        (options.smoothing, ("smoothing",), not pictures, f"is for readings and sound, {name} takes pictures"),
+        (options.smoothing, ("smoothing",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
+        (options.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
+        (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
+    )
+    yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)
+    labels = (NORMAL, ANOMALY) if task == ANOMALY else model.labels
+    yield from ((("filters", key), problem) for key, problem in unknown_labels(options.filters, labels))
+
+
+def output_of(source: settings.Source) -> Literal["pictures", "readings", "either"]:
+    """What comes out of a source."""
+    kind = source.format if isinstance(source, CommandSource) else source.type
+    if kind in (*SOURCES_OF_PICTURES, "mjpeg", "raw"):
+        return "pictures"
+    return "readings" if kind in (*SOURCES_OF_READINGS, *FORMATS_OF_READINGS, "pcm") else "either"

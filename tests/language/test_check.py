@@ -10,8 +10,9 @@ import yaml
 from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.models.language import find
-from edge_agent.models.loading import load_models
+from edge_agent.models.loading import AnyModel, ModelKey, load_models
 from edge_agent.models.shipped import shipped
+from edge_agent.pipeline import compatibility
 from edge_agent.settings.text import Language
 from tests.language.model_files import write_model
 
@@ -26,8 +27,15 @@ def write(folder: Path, pipelines: dict[str, Any], sections: dict[str, Any]) -> 
     return file
 
 
+def loaded(file: Path) -> dict[ModelKey, AnyModel]:
+    config = loader.load(file)
+    models = load_models(config, {})
+    compatibility.check(config, models)
+    return models
+
+
 def valid(folder: Path, pipelines: dict[str, Any], **sections: Any) -> bool:
-    models = load_models(loader.load(write(folder, pipelines, sections)), {})
+    models = loaded(write(folder, pipelines, sections))
     for model in models.values():
         model.close()
     return bool(models)
@@ -37,7 +45,7 @@ def problem(folder: Path, pipelines: dict[str, Any], **sections: Any) -> str:
     """What is wrong with a configuration, without the name of its file."""
     file = write(folder, pipelines, sections)
     with pytest.raises(ConfigError) as error:
-        load_models(loader.load(file), {})
+        loaded(file)
     return str(error.value).removeprefix(f"{file}:")
 
 
