@@ -27,7 +27,7 @@ MAX_STUCK = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Candidate:
     """An accelerator that the model has been proven on.
 
     Attributes:
@@ -43,15 +43,15 @@ class Link:
     speed_up: float | None = None
 
 
-class Chain:
+class Failover:
     """An engine that is always one of several; it may be called from any thread.
 
     Args:
         model: what the log calls it.
-        links: in order of preference.
+        candidates: in order of preference.
         first: the engine on one of them that serves first.
         asked: names of all accelerators that were asked for, in order of preference.
-        refusals: why some of those are not among the links.
+        refusals: why some of those are not among the candidates.
 
     Attributes:
         moved: called when another accelerator has come into use.
@@ -59,14 +59,19 @@ class Chain:
     """
 
     def __init__(
-        self, model: str, links: Sequence[Link], first: Batching, asked: Sequence[str], refusals: Mapping[str, str]
+        self,
+        model: str,
+        candidates: Sequence[Candidate],
+        first: Batching,
+        asked: Sequence[str],
+        refusals: Mapping[str, str],
     ) -> None:
         self.moved: Callable[[], None] = lambda: None
         self.moves = 0
         self._model = model
-        self._links = links
+        self._candidates = candidates
         self._serving = first
-        self._at = next(at for at, link in enumerate(links) if link.name == self.accelerator)
+        self._at = next(at for at, candidate in enumerate(candidates) if candidate.name == self.accelerator)
         self._asked = asked
         self._reasons = dict(refusals)
         self._since = time.monotonic()
@@ -74,7 +79,7 @@ class Chain:
         self._stuck = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._failed = -1  # the last of the links that are to be tried again; -1: none is
+        self._failed = -1  # the last of the candidates that are to be tried again; -1: none is
         self._retry: threading.Thread | None = None
 
     @property
@@ -109,8 +114,8 @@ class Chain:
 
     @property
     def speed_up(self) -> float | None:
-        """See `Link`."""
-        return self._links[self._at].speed_up
+        """See `Candidate`."""
+        return self._candidates[self._at].speed_up
 
     @property
     def fallback(self) -> str:
@@ -142,11 +147,11 @@ class Chain:
 
     def _run_on_next(self, inputs: Sequence["NDArray[Any]"], error: ModelError) -> list["NDArray[Any]"]:
         lost = isinstance(error, EngineLostError)
-        for at in range(self._at + 1, len(self._links)):
+        for at in range(self._at + 1, len(self._candidates)):
             try:
                 stand_in = Batching(self._load(at))
             except ModelError as refusal:
-                log.warning("%s: %s can't stand in: %s", self._model, self._links[at].name, refusal)
+                log.warning("%s: %s can't stand in: %s", self._model, self._candidates[at].name, refusal)
                 continue
             try:
                 outputs = stand_in.run(inputs)
@@ -164,7 +169,7 @@ class Chain:
         raise error
 
     def _load(self, at: int) -> Engine:
-        engine = self._links[at].load()
+        engine = self._candidates[at].load()
         if [(one.shape, one.dtype) for one in engine.inputs] != [(one.shape, one.dtype) for one in self.inputs]:
             engine.close()
             raise ModelError("its model has other inputs")
@@ -202,15 +207,15 @@ class Chain:
                     return
 
     def _regain(self, at: int) -> bool:
-        link = self._links[at]
+        candidate = self._candidates[at]
         try:
-            link.prove()  # in a process of its own: it may well hang or crash once more
+            candidate.prove()  # in a process of its own: it may well hang or crash once more
             engine = self._load(at)
         except EdgeAgentError as error:
-            log.info("%s: %s is not back yet: %s", self._model, link.name, error)
+            log.info("%s: %s is not back yet: %s", self._model, candidate.name, error)
             return False
         with self._lock:
-            for one in self._links[at:]:
+            for one in self._candidates[at:]:
                 self._reasons.pop(one.name, None)
             self._failed, self._since = at - 1, time.monotonic()
             self._use(at, Batching(engine), "since it proves itself again")

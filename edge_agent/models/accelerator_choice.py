@@ -10,7 +10,7 @@ from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of, resolve
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
-from edge_agent.engines.failover import Link
+from edge_agent.engines.failover import Candidate
 from edge_agent.engines.subprocess import Isolated
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import ModelError
@@ -38,7 +38,7 @@ def prove_all(
     source: ModelSource,
     batch: int,
     waiting: Callable[[], None],
-) -> tuple[list[Link], dict[str, str]]:
+) -> tuple[list[Candidate], dict[str, str]]:
     """Has a model prove itself on each of its accelerators.
 
     Args:
@@ -55,7 +55,7 @@ def prove_all(
     Raises:
         ModelError: it can run on none.
     """
-    links: list[Link] = []
+    candidates: list[Candidate] = []
     refusals: dict[str, str] = {}
     for accelerator in model.accelerators:
         # The file: a bundle with several formats would choose anew for each accelerator.
@@ -70,12 +70,12 @@ def prove_all(
             refusals[called] = without_prefix(error, source, called)
             continue
         load = partial(_load, alone, source, batch)
-        links.append(Link(called, load, partial(prove, alone, folder, source, batch, anew=True), speed_up))
+        candidates.append(Candidate(called, load, partial(prove, alone, folder, source, batch, anew=True), speed_up))
         if speed_up is not None and speed_up < 1:
             log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
-    if not links:
+    if not candidates:
         raise ModelError(told(source, refusals))
-    return links, refusals
+    return candidates, refusals
 
 
 def told(source: ModelSource, refusals: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.batching import Batching
-from edge_agent.engines.failover import Chain, Link
+from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.io_spec import Reading, read
@@ -52,7 +52,7 @@ class Model:
         self.file = source.file
         self.reading = reading
         self.engine = engine
-        self.chain: Chain | None = None
+        self.failover: Failover | None = None
         self.threshold = source.stated.threshold
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self.preprocess = reading.preprocess
@@ -75,7 +75,7 @@ class Model:
     @property
     def together(self) -> int:
         """How many samples go through it together at the most, on the engine that is in use now."""
-        return MOST_TOGETHER if self._gathers and (self.chain or self._batching).at_once is not False else 1
+        return MOST_TOGETHER if self._gathers and (self.failover or self._batching).at_once is not False else 1
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,35 +123,35 @@ class Model:
             "in_use": self.engine.accelerator,
             "fallback": self.fallback,
             "share": share and asdict(share),
-            "speed_up": self.chain and self.chain.speed_up,
-            "moves": self.chain.moves if self.chain else 0,
+            "speed_up": self.failover and self.failover.speed_up,
+            "moves": self.failover.moves if self.failover else 0,
         }
 
-    def serve(self, links: Sequence[Link], refusals: Mapping[str, str]) -> None:
+    def serve(self, candidates: Sequence[Candidate], refusals: Mapping[str, str]) -> None:
         """From now on the next of these accelerators stands in for one that fails.
 
         Args:
-            links: those that the model has been proven on.
+            candidates: those that the model has been proven on.
             refusals: why others that were asked for are not among them.
         """
         asked = [name_of(accelerator) for accelerator in self.options.accelerators]
-        self.chain = Chain(self.identity["name"], links, self._batching, asked, refusals)
-        self.engine = self.chain
+        self.failover = Failover(self.identity["name"], candidates, self._batching, asked, refusals)
+        self.engine = self.failover
 
     def when_moved(self, moved: Callable[[], None]) -> None:
         """Has something called whenever another accelerator has come into use."""
-        if self.chain:
-            self.chain.moved = moved
+        if self.failover:
+            self.failover.moved = moved
 
     def retire(self) -> None:
         """It is not used any more, or not for long: accelerators that have failed are not tried again."""
-        if self.chain:
-            self.chain.retire()
+        if self.failover:
+            self.failover.retire()
 
     @property
     def fallback(self) -> str:
         """Why the accelerator in use is not the first of those asked for; empty if it is."""
-        return self.chain.fallback if self.chain else ""
+        return self.failover.fallback if self.failover else ""
 
     def warm_up(self, batch: int) -> None:
         """Runs once on nothing, so that the first real input is not slow; finds out whether a batch goes through.
@@ -192,7 +192,7 @@ class Model:
             try:
                 if self._further is not None:
                     return self._further.run(self.engine, tensor, {} if state is None else state)
-                return (self.chain or self._batching).run([tensor])
+                return (self.failover or self._batching).run([tensor])
             finally:
                 self.runs, self.busy = self.runs + 1, self.busy + time.monotonic() - began
 
@@ -244,11 +244,11 @@ def load(
     source = find(model, folder)
     admit(source)
     proven, refusals = prove_all(name, model, folder, source, batch, waiting)
-    for link in proven:
+    for candidate in proven:
         try:
-            loaded = load_here(name, model, source, batch, link.load)
+            loaded = load_here(name, model, source, batch, candidate.load)
         except ModelError as error:
-            refusals[link.name] = without_prefix(error, source, link.name)
+            refusals[candidate.name] = without_prefix(error, source, candidate.name)
         else:
             loaded.serve(proven, refusals)
             return loaded

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge_agent.engines import Engine, Share, TensorSpec, failover
 from edge_agent.engines.batching import Batching
-from edge_agent.engines.failover import Chain, Link
+from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.engines.supervised import EngineLostError, StuckError
 from edge_agent.errors import ModelError
 from tests.broker import wait_until
@@ -69,25 +69,25 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Scene:
-    """A chain of `npu`, `gpu` and `cpu`, of which `npu` serves."""
+    """A failover engine of `npu`, `gpu` and `cpu`, of which `npu` serves."""
 
     def __init__(self, refused: dict[str, str] | None = None) -> None:
         self.npu, self.gpu, self.cpu = (Stage(name, at) for at, name in enumerate(("npu", "gpu", "cpu")))
         stages = [one for one in (self.npu, self.gpu, self.cpu) if one.accelerator not in (refused or {})]
-        links = [Link(one.accelerator, one.load, one.prove) for one in stages]
-        self.chain = Chain("it", links, Batching(stages[0].load()), ["npu", "gpu", "cpu"], refused or {})
+        candidates = [Candidate(one.accelerator, one.load, one.prove) for one in stages]
+        self.failover = Failover("it", candidates, Batching(stages[0].load()), ["npu", "gpu", "cpu"], refused or {})
         self.moved = 0
-        self.chain.moved = self._move
+        self.failover.moved = self._move
 
     def _move(self) -> None:
         self.moved += 1
 
     def answer(self) -> int:
-        return int(self.chain.run(GIVEN)[0][0])
+        return int(self.failover.run(GIVEN)[0][0])
 
     def answers(self, count: int) -> list[int]:
         """To a batch."""
-        return [int(answer) for answer in self.chain.run([np.zeros(count, np.float32)])[0]]
+        return [int(answer) for answer in self.failover.run([np.zeros(count, np.float32)])[0]]
 
     def unproven(self, *stages: Stage) -> None:
         for stage in stages:
@@ -101,7 +101,7 @@ def scene() -> Scene:
 
 def test_the_first_serves_as_long_as_it_can(scene: Scene) -> None:
     assert [scene.answer() for _ in range(3)] == [0, 0, 0]
-    assert (scene.chain.accelerator, scene.chain.fallback, scene.chain.moves) == ("npu", "", 0)
+    assert (scene.failover.accelerator, scene.failover.fallback, scene.failover.moves) == ("npu", "", 0)
     assert scene.gpu.loaded == scene.cpu.loaded == 0
 
 
@@ -110,9 +110,9 @@ def test_the_next_answers_the_same_input_and_goes_on(fault: ModelError, scene: S
     scene.unproven(scene.npu)
     scene.npu.fault = fault
     assert [scene.answer(), scene.answer()] == [1, 1]
-    assert (scene.chain.accelerator, scene.chain.fallback) == ("gpu", f"npu: {fault}")
-    assert (scene.chain.moves, scene.moved, scene.npu.closed) == (1, 1, 1)
-    scene.chain.close()
+    assert (scene.failover.accelerator, scene.failover.fallback) == ("gpu", f"npu: {fault}")
+    assert (scene.failover.moves, scene.moved, scene.npu.closed) == (1, 1, 1)
+    scene.failover.close()
 
 
 def test_what_fails_on_the_next_as_well_is_the_fault_of_the_input(scene: Scene) -> None:
@@ -120,14 +120,14 @@ def test_what_fails_on_the_next_as_well_is_the_fault_of_the_input(scene: Scene) 
     with pytest.raises(ModelError, match="it is broken"):
         scene.answer()
     scene.npu.fault = None
-    assert (scene.answer(), scene.chain.moves, scene.gpu.closed) == (0, 0, 1)
+    assert (scene.answer(), scene.failover.moves, scene.gpu.closed) == (0, 0, 1)
 
 
 def test_one_that_is_lost_is_left_even_if_the_next_fails(scene: Scene) -> None:
     scene.unproven(scene.npu)
     scene.npu.fault, scene.gpu.fault = STUCK, BROKEN
-    assert (scene.answer(), scene.chain.accelerator) == (2, "cpu")
-    scene.chain.close()
+    assert (scene.answer(), scene.failover.accelerator) == (2, "cpu")
+    scene.failover.close()
 
 
 def test_an_accelerator_that_proves_itself_again_serves_again(scene: Scene) -> None:
@@ -135,8 +135,8 @@ def test_an_accelerator_that_proves_itself_again_serves_again(scene: Scene) -> N
     scene.unproven(scene.npu)
     scene.answer()
     scene.npu.fault = scene.npu.unproven = None
-    wait_until(lambda: scene.chain.accelerator == "npu", 5, "the first serves again")
-    assert (scene.answer(), scene.chain.fallback, scene.chain.moves, scene.moved) == (0, "", 2, 2)
+    wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
+    assert (scene.answer(), scene.failover.fallback, scene.failover.moves, scene.moved) == (0, "", 2, 2)
 
 
 def test_on_the_way_back_the_second_best_serves_until_the_best_does(scene: Scene) -> None:
@@ -146,11 +146,11 @@ def test_on_the_way_back_the_second_best_serves_until_the_best_does(scene: Scene
     scene.gpu.fault = BROKEN
     assert scene.answer() == 2
     scene.gpu.fault = scene.gpu.unproven = None
-    wait_until(lambda: scene.chain.accelerator == "gpu", 5, "the second serves again")
-    assert scene.chain.fallback == f"npu: {BROKEN}"
+    wait_until(lambda: scene.failover.accelerator == "gpu", 5, "the second serves again")
+    assert scene.failover.fallback == f"npu: {BROKEN}"
     scene.npu.fault = scene.npu.unproven = None
-    wait_until(lambda: scene.chain.accelerator == "npu", 5, "the first serves again")
-    assert scene.chain.fallback == ""
+    wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
+    assert scene.failover.fallback == ""
 
 
 def test_the_only_one_is_loaded_anew_when_it_is_lost() -> None:
@@ -165,25 +165,25 @@ def test_the_only_one_is_loaded_anew_when_it_is_lost() -> None:
 
 def test_what_hangs_too_often_is_not_tried_again(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(failover.MAX_STUCK + 1):
-        wait_until(lambda: scene.chain.accelerator == "npu", 5, "the first serves again")
+        wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
         scene.npu.fault = STUCK
         assert scene.answer() == 1
         scene.npu.fault = None
     assert "it: 4 calls hang in drivers: no further attempt before the next start" in caplog.text
-    assert scene.chain.accelerator == "gpu"
+    assert scene.failover.accelerator == "gpu"
 
 
 def test_who_is_closed_tries_nothing_more(scene: Scene) -> None:
     scene.npu.fault = BROKEN
     scene.unproven(scene.npu)
     scene.answer()
-    scene.chain.close()
+    scene.failover.close()
     wait_until(lambda: not any(one.name == "it retry" for one in threading.enumerate()), 5, "the attempts end")
 
 
 def test_what_was_refused_at_the_start_is_told_only_of_those_before_the_one_in_use() -> None:
-    assert Scene({"gpu": "not here"}).chain.fallback == ""
-    assert Scene({"npu": "not here"}).chain.fallback == "npu: not here"
+    assert Scene({"gpu": "not here"}).failover.fallback == ""
+    assert Scene({"npu": "not here"}).failover.fallback == "npu: not here"
 
 
 def test_a_stand_in_with_other_inputs_is_left_out(scene: Scene) -> None:
@@ -191,7 +191,7 @@ def test_a_stand_in_with_other_inputs_is_left_out(scene: Scene) -> None:
     scene.npu.fault = BROKEN
     scene.gpu.inputs = (TensorSpec("x", (1,), "int8"),)
     assert scene.answer() == 2
-    scene.chain.close()
+    scene.failover.close()
 
 
 def test_one_that_takes_no_batch_is_given_the_samples_one_by_one_and_that_does_not_count_against_it(
@@ -199,25 +199,25 @@ def test_one_that_takes_no_batch_is_given_the_samples_one_by_one_and_that_does_n
 ) -> None:
     scene.npu.largest = 1
     assert [scene.answers(3), scene.answers(3), scene.answers(2)] == [[0, 0, 0], [0, 0, 0], [0, 0]]
-    assert (scene.npu.refused, scene.chain.moves, scene.chain.at_once) == (1, 0, False)
+    assert (scene.npu.refused, scene.failover.moves, scene.failover.at_once) == (1, 0, False)
 
 
 def test_whether_it_takes_a_batch_is_asked_of_the_one_in_use(scene: Scene) -> None:
     scene.unproven(scene.npu)
-    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)
+    assert (scene.answers(2), scene.failover.at_once) == ([0, 0], True)
     scene.npu.fault, scene.gpu.largest = BROKEN, 1
     assert [scene.answers(3), scene.answers(3)] == [[1, 1, 1], [1, 1, 1]]
-    assert (scene.chain.accelerator, scene.chain.moves, scene.chain.at_once) == ("gpu", 1, False)
+    assert (scene.failover.accelerator, scene.failover.moves, scene.failover.at_once) == ("gpu", 1, False)
     scene.npu.fault = scene.npu.unproven = None
-    wait_until(lambda: scene.chain.accelerator == "npu", 5, "the first serves again")
-    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)
+    wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
+    assert (scene.answers(2), scene.failover.at_once) == ([0, 0], True)
 
 
 def test_one_that_hangs_on_a_batch_is_not_asked_again(scene: Scene) -> None:
     scene.unproven(scene.npu)
     scene.npu.fault = STUCK
-    assert (scene.answers(2), scene.chain.accelerator, scene.npu.closed) == ([1, 1], "gpu", 1)
-    scene.chain.close()
+    assert (scene.answers(2), scene.failover.accelerator, scene.npu.closed) == ([1, 1], "gpu", 1)
+    scene.failover.close()
 
 
 def test_a_sample_that_fails_does_not_turn_batches_off(scene: Scene) -> None:
@@ -225,4 +225,4 @@ def test_a_sample_that_fails_does_not_turn_batches_off(scene: Scene) -> None:
     with pytest.raises(ModelError, match="it is broken"):
         scene.answers(2)
     scene.npu.fault = None
-    assert (scene.answers(2), scene.chain.at_once) == ([0, 0], True)
+    assert (scene.answers(2), scene.failover.at_once) == ([0, 0], True)
