@@ -3,8 +3,8 @@
  *
  * Options (all are texts):
  *   take   number of the operator (BuiltinOperator of the schema); without it no node is taken
- *   harm   "wrong" (outputs come out mirrored), "fail", "hang", "crash": what an inference does; "unprepared": what
- *          preparing does
+ *   harm   "wrong" (outputs come out mirrored), "fail", "hang", "crash": what an inference does; "batch": a batch of
+ *          more than one fails; "unprepared": what preparing does
  *   when   harm is done only as long as there is a file of this name; without it always
  *
  * The structures are those of the plugin interface, as far as a delegate looks at them:
@@ -144,6 +144,7 @@ static int copy(struct context *context, struct node *node) {
 static int invoke(struct context *context, struct node *node) {
     struct taken *taken = node->state;
     if (does("fail")) return FAILED;
+    if (does("batch") && context->tensors[node->inputs->values[0]].shape->values[0] > 1) return FAILED;
     if (does("crash")) *(volatile int *)0 = 1;
     while (does("hang")) usleep(10000);
     for (int i = 0; i < taken->count; i++) {

@@ -33,7 +33,7 @@ class TestDelegate:
         """What a list of `accelerators` holds.
 
         Args:
-            harm: "wrong", "fail", "hang", "crash" or "unprepared".
+            harm: "wrong", "fail", "hang", "crash", "batch" or "unprepared".
             at_will: harm only between `do_harm` and `do_no_harm`.
             take: number of the operator that it takes.
         """

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent import settings
-from edge_agent.engines.accelerators import ACCELERATORS, CPU, XNNPACK, can_use
+from edge_agent.engines.accelerators import ACCELERATORS, CPU, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         in_a_process(measure, source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
         or Measurement(accelerator, threads, problem=CRASHED)
         for accelerator in _accelerators(file.format)
-        for threads in (thread_counts() if accelerator in (CPU, XNNPACK) else [1])
+        for threads in (thread_counts() if accelerator == CPU else [1])
     ]
     usable = sorted((one for one in measurements if not one.problem), key=lambda one: one.threads)
     if not usable:

@@ -12,7 +12,7 @@ from edge_agent.config.loader import Config
 from edge_agent.doctor.devices import closed
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip
-from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR_CPU, COMPILED_FOR_GPU, CPU, XNNPACK, Row, name_of
+from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR_GPU, CPU, Row, name_of
 
 SLOW_USB = 480
 USB_RULE = (
@@ -20,7 +20,6 @@ USB_RULE = (
     "| sudo tee /etc/udev/rules.d/99-edgetpu.rules && sudo udevadm control --reload && sudo udevadm trigger"
 )
 PROVIDERS = "import json, onnxruntime; print(json.dumps(onnxruntime.get_available_providers()))"
-COMPILED_MODEL = "import ai_edge_litert.compiled_model"
 LIBRARY = """\
 import ctypes, sys
 library = ctypes.CDLL(sys.argv[1])
@@ -96,8 +95,6 @@ def _look(machine: Machine, row: Row, providers: list[str]) -> Look:
         return Look("", row.onnx)
     if not row.tflite:
         return Look(f"this ONNX Runtime has no {row.onnx}")
-    if row.tflite == COMPILED_FOR_CPU:
-        return Look("" if machine.python(COMPILED_MODEL).code == 0 else "this needs ai-edge-litert 2")
     ran = machine.python(LIBRARY, row.tflite)
     return Look(ran.reason.removeprefix("OSError: ")) if ran.code != 0 else Look("", ran.out.strip() or row.tflite)
 
@@ -119,8 +116,6 @@ def _own(asked: settings.Delegate | settings.Provider, loaded: Config) -> Row:
     """What a configuration names by itself, as the table would have it."""
     if isinstance(asked, settings.Provider):
         return Row(onnx=asked.provider)
-    if asked.delegate == XNNPACK:
-        return ACCELERATORS[XNNPACK]
     return Row(str(loaded.resolve(asked.delegate)) if "/" in asked.delegate else asked.delegate)
 
 
@@ -128,8 +123,6 @@ def _install(asked: settings.Accelerator, row: Row) -> str:
     """The command that brings it."""
     if asked == "edgetpu":
         return EDGETPU_INSTALL
-    if row.tflite == COMPILED_FOR_CPU:
-        return pip("install", "ai-edge-litert>=2")
     if package := re.match(r"(onnxruntime-\w+), in place of (\w+)", row.install):
         return f"{pip('uninstall', '-y', package[2])} && {pip('install', package[1])}"
     if row.tflite:

@@ -52,12 +52,9 @@ class Target:
         return self.name == CPU
 
 
-# In place of a delegate: the interpreter's own XNNPACK, which takes no options; what LiteRT's `CompiledModel` reaches.
+# In place of a delegate: the interpreter with its default delegate (XNNPACK); LiteRT's `CompiledModel` on the GPU.
 INTERPRETER = "Interpreter"
 COMPILED_FOR_GPU = "CompiledModel: GPU"
-COMPILED_FOR_CPU = "CompiledModel: CPU"
-# The accelerator that is no library, and takes options as a delegate does.
-XNNPACK: Literal["xnnpack"] = "xnnpack"
 
 ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "cpu": Row(INTERPRETER, "CPUExecutionProvider"),
@@ -71,9 +68,6 @@ ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "nnapi": Row(onnx="NnapiExecutionProvider", install="an ONNX Runtime that was built with --use_nnapi"),
     "coreml": Row(onnx="CoreMLExecutionProvider", install="onnxruntime, on macOS"),
     "acl": Row(onnx="ACLExecutionProvider", install="an ONNX Runtime that was built with --use_acl"),
-    "xnnpack": Row(
-        COMPILED_FOR_CPU, "XnnpackExecutionProvider", install="an ONNX Runtime that was built with --use_xnnpack"
-    ),
 }
 
 
@@ -90,7 +84,7 @@ def known_as(accelerator: settings.Accelerator) -> str:
     if isinstance(accelerator, str):
         return accelerator
     if isinstance(accelerator, settings.Delegate):
-        library = COMPILED_FOR_CPU if accelerator.delegate == XNNPACK else Path(accelerator.delegate).name
+        library = Path(accelerator.delegate).name
         return next((name for name, row in ACCELERATORS.items() if row.tflite == library), "")
     return next((name for name, row in ACCELERATORS.items() if row.onnx == accelerator.provider), "")
 
@@ -103,8 +97,7 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
     """
     name = name_of(accelerator)
     if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
-        runs_on = COMPILED_FOR_CPU if accelerator.delegate == XNNPACK else accelerator.delegate
-        return Target(name, runs_on, accelerator.options)
+        return Target(name, accelerator.delegate, accelerator.options)
     if isinstance(accelerator, settings.Provider) and file_format == "onnx":
         return Target(name, accelerator.provider, accelerator.options)
     if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):

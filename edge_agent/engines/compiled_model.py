@@ -1,12 +1,8 @@
-"""TFLite models through LiteRT's CompiledModel: on the GPU, and on the CPU with the options of XNNPACK.
-
-https://ai.google.dev/edge/litert/next/overview
-"""
+"""TFLite models on the GPU, through LiteRT's CompiledModel: https://ai.google.dev/edge/litert/next/overview."""
 
 import atexit
 import functools
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +12,6 @@ import numpy as np
 from edge_agent.engines import Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.engines.stderr_filter import without_chatter
-from edge_agent.engines.weight_cache import with_weights
 from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
@@ -31,7 +26,7 @@ _SIGNATURE = 0
 
 
 def on_gpu(path: Path, target: Target, plain: Any) -> Engine:
-    """A model on the GPU, and on the CPU where that can't run it.
+    """Loads a model on the GPU; the CPU computes the operators that the GPU does not support.
 
     Args:
         path: the model file.
@@ -39,91 +34,48 @@ def on_gpu(path: Path, target: Target, plain: Any) -> Engine:
         plain: see `CompiledEngine`.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no GPU, or the installed runtime has no CompiledModel.
     """
-    runtime = _litert()
-    options = runtime.Options(runtime.HardwareAccelerator.GPU | runtime.HardwareAccelerator.CPU)
-    return CompiledEngine(path, target.name, plain, options, "finds no GPU with a driver for it")
-
-
-def on_cpu(path: Path, target: Target, threads: int, plain: Any) -> Engine:
-    """A model on the CPU, by XNNPACK with options: https://github.com/google/XNNPACK.
-
-    Args:
-        path: the model file.
-        target: the accelerator. Its options: `flags`, a number that stands for
-            `TFLITE_XNNPACK_DELEGATE_FLAG_…` of xnnpack_delegate.h; `weight_cache`, true (the default) or false.
-        threads: CPU threads for one inference.
-        plain: see `CompiledEngine`.
-
-    Raises:
-        ModelError: an option is none of those; the model is refused.
-    """
-    runtime, flags, cached = _litert(), *_xnnpack_options(target)
-
-    def load(weights: str) -> CompiledEngine:
-        xnnpack = runtime.CpuOptions(num_threads=threads, xnnpack_flags=flags, xnnpack_weight_cache_path=weights)
-        options = runtime.Options(runtime.HardwareAccelerator.CPU, cpu_options=xnnpack)
-        return CompiledEngine(path, target.name, plain, options, "can't compile the model for XNNPACK")
-
-    return with_weights(path, f"{plain.runtime} {flags}", load) if cached else load("")
-
-
-def _litert() -> Any:
     if litert is None:
         raise ModelError("the installed runtime can't use it: install ai-edge-litert 2 or later")
-    return litert
-
-
-def _xnnpack_options(target: Target) -> tuple[int | None, bool]:
-    """The flags, and whether weights are cached.
-
-    Raises:
-        ModelError: other options are stated.
-    """
-    options = dict(target.options)
-    flags, cached = options.pop("flags", None), options.pop("weight_cache", "true")
-    if options:
-        raise ModelError(f"has no option {next(iter(options))}, only flags and weight_cache")
-    if flags is not None and not re.fullmatch(r"0[xX][0-9a-fA-F]{1,7}|\d{1,9}", flags):
-        raise ModelError(f"flags: expected a number, as 3 or 0x3, found {flags!r}")
-    if cached not in ("true", "false"):
-        raise ModelError(f"weight_cache: expected true or false, found {cached!r}")
-    return None if flags is None else int(flags, 0), cached == "true"
+    return CompiledEngine(path, target.name, plain, litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU)
 
 
 class CompiledEngine:
-    """See `Engine`.
+    """See `Engine`. It runs one sample at a time: the batch size is fixed.
 
     Args:
         path: the model file.
         accelerator: its name.
-        plain: the same model in an interpreter, of which the tensors' facts are.
-        options: LiteRT's, where and how it runs.
-        refusal: what the runtime does if it can't.
+        plain: the same model in an interpreter, which describes its tensors: CompiledModel states no quantization.
+        hardware: LiteRT's flags for what may run the model.
+
+    Raises:
+        ModelError: the hardware is not there.
     """
 
-    def __init__(self, path: Path, accelerator: str, plain: Any, options: Any, refusal: str) -> None:
-        found = False
+    def __init__(self, path: Path, accelerator: str, plain: Any, hardware: Any) -> None:
+        loaded = False
         try:
-            self._model = litert.CompiledModel.from_file(str(path), options=options)
-            found = True
+            self._model = litert.CompiledModel.from_file(str(path), options=litert.Options(hardware))
+            loaded = True
         except (RuntimeError, ValueError):
-            pass  # its own words name only places in its source
-        if not found:  # no exception keeps the runtime alive then, which would have more to say at its end
-            raise ModelError(f"{plain.runtime} {refusal}")
+            pass  # the message only names places in LiteRT's source
+        if not loaded:  # outside `except`: the exception would keep the runtime alive, which then logs at exit
+            raise ModelError(f"{plain.runtime} finds no GPU with a driver for it")
         self.runtime, self.accelerator = plain.runtime, accelerator
-        self.share: Share | None = None  # LiteRT does not tell
+        self.share: Share | None = None  # LiteRT does not report it
         self.inputs: tuple[TensorSpec, ...] = plain.inputs
         self.outputs: tuple[TensorSpec, ...] = plain.outputs
         key = next(iter(self._model.get_signature_list()))
-        self._in = _order(self._model.get_input_tensor_details(key), plain.input_indices)
-        self._out = _order(self._model.get_output_tensor_details(key), plain.output_indices)
-        self._given = self._model.create_input_buffers(_SIGNATURE)
-        self._made = self._model.create_output_buffers(_SIGNATURE)
-        for at, spec in zip(self._in, self.inputs, strict=True):  # whatever the runtime has to say then, it says now
-            self._given[at].write(np.zeros([max(1, size) for size in spec.shape], spec.dtype))
-        _end_in_silence()
+        self._input_order = _order(self._model.get_input_tensor_details(key), plain.input_indices)
+        self._output_order = _order(self._model.get_output_tensor_details(key), plain.output_indices)
+        self._input_buffers = self._model.create_input_buffers(_SIGNATURE)
+        self._output_buffers = self._model.create_output_buffers(_SIGNATURE)
+        # The first write makes the runtime log once more: do it here, where standard error is filtered.
+        for at, spec in zip(self._input_order, self.inputs, strict=True):
+            self._input_buffers[at].write(np.zeros([max(1, size) for size in spec.shape], spec.dtype))
+        _silence_stderr_at_exit()
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
@@ -133,32 +85,33 @@ class CompiledEngine:
         if shapes != expected or kinds != [spec.dtype for spec in self.inputs]:
             raise ModelError(f"inference failed: it takes {expected} only, found {shapes} of {', '.join(kinds)}")
         try:
-            for at, array in zip(self._in, inputs, strict=True):
-                self._given[at].write(np.ascontiguousarray(array))
-            self._model.run_by_index(_SIGNATURE, self._given, self._made)
-            return [self._read(at, spec) for at, spec in zip(self._out, self.outputs, strict=True)]
+            for at, array in zip(self._input_order, inputs, strict=True):
+                self._input_buffers[at].write(np.ascontiguousarray(array))
+            self._model.run_by_index(_SIGNATURE, self._input_buffers, self._output_buffers)
+            return [self._read(at, spec) for at, spec in zip(self._output_order, self.outputs, strict=True)]
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"inference failed: {reason(error)}") from error
 
     def close(self) -> None:
         """Frees the model."""
         with without_chatter():
-            self._given = self._made = []
+            self._input_buffers = self._output_buffers = []
             self._model.close()
             del self._model
 
     def _read(self, at: int, spec: TensorSpec) -> "NDArray[Any]":
         shape = [max(1, size) for size in spec.shape]
-        return np.asarray(self._made[at].read(int(np.prod(shape)), np.dtype(spec.dtype).type)).reshape(shape)
+        values = self._output_buffers[at].read(int(np.prod(shape)), np.dtype(spec.dtype).type)
+        return np.asarray(values).reshape(shape)
 
 
 @functools.cache
-def _end_in_silence() -> None:
-    """The runtime tells of its end when Python has ended already, and nothing else has to be said."""
+def _silence_stderr_at_exit() -> None:
+    """Sends standard error to /dev/null at exit: LiteRT logs that it shuts down, after Python has."""
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def _order(details: dict[str, dict[str, Any]], indices: Sequence[int]) -> list[int]:
-    """Where in a signature the tensors of the interpreter stand."""
+    """Positions in a signature of the interpreter's tensors."""
     of_signature = [one["index"] for one in details.values()]
     return [of_signature.index(index) for index in indices]

@@ -1,4 +1,4 @@
-"""What runtimes write to standard error without being asked, kept out of the log."""
+"""Keeps the messages that runtimes print to standard error out of the log."""
 
 import contextlib
 import os
@@ -6,31 +6,30 @@ import sys
 import threading
 from collections.abc import Iterator
 
-INFORMS = (b"INFO:",)
-# What LiteRT's CompiledModel warns of is not there (drivers of other makers), and errors are told in other words.
-INFORMS_AND_WARNS = (*INFORMS, b"WARNING:", b"ERROR:", "└".encode())
+INFO = (b"INFO:",)
+# CompiledModel warns of other makers' drivers that are not installed. Its errors reach the log as exceptions.
 EVERYTHING = (b"",)
 
-# Standard error is the whole process's: two that take it away at once would give it back in the wrong order.
-_taken = threading.Lock()
+# File descriptor 2 belongs to the whole process: two threads that replace it at once would restore the wrong one.
+_replaced = threading.Lock()
 
 
 @contextlib.contextmanager
-def without_chatter(begin: tuple[bytes, ...] = INFORMS) -> Iterator[None]:
-    """Leaves out lines that begin so; where another thread is doing that already, nothing."""
-    if not _taken.acquire(blocking=False):
+def without_chatter(begin: tuple[bytes, ...] = INFO) -> Iterator[None]:
+    """Drops lines on standard error that begin with one of these; if another thread is filtering already, none."""
+    if not _replaced.acquire(blocking=False):
         yield
         return
     sys.stderr.flush()
     real = os.dup(2)
-    with os.fdopen(os.memfd_create("said"), "rb") as said:  # there may be no disk to write on
-        os.dup2(said.fileno(), 2)
+    with os.fdopen(os.memfd_create("stderr"), "rb") as captured:  # in memory: there may be no disk to write on
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(real, 2)
             os.close(real)
-            _taken.release()
-            said.seek(0)
-            lines = said.read().splitlines(keepends=True)
+            _replaced.release()
+            captured.seek(0)
+            lines = captured.read().splitlines(keepends=True)
             os.write(2, b"".join(line for line in lines if not line.startswith(begin)))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.engines import Engine, Share, TensorSpec, reason
-from edge_agent.engines.accelerators import COMPILED_FOR_CPU, COMPILED_FOR_GPU, CPU, INTERPRETER, Target
-from edge_agent.engines.stderr_filter import EVERYTHING, INFORMS_AND_WARNS, without_chatter
+from edge_agent.engines.accelerators import COMPILED_FOR_GPU, CPU, INTERPRETER, Target
+from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -126,23 +126,20 @@ def load(path: Path, target: Target, threads: int) -> Engine:
         ModelError: the accelerator can't be had, or the file is refused; says why.
     """
     try:
-        if target.runs_on in (COMPILED_FOR_GPU, COMPILED_FOR_CPU):
-            return _compiled(path, target, threads)
+        if target.runs_on == COMPILED_FOR_GPU:
+            return _on_gpu(path, target)
         with without_chatter():
             return TfliteEngine(path, target, threads)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
 
 
-def _compiled(path: Path, target: Target, threads: int) -> Engine:
+def _on_gpu(path: Path, target: Target) -> Engine:
     from edge_agent.engines import compiled_model
 
-    gpu = target.runs_on == COMPILED_FOR_GPU
-    with without_chatter(EVERYTHING if gpu else INFORMS_AND_WARNS):
+    with without_chatter(EVERYTHING):
         plain = TfliteEngine(path, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
-        if gpu:
-            return compiled_model.on_gpu(path, target, plain)
-        return compiled_model.on_cpu(path, target, threads, plain)
+        return compiled_model.on_gpu(path, target, plain)
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

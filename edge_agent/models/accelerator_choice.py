@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import CPU, XNNPACK, known_as, name_of, resolve
+from edge_agent.engines.accelerators import CPU, known_as, name_of, resolve
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.failover import Candidate
 from edge_agent.engines.subprocess import Isolated
@@ -21,7 +21,7 @@ from edge_agent.models.resolve import ModelSource
 log = logging.getLogger(__name__)
 
 # What runs a model's own operators, and no others.
-_PLAIN = (CPU, "gpu", XNNPACK)
+_PLAIN = (CPU, "gpu")
 # How the names of operators begin that no plain runtime has, and what to do then.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",

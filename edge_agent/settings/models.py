@@ -1,7 +1,7 @@
 """The settings of models: which file, how it is read, and what runs it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator
 
@@ -10,7 +10,7 @@ from edge_agent.settings.series import Input
 from edge_agent.settings.text import Language
 
 AcceleratorName = Literal[
-    "cpu", "edgetpu", "ethosu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl", "xnnpack"
+    "cpu", "edgetpu", "ethosu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl"
 ]
 Output = Literal["probabilities", "logits", "sigmoid"]
 
@@ -41,8 +41,7 @@ class Delegate(Frozen):
     """A TFLite delegate of one's own."""
 
     delegate: str = Field(min_length=1, max_length=4096)
-    """Its shared library; a name without a `/` is looked for where the system keeps libraries. `xnnpack` is none: it is
-    the processor, with the options `flags` and `weight_cache`."""
+    """Its shared library; a name without a `/` is looked for where the system keeps libraries."""
     options: RuntimeOptions = Field({})
     """What it is told, as its makers document it."""
 
@@ -88,6 +87,14 @@ class Model(Frozen):
     """CPU threads for one inference; default: chosen for the cores of this machine."""
     language: Language = Language()
     """For language models: how much they remember."""
+
+    @field_validator("accelerators", mode="before")
+    @classmethod
+    def _without_xnnpack(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else ():
+            if one == "xnnpack" or (isinstance(one, dict) and one.get("delegate") == "xnnpack"):
+                raise ValueError("xnnpack is no longer an accelerator: use cpu, which runs .tflite models on XNNPACK")
+        return value
 
     @field_validator("accelerators")
     @classmethod

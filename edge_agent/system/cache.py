@@ -1,4 +1,4 @@
-"""What can be made again, kept on this machine: models that have passed their trial, bundles, packed weights."""
+"""What can be made again, kept on this machine: models that have passed their trial, bundles."""
 
 import contextlib
 import os

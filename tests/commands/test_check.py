@@ -157,9 +157,18 @@ def test_an_unknown_accelerator_is_refused_alike_for_every_engine(
 ) -> None:
     model = f"{{path: {path}, labels: none, preprocess: {{normalize: unit}}, accelerators: [cpu, npu]}}"
     code, _, err = check(f"models:\n  m: {model}\n", capsys)
-    known = "cpu, edgetpu, ethosu, gpu, openvino, cuda, tensorrt, qnn, nnapi, coreml, acl or xnnpack"
+    known = "cpu, edgetpu, ethosu, gpu, openvino, cuda, tensorrt, qnn, nnapi, coreml or acl"
     expected = f"agent.yaml:2: models.m.accelerators.1: must be {known}, or hold `key: value` lines (got npu)"
     assert (code, err) == (2, [expected])
+
+
+@pytest.mark.parametrize("entry", ["xnnpack", "{delegate: xnnpack, options: {flags: 3}}"])
+def test_xnnpack_is_refused_with_what_to_write_instead(
+    entry: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = check(f"models:\n  m: {{path: digits, accelerators: [{entry}, cpu]}}\n", capsys)
+    sentence = "xnnpack is no longer an accelerator: use cpu, which runs .tflite models on XNNPACK"
+    assert (code, err) == (2, [f"agent.yaml:2: models.m.accelerators: {sentence}"])
 
 
 def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(

@@ -44,12 +44,12 @@ def rest(found: list[Finding]) -> list[Finding]:
 
 def test_a_machine_without_accelerators_can_be_asked_for_the_cpu(tmp_path: Path) -> None:
     (found,) = accelerators(machine(tmp_path))
-    assert (found.state, found.text) == ("ok", "can be asked for: cpu, xnnpack")
+    assert (found.state, found.text) == ("ok", "can be asked for: cpu")
 
 
 def test_a_library_that_loads_is_listed_with_what_it_says_of_itself(tmp_path: Path) -> None:
     found = accelerators(machine(tmp_path / "root", CORAL, environ=library(tmp_path, VERSION)))
-    assert found[0].text == "can be asked for: cpu, edgetpu (BuildLabel(x), RuntimeVersion(14)), xnnpack"
+    assert found[0].text == "can be asked for: cpu, edgetpu (BuildLabel(x), RuntimeVersion(14))"
     assert [(finding.state, finding.text) for finding in found[1:]] == [("ok", "Coral Edge TPU at USB 2-1")]
 
 
@@ -107,21 +107,6 @@ def test_a_provider_that_this_onnx_runtime_lacks_is_told_with_the_build_that_has
     assert by_name.text == "model digits asks for openvino: this ONNX Runtime has no OpenVINOExecutionProvider"
     assert by_name.mend.endswith(" -m pip install onnxruntime-openvino")
     assert by_provider.mend == "install the build of ONNX Runtime that has OtherExecutionProvider"
-
-
-def test_xnnpack_is_no_library_and_needs_none(tmp_path: Path) -> None:
-    with_options = {"delegate": "xnnpack", "options": {"flags": "3"}}
-    assert rest(accelerators(machine(tmp_path, config=asking(tmp_path, "xnnpack", with_options)))) == []
-
-
-def test_a_runtime_without_xnnpack_s_options_is_told_with_the_one_that_has_them(tmp_path: Path) -> None:
-    package = tmp_path / "packages/ai_edge_litert"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()  # a LiteRT before version 2
-    loaded = asking(tmp_path, "xnnpack")
-    (found,) = rest(accelerators(machine(tmp_path, config=loaded, python_path=(str(package.parent),))))
-    assert (found.state, found.text) == ("failure", "model digits asks for xnnpack: this needs ai-edge-litert 2")
-    assert found.mend.endswith(" -m pip install 'ai-edge-litert>=2'")
 
 
 def test_a_delegate_of_one_s_own_is_loaded_to_see_whether_it_goes(tmp_path: Path) -> None:

@@ -1,32 +1,28 @@
-"""LiteRT's CompiledModel, which reaches the GPU, and on the CPU takes XNNPACK's options."""
+"""LiteRT's CompiledModel. It is there for the GPU; these tests run it on the CPU, where it behaves the same."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.compiled_model import HardwareAccelerator
 
-from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
+from edge_agent.engines.compiled_model import CompiledEngine
+from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import ModelError
 from edge_agent.models.shipped import shipped
 
 DIGITS = shipped("digits/digits.tflite")
 
 
-@pytest.fixture(autouse=True)
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where packed weights are kept."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "edge-agent/weights"
+def on_cpu(path: Path = DIGITS) -> Engine:
+    plain = load_engine(path, "tflite", "cpu", 1)
+    with without_chatter(EVERYTHING):
+        return CompiledEngine(path, "gpu", plain, HardwareAccelerator.CPU)
 
 
-def on_cpu(path: Path = DIGITS, options: dict[str, str] | None = None) -> Engine:
-    return load_engine(path, "tflite", settings.Delegate(delegate="xnnpack", options=options or {}), 1)
-
-
-@pytest.mark.parametrize("options", [{}, {"weight_cache": "false"}, {"flags": "0x3"}])
-def test_it_answers_as_the_interpreter_does(options: dict[str, str]) -> None:
-    plain, engine = load_engine(DIGITS, "tflite", "cpu", 1), on_cpu(options=options)
+def test_it_answers_as_the_interpreter_does() -> None:
+    plain, engine = load_engine(DIGITS, "tflite", "cpu", 1), on_cpu()
     for seed in range(3):
         given = np.random.default_rng(seed).integers(-128, 128, (1, 32, 24, 1)).astype(np.int8)
         [expected], [found] = plain.run([given]), engine.run([given])
@@ -35,35 +31,10 @@ def test_it_answers_as_the_interpreter_does(options: dict[str, str]) -> None:
     engine.close()
 
 
-def test_its_name_tells_its_options() -> None:
-    for engine, name in (
-        (load_engine(DIGITS, "tflite", "xnnpack", 1), "xnnpack"),
-        (on_cpu(options={"flags": "3"}), "xnnpack flags=3"),
-    ):
-        assert (engine.accelerator, engine.runtime.split()[0]) == (name, "LiteRT")
-        engine.close()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"threads": "2"}, "xnnpack threads=2: has no option threads, only flags and weight_cache"),
-        ({"flags": "fast"}, "xnnpack flags=fast: flags: expected a number, as 3 or 0x3, found 'fast'"),
-        ({"flags": "-1"}, "xnnpack flags=-1: flags: expected a number, as 3 or 0x3, found '-1'"),
-        ({"weight_cache": "here"}, "xnnpack weight_cache=here: weight_cache: expected true or false, found 'here'"),
-    ],
-)
-def test_an_option_that_it_lacks_is_refused(options: dict[str, str], sentence: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        on_cpu(options=options)
-    assert str(caught.value) == sentence
-
-
-def test_flags_reach_xnnpack_which_packs_no_quantised_weights_without_its_flags_for_them(weights: Path) -> None:
-    for flags in ("0", "3"):
-        on_cpu(options={"flags": flags}).close()
-    without, quantised = sorted(path.stat().st_size for path in weights.iterdir())
-    assert without < 1000 < quantised
+def test_it_says_what_it_is_and_what_it_runs_on() -> None:
+    engine = on_cpu()
+    assert (engine.accelerator, engine.runtime.split()[0], engine.share) == ("gpu", "LiteRT", None)
+    engine.close()
 
 
 @pytest.mark.parametrize(("batch", "dtype"), [(2, "int8"), (1, "float32")])
