@@ -243,7 +243,7 @@ def test_a_model_is_refused_in_the_words_that_are_shown(
 
 def test_a_model_that_can_be_read_in_several_ways_is_refused_in_the_words_that_are_shown() -> None:
     with pytest.raises(ModelError) as caught:
-        io_spec.read(facts((1, 8400, 85), size=(640, 640)), io_spec.Stated(without_labels=True))
+        io_spec.derive(facts((1, 8400, 85), size=(640, 640)), io_spec.Stated(without_labels=True))
     assert f": {plain(str(caught.value))}\n" in TROUBLE
 
 

@@ -15,7 +15,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models import language
 from edge_agent.models.accelerator_choice import operator_hint
-from edge_agent.models.io_spec import Reading, UnclearError, read
+from edge_agent.models.io_spec import IOSpec, UnclearError, derive
 from edge_agent.models.resolve import ModelSource, find, locate
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import format_size
@@ -39,20 +39,20 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     if found is not None:
         return inspect_language.run(found, as_json=as_json)
     source = find(options, Path.cwd())
-    reading: Reading | None = None
+    spec: IOSpec | None = None
     missing: Mapping[str, str] = {}
     problem = decoder = ""
     evidence: list[str] = []
     try:
-        reading = read(source.file, source.stated)
-        decoder, evidence = reading.family, reading.evidence
+        spec = derive(source.file, source.stated)
+        decoder, evidence = spec.family, spec.evidence
     except UnclearError as error:
         missing, decoder, evidence = error.missing, error.family, error.evidence
     except ModelError as error:
         problem = str(error)
     configuration = {} if problem else _configuration(options, missing)
     if as_json:
-        document = _document(source, reading) | {
+        document = _document(source, spec) | {
             "decoder": decoder or None,
             "evidence": evidence,
             "missing": dict(missing),
@@ -62,16 +62,16 @@ def run(options: settings.Model, *, as_json: bool) -> int:
         print(json.dumps(document, indent=2))
     else:
         decoder += ", once it is stated what is missing" if missing else ""
-        _show(source, reading, f"none: {problem}" if problem else decoder, evidence, missing)
+        _show(source, spec, f"none: {problem}" if problem else decoder, evidence, missing)
         if configuration:
             print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
             print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
-def _document(source: ModelSource, reading: Reading | None) -> dict[str, Any]:
+def _document(source: ModelSource, spec: IOSpec | None) -> dict[str, Any]:
     file = source.file
-    labels = reading.labels if reading else source.stated.labels or file.labels
+    labels = spec.labels if spec else source.stated.labels or file.labels
     return {
         "path": str(file.path),
         "engine": file.format,
@@ -86,7 +86,7 @@ def _document(source: ModelSource, reading: Reading | None) -> dict[str, Any]:
         "custom_operators": list(file.custom_operators),
         "metadata": dict(file.metadata),
         "labels": list(labels) if labels is not None else None,
-        "task": reading.task if reading else None,
+        "task": spec.task if spec else None,
     }
 
 
@@ -123,7 +123,7 @@ def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[
 
 def _show(
     source: ModelSource,
-    reading: Reading | None,
+    spec: IOSpec | None,
     decoder: str,
     evidence: Sequence[str],
     missing: Mapping[str, str],
@@ -139,7 +139,7 @@ def _show(
         ("operators", _most_used(file)),
         ("custom", ", ".join(file.custom_operators)),
         ("custom", operator_hint(file)),
-        ("labels", _labels(reading.labels if reading else source.stated.labels or file.labels)),
+        ("labels", _labels(spec.labels if spec else source.stated.labels or file.labels)),
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
         ("decoder", decoder),
         *(("evidence", fact) for fact in evidence),

@@ -1,7 +1,8 @@
-"""How a model is to be read: what goes into it and what comes out.
+"""What goes into a model and what comes out of it: its preprocessing, decoder and labels.
 
 Each fact comes from the first that states it: the configuration, the bundle, the file's metadata, or a rule about the
-file's tensors that is named as evidence. What none of them states is asked for; nothing is guessed.
+file's tensors, which is named as evidence. A fact that none of them states is missing, and the error names the key
+that states it; nothing is guessed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -56,13 +57,13 @@ class Stated:
 
 
 @dataclass(slots=True)
-class Reading:
+class IOSpec:
     """Everything needed to build the preprocessing and the decoder of a model.
 
     Attributes:
         family: of decoders, as `decoder:` states it.
         task: as in results.
-        preprocess: what a sample holds to input tensor.
+        preprocess: makes the input tensor of a sample.
         labels: one for each class; None: class numbers, or a task without classes.
         build: makes the decoder from the engine's outputs.
         evidence: a sentence for each fact.
@@ -92,11 +93,15 @@ class UnclearError(ModelError):
         self.evidence = list(evidence)
 
 
-def read(file: ModelFile, stated: Stated) -> Reading:
-    """Reads a model of pictures, of readings or of sound.
+def derive(file: ModelFile, stated: Stated) -> IOSpec:
+    """Derives the input and output of a model of pictures, of readings or of sound.
+
+    Args:
+        file: the model file.
+        stated: by the configuration and the bundle.
 
     Raises:
-        UnclearError: facts are missing, or more than one reading is possible.
+        UnclearError: facts are missing, or more than one decoder fits.
         ModelError: it is no such model, or what is stated does not fit it.
     """
     evidence: list[str] = []
@@ -114,7 +119,7 @@ def read(file: ModelFile, stated: Stated) -> Reading:
     if missing:
         raise UnclearError(missing, recognition.family, evidence)
     anchors = read_anchors(stated.anchors) if stated.anchors else None
-    return Reading(
+    return IOSpec(
         family=recognition.family,
         task=recognition.task,
         preprocess=preprocess,

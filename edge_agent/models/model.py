@@ -18,7 +18,7 @@ from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_all, threads_of, told, without_prefix
-from edge_agent.models.io_spec import Reading, read
+from edge_agent.models.io_spec import IOSpec, derive
 from edge_agent.models.resolve import ModelSource, find, located
 from edge_agent.models.state import Further, State
 from edge_agent.timeseries.numbers import SeriesPreprocess
@@ -45,22 +45,22 @@ class Model:
     """
 
     def __init__(
-        self, name: str, options: settings.Model, source: ModelSource, reading: Reading, engine: Engine
+        self, name: str, options: settings.Model, source: ModelSource, spec: IOSpec, engine: Engine
     ) -> None:
         self.options = options
         self._source = source
         self.file = source.file
-        self.reading = reading
+        self.spec = spec
         self.engine = engine
         self.failover: Failover | None = None
         self.threshold = source.stated.threshold
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
-        self.preprocess = reading.preprocess
+        self.preprocess = spec.preprocess
         stated = self.preprocess.input if isinstance(self.preprocess, SeriesPreprocess) else None
         self._further = (
             Further(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
         )
-        self.decode = reading.build(engine.outputs if self._further is None else self._further.answers)
+        self.decode = spec.build(engine.outputs if self._further is None else self._further.answers)
         self._batching = Batching(engine)
         batched = isinstance(self.preprocess, SeriesPreprocess) and self.preprocess.batched
         self._gathers = batched and self._further is None
@@ -80,7 +80,7 @@ class Model:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of its classes or values; () where they have none."""
-        return self.reading.labels or ()
+        return self.spec.labels or ()
 
     def is_still(self, options: settings.Model, folder: Path) -> bool:
         """Whether loading these settings again would give this model.
@@ -273,9 +273,9 @@ def load_here(
     """
     file = source.file_for(model.accelerators[0])
     try:
-        reading = read(source.file, source.stated)
+        spec = derive(source.file, source.stated)
         engine = load() if load else load_engine(file.path, file.format, model.accelerators[0], threads_of(model))
-        loaded = Model(name, model, source, reading, engine)
+        loaded = Model(name, model, source, spec, engine)
         loaded.warm_up(batch)
     except (ModelError, InputError) as error:
         hint = "" if compiles(model.accelerators[0]) else operator_hint(file)

@@ -18,7 +18,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.bundle import MANIFEST, Golden, Manifest
-from edge_agent.models.io_spec import Reading, Stated, read
+from edge_agent.models.io_spec import IOSpec, Stated, derive
 from edge_agent.models.predictor import OneOff
 from edge_agent.models.resolve import ModelSource, find
 from edge_agent.models.self_test import try_model
@@ -56,17 +56,17 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     if out.exists():
         raise ModelError(f"{out}: is there already: remove it, or name another place")
     source = find(model, folder)
-    reading = read(source.file, source.stated)
+    spec = derive(source.file, source.stated)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
             part = Path(scratch).resolve() / "bundle"
             part.mkdir()
-            manifest = _write(source, reading, about, part)
+            manifest = _write(source, spec, about, part)
             if pictures:
                 _copy_pictures(pictures, part / GOLDEN_FOLDER)
                 manifest = manifest.model_copy(update={"golden": _record(about.name, part)})
-                _write_manifest(manifest, reading, part)
+                _write_manifest(manifest, spec, part)
             if out.suffix == ".zip":
                 zip_folder(part, part.with_suffix(".zip"))
                 part = part.with_suffix(".zip")
@@ -76,7 +76,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     return manifest
 
 
-def _write(source: ModelSource, reading: Reading, about: About, part: Path) -> Manifest:
+def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manifest:
     """Writes all but the golden samples: the files, what is stated of them, and what was found."""
     stated, file_name = source.stated, f"model.{source.file.format}"
     shutil.copyfile(source.file.path, part / file_name)
@@ -85,7 +85,7 @@ def _write(source: ModelSource, reading: Reading, about: About, part: Path) -> M
     if stated.anchors is not None:
         shutil.copyfile(stated.anchors, part / ANCHORS_FILE)
     found = settings.Preprocess()
-    if isinstance(how := reading.preprocess, Preprocess):
+    if isinstance(how := spec.preprocess, Preprocess):
         found = settings.Preprocess(
             resize=how.resize,
             color=how.color,
@@ -95,18 +95,18 @@ def _write(source: ModelSource, reading: Reading, about: About, part: Path) -> M
     manifest = Manifest(
         name=about.name,
         version=about.version,
-        task=reading.task,
+        task=spec.task,
         licence=about.licence,
         files={source.file.format: Path(file_name)},
         labels=_labels(stated),
-        decoder=reading.family,
+        decoder=spec.family,
         anchors=Path(ANCHORS_FILE) if stated.anchors is not None else None,
         output=stated.output,
         preprocess=found.model_copy(update={"normalize": stated.preprocess.normalize}),
         input=stated.input,
         threshold=stated.threshold,
     )
-    _write_manifest(manifest, reading, part)
+    _write_manifest(manifest, spec, part)
     return manifest
 
 
@@ -116,10 +116,10 @@ def _labels(stated: Stated) -> Path | None:
     return Path(LABELS_FILE) if stated.labels is not None else None
 
 
-def _write_manifest(manifest: Manifest, reading: Reading, part: Path) -> None:
+def _write_manifest(manifest: Manifest, spec: IOSpec, part: Path) -> None:
     facts = manifest.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"golden"})
     lines = [line.model_dump(mode="json", exclude_none=True, exclude_unset=True) for line in manifest.golden]
-    evidence = "".join(f"# {printable(sentence)}\n" for sentence in reading.evidence)
+    evidence = "".join(f"# {printable(sentence)}\n" for sentence in spec.evidence)
     text = _yaml(facts, flow=None) + ("golden:\n" if lines else "")
     text += "".join(f"  - {_yaml(line, flow=True)}" for line in lines)
     (part / MANIFEST).write_text(f"{text}# How it is read, and why:\n{evidence}", encoding="utf-8")

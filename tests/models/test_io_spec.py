@@ -10,8 +10,8 @@ from edge_agent.decoders.classification import Classification
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
-from edge_agent.models import io_spec as readings
-from edge_agent.models.io_spec import Reading, Stated, UnclearError
+from edge_agent.models import io_spec
+from edge_agent.models.io_spec import IOSpec, Stated, UnclearError
 from edge_agent.preprocess import image as preprocess
 from edge_agent.settings import Preprocess
 from edge_agent.settings.base import Normalize
@@ -48,21 +48,21 @@ def quantised(dtype: str, scale: float, zero_point: int, normalization: Any = No
 
 def read(
     file: ModelFile, *, labels: tuple[str, ...] | None = None, output: settings.Output | None = None, **stated: Any
-) -> Reading:
+) -> IOSpec:
     pixels = Preprocess.model_validate(stated)
     labels_from = "names.txt" if labels is not None else ""
-    return readings.read(file, Stated(preprocess=pixels, output=output, labels=labels, labels_from=labels_from))
+    return io_spec.derive(file, Stated(preprocess=pixels, output=output, labels=labels, labels_from=labels_from))
 
 
-def how(reading: Reading) -> preprocess.Preprocess:
+def how(spec: IOSpec) -> preprocess.Preprocess:
     """How pictures become its input."""
-    assert isinstance(reading.preprocess, preprocess.Preprocess)
-    return reading.preprocess
+    assert isinstance(spec.preprocess, preprocess.Preprocess)
+    return spec.preprocess
 
 
-def scores(reading: Reading) -> str:
+def scores(spec: IOSpec) -> str:
     """What the decoder takes the model's scores for."""
-    decoder = reading.build([TensorSpec("scores", (1, 3), "float32")])
+    decoder = spec.build([TensorSpec("scores", (1, 3), "float32")])
     assert isinstance(decoder, Classification)
     return decoder.output
 
@@ -85,9 +85,9 @@ def missing(file: ModelFile, **stated: Any) -> dict[str, str]:
     ],
 )
 def test_the_layout_is_read_from_the_shape(shape: tuple[int, ...], layout: str, sides: tuple[int, int, int]) -> None:
-    reading = read(image(shape))
-    assert (how(reading).layout, (how(reading).height, how(reading).width)) == (layout, sides[:2])
-    assert f"layout: {layout}, from the input's shape {list(shape)}" in reading.evidence
+    spec = read(image(shape))
+    assert (how(spec).layout, (how(spec).height, how(spec).width)) == (layout, sides[:2])
+    assert f"layout: {layout}, from the input's shape {list(shape)}" in spec.evidence
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 24, 3), (1, 1, 24, 1), (1, 3, 24, 1)])
@@ -161,8 +161,8 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def test_normalisation_of_a_float_input(
     stated: dict[str, Any], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
-    reading = read(FLOAT, **stated)
-    assert (how(reading).mean, how(reading).std) == (mean, std)
+    spec = read(FLOAT, **stated)
+    assert (how(spec).mean, how(spec).std) == (mean, std)
 
 
 def test_normalisation_that_nothing_states_is_asked_for() -> None:
@@ -218,8 +218,8 @@ SIGNED_METADATA = ((127.5,), (127.5,))
 def test_pixels_go_into_a_quantised_input_as_they_are_where_it_covers_their_range(
     file: ModelFile, stated: str | None
 ) -> None:
-    reading = read(file, normalize=stated)
-    assert (how(reading).mean, how(reading).std) == IDENTITY[file.inputs[0].dtype]
+    spec = read(file, normalize=stated)
+    assert (how(spec).mean, how(spec).std) == IDENTITY[file.inputs[0].dtype]
 
 
 @pytest.mark.parametrize(
@@ -232,11 +232,11 @@ def test_a_quantised_input_of_another_range_is_asked_about(dtype: str, scale: fl
 
 def test_imagenet_normalisation_is_folded_into_the_quantisation() -> None:
     scale, zero_point = 0.0186, -14
-    reading = read(quantised("int8", scale, zero_point), normalize="imagenet")
+    spec = read(quantised("int8", scale, zero_point), normalize="imagenet")
     for pixel in (0, 100, 255):
         for channel in range(3):
             real = (pixel - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
-            stored = (pixel - how(reading).mean[channel]) / how(reading).std[channel]
+            stored = (pixel - how(spec).mean[channel]) / how(spec).std[channel]
             assert math.isclose(stored, real / scale + zero_point, abs_tol=1e-6)
 
 
@@ -260,9 +260,9 @@ def test_imagenet_normalisation_is_folded_into_the_quantisation() -> None:
     ],
 )
 def test_the_last_operator_tells_what_the_scores_are(operator: str, output: str) -> None:
-    reading = read(replace(FLOAT, output_operators=(operator,)))
-    assert scores(reading) == output
-    assert f"output: {output}, the last operator is {operator}" in reading.evidence
+    spec = read(replace(FLOAT, output_operators=(operator,)))
+    assert scores(spec) == output
+    assert f"output: {output}, the last operator is {operator}" in spec.evidence
 
 
 @pytest.mark.parametrize("operators", [("",), ("DIV",), ("edgetpu-custom-op",), ("ai.own.Head",)])
@@ -280,14 +280,14 @@ def test_scores_whose_quantised_range_is_0_to_1_are_probabilities(dtype: str, ze
 
 
 def test_what_is_stated_goes_before_what_the_file_shows() -> None:
-    reading = read(FLOAT, output="logits", labels=("a", "b", "c"), normalize="raw", resize="letterbox")
-    assert (scores(reading), reading.labels, how(reading).mean, how(reading).resize) == (
+    spec = read(FLOAT, output="logits", labels=("a", "b", "c"), normalize="raw", resize="letterbox")
+    assert (scores(spec), spec.labels, how(spec).mean, how(spec).resize) == (
         "logits",
         ("a", "b", "c"),
         (0.0,),
         "letterbox",
     )
-    assert "labels: 3, from names.txt" in reading.evidence
+    assert "labels: 3, from names.txt" in spec.evidence
 
 
 def test_labels_come_from_the_file_where_none_are_stated() -> None:
@@ -302,9 +302,9 @@ def test_labels_that_nobody_has_are_asked_for_with_their_number() -> None:
 
 
 def test_without_labels_classes_are_their_numbers() -> None:
-    reading = readings.read(FLOAT, Stated(without_labels=True))
-    assert reading.labels is None
-    decoder = reading.build([TensorSpec("scores", (1, 3), "float32")])
+    spec = io_spec.derive(FLOAT, Stated(without_labels=True))
+    assert spec.labels is None
+    decoder = spec.build([TensorSpec("scores", (1, 3), "float32")])
     assert isinstance(decoder, Classification)
     assert decoder.labels == ["0", "1", "2"]
 

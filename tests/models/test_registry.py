@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models import registry
 from edge_agent.models.bundle import read_manifest
-from edge_agent.models.io_spec import read
+from edge_agent.models.io_spec import derive
 from edge_agent.models.resolve import find
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model
@@ -69,8 +69,8 @@ class TestTheShippedRegistry:
         for name in classifiers:
             registry.pull(name, registry.models_dir(), str(mirror))
             source = find(Model(path=Path(name)), tmp_path)
-            reading = read(source.file, source.stated)
-            assert len(reading.labels or ()) in (2, 10, 1001)
+            spec = derive(source.file, source.stated)
+            assert len(spec.labels or ()) in (2, 10, 1001)
         assert len(classifiers) > 5
 
 
