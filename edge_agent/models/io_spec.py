@@ -19,7 +19,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
 from edge_agent.models.picture_input import picture_tensor, read_pictures
-from edge_agent.models.series_input import read_series, takes_numbers, without_further
+from edge_agent.models.series_input import read_series, takes_numbers, without_state
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
 from edge_agent.timeseries.numbers import SeriesPreprocess
@@ -107,7 +107,7 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     evidence: list[str] = []
     missing: dict[str, str] = {}
     preprocess: Preprocess | SeriesPreprocess
-    file = without_further(file, stated.input)
+    file = without_state(file, stated.input)
     if takes_numbers(file, stated.input):
         preprocess = read_series(file, stated.input, evidence)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)

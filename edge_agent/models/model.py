@@ -20,7 +20,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_all, threads_of, told, without_prefix
 from edge_agent.models.io_spec import IOSpec, derive
 from edge_agent.models.resolve import ModelSource, find, located
-from edge_agent.models.state import Further, State
+from edge_agent.models.state import State, StatefulIO
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ class Model:
         busy: how long that took, in seconds.
     """
 
-    def __init__(
-        self, name: str, options: settings.Model, source: ModelSource, spec: IOSpec, engine: Engine
-    ) -> None:
+    def __init__(self, name: str, options: settings.Model, source: ModelSource, spec: IOSpec, engine: Engine) -> None:
         self.options = options
         self._source = source
         self.file = source.file
@@ -57,13 +55,13 @@ class Model:
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self.preprocess = spec.preprocess
         stated = self.preprocess.input if isinstance(self.preprocess, SeriesPreprocess) else None
-        self._further = (
-            Further(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
+        self._stateful_io = (
+            StatefulIO(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
         )
-        self.decode = spec.build(engine.outputs if self._further is None else self._further.answers)
+        self.decode = spec.build(engine.outputs if self._stateful_io is None else self._stateful_io.answers)
         self._batching = Batching(engine)
         batched = isinstance(self.preprocess, SeriesPreprocess) and self.preprocess.batched
-        self._gathers = batched and self._further is None
+        self._gathers = batched and self._stateful_io is None
         self.runs, self.busy = 0, 0.0
         self._lock = threading.Lock()
 
@@ -175,7 +173,7 @@ class Model:
     @property
     def stateful(self) -> bool:
         """Whether it goes on from where it was with the sample before."""
-        return self._further is not None and self._further.stateful
+        return self._stateful_io is not None and self._stateful_io.stateful
 
     def infer(self, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
         """Output tensors for a batch, at once where the model allows it, else one after the other.
@@ -190,8 +188,8 @@ class Model:
         with self._lock:
             began = time.monotonic()
             try:
-                if self._further is not None:
-                    return self._further.run(self.engine, tensor, {} if state is None else state)
+                if self._stateful_io is not None:
+                    return self._stateful_io.run(self.engine, tensor, {} if state is None else state)
                 return (self.failover or self._batching).run([tensor])
             finally:
                 self.runs, self.busy = self.runs + 1, self.busy + time.monotonic() - began

@@ -22,7 +22,7 @@ def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
     return 0 < len(tensor.shape) < _AXES_OF_A_PICTURE and tensor.dtype in _DTYPES
 
 
-def without_further(file: ModelFile, stated: Input | None) -> ModelFile:
+def without_state(file: ModelFile, stated: Input | None) -> ModelFile:
     """The file without the inputs and outputs that hold a state, and without the inputs that are constant.
 
     Raises:
@@ -40,10 +40,10 @@ def without_further(file: ModelFile, stated: Input | None) -> ModelFile:
             if name not in known:
                 raise ModelError(f"input.{key}: expected one of {', '.join(sorted(known))}, found {name!r}")
     kept = [at for at, tensor in enumerate(file.outputs) if tensor.name not in stated.state.values()]
-    further = {*stated.state, *stated.constants}
+    others = {*stated.state, *stated.constants}
     return replace(
         file,
-        inputs=tuple(tensor for tensor in file.inputs if tensor.name not in further),
+        inputs=tuple(tensor for tensor in file.inputs if tensor.name not in others),
         outputs=tuple(file.outputs[at] for at in kept),
         output_operators=tuple(file.output_operators[at] for at in kept),
     )

@@ -16,7 +16,7 @@ State = dict[str, "NDArray[Any]"]
 """By the input's name what it takes next; empty at the begin of a stream."""
 
 
-class Further:
+class StatefulIO:
     """The inputs and outputs of a model besides those of its samples.
 
     Args:
