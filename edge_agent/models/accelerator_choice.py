@@ -74,11 +74,11 @@ def prove_all(
         if speed_up is not None and speed_up < 1:
             log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
     if not candidates:
-        raise ModelError(told(source, refusals))
+        raise ModelError(refusal_message(source, refusals))
     return candidates, refusals
 
 
-def told(source: ModelSource, refusals: dict[str, str]) -> str:
+def refusal_message(source: ModelSource, refusals: dict[str, str]) -> str:
     """Why a model can run on none of its accelerators, in one sentence."""
     whys = (why if called == CPU else f"{called}: {why}" for called, why in refusals.items())
     return f"{source.file.path}: {'; '.join(whys)}"

@@ -17,7 +17,14 @@ from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.errors import InputError, ModelError
-from edge_agent.models.accelerator_choice import compiles, operator_hint, prove_all, threads_of, told, without_prefix
+from edge_agent.models.accelerator_choice import (
+    compiles,
+    operator_hint,
+    prove_all,
+    refusal_message,
+    threads_of,
+    without_prefix,
+)
 from edge_agent.models.io_spec import IOSpec, derive
 from edge_agent.models.resolve import ModelSource, find, located
 from edge_agent.models.state import State, StatefulIO
@@ -163,7 +170,7 @@ class Model:
             try:
                 self._try(batch)
             except (ModelError, InputError):
-                self._batching.at_once = False  # what comes out of a batch can't be told apart
+                self._batching.at_once = False  # the outputs of a batch can't be separated
         self._try(1)
 
     def _try(self, count: int) -> None:
@@ -250,7 +257,7 @@ def load(
         else:
             loaded.serve(proven, refusals)
             return loaded
-    raise ModelError(told(source, refusals))
+    raise ModelError(refusal_message(source, refusals))
 
 
 def load_here(
