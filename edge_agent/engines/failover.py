@@ -28,18 +28,18 @@ MAX_STUCK = 3
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An accelerator that the model has been proven on.
+    """An accelerator that the model has qualified on.
 
     Attributes:
         name: of the accelerator.
         load: makes an engine on it; raises ModelError.
-        prove: has the model prove itself on it anew; raises ModelError.
+        qualify: runs its self-test again; raises ModelError.
         speed_up: how many times as fast as the CPU it is; None where that is not known, and for the CPU.
     """
 
     name: str
     load: Callable[[], Engine]
-    prove: Callable[[], object]
+    qualify: Callable[[], object]
     speed_up: float | None = None
 
 
@@ -209,7 +209,7 @@ class Failover:
     def _regain(self, at: int) -> bool:
         candidate = self._candidates[at]
         try:
-            candidate.prove()  # in a process of its own: it may well hang or crash once more
+            candidate.qualify()  # in a process of its own: it may well hang or crash once more
             engine = self._load(at)
         except EdgeAgentError as error:
             log.info("%s: %s is not back yet: %s", self._model, candidate.name, error)

@@ -1,4 +1,4 @@
-"""The accelerators of a model: which it proves itself on, in its order of preference, and how it is loaded there."""
+"""Which of its accelerators a model qualifies on, in its order of preference, and how it is loaded there."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from edge_agent.engines.subprocess import Isolated
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
-from edge_agent.models.qualification import prove
+from edge_agent.models.qualification import qualify
 from edge_agent.models.resolve import ModelSource
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _FOREIGN_OPERATORS = {
 }
 
 
-def prove_all(
+def qualify_all(
     name: str,
     model: settings.Model,
     folder: Path,
@@ -39,7 +39,7 @@ def prove_all(
     batch: int,
     waiting: Callable[[], None],
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Has a model prove itself on each of its accelerators.
+    """Qualifies a model on each of its accelerators.
 
     Args:
         name: as the configuration calls it.
@@ -47,7 +47,7 @@ def prove_all(
         folder: what relative paths are relative to.
         source: what is found there.
         batch: the largest that it will be run with.
-        waiting: called about twice a second as long as a trial goes on.
+        waiting: called about twice a second while a self-test runs.
 
     Returns:
         Those that it can run on, in order, and why it can't on the others, by their names.
@@ -65,12 +65,12 @@ def prove_all(
             resolve(accelerator, source.file.format)
             _refuse_compiled(source.file_for(accelerator), accelerator)
             crashes = _crashes(name, alone, source, batch)
-            speed_up = prove(alone, folder, source, batch, waiting, anew=crashes > 0)
+            speed_up = qualify(alone, folder, source, batch, waiting, again=crashes > 0)
         except ModelError as error:
             refusals[called] = without_prefix(error, source, called)
             continue
         load = partial(_load, alone, source, batch)
-        candidates.append(Candidate(called, load, partial(prove, alone, folder, source, batch, anew=True), speed_up))
+        candidates.append(Candidate(called, load, partial(qualify, alone, folder, source, batch, again=True), speed_up))
         if speed_up is not None and speed_up < 1:
             log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
     if not candidates:

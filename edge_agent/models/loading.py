@@ -37,7 +37,7 @@ def load_models(
         wanted: the configuration.
         present: models that are loaded already; those that have not changed are taken over.
         unused_too: also those that no pipeline needs.
-        waiting: called about twice a second as long as a model's trial goes on.
+        waiting: called about twice a second while a self-test runs.
 
     Raises:
         ConfigError: with what is wrong with each model that can't be used.

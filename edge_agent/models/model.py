@@ -20,7 +20,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import (
     compiles,
     operator_hint,
-    prove_all,
+    qualify_all,
     refusal_message,
     threads_of,
     without_prefix,
@@ -136,7 +136,7 @@ class Model:
         """From now on the next of these accelerators stands in for one that fails.
 
         Args:
-            candidates: those that the model has been proven on.
+            candidates: those that the model has qualified on.
             refusals: why others that were asked for are not among them.
         """
         asked = [name_of(accelerator) for accelerator in self.options.accelerators]
@@ -231,7 +231,7 @@ def load(
     waiting: Callable[[], None] = lambda: None,
     admit: Callable[[ModelSource], None] = lambda _: None,
 ) -> Model:
-    """Finds, proves, loads and warms up a model, on the first of its accelerators that can be had.
+    """Resolves, qualifies, loads and warms up a model, on the first of its accelerators that can be had.
 
     Args:
         name: as the configuration calls it.
@@ -248,14 +248,14 @@ def load(
     model = located(model, folder)
     source = find(model, folder)
     admit(source)
-    proven, refusals = prove_all(name, model, folder, source, batch, waiting)
-    for candidate in proven:
+    candidates, refusals = qualify_all(name, model, folder, source, batch, waiting)
+    for candidate in candidates:
         try:
             loaded = load_here(name, model, source, batch, candidate.load)
         except ModelError as error:
             refusals[candidate.name] = without_prefix(error, source, candidate.name)
         else:
-            loaded.serve(proven, refusals)
+            loaded.serve(candidates, refusals)
             return loaded
     raise ModelError(refusal_message(source, refusals))
 
@@ -263,7 +263,7 @@ def load(
 def load_here(
     name: str, model: settings.Model, source: ModelSource, batch: int, load: Callable[[], Engine] | None = None
 ) -> Model:
-    """Loads and warms up a model that has been found, proven or not.
+    """Loads and warms up a model that has been found, qualified or not.
 
     Args:
         name: as the configuration calls it.

@@ -1,4 +1,4 @@
-"""Models that serve have passed their trial on this machine; one that has passed before needs no second."""
+"""A model serves only if it has passed its self-test on this machine; the result is cached."""
 
 import hashlib
 import importlib.util
@@ -13,14 +13,14 @@ from edge_agent.models.self_test import try_model
 from edge_agent.system import cache
 
 
-def prove(
+def qualify(
     model: settings.Model,
     folder: Path,
     source: ModelSource,
     batch: int,
     waiting: Callable[[], None] = lambda: None,
     *,
-    anew: bool = False,
+    again: bool = False,
 ) -> float | None:
     """Sees to it that a model can be loaded here and answers rightly on the first of its accelerators.
 
@@ -30,7 +30,7 @@ def prove(
         source: what is found there.
         batch: the largest that it will be run with.
         waiting: see `try_model`.
-        anew: whether it has passed before or not.
+        again: whether it has passed before or not.
 
     Returns:
         How many times as fast as on the CPU it is; None on the CPU, and where it can't run there.
@@ -39,7 +39,7 @@ def prove(
         ModelError: it can't be, or does not.
     """
     key = _key(model, source, batch)
-    if not anew and cache.has_passed(key):
+    if not again and cache.has_passed(key):
         return cache.noted_speed_up(key)
     proof = try_model(model, folder, batch, waiting=waiting)
     wrong = [check for check in proof.checks if not check.right]
@@ -59,7 +59,7 @@ def prove(
 
 
 def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
-    """Stands for everything on which the outcome of a trial depends."""
+    """Stands for everything on which the outcome of a self-test depends."""
     pictures = [_sha256(source.folder / line.input) for line in source.golden]
     facts = (__version__, model, source, batch, pictures, _installed(source.file.format), cache.processor())
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -23,7 +23,7 @@ class Stage:
 
     Attributes:
         fault: what its engine raises; None: it answers with its number.
-        unproven: what keeps it from proving itself.
+        unqualified: why it does not qualify.
         largest: the most samples that it takes at once.
         loaded, closed: how many engines have been.
         refused: how many batches were too large for it.
@@ -36,7 +36,7 @@ class Stage:
     def __init__(self, accelerator: str, answer: int) -> None:
         self.accelerator = accelerator
         self.fault: ModelError | None = None
-        self.unproven: ModelError | None = None
+        self.unqualified: ModelError | None = None
         self.largest = 100
         self.loaded = self.closed = self.refused = 0
         self._answer = answer
@@ -45,9 +45,9 @@ class Stage:
         self.loaded += 1
         return self
 
-    def prove(self) -> None:
-        if self.unproven:
-            raise self.unproven
+    def qualify(self) -> None:
+        if self.unqualified:
+            raise self.unqualified
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         if self.fault:
@@ -74,7 +74,7 @@ class Scene:
     def __init__(self, refused: dict[str, str] | None = None) -> None:
         self.npu, self.gpu, self.cpu = (Stage(name, at) for at, name in enumerate(("npu", "gpu", "cpu")))
         stages = [one for one in (self.npu, self.gpu, self.cpu) if one.accelerator not in (refused or {})]
-        candidates = [Candidate(one.accelerator, one.load, one.prove) for one in stages]
+        candidates = [Candidate(one.accelerator, one.load, one.qualify) for one in stages]
         self.failover = Failover("it", candidates, Batching(stages[0].load()), ["npu", "gpu", "cpu"], refused or {})
         self.moved = 0
         self.failover.moved = self._move
@@ -89,9 +89,9 @@ class Scene:
         """To a batch."""
         return [int(answer) for answer in self.failover.run([np.zeros(count, np.float32)])[0]]
 
-    def unproven(self, *stages: Stage) -> None:
+    def unqualified(self, *stages: Stage) -> None:
         for stage in stages:
-            stage.unproven = ModelError("not yet")
+            stage.unqualified = ModelError("not yet")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_first_serves_as_long_as_it_can(scene: Scene) -> None:
 
 @pytest.mark.parametrize("fault", [BROKEN, STUCK])
 def test_the_next_answers_the_same_input_and_goes_on(fault: ModelError, scene: Scene) -> None:
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.npu.fault = fault
     assert [scene.answer(), scene.answer()] == [1, 1]
     assert (scene.failover.accelerator, scene.failover.fallback) == ("gpu", f"npu: {fault}")
@@ -124,7 +124,7 @@ def test_what_fails_on_the_next_as_well_is_the_fault_of_the_input(scene: Scene) 
 
 
 def test_one_that_is_lost_is_left_even_if_the_next_fails(scene: Scene) -> None:
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.npu.fault, scene.gpu.fault = STUCK, BROKEN
     assert (scene.answer(), scene.failover.accelerator) == (2, "cpu")
     scene.failover.close()
@@ -132,23 +132,23 @@ def test_one_that_is_lost_is_left_even_if_the_next_fails(scene: Scene) -> None:
 
 def test_an_accelerator_that_proves_itself_again_serves_again(scene: Scene) -> None:
     scene.npu.fault = BROKEN
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.answer()
-    scene.npu.fault = scene.npu.unproven = None
+    scene.npu.fault = scene.npu.unqualified = None
     wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
     assert (scene.answer(), scene.failover.fallback, scene.failover.moves, scene.moved) == (0, "", 2, 2)
 
 
 def test_on_the_way_back_the_second_best_serves_until_the_best_does(scene: Scene) -> None:
-    scene.unproven(scene.npu, scene.gpu)
+    scene.unqualified(scene.npu, scene.gpu)
     scene.npu.fault = BROKEN
     scene.answer()
     scene.gpu.fault = BROKEN
     assert scene.answer() == 2
-    scene.gpu.fault = scene.gpu.unproven = None
+    scene.gpu.fault = scene.gpu.unqualified = None
     wait_until(lambda: scene.failover.accelerator == "gpu", 5, "the second serves again")
     assert scene.failover.fallback == f"npu: {BROKEN}"
-    scene.npu.fault = scene.npu.unproven = None
+    scene.npu.fault = scene.npu.unqualified = None
     wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
     assert scene.failover.fallback == ""
 
@@ -175,7 +175,7 @@ def test_what_hangs_too_often_is_not_tried_again(scene: Scene, caplog: pytest.Lo
 
 def test_who_is_closed_tries_nothing_more(scene: Scene) -> None:
     scene.npu.fault = BROKEN
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.answer()
     scene.failover.close()
     wait_until(lambda: not any(one.name == "it retry" for one in threading.enumerate()), 5, "the attempts end")
@@ -187,7 +187,7 @@ def test_what_was_refused_at_the_start_is_told_only_of_those_before_the_one_in_u
 
 
 def test_a_stand_in_with_other_inputs_is_left_out(scene: Scene) -> None:
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.npu.fault = BROKEN
     scene.gpu.inputs = (TensorSpec("x", (1,), "int8"),)
     assert scene.answer() == 2
@@ -203,18 +203,18 @@ def test_one_that_takes_no_batch_is_given_the_samples_one_by_one_and_that_does_n
 
 
 def test_whether_it_takes_a_batch_is_asked_of_the_one_in_use(scene: Scene) -> None:
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     assert (scene.answers(2), scene.failover.at_once) == ([0, 0], True)
     scene.npu.fault, scene.gpu.largest = BROKEN, 1
     assert [scene.answers(3), scene.answers(3)] == [[1, 1, 1], [1, 1, 1]]
     assert (scene.failover.accelerator, scene.failover.moves, scene.failover.at_once) == ("gpu", 1, False)
-    scene.npu.fault = scene.npu.unproven = None
+    scene.npu.fault = scene.npu.unqualified = None
     wait_until(lambda: scene.failover.accelerator == "npu", 5, "the first serves again")
     assert (scene.answers(2), scene.failover.at_once) == ([0, 0], True)
 
 
 def test_one_that_hangs_on_a_batch_is_not_asked_again(scene: Scene) -> None:
-    scene.unproven(scene.npu)
+    scene.unqualified(scene.npu)
     scene.npu.fault = STUCK
     assert (scene.answers(2), scene.failover.accelerator, scene.npu.closed) == ([1, 1], "gpu", 1)
     scene.failover.close()

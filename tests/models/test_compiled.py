@@ -55,7 +55,7 @@ def test_it_is_told_from_the_file_before_anything_is_loaded(
     def tried(*_: object, **__: object) -> None:
         raise AssertionError("a trial has begun")
 
-    monkeypatch.setattr(accelerator_choice, "prove", tried)
+    monkeypatch.setattr(accelerator_choice, "qualify", tried)
     path = tmp_path / "compiled"
     path.write_bytes(content)
     assert inspect.read(path).operators[operator] == 1
