@@ -1,5 +1,6 @@
 """Results that wait to be sent: the latest in memory, those that have waited longer on the disk."""
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -45,6 +46,7 @@ class Backlog:
         self._drop_oldest = options.when_full == "drop_oldest"
         self._counters = counters
         self._done = done
+        self._numbers = itertools.count()
         self._disk = DiskQueue(path, options.max_size)
         self._replay = Replay(self._disk, options.replay_rate)
         self._restore = True
@@ -59,21 +61,26 @@ class Backlog:
         if self._disk.exists:
             self._on_disk(self._open)
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Puts results in hand where they belong among those in memory."""
-        if not self.in_memory:
-            self.waiting_since = time.monotonic()
-        self.in_memory = deque(sorted([*self.in_memory, *deliveries], key=lambda delivery: delivery.number))
+    def accept(self, delivery: Delivery) -> None:
+        """Takes a new result."""
+        delivery.number = next(self._numbers)
+        self._add([delivery])
 
-    def add_again(self, deliveries: Iterable[Delivery]) -> None:
-        """Puts results back that the broker has not taken."""
-        in_hand = []
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Takes results back that have been sent and not acknowledged, each into its place in the order."""
+        in_memory = []
         for delivery in deliveries:
             if delivery.row_id is None:
-                in_hand.append(delivery)
+                in_memory.append(delivery)
             elif not self._replay.again(delivery):
                 self.give_up(delivery, "damaged")
-        self.add(in_hand)
+        self._add(in_memory)
+        self.in_memory = deque(sorted(self.in_memory, key=lambda delivery: delivery.number))
+
+    def _add(self, deliveries: list[Delivery]) -> None:
+        if not self.in_memory:
+            self.waiting_since = time.monotonic()
+        self.in_memory.extend(deliveries)
 
     def next(self, window: int, *, replay_first: bool) -> Delivery | None:
         """The next result to be sent; a live one, as a rule.

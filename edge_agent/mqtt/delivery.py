@@ -1,13 +1,14 @@
 """One result on its way, and the forms that it takes: messages to the broker, a row on the disk."""
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -16,6 +17,8 @@ from edge_agent.mqtt.disk_queue import Row
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.samples import ReplyTo
 
+log = logging.getLogger(__name__)
+
 # Fixed header, length of the topic, packet id.
 _PACKET_OVERHEAD = 9
 # All that can stand before a payload: a topic and correlation data, of 64 KiB each at most, and the rest.
@@ -23,14 +26,6 @@ MAX_HEADER = 2 * 65_535 + 100
 
 # To make an encoder takes longer than to use it.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Copy(NamedTuple):
-    """One of the messages in which a result goes out."""
-
-    topic: str
-    retain: bool
-    correlation_data: bytes | None
 
 
 @dataclass(slots=True, eq=False)
@@ -48,11 +43,8 @@ class Delivery:
         deadline: on the monotonic clock: after it nobody wants the result; None: always wanted.
         on_done: called once the result is safe: with the broker, on the disk, or given up for good.
         replayed: whether it could not be delivered at once (and so may arrive twice).
-        row_id: its place on the disk, while it is sent from there; None while it is in hand.
-        number: its place in the order of results in hand.
-        sent: how many copies have been handed to the broker.
-        answered: how many of those it has answered.
-        refusal: why the broker did not take the first copy.
+        row_id: its row on the disk, while it is sent from there; None while it is in memory.
+        number: its place in the order of results in memory.
     """
 
     pipeline: str
@@ -67,18 +59,6 @@ class Delivery:
     replayed: bool = False
     row_id: int | None = None
     number: int = 0
-    sent: int = field(default=0, init=False)
-    answered: int = field(default=0, init=False)
-    refusal: Refusal | None = field(default=None, init=False)
-
-    def copies(self) -> list[Copy]:
-        """The messages, that on the result topic first."""
-        copies = [Copy(self.topic, self.retain, None)]
-        if self.extra_topic is not None:
-            copies.append(Copy(self.extra_topic, self.retain, None))
-        if self.reply_to is not None:
-            copies.append(Copy(self.reply_to.topic, False, self.reply_to.correlation_data))
-        return copies
 
     def payload(self) -> bytes:
         """The document as JSON."""
@@ -90,28 +70,79 @@ class Delivery:
         """Whether nobody wants it any more."""
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def properties(self, copy: Copy) -> Properties:
-        """What MQTT 5 tells the receiver besides."""
-        if self.deadline is None and copy.correlation_data is None:
+    def copies(self, on_done: Callable[["Delivery", Refusal | None], None]) -> "list[Copy]":
+        """The PUBLISH packets of one attempt to send it, that on the result topic first.
+
+        Args:
+            on_done: called once, when the broker has answered all of them, with why it has refused the one on the
+                result topic, or None. Whether it refuses the others makes no difference.
+        """
+        completion, payload = Completion(self, on_done), self.payload()
+        copies = [Copy(completion, payload, self.topic, self.retain, decisive=True)]
+        if self.extra_topic is not None:
+            copies.append(Copy(completion, payload, self.extra_topic, self.retain))
+        if self.reply_to is not None:
+            copies.append(Copy(completion, payload, self.reply_to.topic, False, self.reply_to.correlation_data))
+        completion.outstanding = len(copies)
+        return copies
+
+
+@dataclass(slots=True, eq=False)
+class Completion:
+    """What the copies of a result share: it counts their PUBACKs.
+
+    Attributes:
+        on_done: see `Delivery.copies`.
+        outstanding: copies that the broker has not answered yet.
+        refusal: why the broker has refused the copy on the result topic.
+    """
+
+    delivery: Delivery
+    on_done: Callable[[Delivery, Refusal | None], None]
+    outstanding: int = 0
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """One PUBLISH packet of a result.
+
+    Attributes:
+        decisive: whether the result is refused when this copy is.
+    """
+
+    completion: Completion
+    payload: bytes
+    topic: str
+    retain: bool
+    correlation_data: bytes | None = None
+    decisive: bool = False
+
+    def properties(self) -> Properties:
+        """The MQTT 5 properties, when it is sent now."""
+        deadline = self.completion.delivery.deadline
+        if deadline is None and self.correlation_data is None:
             return _usual_properties()
-        properties = json_properties(copy.correlation_data)
-        if self.deadline is not None:
-            properties.MessageExpiryInterval = max(1, round(self.deadline - time.monotonic()))
+        properties = json_properties(self.correlation_data)
+        if deadline is not None:
+            properties.MessageExpiryInterval = max(1, round(deadline - time.monotonic()))
         return properties
 
-    def packet_size(self, payload: bytes) -> int:
-        """Bytes of its largest PUBLISH packet."""
-        return len(payload) + max(map(self._header_size, self.copies()))
+    def packet_size(self) -> int:
+        """Bytes of the packet."""
+        properties = self.properties().pack()  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+        return _PACKET_OVERHEAD + len(self.topic.encode()) + len(properties) + len(self.payload)
 
-    def _header_size(self, copy: Copy) -> int:
-        properties = self.properties(copy).pack()  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-        return len(copy.topic.encode()) + len(properties) + _PACKET_OVERHEAD
-
-    def begin_again(self) -> None:
-        """Forgets what has been sent: it is not safe with the broker."""
-        self.sent = self.answered = 0
-        self.refusal = None
-        self.replayed = True
+    def answered(self, refusal: Refusal | None) -> None:
+        """The broker has acknowledged it, or refused it."""
+        completion = self.completion
+        if self.decisive:
+            completion.refusal = refusal
+        elif refusal is not None:
+            log.warning("%s: a copy of a result is refused: %s", self.topic, refusal.why)
+        completion.outstanding -= 1
+        if completion.outstanding == 0:
+            completion.on_done(completion.delivery, completion.refusal)
 
 
 def json_properties(correlation_data: bytes | None) -> Properties:

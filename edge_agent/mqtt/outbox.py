@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paho.mqtt.properties import Properties
+
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-from edge_agent.mqtt.delivery import MAX_HEADER, Delivery, json_properties
+from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.retry import Pause, Suspicion
@@ -48,6 +50,15 @@ class Notice(NamedTuple):
     retain: bool = False
     correlation_data: bytes | None = None
 
+    def properties(self) -> Properties | None:
+        """Its MQTT 5 properties."""
+        return json_properties(self.correlation_data) if self.correlation_data else None
+
+    def answered(self, refusal: Refusal | None) -> None:
+        """The broker has acknowledged it, or refused it."""
+        if refusal is not None:
+            log.warning("%s: a message about this device is refused: %s", self.topic, refusal.why)
+
 
 class Outbox:
     """Takes results and sees to it that each is acknowledged by the broker, waits, or is counted as discarded.
@@ -63,14 +74,13 @@ class Outbox:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._hands = threading.Condition()
         self._in_hand = 0
-        self._accepted = 0
         self._backlog = Backlog(options, path, counters, self._finished)
         self._notices: deque[Notice] = deque()
         self._link: Link | None = None
-        # By message id what is with the broker: a result with the number of its copy, or None for a notice. Besides,
-        # the result of which only some copies are with the broker.
-        self._in_flight: dict[int, tuple[Delivery, int] | None] = {}
-        self._half_sent: Delivery | None = None
+        # The copies that are still to be sent of the latest result; and by message id what the broker has not
+        # acknowledged yet.
+        self._copies: deque[Copy] = deque()
+        self._in_flight: dict[int, Notice | Copy] = {}
         # Whether the broker has answered anything over this link; and when it last did, or was last given something
         # after it had answered everything.
         self._heard = False
@@ -162,9 +172,9 @@ class Outbox:
         """Whether something can still be delivered that is not on the disk."""
         if not self._events.empty():
             return True
-        in_flight = any(item is None or item[0].row_id is None for item in self._in_flight.values())
-        waiting = self._backlog.in_memory or self._half_sent or self._notices
-        return self._link is not None and (in_flight or bool(waiting))
+        under_way = (*self._notices, *self._copies, *self._in_flight.values())
+        from_memory = any(isinstance(item, Notice) or item.completion.delivery.row_id is None for item in under_way)
+        return self._link is not None and (from_memory or bool(self._backlog.in_memory))
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do without an event; None: nothing."""
@@ -200,10 +210,8 @@ class Outbox:
         return full if away else max(full, self._heard_at + STALLED_AFTER)
 
     def _accept(self, delivery: Delivery) -> None:
-        self._accepted += 1
-        delivery.number = self._accepted
         delivery.replayed = self._link is None
-        self._backlog.add([delivery])
+        self._backlog.accept(delivery)
         if self._backlog.problem and self._link is None:
             self._backlog.trim()
 
@@ -213,95 +221,80 @@ class Outbox:
             self._notices.popleft()
 
     def _send_what_fits(self, link: Link) -> None:
-        while self._notices and self._room(link):
-            notice = self._notices.popleft()
-            properties = json_properties(notice.correlation_data) if notice.correlation_data else None
-            try:
-                message_id = link.publish(notice.topic, notice.payload, 1, retain=notice.retain, properties=properties)
-            except ValueError as error:  # a response topic that nobody can publish to
-                log.warning("a message about this device can't be published: %s", error)
-                continue
-            if message_id is None:
-                self._disconnected()
-                return
-            self._under_way(message_id, None)
         while self._link is link and (room := self._room(link)):
-            # The last place is for what has waited long, so that a busy pipeline can't keep it waiting for ever.
-            last_place = room == 1 < link.receive_maximum
-            delivery = self._half_sent or self._backlog.next(_replay_window(link), replay_first=last_place)
-            if delivery is None:
-                return
-            self._half_sent = None if self._send(link, delivery) else delivery
+            if self._notices:
+                notice = self._notices.popleft()
+                self._publish(link, notice, 1, retain=notice.retain)
+            elif self._copies:
+                self._send_copy(link, self._copies[0])
+            else:
+                # The last place is for what has waited long, so that a busy pipeline can't keep it waiting for ever.
+                last_place = room == 1 < link.receive_maximum
+                delivery = self._backlog.next(_replay_window(link), replay_first=last_place)
+                if delivery is None:
+                    return
+                self._begin(link, delivery)
 
     def _room(self, link: Link) -> int:
         """How many messages the broker takes now."""
         return max(0, (1 if self._pause.on or self._suspicion.on else link.receive_maximum) - len(self._in_flight))
 
-    def _send(self, link: Link, delivery: Delivery) -> bool:
-        """Sends as many copies of a result as the broker takes now; returns whether there is no more to send."""
-        payload = delivery.payload()
-        if delivery.sent == 0 and delivery.expired():
+    def _begin(self, link: Link, delivery: Delivery) -> None:
+        """Has a result sent, copy by copy, unless that would be in vain."""
+        if delivery.expired():
             self._backlog.give_up(delivery, "expired")
-            return True
-        may_be_too_large = delivery.sent == 0 and len(payload) + MAX_HEADER > link.max_packet_size
-        if may_be_too_large and (size := delivery.packet_size(payload)) > link.max_packet_size:
+            return
+        copies = delivery.copies(self._completed)
+        may_be_too_large = len(copies[0].payload) + MAX_HEADER > link.max_packet_size
+        if may_be_too_large and (size := max(copy.packet_size() for copy in copies)) > link.max_packet_size:
             why = f"{size} bytes, the broker takes {link.max_packet_size}: raise its maximum packet size"
             self._refused(delivery, why)
-            return True
-        for copy in delivery.copies()[delivery.sent :]:
-            if not self._room(link):
-                return False
-            retain = copy.retain and not (delivery.replayed and copy.topic in self._overtaken)
-            if retain and not delivery.replayed:
-                self._overtaken.add(copy.topic)
-            properties = delivery.properties(copy)
-            number, delivery.sent = delivery.sent, delivery.sent + 1
-            try:
-                message_id = link.publish(copy.topic, payload, delivery.qos, retain=retain, properties=properties)
-            except ValueError as error:
-                self._count_answer(delivery, number, Refusal(str(error), for_now=False))
-                continue
-            if message_id is None:  # the link is down, and the event that says so is on its way
-                self._half_sent = delivery
-                self._disconnected()
-                return True
-            self._under_way(message_id, (delivery, number))
-        return True
+            return
+        self._copies.extend(copies)
 
-    def _under_way(self, message_id: int, item: tuple[Delivery, int] | None) -> None:
+    def _send_copy(self, link: Link, copy: Copy) -> None:
+        delivery = copy.completion.delivery
+        retain = copy.retain and not (delivery.replayed and copy.topic in self._overtaken)
+        if retain and not delivery.replayed:
+            self._overtaken.add(copy.topic)
+        if self._publish(link, copy, delivery.qos, retain=retain):
+            self._copies.popleft()
+
+    def _publish(self, link: Link, message: Notice | Copy, qos: int, *, retain: bool) -> bool:
+        """Returns whether the link is still up."""
+        try:
+            message_id = link.publish(
+                message.topic, message.payload, qos, retain=retain, properties=message.properties()
+            )
+        except ValueError as error:  # a response topic that nobody can publish to
+            message.answered(Refusal(str(error), for_now=False))
+            return True
+        if message_id is None:  # the event that says so is on its way
+            self._disconnected()
+            return False
         if not self._in_flight:
             self._heard_at = time.monotonic()
-        self._in_flight[message_id] = item
+        self._in_flight[message_id] = message
+        return True
 
     def _answered(self, message_id: int, refusal: Refusal | None) -> None:
-        if message_id not in self._in_flight:
-            return
-        self._heard, self._heard_at = True, time.monotonic()
-        item = self._in_flight.pop(message_id)
-        if item is not None:
-            self._count_answer(*item, refusal)
-        elif refusal is not None:
-            log.warning("the broker refuses a message about this device: %s", refusal.why)
+        if (message := self._in_flight.pop(message_id, None)) is not None:
+            self._heard, self._heard_at = True, time.monotonic()
+            message.answered(refusal)
 
-    def _count_answer(self, delivery: Delivery, number: int, refusal: Refusal | None) -> None:
-        delivery.answered += 1
-        if refusal is not None and number == 0:
-            delivery.refusal = refusal
-        elif refusal is not None:
-            log.warning("%s: a copy of a result is refused: %s", delivery.copies()[number].topic, refusal.why)
-        if delivery.answered < len(delivery.copies()):
-            return
+    def _completed(self, delivery: Delivery, refusal: Refusal | None) -> None:
+        """The broker has answered every copy of a result."""
         self._suspicion.answered()
-        if delivery.refusal is None:
+        if refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
             self._pause.end()
-        elif delivery.refusal.for_now:
-            self._pause.begin(delivery.refusal)
-            delivery.begin_again()
-            self._backlog.add_again([delivery])
+        elif refusal.for_now:
+            self._pause.begin(refusal)
+            delivery.replayed = True
+            self._backlog.put_back([delivery])
         else:
-            self._refused(delivery, delivery.refusal.why)
+            self._refused(delivery, refusal.why)
 
     def _refused(self, delivery: Delivery, why: str) -> None:
         log.warning("%s: a result is given up: the broker refuses it: %s", delivery.topic, why)
@@ -321,18 +314,17 @@ class Outbox:
         self._pause.forget()
         self._overtaken.clear()
         self._notices.clear()
-        lost = dict.fromkeys(item[0] for item in self._in_flight.values() if item is not None)
-        if self._half_sent is not None:
-            lost[self._half_sent] = None
-        self._in_flight, self._half_sent = {}, None
+        sent = (*self._in_flight.values(), *self._copies)
+        lost = list(dict.fromkeys(item.completion.delivery for item in sent if isinstance(item, Copy)))
+        self._in_flight.clear()
+        self._copies.clear()
         for delivery in lost:
-            delivery.begin_again()
-        first = next(iter(lost), None)
-        if first is not None and self._suspicion.hung_up(first, worked=self._heard):
-            del lost[first]
-            self._refused(first, f"it hangs up on it ({len(first.payload())} bytes): is that more than it takes?")
+            delivery.replayed = True
+        if lost and self._suspicion.hung_up(lost[0], worked=self._heard):
+            size = len(lost[0].payload())
+            self._refused(lost.pop(0), f"it hangs up on it ({size} bytes): is that more than it takes?")
         self._heard = False
-        self._backlog.add_again(lost)
+        self._backlog.put_back(lost)
         self._backlog.remove_done()
 
     def _finished(self, delivery: Delivery) -> None:
