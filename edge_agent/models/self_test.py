@@ -4,48 +4,35 @@ A broken file can crash a runtime, hang it, or take all memory. Then that proces
 sentence what happened. `self_test_worker` is what runs there; no model is imported here.
 """
 
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from edge_agent import settings
 from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import ModelError
 from edge_agent.models.golden import Check
+from edge_agent.system.worker_process import WorkerEndedError, WorkerHungError, WorkerProcess
 
-# A step (loading, one golden sample) that takes longer has hung; the daemon gives a sample no more time, either.
+log = logging.getLogger(__name__)
+
+# Seconds for a step (loading, one golden sample). The daemon does not wait longer for a sample, either.
 PATIENCE = 30.0
-# Bound on what the process reports.
-MAX_REPORT = 4_000_000
-MAX_REASON = 200
 
-_LOOK_EVERY_MS = 500
-# It imports what its parent would import; -P: nothing that happens to lie in the current folder before that.
-_START = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])["path"]
-from edge_agent.models.self_test_worker import main
-main()
-"""
+_WORKER = "edge_agent.models.self_test_worker"
 _DAMAGED = "the file is damaged, or not for this version of the runtime: copy or export it again"
 _UNSOUND = "the accelerator's driver fails on this model: install another version of it, or leave it out"
 _HINTS = {
-    signal.SIGKILL: "the system ends processes so when memory runs out: free some, or use a smaller model",
-    signal.SIGILL: "the runtime uses instructions that this processor lacks: install another version of it",
+    "SIGKILL": "the system ends processes so when memory runs out: free some, or use a smaller model",
+    "SIGILL": "the runtime uses instructions that this processor lacks: install another version of it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a trial has shown.
+    """The outcome of a self-test that the model has got through.
 
     Attributes:
         runtime: name and version of the runtime.
@@ -62,10 +49,6 @@ class Proof:
     disagreement: str = ""
 
 
-class _HungError(Exception):
-    """The process gives no sign of life."""
-
-
 def try_model(
     model: settings.Model,
     folder: Path,
@@ -73,90 +56,46 @@ def try_model(
     patience: float = PATIENCE,
     waiting: Callable[[], None] = lambda: None,
 ) -> Proof:
-    """Loads and runs a model in a process of its own, and asks it its golden samples.
+    """Loads and runs a model in a process of its own, and checks its golden samples there.
 
     Args:
-        model: its settings; the first of its accelerators is tried.
+        model: its settings; the first of its accelerators is tested.
         folder: what relative paths are relative to.
-        batch: the largest that it will be run with.
+        batch: the largest batch that it will be run with.
         patience: seconds that loading, or one golden sample, may take.
-        waiting: called about twice a second as long as it goes on; what it raises ends the trial.
+        waiting: called about twice a second during the self-test; what it raises ends the self-test.
 
     Raises:
         ModelError: it can't be found or read, or the runtime refuses it, crashes, hangs or runs out of memory.
     """
-    request = {"model": model.model_dump(mode="json"), "folder": str(folder), "batch": batch}
-    doing, verdict = "its libraries are loaded", ""
-    value: Any = None
-    # There may be no disk to write on.
-    with os.fdopen(os.memfd_create("chatter"), "rb") as chatter, _process(request, chatter) as process:
+    log.debug("%s: self-test on %s, batch %d", model.path, model.accelerators[0], batch)
+    step = "its libraries are loaded"
+    with WorkerProcess(_WORKER, keep_stderr=True) as worker:
         try:
-            for line in _lines(process.stdout, patience, waiting):
-                kind, value = json.loads(line)
-                if kind == "doing":
-                    doing = value
-                else:
-                    verdict = kind
-        except _HungError:
+            worker.send({"model": model.model_dump(mode="json"), "folder": str(folder), "batch": batch})
+            kind, value = worker.receive(patience, waiting)
+            while kind == "step":
+                step = value
+                log.debug("%s: self-test: %s", model.path, step)
+                kind, value = worker.receive(patience, waiting)
+        except WorkerHungError:
             raise ModelError(
-                f"{model.path}: {doing}, and nothing comes of it for {patience:g} s: the model hangs, or is too large "
+                f"{model.path}: {step}, and nothing comes of it for {patience:g} s: the model hangs, or is too large "
                 "for this machine"
             ) from None
-        finally:
-            process.kill()
-            process.wait()
-        words = _last_line(chatter)
-    if verdict == "proof":
-        return Proof(**value | {"checks": tuple(Check(**one) for one in value["checks"])})
-    if verdict == "refused":
+        except WorkerEndedError as error:
+            raise ModelError(f"{model.path}: {_how_it_ended(model, step, error)}") from None
+    if kind == "refused":
         raise ModelError(value)
-    if process.returncode < 0:
-        number = signal.Signals(-process.returncode)
-        raise ModelError(
-            f"{model.path}: {doing}, and that crashes the runtime ({number.name}{words}): "
-            f"{_HINTS.get(number, _DAMAGED if model.accelerators[0] == CPU else _UNSOUND)}"
-        )
-    raise ModelError(f"{model.path}: its trial has ended without a result (exit code {process.returncode}{words})")
+    return _proof(**value)
 
 
-def _process(request: dict[str, Any], chatter: IO[bytes]) -> subprocess.Popen[bytes]:
-    request |= {"parent": os.getpid(), "path": sys.path}
-    return subprocess.Popen(  # noqa: S603 - this program itself
-        [sys.executable, "-P", "-c", _START, json.dumps(request)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=chatter,
-        start_new_session=True,  # a Ctrl-C is for its parent
-    )
+def _proof(checks: list[dict[str, Any]], **facts: Any) -> Proof:
+    return Proof(checks=tuple(Check(**one) for one in checks), **facts)
 
 
-def _lines(pipe: IO[bytes] | None, patience: float, waiting: Callable[[], None]) -> Iterator[bytes]:
-    """What the process reports, line by line, to its end.
-
-    Raises:
-        _HungError: nothing comes for so many seconds.
-    """
-    assert pipe is not None  # noqa: S101 - it was asked for
-    poll, deadline = select.poll(), time.monotonic() + patience
-    poll.register(pipe, select.POLLIN)
-    rest, length = b"", 0
-    while length < MAX_REPORT:
-        if not poll.poll(_LOOK_EVERY_MS):
-            waiting()
-            if time.monotonic() > deadline:
-                raise _HungError
-            continue
-        block = os.read(pipe.fileno(), 65536)
-        if not block:
-            return
-        length, deadline = length + len(block), time.monotonic() + patience
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-
-
-def _last_line(chatter: IO[bytes]) -> str:
-    """`: ` and what the runtime has said last, in at most `MAX_REASON` characters; empty if it has said nothing."""
-    chatter.seek(max(0, chatter.seek(0, os.SEEK_END) - 4 * MAX_REASON))
-    lines = chatter.read().decode("utf-8", "replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f": {last[:MAX_REASON]}" if last else ""
+def _how_it_ended(model: settings.Model, step: str, error: WorkerEndedError) -> str:
+    if not error.signal:
+        return f"its trial has ended without a result ({error})"
+    hint = _HINTS.get(error.signal, _DAMAGED if model.accelerators[0] == CPU else _UNSOUND)
+    return f"{step}, and that crashes the runtime ({error}): {hint}"

@@ -191,12 +191,15 @@ def test_the_process_has_no_socket_of_ours_and_no_terminal(hanging: settings.Mod
 
     with socket.socket() as ours:
         ours.set_inheritable(True)
+        inode = os.fstat(ours.fileno()).st_ino
         actor = once_it_runs(look, children())
         with pytest.raises(ModelError):
             try_model(hanging, Path.cwd())
         actor.join()
     assert found
-    assert not any(target.startswith(("socket:", "/dev/pts", "/dev/tty")) for target in found)
+    assert f"socket:[{inode}]" not in found
+    assert sum(target.startswith("socket:") for target in found) == 1  # the one that its messages go through
+    assert not any(target.startswith(("/dev/pts", "/dev/tty")) for target in found)
     assert sessions != [os.getsid(0)]
 
 
