@@ -7,20 +7,23 @@ INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/p
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,serial,language,update,metrics,http
 
-.PHONY: demo test check format models wheel benchmark clean
+.PHONY: demo test check coverage format models wheel benchmark clean
 .PHONY: test-faults test-fuzz test-openvino test-home-assistant test-page test-devices check-ansible
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
 
-test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass; durations in build/tests.xml
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 --junitxml=build/tests.xml
 
 check: $(VENV)/.installed-dev  ## lint, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+coverage: $(VENV)/.installed-dev mosquitto  ## what the tests execute, subprocesses included; pages in build/coverage
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

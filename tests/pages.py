@@ -1,4 +1,4 @@
-"""README.md and docs/ as a test sees them. How the pages are written for this:
+"""README.md, its neighbours and docs/ as a test sees them. How the pages are written for this:
 
 - A ```yaml block that begins with `# agent.yaml` is a configuration (of which the sections that it lacks may stand in
   the file already), one with `# model.yaml` a bundle's manifest, one with `# wrong.yaml` a configuration whose mistakes
@@ -22,7 +22,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 MAKE_TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 # Shorter texts of the program say nothing: they are in any message.
 TEMPLATE_MIN_CHARACTERS = 12

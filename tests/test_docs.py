@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.decoders.scenes import facts
 from tests.pages import (
     MAKE_TARGETS,
     PAGES,
+    RECORDS,
     ROOT,
     Block,
     arguments,
@@ -282,13 +284,51 @@ def test_messages_that_are_shown_are_the_program_s(block: Block) -> None:
         assert message.startswith("wrong.yaml:") or share_of_known_words(message) > 0.25, message
 
 
-def test_the_parts_that_development_names_are_there() -> None:
-    named = re.findall(r"`(\w+(?:/|\.py))`", (ROOT / "docs" / "development.md").read_text())
+@pytest.mark.parametrize("page", ["architecture.md", "development.md"])
+def test_the_parts_that_a_page_names_are_there(page: str) -> None:
+    named = re.findall(r"`([\w/]+(?:/|\.py))`", (ROOT / "docs" / page).read_text())
     assert named
-    assert [name for name in named if not (ROOT / "edge_agent" / name).exists()] == []
+    places = (ROOT / "edge_agent", ROOT)
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing <= {"cache/", "updates/", "bundles/"}  # folders of a device
 
 
-@each_page
+def test_the_table_of_layers_is_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    shown = re.findall(r"^\| (`.*?) \|", section("architecture.md", "Layers"), re.MULTILINE)
+    assert [re.findall(r"\w+", row) for row in shown] == [re.findall(r"\w+", layer) for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("heading", "starts"),
+    [
+        ("Threads", r"threading\.(Thread|Timer)\(|\.loop_start\("),
+        ("Processes", r"subprocess\.(Popen|run)\(|ProcessPoolExecutor\("),
+    ],
+)
+def test_the_tables_of_threads_and_processes_name_every_file_that_starts_one(heading: str, starts: str) -> None:
+    package = ROOT / "edge_agent"
+    starting = {str(file.relative_to(package)) for file in package.rglob("*.py") if re.search(starts, file.read_text())}
+    assert starting - set(re.findall(r"\| `([\w/]+\.py)` \|", section("architecture.md", heading))) == set()
+
+
+def section(page: str, heading: str) -> str:
+    """What stands under a heading of the second level."""
+    return re.split(r"^## ", (ROOT / "docs" / page).read_text().partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
+
+
+def test_the_index_of_decisions_shows_title_status_and_date_of_each_record() -> None:
+    rows = []
+    for record in RECORDS:
+        [title, status, date] = re.findall(r"^(?:# \d+\. |- Status: |- Date: )(.*)$", record.read_text(), re.MULTILINE)
+        assert re.match(r"(accepted|replaced by \[|accepted; partly replaced by \[)", status), record.name
+        rows.append(f"| [{record.name[:4]}]({record.name}) | {title} | {status} | {date} |")
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    assert re.findall(r"^\| \[\d.*$", index, re.MULTILINE) == rows
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RECORDS], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if target.startswith("https://"):
