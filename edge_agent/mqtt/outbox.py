@@ -24,7 +24,7 @@ from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
-from edge_agent.mqtt.retry import Pause, Suspicion
+from edge_agent.mqtt.retry import Pause, PoisonMessageDetector
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Outbox:
         self._heard_at = 0.0
         self._overtaken: set[str] = set()
         self._pause = Pause()
-        self._suspicion = Suspicion()
+        self._poison = PoisonMessageDetector()
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -237,7 +237,7 @@ class Outbox:
 
     def _room(self, link: Link) -> int:
         """How many messages the broker takes now."""
-        return max(0, (1 if self._pause.on or self._suspicion.on else link.receive_maximum) - len(self._in_flight))
+        return max(0, (1 if self._pause.on or self._poison.active else link.receive_maximum) - len(self._in_flight))
 
     def _begin(self, link: Link, delivery: Delivery) -> None:
         """Has a result sent, copy by copy, unless that would be in vain."""
@@ -284,7 +284,7 @@ class Outbox:
 
     def _completed(self, delivery: Delivery, refusal: Refusal | None) -> None:
         """The broker has answered every copy of a result."""
-        self._suspicion.answered()
+        self._poison.acknowledged()
         if refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
@@ -320,7 +320,7 @@ class Outbox:
         self._copies.clear()
         for delivery in lost:
             delivery.replayed = True
-        if lost and self._suspicion.hung_up(lost[0], worked=self._heard):
+        if lost and self._poison.disconnected(lost[0], worked=self._heard):
             size = len(lost[0].payload())
             self._refused(lost.pop(0), f"it hangs up on it ({size} bytes): is that more than it takes?")
         self._heard = False

@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 # A broker that takes no more for now is asked again after so many seconds, at first and in the end.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-# A result that was the first without an answer so many times running when the connection ended will never have one.
-HANG_UPS = 5
+# A result that was the first without a PUBACK this many times in a row when the connection ended is given up.
+MAX_DISCONNECTS = 5
 
 
 class Pause:
@@ -50,36 +50,36 @@ class Pause:
         self.on, self.until = False, 0.0
 
 
-class Suspicion:
-    """Finds the result at which a broker hangs up, as those of MQTT 3.1.1 do when one is too large for them.
+class PoisonMessageDetector:
+    """Finds the result on which a broker closes the connection, as those of MQTT 3.1.1 do when it exceeds their limit.
 
-    Without that, it would be sent again and again, and nothing behind it would ever arrive. The first result without an
-    answer when a connection ends is the suspect. Over the next connection one message is sent at a time until a result
-    has been answered, so that it is plain whether the broker works and what it hangs up on.
+    Without that, it would be sent again and again, and nothing behind it would ever arrive. The first result without a
+    PUBACK when a connection ends is the suspect. Over the next connection one message is sent at a time until a result
+    has been acknowledged, which shows whether the broker works and which message makes it close the connection.
 
     Attributes:
-        on: whether no result has been answered since a connection ended with one unanswered.
+        active: whether no result has been acknowledged since a connection ended with one unacknowledged.
     """
 
     def __init__(self) -> None:
-        self.on = False
+        self.active = False
         self._suspect = b""
         self._times = 0
 
-    def hung_up(self, first: Delivery, *, worked: bool) -> bool:
-        """The connection has ended; returns whether a result is to blame.
+    def disconnected(self, first: Delivery, *, worked: bool) -> bool:
+        """The connection has ended; returns whether a result is the cause.
 
         Args:
-            first: the first result without an answer.
-            worked: whether the broker had answered anything else over this connection.
+            first: the first result without a PUBACK.
+            worked: whether the broker had acknowledged anything else over this connection.
         """
-        self.on = True
+        self.active = True
         payload = first.payload()
         if payload != self._suspect:
             self._suspect, self._times = payload, 0
         self._times += worked
-        return self._times >= HANG_UPS
+        return self._times >= MAX_DISCONNECTS
 
-    def answered(self) -> None:
+    def acknowledged(self) -> None:
         """The broker has answered a result."""
-        self.on = False
+        self.active = False
