@@ -24,7 +24,7 @@ from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, json_properties
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
-from edge_agent.mqtt.retry import Pause, PoisonMessageDetector
+from edge_agent.mqtt.retry import PoisonMessageDetector, QuotaBackoff
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Outbox:
         self._heard = False
         self._heard_at = 0.0
         self._overtaken: set[str] = set()
-        self._pause = Pause()
+        self._quota = QuotaBackoff()
         self._poison = PoisonMessageDetector()
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -185,7 +185,7 @@ class Outbox:
             moments.append(self._backlog.retry_at)
         if self._link is not None and self._room(self._link):
             replay_at = self._backlog.replay_at(_replay_window(self._link))
-            moments += [] if replay_at is None else [max(replay_at, self._pause.until)]
+            moments += [] if replay_at is None else [max(replay_at, self._quota.until)]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _step(self) -> None:
@@ -193,7 +193,7 @@ class Outbox:
         now = time.monotonic()
         if self._link is None:
             self._notices.clear()
-        elif now >= self._pause.until:
+        elif now >= self._quota.until:
             self._send_what_fits(self._link)
         if self._backlog.problem and now >= self._backlog.retry_at:
             self._backlog.retry()
@@ -206,7 +206,7 @@ class Outbox:
         if backlog.problem:
             return backlog.retry_at
         full = backlog.waiting_since + (COMMIT_EVERY if len(backlog.in_memory) < COMMIT_AT else 0.0)
-        away = self._link is None or self._pause.on
+        away = self._link is None or self._quota.active
         return full if away else max(full, self._heard_at + STALLED_AFTER)
 
     def _accept(self, delivery: Delivery) -> None:
@@ -237,7 +237,7 @@ class Outbox:
 
     def _room(self, link: Link) -> int:
         """How many messages the broker takes now."""
-        return max(0, (1 if self._pause.on or self._poison.active else link.receive_maximum) - len(self._in_flight))
+        return max(0, (1 if self._quota.active or self._poison.active else link.receive_maximum) - len(self._in_flight))
 
     def _begin(self, link: Link, delivery: Delivery) -> None:
         """Has a result sent, copy by copy, unless that would be in vain."""
@@ -288,9 +288,9 @@ class Outbox:
         if refusal is None:
             self._counters(delivery.pipeline).acknowledge()
             self._finished(delivery)
-            self._pause.end()
+            self._quota.acknowledged()
         elif refusal.for_now:
-            self._pause.begin(refusal)
+            self._quota.refused(refusal)
             delivery.replayed = True
             self._backlog.put_back([delivery])
         else:
@@ -311,7 +311,7 @@ class Outbox:
 
     def _disconnected(self) -> None:
         self._link = None
-        self._pause.forget()
+        self._quota.reset()
         self._overtaken.clear()
         self._notices.clear()
         sent = (*self._in_flight.values(), *self._copies)

@@ -9,45 +9,45 @@ from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-# A broker that takes no more for now is asked again after so many seconds, at first and in the end.
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
+# Seconds until a broker that refuses messages for now is tried again: at first, and at most.
+FIRST_DELAY = 1.0
+MAX_DELAY = 60.0
 # A result that was the first without a PUBACK this many times in a row when the connection ended is given up.
 MAX_DISCONNECTS = 5
 
 
-class Pause:
-    """While a broker takes no more (a quota, say) it is asked with one message, after longer and longer pauses.
+class QuotaBackoff:
+    """Spaces attempts while a broker refuses messages for now (Quota exceeded): one message, after growing delays.
 
     Attributes:
-        on: whether it has taken nothing since it said so.
-        until: when it is asked again, on the monotonic clock.
+        active: whether the broker has acknowledged no result since it refused one for now.
+        until: when the next message may be sent, on the monotonic clock.
     """
 
     def __init__(self) -> None:
-        self.on = False
+        self.active = False
         self.until = 0.0
-        self._delays = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._delays = Backoff(FIRST_DELAY, MAX_DELAY)
 
-    def begin(self, refusal: Refusal) -> None:
-        """It takes no more; what else is refused at the same time makes no difference."""
+    def refused(self, refusal: Refusal) -> None:
+        """The broker has refused a result for now; others that it refuses at the same time make no difference."""
         now = time.monotonic()
         if now < self.until:
             return
-        if not self.on:
+        if not self.active:
             log.warning("the broker takes no more results for now: %s", refusal.why)
-        self.on, self.until = True, now + self._delays.delay()
+        self.active, self.until = True, now + self._delays.delay()
 
-    def end(self) -> None:
-        """It has taken a result."""
-        if self.on:
+    def acknowledged(self) -> None:
+        """The broker has acknowledged a result."""
+        if self.active:
             log.info("the broker takes results again")
             self._delays.reset()
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """The connection is a new one."""
-        self.on, self.until = False, 0.0
+    def reset(self) -> None:
+        """There is a new connection."""
+        self.active, self.until = False, 0.0
 
 
 class PoisonMessageDetector:

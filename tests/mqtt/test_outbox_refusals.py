@@ -75,7 +75,7 @@ def test_a_refused_copy_does_not_make_the_result_a_refused_one(
 def test_a_quota_makes_results_wait_and_loses_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, replayed: bool
 ) -> None:
-    monkeypatch.setattr("edge_agent.mqtt.retry.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("edge_agent.mqtt.retry.FIRST_DELAY", 0.2)
     caplog.set_level(logging.INFO)
     if replayed:
         with Bench(tmp_path, url(free_port())) as before:
