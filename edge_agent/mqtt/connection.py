@@ -254,7 +254,8 @@ class Connection:
         elif self._refusal is not None:
             self._say(f"{address}: does not speak MQTT {tried}: set mqtt.protocol: auto")
         else:
-            self._say(f"{address}: hangs up without a word: is it an MQTT broker, and not its TLS port?")
+            hint = "is it an MQTT broker, and not its TLS port?"
+            self._say(f"{address}: closed the connection without a CONNACK: {hint}")
 
     def _say(self, problem: str) -> None:
         """Logs a state of affairs when it is new."""

@@ -245,7 +245,7 @@ def test_a_broker_that_accepts_and_then_says_nothing(monkeypatch: pytest.MonkeyP
 def test_a_broker_that_hangs_up_on_every_version() -> None:
     with ScriptedBroker(lambda _: None) as rude:
         said = refused(f"mqtt://127.0.0.1:{rude.port}")
-    assert said.endswith("hangs up without a word: is it an MQTT broker, and not its TLS port?")
+    assert said.endswith("closed the connection without a CONNACK: is it an MQTT broker, and not its TLS port?")
 
 
 @pytest.mark.parametrize(
