@@ -16,7 +16,7 @@ from benchmarks.bench import Outcome, column, summary, take_turns
 from benchmarks.inputs import DATA
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.crash_record import CrashRecord
-from edge_agent.engines.subprocess import Isolated
+from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
 from edge_agent.modelfile import inspect
 from edge_agent.models.shipped import shipped
@@ -45,7 +45,7 @@ def isolation(rounds: int, threads: int) -> Outcome:
         engines: dict[str, Engine] = {
             "as it is": load(),
             "in a thread": Supervised(load, CrashRecord("benchmark"), TIMEOUT),
-            "in a process": Isolated(path, file_format, "cpu", threads, TIMEOUT),
+            "in a process": SubprocessEngine(path, file_format, "cpu", threads, TIMEOUT),
         }
         turns = take_turns(rounds, {how: _steps(engine) for how, engine in engines.items()})
         outcome.measured[name] = turns

@@ -32,7 +32,7 @@ Layout = list[tuple[str, list[int]]]
 """Type and shape of each tensor, in the order in which they lie in the shared memory."""
 
 
-class Isolated:
+class SubprocessEngine:
     """See `Engine`. Not thread-safe.
 
     Args:

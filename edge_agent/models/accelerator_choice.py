@@ -11,7 +11,7 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import CPU, known_as, name_of, resolve
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.failover import Candidate
-from edge_agent.engines.subprocess import Isolated
+from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
@@ -124,7 +124,7 @@ def _load(model: settings.Model, source: ModelSource, batch: int) -> Engine:
     accelerator = model.accelerators[0]
     file = source.file_for(accelerator)
     if model.isolate:
-        return Isolated(file.path, file.format, accelerator, threads_of(model), model.timeout)
+        return SubprocessEngine(file.path, file.format, accelerator, threads_of(model), model.timeout)
     load = partial(load_engine, file.path, file.format, accelerator, threads_of(model))
     if accelerator == CPU:
         return load()

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge_agent import settings
 from edge_agent.engines import load_engine
-from edge_agent.engines import subprocess as isolated
-from edge_agent.engines.subprocess import Isolated
+from edge_agent.engines import subprocess as subprocess_engine
+from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import EngineLostError
 from edge_agent.errors import ModelError
 from edge_agent.models.shipped import shipped
@@ -27,13 +27,13 @@ def noise(batch: int = 1) -> NDArray[np.int8]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Isolated]:
-    one = Isolated(DIGITS, "tflite", "cpu", 1, TIMEOUT)
+def engine() -> Iterator[SubprocessEngine]:
+    one = SubprocessEngine(DIGITS, "tflite", "cpu", 1, TIMEOUT)
     yield one
     one.close()
 
 
-def test_it_answers_as_the_engine_itself_does(engine: Isolated) -> None:
+def test_it_answers_as_the_engine_itself_does(engine: SubprocessEngine) -> None:
     plain = load_engine(DIGITS, "tflite", "cpu", 1)
     for batch in (1, 3, 1):
         [expected], [found] = plain.run([noise(batch)]), engine.run([noise(batch)])
@@ -42,7 +42,7 @@ def test_it_answers_as_the_engine_itself_does(engine: Isolated) -> None:
     assert (engine.inputs, engine.outputs) == (plain.inputs, plain.outputs)
 
 
-def test_an_output_stays_what_it_is(engine: Isolated) -> None:
+def test_an_output_stays_what_it_is(engine: SubprocessEngine) -> None:
     [first] = engine.run([noise(2)])
     kept = first.copy()
     engine.run([noise(3)])
@@ -50,10 +50,12 @@ def test_an_output_stays_what_it_is(engine: Isolated) -> None:
     assert (first == kept).all()
 
 
-def test_what_the_engine_refuses_is_told_and_it_lives_on(engine: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_engine_refuses_is_told_and_it_lives_on(
+    engine: SubprocessEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ModelError, match="inference failed: "):
         engine.run([np.zeros((1, 2, 3, 4), np.int8)])
-    monkeypatch.setattr(isolated, "MAX_TENSORS", 100)
+    monkeypatch.setattr(subprocess_engine, "MAX_TENSORS", 100)
     with pytest.raises(ModelError, match="it can't be isolated"):
         engine.run([noise()])
     monkeypatch.undo()
@@ -63,12 +65,12 @@ def test_what_the_engine_refuses_is_told_and_it_lives_on(engine: Isolated, monke
 def test_a_model_that_can_not_be_loaded_leaves_no_process_behind(tmp_path: Path) -> None:
     before = _children()
     with pytest.raises(ModelError, match="refuses the model"):
-        Isolated(tmp_path / "gone.tflite", "tflite", "cpu", 1, TIMEOUT)
+        SubprocessEngine(tmp_path / "gone.tflite", "tflite", "cpu", 1, TIMEOUT)
     assert _children() == before
 
 
 def test_a_crash_ends_its_process_alone_and_who_asks_is_told_how(delegate: TestDelegate) -> None:
-    engine = Isolated(DIGITS, "tflite", _entry(delegate, "crash"), 1, TIMEOUT)
+    engine = SubprocessEngine(DIGITS, "tflite", _entry(delegate, "crash"), 1, TIMEOUT)
     delegate.do_harm()
     with pytest.raises(EngineLostError, match=r"^its process has crashed \(SIGSEGV\)$"):
         engine.run([noise()])
@@ -77,7 +79,7 @@ def test_a_crash_ends_its_process_alone_and_who_asks_is_told_how(delegate: TestD
 
 
 def test_what_hangs_is_ended(delegate: TestDelegate) -> None:
-    engine = Isolated(DIGITS, "tflite", _entry(delegate, "hang"), 1, 0.5)
+    engine = SubprocessEngine(DIGITS, "tflite", _entry(delegate, "hang"), 1, 0.5)
     before = _children()
     delegate.do_harm()
     with pytest.raises(EngineLostError, match=r"^gives no answer for 0.5 s$"):
@@ -89,10 +91,10 @@ def test_it_ends_with_its_parent_even_if_it_hangs(delegate: TestDelegate, tmp_pa
     delegate.do_harm()
     program = (
         "import sys; from pathlib import Path; from edge_agent import settings;"
-        "from edge_agent.engines.subprocess import Isolated;"
+        "from edge_agent.engines.subprocess import SubprocessEngine;"
         "print('begun', flush=True);"
         "entry = settings.Delegate.model_validate_json(sys.argv[2]);"
-        "Isolated(Path(sys.argv[1]), 'tflite', entry, 1, 60)"
+        "SubprocessEngine(Path(sys.argv[1]), 'tflite', entry, 1, 60)"
     )
     entry = _entry(delegate, "hang")
     command = [sys.executable, "-c", program, str(DIGITS), entry.model_dump_json()]
