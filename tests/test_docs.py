@@ -264,8 +264,8 @@ def test_a_broker_is_missed_in_the_words_that_are_shown(tmp_path: Path) -> None:
 def test_an_input_is_refused_in_the_words_that_are_shown(data_dir: Path) -> None:
     import numpy as np
 
-    from edge_agent.preprocess.decoding import decode_image
     from edge_agent.preprocess.regions import Regions
+    from tests.images import decode_image
 
     parrot = (data_dir / "images" / "parrot.jpg").read_bytes()
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (50_000).to_bytes(4) * 2 + b"\x08\2\0\0\0\0\0\0\0"

@@ -46,26 +46,16 @@ def image_format(data: bytes) -> str | None:
     return next((name for name, signature in _SIGNATURES.items() if data.startswith(signature)), None)
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "NDArray[np.uint8]":
-    """Pixels of an encoded image, of shape (height, width, 3), uint8, BGR, turned upright as EXIF says.
-
-    Raises:
-        InputError: not a JPEG, PNG, BMP or WebP image, larger than `max_pixels`, or damaged.
-    """
-    return decode_picture(data, None, max_pixels).pixels
-
-
-def decode_picture(data: bytes, reduction: Reduction | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
     """An encoded image as a picture, turned upright as EXIF says.
 
     Args:
         data: of a JPEG, PNG, BMP or WebP image.
         reduction: by how much it may be reduced, if at all. A JPEG's decoder reduces at little cost: it computes the
             averages from the file's coefficients, and the single pixels never (libjpeg's scaled decoding).
-        max_pixels: a larger image is refused.
 
     Raises:
-        InputError: not a JPEG, PNG, BMP or WebP image, larger than `max_pixels`, or damaged.
+        InputError: not a JPEG, PNG, BMP or WebP image, larger than `MAX_PIXELS`, or damaged.
     """
     if not data:
         raise InputError("the image is empty: 0 bytes")
@@ -78,9 +68,9 @@ def decode_picture(data: bytes, reduction: Reduction | None = None, max_pixels: 
         raise InputError(f"the {kind} image's header is damaged: {error}") from None
     if width <= 0 or height <= 0:
         raise InputError(f"the {kind} image's header is damaged: it states no size")
-    if width * height > max_pixels:
+    if width * height > MAX_PIXELS:
         raise InputError(
-            f"the {kind} image is {width} x {height} pixels: at most {max_pixels // 1_000_000} megapixels are decoded"
+            f"the {kind} image is {width} x {height} pixels: at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
         )
     by = _reduced(data, width, height, min(reduction(width, height))) if reduction and kind == "JPEG" else 1
     try:

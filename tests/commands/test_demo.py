@@ -18,13 +18,13 @@ from edge_agent.models import bundle
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.preprocess.placement import Placement
 from edge_agent.preprocess.regions import Regions, View
 from tests.broker import wait_until
 from tests.command_line import command, edge_agent, environment
+from tests.images import decode_image
 
 pytest.importorskip("amqtt")
 

@@ -10,8 +10,8 @@ import pytest
 
 from edge_agent import cli
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.preprocess.opencv import cv2
+from tests.images import decode_image
 
 GOLDEN = shipped("digits") / "golden"
 

@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent import cli
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
+from tests.images import decode_image
 
 GOLDEN = shipped("digits") / "golden"
 THREE = GOLDEN / "3_seven_segment.png"

@@ -9,10 +9,10 @@ import cv2
 import pytest
 
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from tests import scenarios
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon_process import Daemon
+from tests.images import decode_image
 from tests.processes import alive
 from tests.scenarios import IMAGES
 

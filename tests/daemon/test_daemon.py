@@ -16,10 +16,10 @@ from paho.mqtt.properties import Properties
 from edge_agent import __version__
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.preprocess.opencv import cv2
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration
+from tests.images import decode_image
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()

@@ -14,11 +14,11 @@ from edge_agent.decoders.classification import Classification, Output, softmax
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.models import model as models
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import as_it_is
+from tests.images import decode_image
 
 ANIMALS = ("cat", "dog", "owl", "ant")
 

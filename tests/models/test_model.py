@@ -11,8 +11,8 @@ from edge_agent.models import model as models
 from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.resolve import find
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.settings import Model, Preprocess
+from tests.images import decode_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

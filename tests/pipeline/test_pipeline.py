@@ -21,11 +21,11 @@ from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import frame_timing
 from edge_agent.pipeline.pipeline import WORKERS
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.samples import Sample
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 from tests.clock import Clock
+from tests.images import decode_image
 from tests.sources import stage as stage_module
 from tests.sources.stage import DIGITS, Stage, digits_model
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
-from edge_agent.preprocess.decoding import Picture, decode_image, decode_picture, image_format, reduce_pixels
+from edge_agent.preprocess.decoding import Picture, decode_picture, image_format, reduce_pixels
 from edge_agent.preprocess.opencv import MAX_PIXELS
+from tests.images import decode_image
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WebP"}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.publish.drawing import PALETTE, annotate, ascii_text, caption, color_of, encode_jpeg
 from edge_agent.samples import Prediction
+from tests.images import decode_image
 
 Image = NDArray[np.uint8]
 SIZES = [(96, 96), (96, 160), (480, 640), (1080, 1920), (60, 1500), (1500, 60), (6000, 8000)]

@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent import settings
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Prediction, Sample
+from tests.images import decode_image
 
 FRAME = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
 FOUND = [Prediction("person", 0, 0.9, box=(100, 100, 300, 600))]

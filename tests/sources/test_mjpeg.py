@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import InputError
-from edge_agent.preprocess.decoding import decode_image
 from edge_agent.sources import mjpeg
 from edge_agent.sources.mjpeg import Mjpeg
+from tests.images import decode_image
 
 
 def picture(number: int = 0, *options: int) -> bytes:

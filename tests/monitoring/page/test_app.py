@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from edge_agent.models.shipped import shipped
-from edge_agent.preprocess.decoding import decode_image
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.daemon_process import Daemon, configuration
+from tests.images import decode_image
 
 DIGITS = shipped("digits")
 CLIP = shipped("clips") / "meter.mp4"
