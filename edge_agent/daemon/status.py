@@ -1,57 +1,145 @@
-"""What an agent says of itself: the documents of `info`, `stats` and `P/accelerator`, and lines for a person."""
+"""What an agent reports: `status`, `info`, `stats`, `P/accelerator`, `P/update`, the page and the metrics, its log."""
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from edge_agent import __version__, settings
-from edge_agent.models.loading import AnyModel, ModelKey
+from edge_agent.daemon.state import State
+from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
+from edge_agent.mqtt.outbox import Notice
 from edge_agent.pipeline.registry import Pipelines
-from edge_agent.publish.publisher import Device
-from edge_agent.samples import timestamp
-
-Models = Mapping[ModelKey, AnyModel]
+from edge_agent.samples import Result, timestamp
+from edge_agent.sources.observer import Follower
 
 
-def info(device: Device, options: settings.Settings, models: Models) -> dict[str, Any]:
-    """What runs here."""
-    return {
-        **_who(device),
-        "version": __version__,
-        "pipelines": {
-            name: {
-                "source": pipeline.source.type,
-                "model": pipeline.model,
-                "topic": device.topic(name, "result"),
-            }
-            for name, pipeline in options.pipelines.items()
-        },
-        "models": {name: model.facts() for (name, _), model in models.items()},
-    }
+class Reports:
+    """The documents that an agent publishes, and its state for metrics and the status page (`Watched`).
+
+    Args:
+        state: of the agent.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._performance = _Performance(state.pipelines)
+
+    def announcements(self, update: Mapping[str, Any] | None) -> list[Notice]:
+        """What is published, retained, after each connect: the agent is online, what it runs, and on what.
+
+        Args:
+            update: the state of updates; None where there are none.
+        """
+        device = self._state.device
+        return [
+            Notice(device.topic("status"), "online", retain=True),
+            Notice(device.topic("info"), json.dumps(self._info()), retain=True),
+            Notice(device.topic("accelerator"), json.dumps(self._accelerators()), retain=True),
+            *([] if update is None else [self.update(update)]),
+        ]
+
+    def update(self, update: Mapping[str, Any]) -> Notice:
+        """The state of updates, retained."""
+        return Notice(self._state.device.topic("update"), json.dumps(self._device() | dict(update)), retain=True)
+
+    def stats(self) -> Notice:
+        """The counters, and how fast each pipeline has been since the last call."""
+        state = self._state
+        models = {name: model.accelerator_facts() for name, model in self._models_by_name()}
+        document = {
+            **self._device(),
+            "uptime_s": round(time.monotonic() - state.started, 1),
+            "thermal": state.thermal.as_dict(),
+            "pipelines": state.pipelines.counters(),
+            "performance": self._performance.since_last_call(),
+            "models": {
+                name: {"accelerator": facts["in_use"], "moves": facts["moves"]} for name, facts in models.items()
+            },
+        }
+        if facts := state.battery.facts:
+            document["battery"] = {**facts, "paused": state.paused}
+        return Notice(state.device.topic("stats"), json.dumps(document))
+
+    def status(self) -> dict[str, Any]:
+        """The state of everything, for metrics and the status page; from any thread."""
+        state = self._state
+        return {
+            **self._device(),
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - state.started, 1),
+            "online": state.online,
+            "paused": state.paused,
+            "hung": state.pipelines.hung(),
+            "broker": state.uplink.facts(),
+            "outbox": {**state.uplink.outbox.facts(), "max_size": state.settings.outbox.max_size},
+            "thermal": state.thermal.as_dict(),
+            "battery": state.battery.facts,
+            "pipelines": _pipeline_facts(state.pipelines),
+            "counters": state.pipelines.counters(),
+            "models": {name: model.facts() for name, model in self._models_by_name()},
+        }
+
+    def latest(self, pipeline: str) -> Result | None:
+        """The last result of a pipeline that was published."""
+        publisher = self._state.pipelines.publishers.get(pipeline)
+        return None if publisher is None else publisher.record.latest
+
+    def options_of(self, pipeline: str) -> settings.Pipeline:
+        """The settings of a pipeline.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return self._state.settings.pipelines[pipeline]
+
+    def followers_of(self, pipeline: str) -> list[Follower]:
+        """Who follows a pipeline; the list may be changed, from any thread."""
+        return self._state.pipelines.followers_of(pipeline)
+
+    def summary(self) -> str:
+        """The state of everything in one line for a person, as `systemctl status` shows it."""
+        pipelines, broker = self._state.pipelines, self._state.uplink.facts()
+        counts = {name: pipelines.counters_of(name).as_dict() for name in pipelines.running}
+        results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
+        reached = broker["address"] if broker["connected"] else f"no broker ({broker['problem']})"
+        return f"{results}; {pipelines.queued()} waiting; {reached}"
+
+    def _info(self) -> dict[str, Any]:
+        device, options = self._state.device, self._state.settings
+        return {
+            **self._device(),
+            "version": __version__,
+            "pipelines": {
+                name: {
+                    "source": pipeline.source.type,
+                    "model": pipeline.model,
+                    "topic": device.topic(name, "result"),
+                }
+                for name, pipeline in options.pipelines.items()
+            },
+            "models": {name: model.facts() for (name, _), model in self._state.models.items()},
+        }
+
+    def _accelerators(self) -> dict[str, Any]:
+        """What each model runs on."""
+        return {
+            **self._device(),
+            "at": timestamp(time.time()),
+            "models": {name: model.accelerator_facts() for name, model in self._models_by_name()},
+        }
+
+    def _device(self) -> dict[str, str]:
+        return {"device_id": self._state.settings.device_id, "boot_id": self._state.boot_id}
+
+    def _models_by_name(self) -> list[tuple[str, AnyModel]]:
+        """Of several copies of a model (for regions) one that has fallen back comes last, to speak for all."""
+        named = [(name, model) for (name, _), model in dict(self._state.models).items()]
+        return sorted(named, key=lambda item: bool(item[1].fallback))
 
 
-def accelerators(device: Device, models: Models) -> dict[str, Any]:
-    """What each model runs on."""
-    return {
-        **_who(device),
-        "at": timestamp(time.time()),
-        "models": {name: model.accelerator_facts() for name, model in _by_name(models)},
-    }
-
-
-def model_stats(models: Models) -> dict[str, Any]:
-    """What each model runs on, and how often that has changed."""
-    facts = {name: model.accelerator_facts() for name, model in _by_name(models)}
-    return {name: {"accelerator": fact["in_use"], "moves": fact["moves"]} for name, fact in facts.items()}
-
-
-def model_facts(models: Models) -> dict[str, Any]:
-    """Everything that is known of each model."""
-    return {name: model.facts() for name, model in _by_name(models)}
-
-
-def pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:
+def _pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:
     """What each running pipeline is."""
     return {
         name: {
@@ -65,25 +153,26 @@ def pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:
     }
 
 
-class Performance:
-    """How fast each pipeline has been since this was asked for last."""
+class _Performance:
+    """How fast each pipeline is."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipelines: Pipelines) -> None:
+        self._pipelines = pipelines
         self._inferred: dict[str, int] = {}
-        self._asked = time.monotonic()
+        self._called = time.monotonic()
 
-    def __call__(self, pipelines: Pipelines) -> dict[str, dict[str, float | None]]:
-        """By name."""
-        before, then = self._inferred, self._asked
-        self._inferred = {name: counts["inferred"] for name, counts in pipelines.counters().items()}
-        self._asked = time.monotonic()
-        seconds = max(self._asked - then, 0.001)
+    def since_last_call(self) -> dict[str, dict[str, float | None]]:
+        """By name: inferences a second since the last call, and milliseconds of the latest one."""
+        before, then = self._inferred, self._called
+        self._inferred = {name: counts["inferred"] for name, counts in self._pipelines.counters().items()}
+        self._called = time.monotonic()
+        seconds = max(self._called - then, 0.001)
         return {
             name: {
                 "inferred_per_s": round((self._inferred[name] - before.get(name, 0)) / seconds, 2),
-                "inference_ms": pipelines.publishers[name].record.inference_ms,
+                "inference_ms": self._pipelines.publishers[name].record.inference_ms,
             }
-            for name in pipelines.running
+            for name in self._pipelines.running
         }
 
 
@@ -97,13 +186,3 @@ def in_words(counts: Mapping[str, Any]) -> str:
         f"produced {counts['produced']}: {counts['acknowledged']} acknowledged, {counts['queued']} waiting, "
         f"discarded: {discarded}"
     )
-
-
-def _who(device: Device) -> dict[str, str]:
-    return {"device_id": device.device_id, "boot_id": device.boot_id}
-
-
-def _by_name(models: Models) -> list[tuple[str, AnyModel]]:
-    """Of several copies of a model (for regions) the one that has fallen back comes last, to speak for all."""
-    named = [(name, model) for (name, _), model in dict(models).items()]
-    return sorted(named, key=lambda item: bool(item[1].fallback))

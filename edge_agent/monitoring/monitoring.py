@@ -55,10 +55,8 @@ class Monitoring:
             server.start()
             log.info("%s: http://%s", server.key.partition(".")[0], server.address)
 
-    def change(self, old: Config, fresh: Config) -> None:
-        """Serves what the new configuration wants instead; what can't be served is said and left out."""
-        if (old.settings.metrics, old.settings.http) == (fresh.settings.metrics, fresh.settings.http):
-            return
+    def change(self, fresh: Config) -> None:
+        """Serves what another configuration wants instead; what can't be served is logged and left out."""
         self.stop()
         if fresh.settings.metrics is None:
             self._metrics = None

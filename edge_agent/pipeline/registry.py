@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.text import TextPipeline
-from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Timing
@@ -65,14 +64,20 @@ class Pipelines:
         self._followers: dict[str, list[Follower]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
 
-    def start(self, config: Config, models: Mapping[ModelKey, AnyModel], device: Device, broker: Broker) -> None:
-        """Starts what the configuration has and does not run yet."""
+    def start(
+        self,
+        names: Iterable[str],
+        config: Config,
+        models: Mapping[ModelKey, AnyModel],
+        device: Device,
+        broker: Broker,
+    ) -> None:
+        """Starts pipelines of the configuration that do not run yet."""
         wanted = config.settings.pipelines
         # Those that follow another pipeline first, so that they miss nothing of it.
-        for name in sorted(wanted, key=lambda name: wanted[name].source.type != "pipeline"):
-            if name not in self.running:
-                self.running[name] = self._new(name, config, models[key_of(wanted[name])], device, broker)
-                self.running[name].start()
+        for name in sorted(names, key=lambda name: wanted[name].source.type != "pipeline"):
+            self.running[name] = self._new(name, config, models[key_of(wanted[name])], device, broker)
+            self.running[name].start()
 
     def _new(
         self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker
@@ -125,19 +130,12 @@ class Pipelines:
         if isinstance(running, TextPipeline):
             running.cancel(request_id)
 
-    def can_switch(self, name: str, model: AnyModel) -> bool:
-        """Whether a model can take a running pipeline over: if nothing in there depends on the model before."""
-        old = self.running[name].model
-        if model is old or not isinstance(model, Model) or not isinstance(old, Model):
-            return model is old
-        alike = (model.decode.task, model.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
-        return alike and not model.stateful and not old.stateful
-
-    def switch(self, models: Mapping[ModelKey, AnyModel]) -> None:
-        """Has the pipelines that run go on with these models from the next sample on."""
-        for name, pipeline in self.running.items():
+    def switch(self, names: Iterable[str], models: Mapping[ModelKey, AnyModel]) -> None:
+        """Has running pipelines use other models from their next sample on."""
+        for name in names:
+            pipeline = self.running[name]
             model = models[key_of(pipeline.options)]
-            if isinstance(model, Model) and isinstance(pipeline, Pipeline) and model is not pipeline.model:
+            if isinstance(model, Model) and isinstance(pipeline, Pipeline):
                 pipeline.switch(model, self.publishers[name].for_model(model).publish)
 
     def stop(self, names: list[str], outbox: Outbox) -> None:

@@ -1,0 +1,91 @@
+"""The main thread's loop: it runs what signals and other threads ask for, and what is due again."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+# While something else is waited for, a call waits up to this long, in seconds.
+CALL_LATENCY = 0.2
+# An action that takes longer delays all others.
+SLOW = 1.0
+
+
+@dataclass(slots=True)
+class PeriodicAction:
+    """Something that is done again and again.
+
+    Attributes:
+        name: for the log.
+        interval: read after each run, since a reload may change it; seconds.
+        action: what is done.
+        next: when it is due, on the monotonic clock.
+    """
+
+    name: str
+    interval: Callable[[], float]
+    action: Callable[[], None]
+    next: float
+
+
+class MainLoop:
+    """Runs calls and periodic actions, one after the other, until it is stopped. Sleeps in between."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._actions: list[PeriodicAction] = []
+        self._stopped = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Has a function called in the main thread; for signal handlers and other threads."""
+        self._calls.put(function)
+
+    def every(
+        self, interval: Callable[[], float], action: Callable[[], None], name: str, *, at_once: bool = True
+    ) -> None:
+        """Adds a periodic action.
+
+        Args:
+            interval: seconds; may change.
+            action: what is done.
+            name: for the log.
+            at_once: whether it is due now, and not only after the first interval.
+        """
+        self._actions.append(PeriodicAction(name, interval, action, time.monotonic() + (0 if at_once else interval())))
+
+    def stop(self) -> None:
+        """Ends `run` after the call or the action at hand."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Runs until `stop`."""
+        while not self._stopped:
+            due = min(action.next for action in self._actions)
+            try:
+                function = self._calls.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                pass
+            else:
+                function()
+            for action in self._actions:
+                if not self._stopped and (now := time.monotonic()) >= action.next:
+                    action.action()
+                    action.next = now + action.interval()
+                    if (took := time.monotonic() - now) > SLOW:
+                        log.debug("%s took %.1f s", action.name, took)
+
+    def wait(self, condition: Callable[[float], bool], timeout: float) -> bool:
+        """Waits for a condition; returns whether it came true. Returns early when a call is waiting.
+
+        Args:
+            condition: waits for itself, up to the seconds that it is given; returns whether it is true.
+            timeout: seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self._calls.empty() and time.monotonic() < deadline:
+            if condition(CALL_LATENCY):
+                return True
+        return False

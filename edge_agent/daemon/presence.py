@@ -1,0 +1,106 @@
+"""The agent as others see it: its session with the broker, what it announces, and the device in Home Assistant."""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from edge_agent.daemon.main_loop import MainLoop
+from edge_agent.daemon.remote_commands import RemoteCommands
+from edge_agent.daemon.state import State
+from edge_agent.daemon.status import Reports
+from edge_agent.daemon.uplink import Uplink
+from edge_agent.mqtt.outbox import Notice
+from edge_agent.update.control import Updates
+
+if TYPE_CHECKING:
+    from edge_agent.home_assistant.discovery import Discovery
+
+log = logging.getLogger(__name__)
+
+FIRST_CONNECT_TIMEOUT = 15.0
+
+
+class Presence:
+    """Connects, announces, and disconnects. Used by the main thread, except for `announce`.
+
+    Args:
+        state: of the agent.
+        reports: of the agent.
+        loop: of the main thread.
+        updates: of the agent's models.
+    """
+
+    def __init__(self, state: State, reports: Reports, loop: MainLoop, updates: Updates) -> None:
+        self._state = state
+        self._reports = reports
+        self._loop = loop
+        self._updates = updates
+        self._discovery: Discovery | None = None
+
+    def connect(self, *, restore: bool) -> None:
+        """Opens a session with the configured broker, and waits a while for it to be up.
+
+        Args:
+            restore: whether results on the disk are from an earlier run, and so have yet to be counted.
+
+        Raises:
+            EdgeAgentError: the embedded broker can't be started.
+        """
+        state = self._state
+        device = state.device
+        commands = RemoteCommands(
+            device.prefix,
+            f"{state.settings.mqtt.topic_prefix}/all/cmd",
+            device.device_id,
+            {"update": self._updates.look, "rollback": self._updates.roll_back},
+            self._loop.call,
+        )
+        state.uplink = Uplink(state.config, device, state.pipelines.counters_of, commands, self._announcements)
+        state.uplink.connect(restore=restore)
+        if not self._loop.wait(state.uplink.connection.wait_until_tried, FIRST_CONNECT_TIMEOUT):
+            log.warning("%s: not reached yet: trying on", state.uplink.endpoint.address)
+
+    def come_online(self) -> None:
+        """Announces the agent, once a client that receives that can send input that will be answered."""
+        state = self._state
+        deadline = time.monotonic() + FIRST_CONNECT_TIMEOUT
+        for pipeline in state.pipelines.running.values():
+            if state.uplink.link is not None:
+                self._loop.wait(pipeline.wait_ready, deadline - time.monotonic())
+        state.online = True
+        self.announce()
+        if state.settings.home_assistant.enabled:
+            self._publish_discovery()
+
+    def announce(self) -> None:
+        """Publishes what the agent runs, and on what; nothing before it is online. From any thread."""
+        if self._state.online:
+            self._state.uplink.notify(self._announcements())
+
+    def _announcements(self) -> list[Notice]:
+        return self._reports.announcements(self._updates.document()) if self._state.online else []
+
+    def _publish_discovery(self) -> None:
+        from edge_agent.home_assistant.discovery import Discovery
+        from edge_agent.home_assistant.entities import document
+
+        options, uplink = self._state.settings, self._state.uplink
+        if self._discovery is None:
+            prefix = options.home_assistant.prefix
+            self._discovery = Discovery(uplink.endpoint, uplink.mqtt, prefix, options.device_id)
+            self._discovery.start()
+        self._discovery.tell(document(self._state.device.prefix, options, self._state.models))
+
+    def stop_discovery(self, *, withdraw: bool = False) -> None:
+        """Closes the connection for Home Assistant's discovery, if there is one.
+
+        Args:
+            withdraw: whether Home Assistant is to forget the device; else it is shown as unavailable.
+        """
+        if self._discovery is not None:
+            self._discovery.stop(withdraw=withdraw)
+            self._discovery = None
+
+    def disconnect(self) -> None:
+        """Delivers or saves the results at hand, publishes the last counters and `offline`, and closes the session."""
+        self._state.uplink.disconnect(self._reports.stats())

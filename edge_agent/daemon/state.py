@@ -1,0 +1,60 @@
+"""What an agent consists of while it runs, in one place for all who need to see it."""
+
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from edge_agent.config.loader import Config
+from edge_agent.daemon.battery import Battery
+from edge_agent.daemon.thermal import Thermal
+from edge_agent.daemon.uplink import Uplink
+from edge_agent.models.loading import AnyModel, ModelKey
+from edge_agent.pipeline.registry import Pipelines
+from edge_agent.publish.publisher import Device
+from edge_agent.settings import Settings
+from edge_agent.system.clock import Clock
+
+
+@dataclass(slots=True)
+class State:
+    """The parts of a running agent. The main thread alone changes it; other threads read it.
+
+    Attributes:
+        loaded: the configuration as its file states it.
+        config: the same, with the active versions of updated models in place of the configured ones.
+        pipelines: the running ones, and what outlasts each of them.
+        thermal: the temperature, and what follows from it.
+        battery: replaced when its options change.
+        uplink: the session with the broker; there is none before the start.
+        models: those in use.
+        online: whether the agent has published that it is there.
+        paused: whether all pipelines are stopped because the battery is low.
+        boot_id: of this run, as published.
+        clock: the time, as results carry it.
+        started: on the monotonic clock.
+    """
+
+    loaded: Config
+    config: Config
+    pipelines: Pipelines
+    thermal: Thermal
+    battery: Battery
+    uplink: Uplink = field(init=False)
+    models: dict[ModelKey, AnyModel] = field(default_factory=dict)
+    online: bool = False
+    paused: bool = False
+    boot_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    clock: Clock = field(default_factory=Clock)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in use."""
+        return self.config.settings
+
+    @property
+    def device(self) -> Device:
+        """This device, as its topics and documents name it."""
+        options = self.settings
+        prefix = f"{options.mqtt.topic_prefix}/{options.device_id}"
+        return Device(options.device_id, prefix, self.boot_id, self.clock)

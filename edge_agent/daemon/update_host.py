@@ -1,0 +1,78 @@
+"""The agent, as the updater sees it: `update.host.Host`. Called from the updater's thread."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_agent.daemon.state import State
+from edge_agent.daemon.status import Reports
+from edge_agent.errors import ConfigError, UpdateError
+from edge_agent.models.loading import ModelKey, load_models
+from edge_agent.models.model import Model
+from edge_agent.pipeline import compatibility
+from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.update.active import version_of, with_version
+
+Models = Mapping[ModelKey, Model]
+
+
+class UpdateHost:
+    """Loads versions of models beside those in use, and hands them to the main thread.
+
+    Args:
+        state: of the agent.
+        reports: of the agent.
+        call: has a function called in the main thread.
+        adopt: has loaded models serve; to be called in the main thread.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        reports: Reports,
+        call: Callable[[Callable[[], None]], None],
+        adopt: Callable[[Models], None],
+    ) -> None:
+        self._state = state
+        self._reports = reports
+        self._call = call
+        self._adopt = adopt
+
+    def serving(self, name: str) -> dict[ModelKey, Model]:
+        """The models that serve under a name."""
+        return {key: model for key, model in self._state.models.items() if key[0] == name and isinstance(model, Model)}
+
+    def pipelines(self, name: str) -> list[Pipeline]:
+        """The running pipelines of a model."""
+        running = list(self._state.pipelines.running.values())
+        return [one for one in running if isinstance(one, Pipeline) and one.options.model == name]
+
+    def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
+        """Loads a version of a model, beside those that serve; see `Host.load_version`."""
+        options = self._state.loaded.settings.models[name]
+        wanted = with_version(self._state.config, name, options if path is None else version_of(options, path))
+        try:
+            loaded = load_models(wanted, self._state.models, waiting=go_on)
+            compatibility.check(wanted, loaded)
+        except ConfigError as error:
+            about = [f": models.{name}: ", *(f": pipelines.{pipeline.name}." for pipeline in self.pipelines(name))]
+            if any(part in problem for problem in error.problems for part in about):
+                raise
+            raise UpdateError(f"{name}: no version is tried as long as {error.problems[0]}") from None
+        return {key: model for key, model in loaded.items() if key[0] == name and isinstance(model, Model)}
+
+    def adopt(self, models: Models) -> threading.Event:
+        """Has the active version of a model serve from the next sample on; see `Host.adopt`."""
+        done = threading.Event()
+
+        def adopt() -> None:
+            self._adopt(models)
+            done.set()
+
+        self._call(adopt)
+        return done
+
+    def tell(self, document: Mapping[str, Any]) -> None:
+        """Publishes the state of updates, retained."""
+        self._state.uplink.notify([self._reports.update(document)])
