@@ -204,6 +204,7 @@ class Subscriber:
         topics: topic filters, subscribed at QoS 1.
         protocol: MQTT 5 or 3.1.1.
         client_id: made up by the broker when empty.
+        as_published: keep the publisher's retain flag, which brokers clear otherwise (MQTT 5).
 
     Raises:
         AssertionError: the broker refused the connection or a subscription, or was silent for 10 s.
@@ -215,8 +216,10 @@ class Subscriber:
         *topics: str,
         protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
         client_id: str = "",
+        as_published: bool = False,
     ) -> None:
         self.messages: list[Message] = []
+        self._as_published = as_published
         self._topics = topics
         self._protocol = protocol
         self._changed = threading.Condition()
@@ -292,7 +295,8 @@ class Subscriber:
         if reason.is_failure or not self._topics:
             self._stands([reason])
         elif self._protocol == MQTTProtocolVersion.MQTTv5:
-            client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._topics])
+            options = SubscribeOptions(qos=1, retainAsPublished=self._as_published)
+            client.subscribe([(topic, options) for topic in self._topics])
         else:
             client.subscribe([(topic, 1) for topic in self._topics])
 
