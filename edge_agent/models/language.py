@@ -14,7 +14,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.language import MAX_SESSIONS
 from edge_agent.language.genai_config import CONFIG, read_sizes
 from edge_agent.language.generation import Answer, Job
-from edge_agent.language.process import LanguageProcess, Wanted
+from edge_agent.language.process import LanguageProcess, WorkerOptions
 from edge_agent.language.request import ask
 from edge_agent.models import archive, bundle
 from edge_agent.models.budget import Budget
@@ -89,7 +89,7 @@ class LanguageModel:
         self.identity = {"name": name, "version": source.version, "sha256": source.sha256[:12]}
         language = options.language
         self.engine = LanguageProcess(
-            Wanted(source.path, source.format, threads, language.context, language.cache_size), waiting
+            WorkerOptions(source.path, source.format, threads, language.context, language.cache_size), waiting
         )
         self._lock = threading.Lock()
 

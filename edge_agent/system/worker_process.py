@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -73,6 +74,8 @@ class Channel:
 
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self._connection = connection
+        self._readable = select.poll()  # an order of magnitude faster than `Connection.poll`
+        self._readable.register(connection, select.POLLIN)
 
     def send(self, message: Any) -> None:
         """Sends a message.
@@ -93,7 +96,7 @@ class Channel:
 
     def has_message(self, timeout: float = 0.0) -> bool:
         """Whether `receive` would return, or raise, at once; waits for that for up to `timeout` seconds."""
-        return self._connection.poll(timeout)
+        return bool(self._readable.poll(timeout * 1000))
 
 
 class WorkerProcess:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.language.generation import Answer
-from edge_agent.language.process import LanguageProcess, Wanted
+from edge_agent.language.process import LanguageProcess, WorkerOptions
 from edge_agent.language.request import ask
 from edge_agent.language.worker import PIECES_PER_SECOND
 from edge_agent.settings.text import Generation
@@ -22,14 +22,14 @@ TOKENS = 400
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageProcess]:
     folder = write_model(tmp_path_factory.mktemp("model"))
-    running = LanguageProcess(Wanted(folder, "genai", threads=1, context=512, cache_size=10_000_000))
+    running = LanguageProcess(WorkerOptions(folder, "genai", threads=1, context=512, cache_size=10_000_000))
     yield running
     running.stop()
 
 
 def cpu_ms(process: LanguageProcess) -> float:
     """CPU time that the process has taken so far; https://man7.org/linux/man-pages/man5/proc_pid_schedstat.5.html."""
-    threads = Path(f"/proc/{process._process.pid}/task").iterdir()
+    threads = Path(f"/proc/{process._worker.pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e6
 
 
