@@ -1,6 +1,6 @@
-"""The typed settings that a configuration file becomes.
+"""The typed settings of a configuration file.
 
-Every field's documentation stands right under it; `schema` and the reference in docs/ are made from it.
+The documentation of a field is the string below it; `schema` prints it.
 """
 
 import socket
@@ -66,11 +66,11 @@ class Settings(Frozen):
     """A whole configuration file."""
 
     device_id: TopicLevel = Field(default_factory=socket.gethostname)
-    """Name of this device in topics and results; default: the host name."""
+    """Name of this device in topics and results. Default: the host name."""
     mqtt: Mqtt = Mqtt()
     """The broker."""
     outbox: Outbox = Outbox()
-    """Where results wait while the broker is away."""
+    """Results that wait while the broker is away."""
     thermal: Thermal = Thermal()
     """What happens when the device gets too hot."""
     stats_interval: Seconds = Field(10.0, ge=0.1, le=86400)
@@ -78,17 +78,17 @@ class Settings(Frozen):
     battery: Battery = Battery()
     """The battery of a phone."""
     home_assistant: HomeAssistant = HomeAssistant()
-    """Shows the device and what its pipelines find in Home Assistant."""
+    """Shows the device and the predictions of its pipelines in Home Assistant."""
     metrics: Metrics | None = None
-    """Metrics for Prometheus; default: off. `metrics: {}` turns them on."""
+    """Metrics for Prometheus. Default: off; `metrics: {}` turns them on."""
     http: Http | None = None
-    """A page that shows what the agent does; default: off. `http: {}` turns it on."""
+    """A status page. Default: off; `http: {}` turns it on."""
     model_memory: Bytes | None = Field(None, ge=1_000_000)
-    """Most memory for all models together, about: their weights and what language models keep; a model that does not
-    fit in is refused before it is loaded. Default: 80 % of what is free then."""
+    """Approximate limit on the memory of all models together: their weights and the caches of language models. A model
+    that does not fit is refused before it is loaded. Default: 80 % of the memory that is free at that time."""
     models: dict[TopicLevel, Model] = Field({}, max_length=64)
     """Models by name."""
     pipelines: dict[TopicLevel, Pipeline] = Field({}, max_length=256)
-    """Pipelines by name; the name is part of their topics."""
+    """Pipelines by name. The name is part of their topics."""
     update: Update | None = None
-    """Where new versions of models come from; default: nowhere."""
+    """Where new versions of models come from. Default: no updates."""

@@ -1,4 +1,4 @@
-"""What all settings are made of."""
+"""Base class and common types of the settings."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ Bytes = Annotated[
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-# What stands in topics must not hold separators or wildcards. Python's `$` alone would let a line's end through.
+# Names in topics must not contain separators or wildcards. Python's `$` alone would also match before a final newline.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
 TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
 TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
@@ -48,9 +48,9 @@ class Frozen(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _look_at_keys(cls, data: object, info: ValidationInfo) -> object:
-        """Notes the keys of this part of the file, so that a misspelt one can be named with its neighbour.
+        """Records the keys of this part of the file, so that a suggestion can be made for a misspelt one.
 
-        A key without a value (`mqtt:` with all its lines commented out) is as if it were not there.
+        A key without a value (`mqtt:` with all its lines commented out) counts as absent.
         """
         if info.context is not None:
             info.context[id(data)] = tuple(cls.model_fields)
@@ -63,12 +63,12 @@ Channels = float | tuple[float, ...]
 
 
 class Normalize(Frozen):
-    """Real input values from pixels or readings: (value - mean) / std, a pixel being 0..255."""
+    """Input values of the model: (value - mean) / std. A pixel is 0..255."""
 
     mean: Channels = 0.0
-    """One number, or one for each channel, in the model's order, in units of the pixels or readings."""
+    """One number, or one per channel in the model's order, in units of the pixels or readings."""
     std: Channels = 1.0
-    """One number, or one for each channel, in the same units."""
+    """One number, or one per channel, in the same units."""
 
     @field_validator("std")
     @classmethod

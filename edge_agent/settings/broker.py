@@ -1,4 +1,4 @@
-"""The settings of the broker, and of the results that wait for it."""
+"""The settings of the broker and of the outbox."""
 
 import re
 from pathlib import Path
@@ -14,28 +14,28 @@ class Mqtt(Frozen):
     """The broker and how to reach it."""
 
     url: str = "mqtt://localhost:1883"
-    """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker in the process, for trials."""
+    """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker inside the agent, for trials."""
     protocol: Annotated[Literal["auto", "5", "3.1.1"], WithJsonSchema({"enum": ["auto", 5, "5", "3.1.1"]})] = "auto"
-    """MQTT version: 5, or 3.1.1, or `auto`: 5 with fallback to 3.1.1 when the broker refuses it."""
+    """MQTT version: 5, 3.1.1, or `auto`: 5, with fallback to 3.1.1 if the broker refuses it."""
     username: str | None = None
-    """User name at the broker."""
+    """User name for the broker."""
     password_file: Annotated[str, Field(min_length=1)] | None = None
-    """File that holds the password (its first line), or `${env:NAME}`: the password itself, from the environment."""
+    """File with the password in its first line; or `${env:NAME}`, an environment variable that holds the password."""
     ca_file: Path | None = None
-    """PEM file of the authority that signed the broker's certificate; default: the system's authorities."""
+    """PEM file of the certificate authority that signed the broker's certificate. Default: the system's authorities."""
     cert_file: Path | None = None
-    """PEM file of this device's certificate, for mutual TLS."""
+    """PEM file of this device's client certificate, for mutual TLS."""
     key_file: Path | None = Field(None, validate_default=True)
-    """PEM file of the key that belongs to cert_file."""
+    """PEM file of the private key for cert_file."""
     topic_prefix: str = Field("edge", max_length=256, pattern=TOPIC_PREFIX)
     """First part of every topic: `{topic_prefix}/{device_id}/…`."""
     keepalive: Seconds = Field(30.0, ge=2, le=3600)
-    """A broker that has not been heard of for twice this long is taken as gone."""
+    """A broker that has been silent for twice this long counts as disconnected."""
     session_expiry: Seconds = Field(86400.0, ge=0, le=31536000)
-    """How long the broker keeps inputs for an agent that is away (MQTT 5)."""
+    """How long the broker queues inputs for an agent that is offline (MQTT 5)."""
     max_packet_size: Bytes | None = Field(None, ge=1024)
-    """Largest packet the broker may send (MQTT 5). Larger inputs are then dropped by the broker, without a word to the
-    agent; without it they are received, refused and counted."""
+    """Largest packet that the broker may send (MQTT 5). The broker drops larger ones without notice, so they are not
+    counted. Default: no limit; the agent receives, refuses and counts inputs that are too large."""
 
     @field_validator("url")
     @classmethod
@@ -55,7 +55,7 @@ class Mqtt(Frozen):
     def _protocol_as_text(cls, value: object) -> object:
         return str(value).removesuffix(".0") if isinstance(value, str | int | float) else value
 
-    # What another key must be is looked at only if that key is in order itself: `info.data` holds it then.
+    # `info.data` holds another key only if that key is valid itself.
 
     @field_validator("password_file")
     @classmethod
@@ -81,14 +81,15 @@ class Mqtt(Frozen):
 
 
 class Outbox(Frozen):
-    """Where results wait while the broker is away."""
+    """Results that wait while the broker is away."""
 
     path: Path | None = None
-    """Database file; written only while results can't be delivered. Default: `outbox.db` in the service's state
+    """Database file. It is written only while results can't be delivered. Default: `outbox.db` in the service's state
     directory (systemd), or beside the configuration file."""
     max_size: Bytes = Field(64_000_000, ge=100_000)
-    """Bound on the waiting results, in bytes of payload."""
+    """Limit on the waiting results, in bytes of payload."""
     when_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
-    """What gives way when max_size is reached; each is counted as `outbox_full`."""
+    """Which result is dropped when max_size is reached. Each is counted as `outbox_full`."""
     replay_rate: float = Field(100.0, gt=0, le=100_000)
-    """Most waiting results sent a second after the broker has come back, so that a fleet does not flatten it."""
+    """Maximum number of waiting results that are sent per second after a reconnect, so that a fleet does not overload
+    its broker."""

@@ -1,4 +1,4 @@
-"""The settings of the device: its heat, its battery, and how it shows up in Home Assistant."""
+"""The settings of the device: its temperature, its battery, and its presence in Home Assistant."""
 
 from typing import Annotated, Literal
 
@@ -11,27 +11,28 @@ class Thermal(Frozen):
     """What happens when the device gets too hot."""
 
     slow_down_at: Literal["never"] | Annotated[float, Field(ge=30, le=120)] = 75.0
-    """From this temperature on (°C of the CPU), and whenever the CPU is throttled, live sources have fewer frames; all
-    of them again when it is 5 °C cooler. `never`: it is only told in `stats`."""
+    """CPU temperature in °C from which live sources run at a lower frame rate, as they do while the CPU is throttled.
+    The full rate returns 5 °C below this. `never`: the temperature is only reported in `stats`."""
     min_rate: float = Field(0.25, gt=0, le=1)
-    """The share of their frames that they keep at least."""
+    """Lower limit of the frame rate, as a fraction of the full rate."""
 
 
 class Battery(Frozen):
     """The battery of a phone, in Termux."""
 
     pause_below: float | None = Field(None, ge=1, le=95)
-    """Percentage below which all pipelines are paused while it is not being charged; default: never."""
+    """Charge in percent below which all pipelines pause, unless the battery is being charged. Default: never."""
     interval: Seconds = Field(60.0, ge=1, le=3600)
-    """How often it is asked for."""
+    """How often the battery is read."""
 
 
 class HomeAssistant(Frozen):
-    """How the device shows up in Home Assistant, by MQTT discovery."""
+    """How the device appears in Home Assistant, by MQTT discovery."""
 
     enabled: bool = False
-    """Whether it does."""
+    """Whether the discovery messages are published."""
     prefix: str = Field("homeassistant", max_length=256, pattern=TOPIC_PREFIX)
-    """First part of Home Assistant's discovery topics, as set there."""
+    """Home Assistant's discovery prefix, as set there."""
     presence_delay: Seconds | None = Field(None, ge=1, le=86400)
-    """Something is present until nothing has been found for so long; default: until the first result without it."""
+    """How long an object must have been absent from the results before its presence sensor turns off. Default: the
+    first result without it turns it off."""

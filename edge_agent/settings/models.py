@@ -1,4 +1,4 @@
-"""The settings of models: which file, how it is read, and what runs it."""
+"""The settings of models: the file, its inputs and outputs, and the accelerators."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,43 +16,44 @@ Output = Literal["probabilities", "logits", "sigmoid"]
 
 
 class Preprocess(Frozen):
-    """How pixels become the model's input tensor; what is left out is read from the model file."""
+    """How pixels become the model's input tensor. Default of each key: as the model file says."""
 
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
-    """Fit the picture to the model's input: `stretch`, `letterbox` (keep the aspect ratio, pad right and below) or
-    `center_crop` (keep the aspect ratio, cut); default: as the model family was published, else stretch."""
+    """How an image is fitted to the model's input: `stretch`, `letterbox` (keep the aspect ratio, pad right and below)
+    or `center_crop` (keep the aspect ratio, cut). Default: as the model family was published, else stretch."""
     color: Literal["rgb", "bgr", "gray"] | None = None
-    """Channel order the model was trained with; default: rgb for three channels, gray for one."""
+    """Channel order that the model was trained with. Default: as the model family was published, else rgb for three
+    channels, gray for one."""
     layout: Literal["nhwc", "nchw"] | None = None
-    """Order of the input's axes; default: read from its shape."""
+    """Axis order of the input. Default: derived from its shape."""
     normalize: Literal["unit", "signed", "raw", "imagenet"] | Normalize | None = None
-    """Real input values: `unit` 0..1, `signed` -1..1, `raw` 0..255, `imagenet`, or mean and std."""
+    """Range of the input values: `unit` 0..1, `signed` -1..1, `raw` 0..255, `imagenet`, or mean and std."""
     reduced_decoding: bool | None = None
-    """Whether a JPEG that is at least twice as large as the model's input is decoded at 1/2, 1/4 or 1/8 of its size,
-    and a camera's or a video's frame reduced likewise, where nothing else needs all its pixels; default: true."""
+    """Decode a JPEG that is at least twice as large as the model's input at 1/2, 1/4 or 1/8 of its size, and reduce
+    frames of cameras and videos in the same way, where nothing else needs all pixels. Default: true."""
 
 
-# In the file a number is as good as its text.
+# The loader leaves YAML scalars as text; an editor sees numbers and booleans.
 RuntimeOption = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 RuntimeOptions = Annotated[dict[str, RuntimeOption], Field(max_length=64)]
 
 
 class Delegate(Frozen):
-    """A TFLite delegate of one's own."""
+    """A TFLite delegate, by its library."""
 
     delegate: str = Field(min_length=1, max_length=4096)
-    """Its shared library; a name without a `/` is looked for where the system keeps libraries."""
+    """Shared library of the delegate. A name without a `/` is searched for in the system's library folders."""
     options: RuntimeOptions = Field({})
-    """What it is told, as its makers document it."""
+    """Options of the delegate, as its vendor documents them."""
 
 
 class Provider(Frozen):
     """An execution provider of ONNX Runtime, by its own name."""
 
     provider: str = Field(min_length=1, max_length=64)
-    """`OpenVINOExecutionProvider`, …"""
+    """Name of the provider, such as `OpenVINOExecutionProvider`."""
     options: RuntimeOptions = Field({})
-    """Provider options, as ONNX Runtime documents them."""
+    """Options of the provider, as ONNX Runtime documents them."""
 
 
 Accelerator = AcceleratorName | Delegate | Provider
@@ -64,29 +65,34 @@ class Model(Frozen):
     path: Path
     """A .tflite or .onnx file, a bundle folder, or the name of a model from the registry."""
     labels: Path | None = None
-    """Text file, one label a line in the order of the model's outputs; default: what the file itself carries; `none`:
-    class numbers only."""
+    """Text file with one label per line, in the order of the model's outputs. Default: the labels in the model file or
+    bundle. `none`: class numbers only."""
     decoder: str | None = None
-    """How the outputs are read, where the file does not show it: `classification`, or a family that `inspect` names."""
+    """How the outputs are decoded, where the file does not show it: `classification`, or a family that `inspect`
+    names."""
     anchors: Path | None = None
-    """Text file with the anchors of an SSD without post-processing: centre y, centre x, height, width in fractions."""
+    """Text file with the anchors of an SSD without post-processing: centre y, centre x, height, width, as fractions of
+    the input."""
     output: Output | None = None
-    """What a classifier's output is, where the file does not show it: `sigmoid` scores each label by itself."""
+    """What the scores of a classifier are, where the file does not show it. `sigmoid`: each label has a score of its
+    own."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor, where the file does not say."""
     input: Input | None = None
-    """What goes in, where that is no picture and the file does not say."""
+    """What the input is, if not an image, where the file does not say."""
     accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1, max_length=8)
-    """In order of preference; a list that ends in `cpu` falls back, any other refuses to start instead. Each is a name,
-    or `{delegate: LIBRARY, options: {…}}` (.tflite), or `{provider: NAME, options: {…}}` (.onnx)."""
+    """In order of preference. A list that ends in `cpu` falls back to the CPU; with any other list, the model does not
+    start if none of the accelerators works. Each entry is a name, or `{delegate: LIBRARY, options: {…}}` (.tflite), or
+    `{provider: NAME, options: {…}}` (.onnx)."""
     timeout: Seconds = Field(5.0, ge=0.05, le=25)
-    """An inference on an accelerator that takes longer has hung: the next accelerator takes over."""
+    """Time limit of an inference on an accelerator. One that takes longer counts as hung, and the next accelerator
+    takes over."""
     isolate: bool = False
-    """Runs the model in a process of its own: what crashes there does not end the agent."""
+    """Run the model in a process of its own, so that a crash there does not end the agent."""
     threads: int | None = Field(None, ge=1, le=64)
-    """CPU threads for one inference; default: chosen for the cores of this machine."""
+    """CPU threads for one inference. Default: half of the cores, or fewer where several models share them."""
     language: Language = Language()
-    """For language models: how much they remember."""
+    """For language models: sizes of the context and of the cache."""
 
     @field_validator("accelerators", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Settings of what can be looked at over HTTP: metrics, and a status page."""
+"""The settings of what is served over HTTP: metrics, and a status page."""
 
 import ipaddress
 import re
@@ -48,24 +48,24 @@ class Metrics(Frozen):
     """Metrics for Prometheus."""
 
     listen: Listen = "127.0.0.1:9464"
-    """Address and port at which they are served, as `/metrics`. Whoever can reach it can read them."""
+    """Address and port that serve `/metrics`. Anyone who can reach them can read the metrics."""
 
 
 class Http(Frozen):
-    """A page that shows what the agent does."""
+    """A status page."""
 
     listen: Listen = "127.0.0.1:8080"
-    """Address and port of the page; beyond this machine only with token_file."""
+    """Address and port of the page. Any address but a loopback one needs token_file."""
     token_file: Annotated[str, Field(min_length=1)] | None = Field(None, validate_default=True)
-    """File that holds the password of the page (its first line, at least 16 characters), or `${env:NAME}`: the password
-    itself, from the environment. Any user name goes with it."""
+    """File with the password of the page in its first line (at least 16 characters); or `${env:NAME}`, an environment
+    variable that holds the password. Any user name is accepted."""
     hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$(?!\n)")], ...] = Field((), max_length=16)
-    """Further names under which browsers ask for the page, such as that of a proxy; always allowed: addresses,
-    `localhost`, this machine's name, alone and with `.local`."""
+    """Further host names that browsers may use for the page, such as that of a proxy. Always accepted: addresses,
+    `localhost`, and this machine's name, alone and with `.local`."""
 
     @field_validator("token_file")
     @classmethod
-    def _pictures_are_not_for_everybody(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _images_need_a_password(cls, value: str | None, info: ValidationInfo) -> str | None:
         listen = info.data.get("listen")
         if value is None and listen is not None and not is_loopback(listen):
             raise ValueError(f"is needed where listen is more than this machine (got listen: {listen})")

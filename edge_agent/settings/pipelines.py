@@ -1,4 +1,4 @@
-"""The settings of pipelines: what is looked at, and what is told of it."""
+"""The settings of pipelines: which inputs are processed, and which results are published."""
 
 import re
 from typing import Annotated, Literal
@@ -28,27 +28,27 @@ Region = Annotated[tuple[float, float, float, float], BeforeValidator(_four_numb
 
 
 class Publish(Frozen):
-    """Which results are published, and how. A result that somebody asked for (MQTT 5 response topic) always is."""
+    """Which results are published, and how. A result that was requested (MQTT 5 response topic) is always published."""
 
     on_change: bool = False
-    """Publish only what says something else than the last published result: another winning label (of a region),
-    another number of objects of a label, another value. The rest is counted as `withheld`."""
+    """Publish only results that differ from the last published one: another top label (of a region), another number of
+    objects of a label, another value. The others are counted as `withheld`."""
     hysteresis: float = Field(0.0, ge=0)
-    """For on_change: by how much the confidence of a new label must lead that of the old one, that of a new object be
-    above min_confidence, or a value differ."""
+    """For on_change: by how much the confidence of a new label must exceed that of the old one, that of a new object
+    must exceed min_confidence, or a value must change."""
     heartbeat: Seconds | None = Field(None, gt=0, le=31536000)
-    """For on_change: publish an unchanged result all the same when nothing has been published for so long."""
+    """For on_change: publish an unchanged result when nothing has been published for this long."""
     min_interval: Seconds = Field(0.0, ge=0, le=86400)
-    """Publish no more often than this; what comes sooner is left out."""
+    """Minimum time between two published results. Those in between are counted as `withheld`."""
     expire_after: Seconds | None = Field(None, gt=0, le=31536000)
-    """Nobody wants a result that is older: it is not sent any more, and brokers (MQTT 5) do not deliver it any more."""
+    """Maximum age of a result. An older one is no longer sent, and brokers no longer deliver it (MQTT 5)."""
     qos: Literal[0, 1] = 1
     """1: every result arrives at least once. 0: results may be lost on the way."""
     retain: bool = False
-    """The broker keeps the latest result for whoever subscribes later."""
+    """The broker keeps the latest result for later subscribers."""
     topic: str | None = Field(None, min_length=1, max_length=1024, pattern=r"^[^+#$\x00-\x1f][^+#\x00-\x1f]*$")
-    """A further topic that each result is published to; `{device_id}`, `{pipeline}` and `{label}` (of the most
-    confident prediction) are filled in."""
+    """A further topic for each result. `{device_id}`, `{pipeline}` and `{label}` (of the most confident prediction) are
+    replaced."""
 
     @field_validator("topic")
     @classmethod
@@ -86,104 +86,105 @@ Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=100), Afte
 
 
 class Filters(Frozen):
-    """Which predictions are told. Those that say no place (classification, regression) have no zone and no area."""
+    """Which predictions are published. Those without a position (classification, regression) pass zones and areas."""
 
     labels: tuple[str, ...] = Field((), max_length=1000)
-    """Only these; default: all."""
+    """Only these labels. Default: all."""
     min_confidence: dict[str, Fraction] = Field({}, max_length=1000)
-    """By label, where it is to differ from the pipeline's min_confidence."""
+    """Minimum confidence by label, in place of the pipeline's min_confidence."""
     zones: dict[TopicLevel, Polygon] = Field({}, max_length=64)
-    """Named polygons [[x, y], …] of the frame, each in pixels, or, if no number is above 1, in fractions of the frame.
-    What is in none of them is left out. A detection is where the middle of its box's lower edge is."""
+    """Named polygons [[x, y], …] of the frame, each in pixels or, if no number is above 1, in fractions of the frame.
+    Predictions in none of them are dropped. The position of a detection is the middle of its box's lower edge."""
     min_area: float | None = Field(None, ge=0)
-    """Least area of a box: a share of the frame, or, above 1, square pixels of it."""
+    """Minimum area of a box: a fraction of the frame or, above 1, square pixels."""
     max_area: float | None = Field(None, gt=0)
-    """Largest area of a box: a share of the frame, or, above 1, square pixels of it."""
+    """Maximum area of a box: a fraction of the frame or, above 1, square pixels."""
 
 
 class Tracking(Frozen):
-    """Objects keep a number from one frame to the next, and events tell of their coming, staying and going."""
+    """Objects keep a number from frame to frame. Events report that they appear, stay and leave."""
 
     start_confidence: Fraction = 0.5
-    """What is less confident can only be an object that is known already, else it is left out. A pipeline's
-    min_confidence below this lets weak sightings (of something half hidden) keep an object."""
+    """Minimum confidence of a detection that starts a track. A weaker one continues a track or is dropped. A pipeline's
+    min_confidence below this keeps the tracks of partly hidden objects."""
     lost_after: Seconds = Field(2.0, ge=0.1, le=3600)
-    """An object that has not been seen for so long has left; frames must come more often than that."""
+    """An object that has not been detected for this long has left. Frames must come more often than that."""
     dwell: Seconds | None = Field(None, gt=0, le=604800)
-    """An event when an object has stayed for so long: in a zone where there are zones, else in the frame."""
+    """Publish an event when an object has stayed for this long: in a zone if there are zones, else in the frame."""
 
 
 class Snapshot(Frozen):
-    """Pictures with what was found in them drawn in, as JPEG."""
+    """JPEG images with the predictions drawn in."""
 
     interval: Seconds = Field(10.0, ge=0.1, le=86400)
-    """At most one picture in this time."""
+    """Minimum time between two images."""
     max_side: int = Field(640, ge=96, le=8192)
-    """Larger pictures are made smaller, to this width or height."""
+    """Maximum width and height in pixels. Larger images are scaled down."""
     max_size: Bytes = Field(100_000, ge=4000, le=10_000_000)
-    """No picture has more bytes; quality gives way first, then width and height."""
+    """Maximum size of an image in bytes. Its quality is reduced first, then its width and height."""
 
 
 class Gate(Frozen):
-    """Frames that show nothing new are held back: no inference, no result, counted as `unchanged`."""
+    """Frames of a still scene are skipped: no inference, no result, counted as `unchanged`."""
 
     type: Literal["motion"]
-    """`motion`: a frame passes when something in it differs from the scene of the last seconds."""
+    """`motion`: a frame passes when part of it differs from the scene of the last seconds."""
     threshold: float = Field(12.0, ge=1, le=255)
-    """By how many grey levels (of 255) a pixel must differ, in a small picture without noise."""
+    """By how many grey levels (of 255) a pixel must differ, in a small, denoised image."""
     min_area: float = Field(0.005, gt=0, le=1)
-    """Share of the frame that must differ; with regions: share of any region."""
+    """Fraction of the frame that must differ; with regions, fraction of any region."""
     hold: Seconds = Field(0.5, ge=0, le=3600)
-    """For so long after the last motion frames still pass."""
+    """Frames pass for this long after the last motion."""
     heartbeat: Seconds = Field(10.0, gt=0, le=86400)
-    """A frame passes all the same when none has passed for so long."""
+    """A frame passes without motion when none has passed for this long."""
 
 
-# Sources that show one scene over time; elsewhere each picture is one for itself.
+# Sources that show one scene over time; elsewhere images are unrelated.
 GATED = ("camera", "video", "command", "mqtt")
 
 
 class Pipeline(Frozen):
-    """One road from a source through a model to a topic."""
+    """One way from a source through a model to a topic."""
 
     source: Source
     """Where inputs come from."""
     model: str
     """Name of one of `models`."""
     top_k: int | None = Field(None, ge=1, le=1000)
-    """At most so many predictions for a result (for each region, where there are regions), the most confident first;
-    default: 5 for classification, 100 for other tasks."""
+    """Maximum number of predictions in a result (for each region, if there are regions), the most confident first.
+    Default: 5 for classification, 100 for other tasks."""
     min_confidence: Fraction | None = None
-    """Predictions below this are left out; a result may then have none. Default: 0 for classification, 0.25 for other
-    tasks."""
+    """Predictions with a lower confidence are dropped; a result may then have none. Default: 0 for classification, 0.25
+    for other tasks."""
     max_overlap: Fraction = 0.45
-    """Of two boxes of one class that overlap by more than this (intersection over union), the less confident is left
-    out."""
+    """IoU threshold of non-maximum suppression: of two boxes of one class that overlap by more than this (intersection
+    over union), the less confident is dropped."""
     regions: dict[str, Region] = Field({}, max_length=256)
-    """Named rectangles [x1, y1, x2, y2] of the frame, each cropped and classified by itself: in pixels, or, if no
-    number is above 1, in fractions of the frame."""
+    """Named rectangles [x1, y1, x2, y2] of the frame. Each is cropped and run through the model by itself. In pixels
+    or, if no number is above 1, in fractions of the frame."""
     gate: Gate | None = None
-    """Which frames are looked at; default: every one. For cameras, videos, programs and pictures over MQTT. What
-    asks for its result (MQTT 5 response topic) is always looked at."""
+    """Which frames are processed. Default: all. For cameras, videos, programs and images over MQTT. Input that requests
+    its result (MQTT 5 response topic) is always processed."""
     filters: Filters = Filters()
-    """Which predictions are told, besides top_k and min_confidence."""
+    """Which predictions are published, in addition to top_k and min_confidence."""
     tracking: Tracking | None = None
-    """Gives objects numbers that last from frame to frame, and tells events on `P/{pipeline}/event`; default: off.
-    `tracking: {}` turns it on."""
+    """Gives objects numbers that last from frame to frame, and publishes events on
+    `{topic_prefix}/{device_id}/{pipeline}/event`. Default: off; `tracking: {}` turns it on."""
     snapshot: Snapshot | None = None
-    """Publishes pictures now and then on `P/{pipeline}/snapshot`; default: off. `snapshot: {}` turns it on."""
+    """Publishes images on `{topic_prefix}/{device_id}/{pipeline}/snapshot`. Default: off; `snapshot: {}` turns it
+    on."""
     window: Window | None = None
-    """Cuts what comes into windows as the model takes them; default: off for messages, which are a window each, on for
-    other sources of readings and sound. `window: {}` turns it on."""
+    """Cuts a stream into windows of the model's input length. Default: off for messages, each of which is one window;
+    on for other sources of readings and sound. `window: {}` turns it on."""
     anomaly: Anomaly | None = None
-    """For scores of anomaly models: what is an anomaly; default: as the bundle says, else scores only."""
+    """For anomaly models: which scores are anomalies. Default: as the bundle says, else scores only."""
     smoothing: Smoothing | None = None
-    """For classifiers of readings and sound: steadies what is said over time, and tells events on
-    `P/{pipeline}/event`; default: off. `smoothing: {}` turns it on."""
+    """For classifiers of readings and sound: smooths the labels over time, and publishes events on
+    `{topic_prefix}/{device_id}/{pipeline}/event`. Default: off; `smoothing: {}` turns it on."""
     text: Text = Text()
     """For language models: how requests are answered."""
     publish: Publish = Publish()
-    """Which results are published, and how; default: every one, once, at QoS 1."""
+    """Which results are published, and how. Default: every one, once, at QoS 1."""
 
     @field_validator("gate")
     @classmethod
@@ -193,7 +194,7 @@ class Pipeline(Frozen):
             raise ValueError(f"is for sources that show one scene over time: {', '.join(GATED)} (got {source.type})")
         return value
 
-    # While the gate is closed, its heartbeat is all that a tracker or a subscriber hears of.
+    # While the gate is closed, a tracker or a subscriber sees only its heartbeat.
 
     @field_validator("tracking")
     @classmethod

@@ -10,7 +10,7 @@ from edge_agent.system.units import parse_duration
 
 
 def _parse_span(text: object) -> object:
-    """A whole number is one of readings; anything with a unit is a duration, in seconds."""
+    """A number of readings (int), or a duration in seconds (float) if the text has a unit."""
     if isinstance(text, str) and not re.fullmatch(r"\d+", text, re.ASCII):
         return parse_duration(text)
     return int(text) if isinstance(text, str) else text
@@ -26,32 +26,33 @@ MAX_READINGS = 10_000_000
 
 
 class Features(Frozen):
-    """What a model of sound takes in place of samples, computed once for each step, however much windows overlap.
+    """Acoustic features, computed once per step even where windows overlap.
 
     The defaults are those of TensorFlow's example, https://www.tensorflow.org/api_docs/python/tf/signal, and of the
     keyword spotter of MLPerf Tiny, https://github.com/mlcommons/tiny.
     """
 
     kind: Literal["log_mel", "mfcc"]
-    """`log_mel`: logarithm of the energy in bands of the mel scale; `mfcc`: its cosine transform."""
+    """`log_mel`: logarithm of the energy in mel bands; `mfcc`: its discrete cosine transform (mel-frequency cepstral
+    coefficients)."""
     frame: Seconds = Field(0.03, ge=0.001, le=1)
-    """Length of the piece of sound that one row of features is made of."""
+    """Length of sound from which one row of features is computed."""
     step: Seconds = Field(0.02, ge=0.001, le=1)
-    """From the begin of one piece to that of the next."""
+    """Time from the start of one frame to the start of the next."""
     bands: int = Field(40, ge=4, le=256)
-    """Number of bands."""
+    """Number of mel bands."""
     low: float = Field(20.0, ge=0, le=100_000)
     """Lower edge of the lowest band in Hz."""
     high: float = Field(4000.0, gt=0, le=200_000)
     """Upper edge of the highest band in Hz."""
     coefficients: int = Field(10, ge=1, le=256)
-    """mfcc: how many, from the first."""
+    """mfcc: number of coefficients, from the first."""
     power: Literal[1, 2] = 1
     """What is summed in a band: 1: magnitudes; 2: their squares."""
     floor: float = Field(1e-6, gt=0, le=1)
     """Added before the logarithm is taken."""
     peak: bool = False
-    """Whether each window is first made as loud as can be: divided by its largest sample."""
+    """Whether each window is first divided by its largest sample."""
 
     @field_validator("power", mode="before")
     @classmethod
@@ -68,25 +69,27 @@ class Features(Frozen):
 
 
 class Input(Frozen):
-    """What a model takes, where that is no picture."""
+    """The input of a model that takes no images."""
 
     kind: Literal["series", "audio"]
     """`series`: readings of a sensor; `audio`: sound."""
     rate: Hertz | None = None
-    """Readings, or samples of sound, a second that the model was trained with; default: as they come."""
+    """Readings, or samples of sound, per second that the model was trained with. Default: the source's rate."""
     channels: tuple[str, ...] = Field((), max_length=256)
-    """Names of the channels in the model's order; default: all, as they come."""
+    """Names of the channels in the model's order. Default: all, in the source's order."""
     length: Span | None = None
-    """Of one input, where the model file leaves it open: so many readings (rows of features, where there are some), or
-    a duration."""
+    """Length of one input, where the model file leaves it open: a number of readings (rows of features, if there are
+    features), or a duration."""
     context: int = Field(0, ge=0, le=1_000_000)
-    """How many of them are the last ones of the input before; silence before the first."""
+    """How many readings at the start of an input repeat the end of the previous one. Before the first input they are
+    zero."""
     normalize: Normalize | None = None
-    """Real input values from readings: (reading - mean) / std; default: readings go in as they are."""
+    """Input values are (reading - mean) / std. Default: the readings themselves."""
     features: Features | None = None
-    """audio: what is made of the samples; default: nothing, they go in from -1 to 1."""
+    """audio: features that are computed from the samples. Default: none; the input is samples from -1 to 1."""
     state: dict[str, str] = Field({}, max_length=16)
-    """Inputs that take what an output gave for the input before, zeros at first: `{input: output}`."""
+    """For models with a state, `{input: output}`: inputs that take the value of an output for the previous input, and
+    zeros at first."""
     constants: dict[str, float] = Field({}, max_length=16)
     """Further inputs that always take the same number: `{input: number}`."""
 
@@ -105,7 +108,7 @@ class Input(Frozen):
 
     @property
     def readings(self) -> int | None:
-        """The length in readings, or in rows of features; None where it is not stated."""
+        """The length in readings, or in rows of features; None if it is not set."""
         if not isinstance(self.length, float) or self.rate is None:
             return None if self.length is None else int(self.length)
         return round(self.length / self.features.step if self.features else self.length * self.rate)
@@ -115,8 +118,8 @@ class Window(Frozen):
     """How a stream is cut into inputs of the model's length."""
 
     hop: Span | None = None
-    """From the begin of one window to that of the next, in readings at the model's rate (rows of features, where there
-    are some), or as a duration; default: its length, so that windows do not overlap."""
+    """Distance from the start of one window to the start of the next: a number of readings at the model's rate (rows of
+    features, if there are features), or a duration. Default: the length of a window, so that they do not overlap."""
 
     @field_validator("hop")
     @classmethod
@@ -130,12 +133,12 @@ class Anomaly(Frozen):
     """Which scores are anomalies."""
 
     threshold: float | None = Field(None, ge=0)
-    """Scores above this are anomalies; default: as the bundle says."""
+    """Scores above this are anomalies. Default: as the bundle says."""
     learn: int | None = Field(None, ge=10, le=1_000_000)
-    """Learn the threshold from the scores of so many inputs, which must be normal: their mean and `deviations` times
-    their standard deviation. It is kept over restarts, and learned anew when the model changes."""
+    """Learn the threshold from the scores of this many inputs, which must be normal: their mean plus `deviations` times
+    their standard deviation. It is kept across restarts, and learned again when the model changes."""
     deviations: float = Field(4.0, gt=0, le=1000)
-    """For learn."""
+    """For learn: number of standard deviations."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Anomaly":
@@ -145,19 +148,19 @@ class Anomaly(Frozen):
 
 
 class Smoothing(Frozen):
-    """What a classifier says, steadied over time."""
+    """Smooths the labels of a classifier over time."""
 
     over: int = Field(5, ge=1, le=10_000)
-    """So many results are taken together."""
+    """Number of results that are combined."""
     by: Literal["mean", "majority"] = "mean"
-    """A label's confidence becomes the mean of its confidences; or, with `majority`, its share of the votes, of which
-    each result has one, for its most confident label."""
+    """`mean`: a label's confidence becomes the mean of its confidences. `majority`: it becomes the label's share of the
+    votes; each result has one vote, for its most confident label."""
     on: Fraction = 0.5
-    """A label begins to hold when that reaches this."""
+    """A label starts to hold when its smoothed confidence reaches this."""
     off: Fraction | None = None
-    """It ceases to hold when that falls below this; default: on."""
+    """It stops to hold when its smoothed confidence falls below this. Default: on."""
     min_duration: Seconds = Field(0.0, ge=0, le=86400)
-    """What holds for less is not told."""
+    """Labels that hold for less time are not published."""
 
     @model_validator(mode="after")
     def _off_below_on(self) -> "Smoothing":

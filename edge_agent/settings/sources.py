@@ -1,4 +1,4 @@
-"""The settings of the sources that give pictures, and of any source."""
+"""The settings of the sources of images and messages, and the union of all sources."""
 
 from typing import Annotated, Literal
 
@@ -9,10 +9,10 @@ from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, M
 
 
 class MqttSource(Frozen):
-    """Encoded images (JPEG, PNG, BMP, WebP) that arrive on a topic."""
+    """Messages that arrive on a topic: encoded images (JPEG, PNG, BMP, WebP), readings, sound, or requests."""
 
     type: Literal["mqtt"]
-    """Images that arrive over MQTT."""
+    """Messages that arrive over MQTT."""
     topic: str = Field(min_length=1, max_length=1024)
     """Topic filter; `+` and `#` are allowed."""
     qos: Literal[0, 1] = 1
@@ -50,13 +50,14 @@ class CameraSource(Frozen):
     device: Annotated[int | str, Field(union_mode="left_to_right")] = 0
     """Number, /dev path, or (part of) the camera's name."""
     fps: float | None = Field(None, gt=0, le=1000)
-    """Frames a second; default: what the camera delivers."""
+    """Frames per second. Default: the camera's rate."""
     width: int | None = Field(None, ge=16, le=16384)
-    """Frame width to ask the camera for, in pixels."""
+    """Frame width to request from the camera, in pixels."""
     height: int | None = Field(None, ge=16, le=16384)
-    """Frame height to ask the camera for, in pixels."""
+    """Frame height to request from the camera, in pixels."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
-    """No frame, or the very same frame, for this long: the camera is taken as gone and opened again."""
+    """When no frame, or only the same frame, has arrived for this long, the camera counts as lost and is opened
+    again."""
 
 
 class VideoSource(Frozen):
@@ -67,11 +68,12 @@ class VideoSource(Frozen):
     url: str = Field(min_length=1)
     """File path, rtsp:// or http(s):// address."""
     fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
-    """`source`: at the video's own pace; `max`: as fast as inference goes; a number: that many frames a second."""
+    """`source`: the video's own rate. `max`: as fast as inference allows. A number: frames per second."""
     loop: bool = False
     """Start a file again at its end."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
-    """Streams only: no frame, or the very same frame, for this long: the stream is taken as gone and opened again."""
+    """Streams only: when no frame, or only the same frame, has arrived for this long, the stream counts as lost and is
+    opened again."""
 
     @property
     def live(self) -> bool:
@@ -100,18 +102,18 @@ class ImagesSource(Frozen):
 
 
 class PipelineSource(Frozen):
-    """The objects that another pipeline finds, each cut out of its picture: detect, then classify."""
+    """Objects that another pipeline detects, each cropped from its image: detect, then classify."""
 
     type: Literal["pipeline"]
-    """`pipeline`"""
+    """Predictions of another pipeline."""
     name: TopicLevel
-    """Name of the other pipeline, whose model must find boxes."""
+    """Name of the other pipeline, whose model must detect boxes."""
     labels: tuple[str, ...] = ()
-    """Only objects with one of these labels; default: all."""
+    """Only objects with one of these labels. Default: all."""
     min_confidence: Fraction = 0.0
-    """Only objects that the other pipeline is at least so sure of."""
+    """Only objects with at least this confidence."""
     margin: Fraction = 0.0
-    """What is added to the box on each side, as a share of its size."""
+    """Margin that is added to the box on each side, as a fraction of its size."""
 
 
 Source = Annotated[

@@ -1,4 +1,4 @@
-"""The settings of the sources that give a stream: programs, serial lines, sensors, sound."""
+"""The settings of the sources of streams: programs, serial ports, sensors, sound."""
 
 import re
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ Names = Annotated[
 ChannelNames = Annotated[Names, AfterValidator(_all_different)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 
-# What each format of a command may be told, and what it must be told.
+# The keys that each format of a command allows, and those that it requires.
 _KEYS = {
     "mjpeg": (),
     "raw": ("width", "height", "pixel_format"),
@@ -37,37 +37,40 @@ class CommandSource(Frozen):
     type: Literal["command"]
     """What a program writes to its standard output."""
     argv: tuple[str, ...] = Field(min_length=1, max_length=1000)
-    """The program and its arguments, as a list; no shell reads them. Run in the folder of the configuration file."""
+    """The program and its arguments, as a list; no shell is involved. It runs in the folder of the configuration
+    file."""
     format: Literal["mjpeg", "raw", "pcm", "jsonl", "csv"]
-    """What it writes: JPEG pictures one after the other, raw video, sound, readings as JSON, or as CSV."""
+    """Format of the output: JPEG images one after the other, raw video, sound (PCM), readings as JSON lines, or as
+    CSV."""
     pixel_format: Literal["bgr24", "rgb24", "gray8", "yuv420p"] | None = Field(None, validate_default=True)
-    """raw: how pixels are written."""
+    """raw: pixel format."""
     width: int | None = Field(None, ge=2, le=16384, validate_default=True)
     """raw: frame width in pixels."""
     height: int | None = Field(None, ge=2, le=16384, validate_default=True)
     """raw: frame height in pixels."""
     sample_format: Literal["u8", "s16le", "s24le", "s32le", "f32le"] | None = Field(None, validate_default=True)
-    """pcm: how samples are written; default: s16le."""
+    """pcm: sample format. Default: s16le."""
     rate: Rate | None = Field(None, validate_default=True)
-    """pcm: samples a second. jsonl, csv: readings a second, if they come evenly; default: each counts as taken when it
-    came."""
+    """pcm: samples per second. jsonl, csv: readings per second, if they are evenly spaced; default: the time of a
+    reading is when it arrived."""
     channels: Annotated[Annotated[int, Field(ge=1, le=64)] | Names | None, Field(union_mode="left_to_right")] = Field(
         None, validate_default=True
     )
-    """pcm: how many; default: 1. jsonl, csv: names of the wanted ones in order, or of the columns if they have no
-    names; default: all numbers of the first reading."""
+    """pcm: number of channels; default: 1. jsonl, csv: names of the channels to use, in order, or of the columns if
+    they have no names; default: all numbers of the first reading."""
     restart: Literal["always", "never"] = "always"
-    """`always`: a live source; the program is started again when it ends. `never`: its end is the end of the source;
-    nothing is lost, the program is slowed down instead."""
+    """`always`: a live source; the program is started again when it ends. `never`: the source ends when the program
+    does; nothing is lost, the program is slowed down instead."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
-    """With `restart: always`: when nothing usable has come for so long, the program is ended and started again."""
+    """With `restart: always`: when no usable output has arrived for this long, the program is stopped and started
+    again."""
 
     @field_validator("argv")
     @classmethod
     def _a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value[0]:
             raise ValueError("must begin with the name of a program")
-        if re.search(r"\s", value[0]):  # such as a whole command line, which may hold passwords: it is not to be quoted
+        if re.search(r"\s", value[0]):  # a whole command line, which may hold passwords: not quoted in the error
             raise ValueError("must begin with a program, without spaces; each argument is an entry of its own")
         if any("\0" in part for part in value):
             raise ValueError("must not hold the character U+0000")
@@ -91,41 +94,41 @@ class CommandSource(Frozen):
 
 
 class SerialSource(Frozen):
-    """Readings that come as lines over a serial line."""
+    """Readings that arrive as lines on a serial port."""
 
     type: Literal["serial"]
     """Lines from a serial port."""
     port: str = Field(min_length=1, max_length=1024)
-    """Path of the port; below /dev/serial/by-id it stays the same when the numbers change."""
+    """Path of the port. Paths in /dev/serial/by-id stay the same when the numbers change."""
     baud: int = Field(115200, ge=50, le=4_000_000)
-    """Bits a second."""
+    """Baud rate."""
     format: Literal["jsonl", "csv"]
-    """What the lines hold: JSON, or numbers with commas between them."""
+    """Format of the lines: JSON, or comma-separated numbers."""
     channels: ChannelNames | None = None
-    """Names of the wanted ones in order, or of the columns if they have no names; default: all numbers of the first
-    reading."""
+    """Names of the channels to use, in order, or of the columns if they have no names. Default: all numbers of the
+    first reading."""
     rate: Rate | None = None
-    """Readings a second, if they come evenly; default: each counts as taken when it came."""
+    """Readings per second, if they are evenly spaced. Default: the time of a reading is when it arrived."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
-    """Nothing usable for this long: the port is closed and opened again."""
+    """When no usable line has arrived for this long, the port is closed and opened again."""
 
 
 class IioSource(Frozen):
-    """A sensor that Linux knows as an industrial I/O device."""
+    """A sensor that Linux exposes as an industrial I/O (IIO) device."""
 
     type: Literal["iio"]
-    """A sensor of the kernel's industrial I/O subsystem."""
+    """A sensor of the kernel's industrial I/O (IIO) subsystem."""
     device: Annotated[int | str, Field(union_mode="left_to_right")] = 0
     """Number, name or label of the device."""
     channels: ChannelNames | None = None
-    """Names of the wanted channels in order, such as `accel_x`; default: all."""
+    """Names of the channels to use, in order, such as `accel_x`. Default: all."""
     rate: Rate | None = None
-    """Readings a second. Required without `buffered`; with it, the device is asked for this rate, and its own is the
-    default."""
+    """Readings per second. Required without `buffered`; with it, the rate that the device is set to. Default: the
+    device's own."""
     buffered: bool = False
-    """Take the readings from the device's buffer, at its own even pace, instead of asking for each."""
+    """Read from the device's buffer, which the device fills at an even rate, instead of polling each reading."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
-    """Nothing usable for this long: the device is opened again."""
+    """When no usable reading has arrived for this long, the device is opened again."""
 
     @model_validator(mode="after")
     def _some_pace(self) -> "IioSource":
@@ -140,13 +143,13 @@ class MicrophoneSource(Frozen):
     type: Literal["microphone"]
     """A microphone."""
     device: str = Field("default", min_length=1, max_length=256, pattern="^[^-]")
-    """Name of the ALSA device, as `arecord -L` lists them."""
+    """Name of the ALSA device, as `arecord -L` lists it."""
     rate: int = Field(16000, ge=4000, le=192_000)
-    """Samples a second."""
+    """Samples per second."""
     channels: int = Field(1, ge=1, le=32)
-    """How many."""
+    """Number of channels."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
-    """No sound for this long: the device is taken as gone and opened again."""
+    """When no sound has arrived for this long, the device counts as lost and is opened again."""
 
 
 class AudioSource(Frozen):

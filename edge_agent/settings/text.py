@@ -1,4 +1,4 @@
-"""Settings of language models."""
+"""The settings of language models."""
 
 import json
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds
 
-# Of these, an answer can follow one.
+# Constraints on an answer; they exclude each other.
 CONSTRAINTS = ("json_schema", "choices", "stop")
 MAX_SCHEMA_SIZE = 50_000
 MAX_SCHEMA_DEPTH = 64
@@ -35,7 +35,7 @@ def _bounded(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _depth(value: object) -> int:
-    """How deep lists and mappings are nested; not by recursion, since this is what bounds recursion elsewhere."""
+    """Nesting depth of lists and mappings, without recursion: it is checked to bound recursion elsewhere."""
     depth, level = 0, [value]
     while level:
         parts = [part for part in level if isinstance(part, dict | list)]
@@ -59,28 +59,29 @@ Schema = Annotated[dict[str, Any] | None, BeforeValidator(_from_json), AfterVali
 
 
 class Generation(Frozen):
-    """How a language model answers. What stands here is what holds where a request does not state it."""
+    """How a language model generates an answer. These are the defaults for what a request does not set."""
 
     max_tokens: int = Field(256, ge=1, le=131072)
-    """Most tokens of the answer."""
+    """Maximum number of tokens in the answer."""
     temperature: float = Field(0.0, ge=0, le=2)
-    """0: always the likeliest token, so the same answer to the same prompt. Higher: more variety."""
+    """0: always the most likely token, so that the same prompt gets the same answer. Higher values give more
+    variety."""
     top_k: int = Field(40, ge=1, le=1000)
-    """Only so many of the likeliest tokens are picked from."""
+    """Tokens are sampled from this many of the most likely ones."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Of those, only the likeliest that together have this probability."""
+    """Of those, only the most likely whose probabilities add up to this."""
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
-    """The same prompt with the same seed gets the same answer on the same device."""
+    """Seed of the sampling. The same prompt with the same seed gets the same answer on the same device."""
     stop: Annotated[tuple[ShortWords, ...], BeforeValidator(_list_of_one)] = Field((), max_length=16)
     """The answer ends before the first of these texts."""
     stream: bool = False
-    """Publish the answer in pieces as it comes, too."""
+    """Also publish the answer in pieces while it is generated."""
     json_schema: Schema = None
-    """The answer is JSON that follows this JSON Schema."""
+    """The answer is JSON that conforms to this JSON Schema."""
     choices: tuple[ShortWords, ...] = Field((), max_length=200)
     """The answer is one of these texts."""
     deadline: Seconds = Field(60.0, gt=0, le=3600)
-    """Time for the whole request; when it is over, the answer ends where it is."""
+    """Time limit of the whole request. When it is reached, the answer ends where it is."""
 
     @model_validator(mode="after")
     def _one_constraint(self) -> "Generation":
@@ -91,27 +92,29 @@ class Generation(Frozen):
 
 
 class Text(Frozen):
-    """How a pipeline asks its language model."""
+    """How a pipeline prompts its language model."""
 
     system: Words = ""
-    """What every request begins with that brings no system message of its own; read once and then remembered."""
+    """System message of requests that bring none. It is evaluated once and then cached."""
     prompt: Prompt | None = None
-    """For a source that brings no requests: what is asked. `{predictions}` stands for what another pipeline has found,
-    `{labels}` for the labels alone, `{readings}` for what a sensor has measured; `{pipeline}`, `{device_id}` and
-    `{time}` for themselves."""
+    """For a source that brings no requests: the prompt. `{predictions}` is replaced by the predictions of another
+    pipeline, `{labels}` by their labels alone, `{readings}` by the readings of a sensor; `{pipeline}`, `{device_id}`
+    and `{time}` are replaced as well."""
     min_interval: Seconds = Field(10.0, ge=0, le=86400)
-    """For `prompt`: ask no more often than this. Of predictions, what comes sooner is left out; of readings, each
-    question is about all since the one before."""
+    """For `prompt`: minimum time between two questions. Predictions in between are skipped; readings in between go into
+    the next question."""
     queue: int = Field(8, ge=1, le=100)
-    """Most requests that wait; one more is refused."""
+    """Maximum number of waiting requests. Further ones are refused."""
     options: Generation = Generation()
-    """What holds where a request does not state it."""
+    """Defaults for what a request does not set."""
 
 
 class Language(Frozen):
     """How a language model is run."""
 
     context: int = Field(2048, ge=16, le=131072)
-    """Tokens of a prompt and its answer together; the model's own limit holds besides. More takes more memory."""
+    """Maximum number of tokens of a prompt and its answer together; the model's own limit applies as well. More takes
+    more memory."""
     cache_size: Bytes = Field(256_000_000, ge=1)
-    """Bound on what the model keeps of prompts it has read, so that what begins alike is not read again."""
+    """Limit on the cache of evaluated prompts. A prompt that begins like a cached one is not evaluated from its
+    start."""
