@@ -19,6 +19,7 @@ ENGINES = {
     "onnx": "edge_agent.engines.onnx",
 }
 MAX_REASON = 200
+CLOSED = "inference failed: the model has been closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,12 @@ class Engine(Protocol):
             One array for each of `outputs`, valid for as long as the caller wants.
 
         Raises:
-            ModelError: the runtime refuses the shapes, or the inference fails.
+            ModelError: the runtime refuses the inputs, the inference fails, or the engine has been closed.
         """
         ...
 
     def close(self) -> None:
-        """Frees the model."""
+        """Frees the model. A second call does nothing."""
         ...
 
 

@@ -31,7 +31,7 @@ class Batching:
         Raises:
             ModelError: it fails.
         """
-        if len(inputs) > 1 or len(inputs[0]) == 1 or self.at_once:
+        if len(inputs) != 1 or not inputs[0].ndim or len(inputs[0]) <= 1 or self.at_once:
             return self.engine.run(inputs)
         if self.at_once is None:
             try:

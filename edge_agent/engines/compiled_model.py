@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import Engine, Share, TensorSpec, reason
+from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.engines.stderr_filter import without_chatter
 from edge_agent.errors import ModelError
@@ -57,7 +57,7 @@ class CompiledEngine:
     def __init__(self, path: Path, accelerator: str, plain: Any, hardware: Any) -> None:
         loaded = False
         try:
-            self._model = litert.CompiledModel.from_file(str(path), options=litert.Options(hardware))
+            self._model: Any = litert.CompiledModel.from_file(str(path), options=litert.Options(hardware))
             loaded = True
         except (RuntimeError, ValueError):
             pass  # the message only names places in LiteRT's source
@@ -79,6 +79,8 @@ class CompiledEngine:
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
+        if self._model is None:
+            raise ModelError(CLOSED)
         shapes = [array.shape for array in inputs]
         expected = [tuple(max(1, size) for size in spec.shape) for spec in self.inputs]
         kinds = [array.dtype.name for array in inputs]
@@ -94,10 +96,11 @@ class CompiledEngine:
 
     def close(self) -> None:
         """Frees the model."""
-        with without_chatter():
-            self._input_buffers = self._output_buffers = []
-            self._model.close()
-            del self._model
+        if self._model is not None:
+            with without_chatter():
+                self._input_buffers = self._output_buffers = []
+                self._model.close()
+                self._model = None
 
     def _read(self, at: int, spec: TensorSpec) -> "NDArray[Any]":
         shape = [max(1, size) for size in spec.shape]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import Share, TensorSpec, reason
+from edge_agent.engines import CLOSED, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.errors import MissingExtraError, ModelError
 
@@ -48,7 +48,7 @@ class OnnxEngine:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self.accelerator = target.name
         # Its own fallback would change the accelerator without a word to us, and with some on standard output.
-        self._session = ort.InferenceSession(
+        self._session: Any = ort.InferenceSession(
             str(path), options, providers=[(target.runs_on, dict(target.options))], enable_fallback=0
         )
         self.share = _share(self._session, target)
@@ -57,15 +57,17 @@ class OnnxEngine:
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
-        feed = {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
+        if self._session is None:
+            raise ModelError(CLOSED)
         try:
+            feed = {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
             return [np.asarray(output) for output in self._session.run(None, feed)]
         except Exception as error:  # its exceptions have no common base of their own
             raise ModelError(f"inference failed: {_reason(error)}") from error
 
     def close(self) -> None:
         """Frees the session."""
-        del self._session
+        self._session = None
 
 
 def load(path: Path, target: Target, threads: int) -> OnnxEngine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import Engine, Share, TensorSpec, reason
+from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import COMPILED_FOR_GPU, CPU, INTERPRETER, Target
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
@@ -42,7 +42,7 @@ class TfliteEngine:
         kernels = tflite.OpResolverType
         delegates = [] if target.is_cpu else [_delegate(target)]
         self.accelerator = target.name
-        self._interpreter = tflite.Interpreter(
+        self._interpreter: Any = tflite.Interpreter(
             model_path=str(path),
             experimental_delegates=delegates,
             num_threads=threads,
@@ -59,6 +59,8 @@ class TfliteEngine:
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
+        if self._interpreter is None:
+            raise ModelError(CLOSED)
         shapes = [array.shape for array in inputs]
         try:
             if shapes != self._shapes:
@@ -79,7 +81,7 @@ class TfliteEngine:
 
     def close(self) -> None:
         """Frees the interpreter."""
-        del self._interpreter
+        self._interpreter = None
 
 
 def _delegate(target: Target) -> Any:

@@ -10,9 +10,9 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.compiled_model import CompiledEngine
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import ModelError
-from edge_agent.models.shipped import shipped
+from tests.engines.contract import MODELS, EngineContract, Setup
 
-DIGITS = shipped("digits/digits.tflite")
+DIGITS = MODELS["tflite"]
 
 
 def on_cpu(path: Path = DIGITS) -> Engine:
@@ -21,29 +21,11 @@ def on_cpu(path: Path = DIGITS) -> Engine:
         return CompiledEngine(path, "gpu", plain, HardwareAccelerator.CPU)
 
 
-def test_it_answers_as_the_interpreter_does() -> None:
-    plain, engine = load_engine(DIGITS, "tflite", "cpu", 1), on_cpu()
-    for seed in range(3):
-        given = np.random.default_rng(seed).integers(-128, 128, (1, 32, 24, 1)).astype(np.int8)
-        [expected], [found] = plain.run([given]), engine.run([given])
-        assert found.shape == expected.shape
-        assert found == pytest.approx(expected, abs=1)
-    engine.close()
-
-
-def test_it_says_what_it_is_and_what_it_runs_on() -> None:
-    engine = on_cpu()
-    assert (engine.accelerator, engine.runtime.split()[0], engine.share) == ("gpu", "LiteRT", None)
-    engine.close()
-
-
-@pytest.mark.parametrize(("batch", "dtype"), [(2, "int8"), (1, "float32")])
-def test_what_does_not_fit_is_refused_and_the_engine_lives_on(batch: int, dtype: str) -> None:
-    engine = on_cpu()
-    with pytest.raises(ModelError, match="inference failed: it takes "):
-        engine.run([np.zeros((batch, 32, 24, 1), dtype)])
-    assert engine.run([np.zeros((1, 32, 24, 1), np.int8)])[0].shape == (1, 11)
-    engine.close()
+class TestContract(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def setup(cls) -> Setup:
+        return Setup(on_cpu, "tflite", accelerator="gpu", batches=False)
 
 
 def test_a_model_with_several_outputs_keeps_their_order(data_dir: Path) -> None:

@@ -1,0 +1,67 @@
+"""The contract of engines, run on every engine that is installed and on what engines are wrapped in."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.engines import Engine, crash_record, load_engine
+from edge_agent.engines.batching import Batching
+from edge_agent.engines.crash_record import CrashRecord
+from edge_agent.engines.failover import Candidate, Failover
+from edge_agent.engines.subprocess import SubprocessEngine
+from edge_agent.engines.supervised import Supervised
+from tests.engines.contract import MODELS, EngineContract, Setup
+
+TIMEOUT = 20.0
+
+
+def plain(path: Path) -> Engine:
+    """In the runtime for the format, on the CPU."""
+    return load_engine(path, path.suffix[1:], "cpu", 1)
+
+
+def in_a_subprocess(path: Path) -> Engine:
+    return SubprocessEngine(path, path.suffix[1:], "cpu", 1, TIMEOUT)
+
+
+def in_a_thread(path: Path) -> Engine:
+    return Supervised(lambda: plain(path), CrashRecord(uuid.uuid4().hex), TIMEOUT)
+
+
+def with_failover(path: Path) -> Engine:
+    first = Batching(plain(path))
+    return Failover("digits", [Candidate("cpu", lambda: plain(path), lambda: None)], first, ["cpu"], {})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _crash_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crash_record, "_SHARED_MEMORY", tmp_path_factory.mktemp("records"))
+        yield
+
+
+class _OfEachFormat(EngineContract):
+    load = staticmethod(plain)
+
+    @pytest.fixture(scope="class", params=MODELS)
+    @classmethod
+    def setup(cls, request: pytest.FixtureRequest) -> Setup:
+        return Setup(cls.load, request.param)
+
+
+class TestPlain(_OfEachFormat):
+    pass
+
+
+class TestInASubprocess(_OfEachFormat):
+    load = staticmethod(in_a_subprocess)
+
+
+class TestInAThread(_OfEachFormat):
+    load = staticmethod(in_a_thread)
+
+
+class TestFailover(_OfEachFormat):
+    load = staticmethod(with_failover)
