@@ -64,15 +64,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ModelError: the file can't be read, or no configuration can run it.
     """
-    from edge_agent.models import language
-    from edge_agent.models.resolve import find, locate
+    from edge_agent.models.language import LanguageSource
+    from edge_agent.models.resolve import resolve
 
-    found = language.find(locate(Path(args.model), Path.cwd()))
-    if found is not None:
+    source = resolve(settings.Model(path=Path(args.model)), Path.cwd())
+    if isinstance(source, LanguageSource):
         from edge_agent.commands import bench_language
 
-        return bench_language.run(found, args)
-    source = find(settings.Model(path=Path(args.model)), Path.cwd())
+        return bench_language.run(source, args)
     file = source.file
     measurements = [
         in_a_process(measure, source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)

@@ -10,13 +10,14 @@ import yaml
 
 from edge_agent import settings
 from edge_agent.commands import inspect_language
-from edge_agent.config.loader import NO_LABELS, resolve
+from edge_agent.config import loader
+from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
-from edge_agent.models import language
 from edge_agent.models.accelerator_choice import operator_hint
 from edge_agent.models.io_spec import IOSpec, UnclearError, derive
-from edge_agent.models.resolve import ModelSource, find, locate
+from edge_agent.models.language import LanguageSource
+from edge_agent.models.resolve import ModelSource, resolve
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import format_size
 
@@ -35,10 +36,9 @@ def run(options: settings.Model, *, as_json: bool) -> int:
     Raises:
         ModelError: the file can't be read.
     """
-    found = language.find(locate(options.path, Path.cwd()))
-    if found is not None:
-        return inspect_language.run(found, as_json=as_json)
-    source = find(options, Path.cwd())
+    source = resolve(options, Path.cwd())
+    if isinstance(source, LanguageSource):
+        return inspect_language.run(source, as_json=as_json)
     spec: IOSpec | None = None
     missing: Mapping[str, str] = {}
     problem = decoder = ""
@@ -104,11 +104,11 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[str, Any]:
     """A `models` section for this model, as it was asked about, with blanks for what is missing."""
-    path = resolve(options.path, Path.cwd())
+    path = loader.resolve(options.path, Path.cwd())
     stated = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     stated["path"] = str(path.resolve()) if path.exists() else str(options.path)
     if options.labels not in (None, NO_LABELS):
-        stated["labels"] = str(resolve(options.labels, Path.cwd()).resolve())
+        stated["labels"] = str(loader.resolve(options.labels, Path.cwd()).resolve())
     for key in missing:
         *sections, last = key.split(".")
         place = stated

@@ -215,22 +215,23 @@ def _verified(bundle: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from edge_agent import settings
-    from edge_agent.models import language
-    from edge_agent.models.resolve import locate
-    from edge_agent.models.self_test import try_model
+    from edge_agent.models.language import LanguageSource
+    from edge_agent.models.resolve import resolve
+    from edge_agent.models.self_test import run_self_test
 
     try:
-        if source := language.find(locate(Path(bundle), Path.cwd())):
+        source = resolve(settings.Model(path=Path(bundle)), Path.cwd())
+        if isinstance(source, LanguageSource):
             return _verified_language_model(bundle, source)
-        proof = try_model(settings.Model(path=Path(bundle)), Path.cwd())
+        outcome = run_self_test(source)
     except ModelError as error:
         return {"bundle": bundle, "error": str(error)}
-    wrong = sum(not check.right for check in proof.checks)
-    answer = {"bundle": bundle} | asdict(proof)
-    if not proof.checks:
+    wrong = sum(not check.right for check in outcome.checks)
+    answer = {"bundle": bundle} | asdict(outcome)
+    if not outcome.checks:
         answer["error"] = "it has no golden samples: `edge-agent models bundle … --golden IMAGE…` records some"
     elif wrong:
-        answer["error"] = f"{wrong} of {len(proof.checks)} golden samples come out wrong"
+        answer["error"] = f"{wrong} of {len(outcome.checks)} golden samples come out wrong"
     return answer
 
 

@@ -157,13 +157,14 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
 def _prove(path: Path) -> None:
     """What does not work here is not sent to a thousand devices."""
     from edge_agent import settings
-    from edge_agent.models.self_test import try_model
+    from edge_agent.models.resolve import resolve_model
+    from edge_agent.models.self_test import run_self_test
 
-    proof = try_model(settings.Model(path=path.absolute()), Path.cwd())
-    wrong = [check for check in proof.checks if not check.right]
+    outcome = run_self_test(resolve_model(settings.Model(path=path.absolute()), Path.cwd()))
+    wrong = [check for check in outcome.checks if not check.right]
     if wrong:
         raise ReleaseError(
-            f"{path}: {len(wrong)} of {len(proof.checks)} golden samples come out wrong here; {wrong[0].input}: "
+            f"{path}: {len(wrong)} of {len(outcome.checks)} golden samples come out wrong here; {wrong[0].input}: "
             f"expected {wrong[0].expected}, found {wrong[0].found}: `edge-agent models verify {path}` shows all"
         )
 

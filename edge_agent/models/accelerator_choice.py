@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.engines import Engine, load_engine
@@ -32,45 +31,37 @@ _FOREIGN_OPERATORS = {
 
 
 def qualify_all(
-    name: str,
-    model: settings.Model,
-    folder: Path,
-    source: ModelSource,
-    batch: int,
-    waiting: Callable[[], None],
+    name: str, source: ModelSource, batch: int, waiting: Callable[[], None]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Qualifies a model on each of its accelerators.
 
     Args:
-        name: as the configuration calls it.
-        model: its settings.
-        folder: what relative paths are relative to.
-        source: what is found there.
+        name: of the model in the configuration.
+        source: the model, resolved.
         batch: the largest that it will be run with.
         waiting: called about twice a second while a self-test runs.
 
     Returns:
-        Those that it can run on, in order, and why it can't on the others, by their names.
+        The accelerators that it can run on, in order, and the reasons why it can't run on the others, by their names.
 
     Raises:
         ModelError: it can run on none.
     """
     candidates: list[Candidate] = []
     refusals: dict[str, str] = {}
-    for accelerator in model.accelerators:
-        # The file: a bundle with several formats would choose anew for each accelerator.
-        alone = model.model_copy(update={"accelerators": (accelerator,), "path": source.file.path.absolute()})
-        called = name_of(accelerator)
+    for accelerator in source.options.accelerators:
+        alone, called = source.on(accelerator), name_of(accelerator)
         try:
             resolve(accelerator, source.file.format)
             _refuse_compiled(source.file_for(accelerator), accelerator)
-            crashes = _crashes(name, alone, source, batch)
-            speed_up = qualify(alone, folder, source, batch, waiting, again=crashes > 0)
+            crashes = _crashes(name, alone, batch)
+            speed_up = qualify(alone, batch, waiting, again=crashes > 0)
         except ModelError as error:
             refusals[called] = without_prefix(error, source, called)
             continue
-        load = partial(_load, alone, source, batch)
-        candidates.append(Candidate(called, load, partial(qualify, alone, folder, source, batch, again=True), speed_up))
+        load, qualify_again = partial(_load, alone, batch), partial(qualify, alone, batch, again=True)
+        candidates.append(Candidate(called, load, qualify_again, speed_up))
+        log.debug("%s: qualified on %s for batches of %d", name, called, batch)
         if speed_up is not None and speed_up < 1:
             log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
     if not candidates:
@@ -87,7 +78,7 @@ def refusal_message(source: ModelSource, refusals: dict[str, str]) -> str:
 def without_prefix(error: ModelError, source: ModelSource, called: str) -> str:
     """What an error says besides which model and which accelerator it is about."""
     said = str(error)
-    for known in (source.file.path.absolute(), source.file.path, source.asked_for, called):
+    for known in (source.file.path, called):
         said = said.removeprefix(f"{known}: ")
     return said
 
@@ -120,26 +111,27 @@ def threads_of(model: settings.Model) -> int:
     return model.threads or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-def _load(model: settings.Model, source: ModelSource, batch: int) -> Engine:
-    accelerator = model.accelerators[0]
+def _load(source: ModelSource, batch: int) -> Engine:
+    model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
     if model.isolate:
         return SubprocessEngine(file.path, file.format, accelerator, threads_of(model), model.timeout)
     load = partial(load_engine, file.path, file.format, accelerator, threads_of(model))
     if accelerator == CPU:
         return load()
-    return Supervised(load, CrashRecord(_key(model, source, batch)), model.timeout)
+    return Supervised(load, CrashRecord(_key(source, batch)), model.timeout)
 
 
-def _crashes(name: str, model: settings.Model, source: ModelSource, batch: int) -> int:
+def _crashes(name: str, source: ModelSource, batch: int) -> int:
     """How often in a row this model on this accelerator has ended the process that served.
 
     Raises:
         ModelError: that is too often.
     """
-    if model.accelerators[0] == CPU or model.isolate:
+    accelerator = source.options.accelerators[0]
+    if accelerator == CPU or source.options.isolate:
         return 0
-    record = CrashRecord(_key(model, source, batch))
+    record = CrashRecord(_key(source, batch))
     record.close()
     if record.crashes >= MAX_CRASHES:
         raise ModelError(f"has crashed the agent {record.crashes} times in a row: not used before the next boot")
@@ -147,12 +139,12 @@ def _crashes(name: str, model: settings.Model, source: ModelSource, batch: int) 
         log.error(
             "%s: %s has crashed the agent, %d of at most %d times in a row",
             name,
-            name_of(model.accelerators[0]),
+            name_of(accelerator),
             record.crashes,
             MAX_CRASHES,
         )
     return record.crashes
 
 
-def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
-    return repr((source.file.sha256, model.accelerators, batch))
+def _key(source: ModelSource, batch: int) -> str:
+    return repr((source.file.sha256, source.options.accelerators, batch))

@@ -16,7 +16,7 @@ from edge_agent.language.genai_config import CONFIG, read_sizes
 from edge_agent.language.generation import Answer, Job
 from edge_agent.language.process import LanguageProcess, WorkerOptions
 from edge_agent.language.request import ask
-from edge_agent.models import archive, bundle
+from edge_agent.models import bundle
 from edge_agent.models.budget import Budget
 from edge_agent.settings.text import Generation, Language
 from edge_agent.system.units import format_size
@@ -153,29 +153,28 @@ class LanguageModel:
         self.engine.stop()
 
 
-def find(path: Path) -> LanguageSource | None:
-    """The language model that lies in a place; None if there is none.
+def find(path: Path, manifest: bundle.Manifest | None) -> LanguageSource | None:
+    """The language model at a path; None if there is none.
 
     Args:
-        path: a file or folder that is there.
+        path: a file or folder that is there, not an archive.
+        manifest: the bundle's, where the folder is a bundle.
 
     Raises:
-        ModelError: it can't be read, or is not a whole one.
+        ModelError: it can't be read, or is incomplete.
     """
-    folder = archive.unpacked(path)
-    manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).is_file() else None
-    file = folder / CONFIG
+    file = path / CONFIG
     if manifest is not None:
-        file = folder / (manifest.files.get("genai") or manifest.files.get("gguf") or "")
-    elif folder.is_file():
-        file = folder
+        file = path / (manifest.files.get("genai") or manifest.files.get("gguf") or "")
+    elif path.is_file():
+        file = path
     try:
         if file.name == CONFIG and file.is_file():
             found: Literal["genai", "gguf"] = "genai"
             place, files = file.parent, sorted(part for part in file.parent.iterdir() if part.is_file())
         elif file.is_file() and _begins_with(file, GGUF_MAGIC):
             found, place, files = "gguf", file, [file]
-        elif manifest is None and (path.suffix == WEIGHTS or any(folder.glob(f"*{WEIGHTS}"))):
+        elif manifest is None and (path.suffix == WEIGHTS or any(path.glob(f"*{WEIGHTS}"))):
             raise ModelError(
                 f"{path}: weights for PyTorch ({WEIGHTS}), which nothing here runs: make an ONNX model of them with "
                 "`python -m onnxruntime_genai.models.builder`, or take the model as .gguf"

@@ -10,9 +10,9 @@ from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.models import language
 from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.budget import Budget
-from edge_agent.models.language import LanguageModel
-from edge_agent.models.model import Model, load
-from edge_agent.models.resolve import ModelSource, locate
+from edge_agent.models.language import LanguageModel, LanguageSource
+from edge_agent.models.model import Model, load_qualified
+from edge_agent.models.resolve import resolve
 
 AnyModel = Model | LanguageModel
 ModelKey = tuple[str, int]
@@ -82,23 +82,20 @@ def _load(
     budget: Budget,
     waiting: Callable[[], None],
 ) -> AnyModel:
-    """The model that is there already if it is still what the settings mean, else a new one."""
+    """The model that is loaded already if its settings and files are still the same, else a new one."""
     name, batch = key
-    found = language.find(locate(options.path, folder))
-    if found is None:
-        same = isinstance(present, Model) and present.is_still(options, folder)
+    source = resolve(options, folder)
+    if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
+        same = True
     else:
-        same = isinstance(present, LanguageModel) and (present.options, present.source) == (options, found)
+        same = isinstance(present, Model) and present.source == source
     if present is not None and same:
         budget.keep(present.memory)
         return present
-    if found is not None:
-        return language.load(name, options, found, waiting, threads_of(options), budget)
-
-    def admit(source: ModelSource) -> None:
-        try:
-            budget.take(source.file.size, "its file")
-        except ModelError as error:
-            raise ModelError(f"{source.file.path}: {error}") from None
-
-    return load(name, options, folder, batch, waiting, admit)
+    if isinstance(source, LanguageSource):
+        return language.load(name, options, source, waiting, threads_of(options), budget)
+    try:
+        budget.take(source.file.size, "its file")
+    except ModelError as error:
+        raise ModelError(f"{source.file.path}: {error}") from None
+    return load_qualified(name, source, batch, waiting)

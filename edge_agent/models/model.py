@@ -26,7 +26,7 @@ from edge_agent.models.accelerator_choice import (
     without_prefix,
 )
 from edge_agent.models.io_spec import IOSpec, derive
-from edge_agent.models.resolve import ModelSource, find, located
+from edge_agent.models.resolve import ModelSource, resolve_model
 from edge_agent.models.state import State, StatefulIO
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
@@ -51,9 +51,8 @@ class Model:
         busy: how long that took, in seconds.
     """
 
-    def __init__(self, name: str, options: settings.Model, source: ModelSource, spec: IOSpec, engine: Engine) -> None:
-        self.options = options
-        self._source = source
+    def __init__(self, name: str, source: ModelSource, spec: IOSpec, engine: Engine) -> None:
+        self.source = source
         self.file = source.file
         self.spec = spec
         self.engine = engine
@@ -87,15 +86,6 @@ class Model:
         """The names of its classes or values; () where they have none."""
         return self.spec.labels or ()
 
-    def is_still(self, options: settings.Model, folder: Path) -> bool:
-        """Whether loading these settings again would give this model.
-
-        Raises:
-            ModelError: the model can't be found or read any more.
-        """
-        options = located(options, folder)
-        return self.options == options and self._source == find(options, folder)
-
     @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
@@ -124,7 +114,7 @@ class Model:
         """What is asked for, what is in use, and what that brings."""
         share = self.engine.share
         return {
-            "asked": [name_of(accelerator) for accelerator in self.options.accelerators],
+            "asked": [name_of(accelerator) for accelerator in self.source.options.accelerators],
             "in_use": self.engine.accelerator,
             "fallback": self.fallback,
             "share": share and asdict(share),
@@ -139,7 +129,7 @@ class Model:
             candidates: those that the model has qualified on.
             refusals: why others that were asked for are not among them.
         """
-        asked = [name_of(accelerator) for accelerator in self.options.accelerators]
+        asked = [name_of(accelerator) for accelerator in self.source.options.accelerators]
         self.failover = Failover(self.identity["name"], candidates, self._batching, asked, refusals)
         self.engine = self.failover
 
@@ -223,35 +213,39 @@ class Model:
             self.engine.close()
 
 
-def load(
-    name: str,
-    model: settings.Model,
-    folder: Path,
-    batch: int = 1,
-    waiting: Callable[[], None] = lambda: None,
-    admit: Callable[[ModelSource], None] = lambda _: None,
-) -> Model:
-    """Resolves, qualifies, loads and warms up a model, on the first of its accelerators that can be had.
+def load(name: str, options: settings.Model, folder: Path, batch: int = 1) -> Model:
+    """Resolves a model, and loads it as `load_qualified` does.
 
     Args:
-        name: as the configuration calls it.
-        model: its settings.
+        name: of the model in the configuration.
+        options: its settings.
         folder: what relative paths are relative to.
         batch: the largest that it will be run with.
-        waiting: called about twice a second as long as its trials go on.
-        admit: asked before it is loaded; raises ModelError if it does not want it.
 
     Raises:
-        ModelError: anything of that fails; one line that says what and how to mend it.
+        ModelError: any of this fails; one line that says what and how to fix it.
         MissingExtraError: the runtime is not installed.
     """
-    model = located(model, folder)
-    source = find(model, folder)
-    admit(source)
-    candidates, refusals = qualify_all(name, model, folder, source, batch, waiting)
+    return load_qualified(name, resolve_model(options, folder), batch)
+
+
+def load_qualified(name: str, source: ModelSource, batch: int = 1, waiting: Callable[[], None] = lambda: None) -> Model:
+    """Qualifies, loads and warms up a model on the first of its accelerators where that works.
+
+    Args:
+        name: of the model in the configuration.
+        source: the model, resolved.
+        batch: the largest that it will be run with.
+        waiting: called about twice a second while a self-test runs.
+
+    Raises:
+        ModelError: it can run on none; one line that says why and how to fix it.
+        MissingExtraError: the runtime is not installed.
+    """
+    candidates, refusals = qualify_all(name, source, batch, waiting)
     for candidate in candidates:
         try:
-            loaded = load_here(name, model, source, batch, candidate.load)
+            loaded = load_here(name, source, batch, candidate.load)
         except ModelError as error:
             refusals[candidate.name] = without_prefix(error, source, candidate.name)
         else:
@@ -260,29 +254,27 @@ def load(
     raise ModelError(refusal_message(source, refusals))
 
 
-def load_here(
-    name: str, model: settings.Model, source: ModelSource, batch: int, load: Callable[[], Engine] | None = None
-) -> Model:
-    """Loads and warms up a model that has been found, qualified or not.
+def load_here(name: str, source: ModelSource, batch: int = 1, load: Callable[[], Engine] | None = None) -> Model:
+    """Loads and warms up a model, qualified or not.
 
     Args:
-        name: as the configuration calls it.
-        model: its settings.
-        source: what has been found.
+        name: of the model in the configuration.
+        source: the model, resolved.
         batch: the largest that it will be run with.
         load: makes its engine; default: on the first of its accelerators.
 
     Raises:
-        ModelError: the file does not say enough, or the runtime refuses it.
+        ModelError: the file does not state enough, or the runtime refuses it.
         MissingExtraError: the runtime is not installed.
     """
-    file = source.file_for(model.accelerators[0])
+    accelerator = source.options.accelerators[0]
+    file = source.file_for(accelerator)
     try:
         spec = derive(source.file, source.stated)
-        engine = load() if load else load_engine(file.path, file.format, model.accelerators[0], threads_of(model))
-        loaded = Model(name, model, source, spec, engine)
+        engine = load() if load else load_engine(file.path, file.format, accelerator, threads_of(source.options))
+        loaded = Model(name, source, spec, engine)
         loaded.warm_up(batch)
     except (ModelError, InputError) as error:
-        hint = "" if compiles(model.accelerators[0]) else operator_hint(file)
+        hint = "" if compiles(accelerator) else operator_hint(file)
         raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
     return loaded

@@ -20,8 +20,8 @@ from edge_agent.models import model as models
 from edge_agent.models.bundle import MANIFEST, Golden, Manifest
 from edge_agent.models.io_spec import IOSpec, Stated, derive
 from edge_agent.models.predictor import OneOff
-from edge_agent.models.resolve import ModelSource, find
-from edge_agent.models.self_test import try_model
+from edge_agent.models.resolve import ModelSource, resolve_model
+from edge_agent.models.self_test import run_self_test
 from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.system.terminal import printable
@@ -55,7 +55,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     """
     if out.exists():
         raise ModelError(f"{out}: is there already: remove it, or name another place")
-    source = find(model, folder)
+    source = resolve_model(model, folder)
     spec = derive(source.file, source.stated)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,9 +141,9 @@ def _copy_pictures(pictures: Sequence[Path], folder: Path) -> None:
 
 def _record(name: str, part: Path) -> tuple[Golden, ...]:
     """What the model of an unfinished bundle says to the pictures in it."""
-    options = settings.Model(path=part)
-    try_model(options, part)
-    model = models.load_here(name, options, find(options, part), batch=1)
+    source = resolve_model(settings.Model(path=part), part)
+    run_self_test(source)
+    model = models.load_here(name, source)
     road = OneOff(model, top_k=None, min_confidence=None)
     lines: list[Golden] = []
     try:

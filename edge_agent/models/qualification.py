@@ -5,63 +5,55 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent import __version__, settings
+from edge_agent import __version__
 from edge_agent.errors import ModelError
 from edge_agent.models.bundle import RUNTIMES, FileFormat
 from edge_agent.models.resolve import ModelSource
-from edge_agent.models.self_test import try_model
+from edge_agent.models.self_test import run_self_test
 from edge_agent.system import cache
 
 
 def qualify(
-    model: settings.Model,
-    folder: Path,
-    source: ModelSource,
-    batch: int,
-    waiting: Callable[[], None] = lambda: None,
-    *,
-    again: bool = False,
+    source: ModelSource, batch: int, waiting: Callable[[], None] = lambda: None, *, again: bool = False
 ) -> float | None:
-    """Sees to it that a model can be loaded here and answers rightly on the first of its accelerators.
+    """Checks that a model can be loaded on the first of its accelerators and gives the right answers there.
 
     Args:
-        model: its settings.
-        folder: what relative paths are relative to.
-        source: what is found there.
+        source: the model, resolved.
         batch: the largest that it will be run with.
-        waiting: see `try_model`.
-        again: whether it has passed before or not.
+        waiting: see `run_self_test`.
+        again: test it even if it has passed before.
 
     Returns:
         How many times as fast as on the CPU it is; None on the CPU, and where it can't run there.
 
     Raises:
-        ModelError: it can't be, or does not.
+        ModelError: it can't be loaded, or gives wrong answers.
     """
-    key = _key(model, source, batch)
+    key = _key(source, batch)
     if not again and cache.has_passed(key):
         return cache.noted_speed_up(key)
-    proof = try_model(model, folder, batch, waiting=waiting)
-    wrong = [check for check in proof.checks if not check.right]
+    outcome = run_self_test(source, batch, waiting=waiting)
+    wrong = [check for check in outcome.checks if not check.right]
     if wrong:
         raise ModelError(
-            f"{source.file.path}: {len(wrong)} of {len(proof.checks)} golden samples come out wrong with "
-            f"{proof.runtime} on {proof.accelerator}; {wrong[0].input}: expected {wrong[0].expected}, found "
+            f"{source.file.path}: {len(wrong)} of {len(outcome.checks)} golden samples come out wrong with "
+            f"{outcome.runtime} on {outcome.accelerator}; {wrong[0].input}: expected {wrong[0].expected}, found "
             f"{wrong[0].found}: `edge-agent models verify` shows all"
         )
-    if proof.disagreement:
+    if outcome.disagreement:
         raise ModelError(
-            f"{source.file.path}: gives other answers than on the CPU: {proof.disagreement}: install another version "
+            f"{source.file.path}: gives other answers than on the CPU: {outcome.disagreement}: install another version "
             "of the accelerator's runtime or driver, or use a model that is made for it"
         )
-    cache.note_passed(key, proof.speed_up)
-    return proof.speed_up
+    cache.note_passed(key, outcome.speed_up)
+    return outcome.speed_up
 
 
-def _key(model: settings.Model, source: ModelSource, batch: int) -> str:
-    """Stands for everything on which the outcome of a self-test depends."""
+def _key(source: ModelSource, batch: int) -> str:
+    """Identifies everything on which the outcome of a self-test depends."""
     pictures = [_sha256(source.folder / line.input) for line in source.golden]
-    facts = (__version__, model, source, batch, pictures, _installed(source.file.format), cache.processor())
+    facts = (__version__, source, batch, pictures, _installed(source.file.format), cache.processor())
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -1,12 +1,18 @@
-"""Models on disk, found by path or name, and what their files and bundles say, before anything is loaded."""
+"""Models on disk: a path or a name becomes the files that it means, and what they and their bundle state."""
 
 import difflib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from edge_agent import settings
-from edge_agent.config.loader import NO_LABELS, resolve
+from edge_agent.config import loader
+from edge_agent.config.loader import NO_LABELS
 from edge_agent.engines.accelerators import known_as
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
@@ -14,85 +20,90 @@ from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
 from edge_agent.models import archive, bundle, language, registry
 from edge_agent.models.io_spec import Stated
+from edge_agent.models.language import LanguageSource
 from edge_agent.models.shipped import BUNDLES
+
+log = logging.getLogger(__name__)
 
 MAX_VERSION = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that has been found on disk, before it is loaded.
+    """A model that has been resolved: everything that is known of it before it is loaded.
 
     Attributes:
-        asked_for: the path or name in the settings.
-        folder: what the inputs of its golden samples are relative to.
+        options: its settings; libraries of delegates are found from any folder.
+        file: the model file.
+        version: as the bundle or the file states it.
+        stated: by the settings and the bundle, the settings first.
+        bundled: what the bundle states alone; its golden samples hold for that.
+        folder: what the inputs of the golden samples are relative to.
+        golden: the golden samples of the bundle.
         compiled: the same model compiled for accelerators, by their names.
     """
 
+    options: settings.Model
     file: ModelFile
     version: str
     stated: Stated
-    asked_for: Path
+    bundled: Stated
     folder: Path
     golden: tuple[bundle.Golden, ...]
     compiled: Mapping[str, ModelFile] = field(default_factory=dict)
+
+    def on(self, accelerator: settings.Accelerator) -> "ModelSource":
+        """The same model, with this accelerator as its only one."""
+        return replace(self, options=self.options.model_copy(update={"accelerators": (accelerator,)}))
 
     def file_for(self, accelerator: settings.Accelerator) -> ModelFile:
         """The file that runs on an accelerator."""
         return self.compiled.get(known_as(accelerator), self.file)
 
+    def as_json(self) -> Any:
+        """For another process of this machine."""
+        return _adapter().dump_python(self, mode="json")
 
-def find(model: settings.Model, folder: Path) -> ModelSource:
-    """Finds a model on disk and reads what its file and bundle say.
+    @staticmethod
+    def from_json(value: Any) -> "ModelSource":
+        """What `as_json` has returned."""
+        return _adapter().validate_python(value)
+
+
+@cache
+def _adapter() -> TypeAdapter[ModelSource]:
+    return TypeAdapter(ModelSource)
+
+
+def resolve(options: settings.Model, folder: Path) -> ModelSource | LanguageSource:
+    """Resolves a model: finds its files, hashes them, and reads what they and the bundle state.
 
     Args:
-        model: its settings.
+        options: its settings.
         folder: what relative paths are relative to.
 
     Raises:
         ModelError: there is no such model, or it can't be read.
     """
-    path = archive.unpacked(locate(model.path, folder))
-    if language.find(path) is not None:
+    path = archive.unpacked(locate(options.path, folder))
+    manifest = bundle.read_manifest(path) if (path / bundle.MANIFEST).is_file() else None
+    source = language.find(path, manifest) or _read(options, folder, path, manifest)
+    log.debug("%s: resolved to %s, version %s", options.path, path, source.version)
+    return source
+
+
+def resolve_model(options: settings.Model, folder: Path) -> ModelSource:
+    """See `resolve`, where a language model can't be used.
+
+    Raises:
+        ModelError: it is one, or there is no such model, or it can't be read.
+    """
+    source = resolve(options, folder)
+    if isinstance(source, LanguageSource):
         raise ModelError(
-            f"{path}: a language model, which takes requests over MQTT: `inspect`, `bench` and `run` know it"
+            f"{source.path}: a language model, which takes requests over MQTT: `inspect`, `bench` and `run` know it"
         )
-    if path.is_dir():
-        bundle_folder = path
-        manifest: bundle.Manifest | None = bundle.read_manifest(path)
-        path = path / bundle.choose_file(manifest, model.accelerators) if manifest else path
-    else:
-        bundle_folder = path.parent
-        manifest = bundle.manifest_beside(path)
-    file = inspect.read(path)
-    labels_path = model.labels and resolve(model.labels, folder)
-    if labels_path is None and manifest and manifest.labels:
-        labels_path = bundle_folder / manifest.labels
-    without_labels = (model.labels or (manifest and manifest.labels)) == NO_LABELS
-    anchors = model.anchors and resolve(model.anchors, folder)
-    if anchors is None and manifest and manifest.anchors:
-        anchors = bundle_folder / manifest.anchors
-    stated = Stated(
-        decoder=model.decoder or (manifest.decoder if manifest else None),
-        anchors=anchors,
-        preprocess=_merged(model.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
-        input=model.input or (manifest.input if manifest else None),
-        threshold=manifest.threshold if manifest else None,
-        output=model.output or (manifest.output if manifest else None),
-        labels=read_labels(labels_path) if labels_path and not without_labels else None,
-        labels_from=str(labels_path or ""),
-        without_labels=without_labels,
-    )
-    version = manifest.version if manifest else _version(file)
-    return ModelSource(
-        file,
-        version,
-        stated,
-        model.path,
-        bundle_folder,
-        manifest.golden if manifest else (),
-        _compiled(manifest, bundle_folder, file) if manifest else {},
-    )
+    return source
 
 
 def locate(wanted: Path, folder: Path) -> Path:
@@ -101,7 +112,7 @@ def locate(wanted: Path, folder: Path) -> Path:
     Raises:
         ModelError: there is none.
     """
-    path, name = resolve(wanted, folder), str(wanted)
+    path, name = loader.resolve(wanted, folder), str(wanted)
     try:
         path.stat()
     except FileNotFoundError:
@@ -120,25 +131,77 @@ def locate(wanted: Path, folder: Path) -> Path:
     raise ModelError(f"{path}: there is no such file or folder, and no model of that name in the registry{hint}")
 
 
-def located(model: settings.Model, folder: Path) -> settings.Model:
+def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Manifest | None) -> ModelSource:
+    """Reads a model file and its bundle.
+
+    Args:
+        options: see `resolve`.
+        folder: see `resolve`.
+        path: the file or the folder of the bundle.
+        manifest: of the folder.
+    """
+    if path.is_dir():
+        bundle_folder = path
+        manifest = manifest or bundle.read_manifest(path)
+        path /= bundle.choose_file(manifest, options.accelerators)
+    else:
+        bundle_folder = path.parent
+        manifest = bundle.manifest_beside(path)
+    file = inspect.read(path)
+    stated = _stated(options, folder, manifest, bundle_folder)
+    bundled = _stated(settings.Model(path=path), folder, manifest, bundle_folder) if manifest else stated
+    return ModelSource(
+        _with_absolute_delegates(options, folder),
+        file,
+        manifest.version if manifest else _version(file),
+        stated,
+        bundled,
+        bundle_folder,
+        manifest.golden if manifest else (),
+        _compiled(manifest, bundle_folder, file) if manifest else {},
+    )
+
+
+def _stated(options: settings.Model, folder: Path, manifest: bundle.Manifest | None, bundle_folder: Path) -> Stated:
+    labels_path = options.labels and loader.resolve(options.labels, folder)
+    if labels_path is None and manifest and manifest.labels:
+        labels_path = bundle_folder / manifest.labels
+    without_labels = (options.labels or (manifest and manifest.labels)) == NO_LABELS
+    anchors = options.anchors and loader.resolve(options.anchors, folder)
+    if anchors is None and manifest and manifest.anchors:
+        anchors = bundle_folder / manifest.anchors
+    return Stated(
+        decoder=options.decoder or (manifest.decoder if manifest else None),
+        anchors=anchors,
+        preprocess=_merged(options.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
+        input=options.input or (manifest.input if manifest else None),
+        threshold=manifest.threshold if manifest else None,
+        output=options.output or (manifest.output if manifest else None),
+        labels=read_labels(labels_path) if labels_path and not without_labels else None,
+        labels_from=str(labels_path or ""),
+        without_labels=without_labels,
+    )
+
+
+def _with_absolute_delegates(options: settings.Model, folder: Path) -> settings.Model:
     """The same settings, the delegates' libraries found from anywhere; a bare name is left to the system."""
     accelerators = tuple(
-        accelerator.model_copy(update={"delegate": str(resolve(accelerator.delegate, folder))})
+        accelerator.model_copy(update={"delegate": str(loader.resolve(accelerator.delegate, folder))})
         if isinstance(accelerator, settings.Delegate) and "/" in accelerator.delegate
         else accelerator
-        for accelerator in model.accelerators
+        for accelerator in options.accelerators
     )
-    return model if accelerators == model.accelerators else model.model_copy(update={"accelerators": accelerators})
+    return options.model_copy(update={"accelerators": accelerators})
 
 
 def _compiled(manifest: bundle.Manifest, folder: Path, file: ModelFile) -> dict[str, ModelFile]:
-    """What stands in for a bundle's file on accelerators: compiled files of its format, by the accelerators' names."""
+    """Files compiled for accelerators that stand in for a bundle's file, of its format, by the accelerators' names."""
     found = {name: inspect.read(folder / path) for name, path in manifest.compiled.items()}
     return {name: compiled for name, compiled in found.items() if compiled.format == file.format}
 
 
 def _version(file: ModelFile) -> str:
-    """The version that a bare file states of itself; an Ultralytics export states that of the exporter instead."""
+    """The version that a bare file states; an Ultralytics export states that of the exporter instead."""
     stated = "" if "stride" in file.metadata else file.metadata.get("version", "")
     return stated[:MAX_VERSION] or "1"
 

@@ -7,13 +7,12 @@ sentence what happened. `self_test_worker` is what runs there; no model is impor
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from edge_agent import settings
-from edge_agent.engines.accelerators import CPU
+from edge_agent.engines.accelerators import CPU, name_of
 from edge_agent.errors import ModelError
 from edge_agent.models.golden import Check
+from edge_agent.models.resolve import ModelSource
 from edge_agent.system.worker_process import WorkerEndedError, WorkerHungError, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Outcome:
     """The outcome of a self-test that the model has got through.
 
     Attributes:
@@ -49,53 +48,49 @@ class Proof:
     disagreement: str = ""
 
 
-def try_model(
-    model: settings.Model,
-    folder: Path,
-    batch: int = 1,
-    patience: float = PATIENCE,
-    waiting: Callable[[], None] = lambda: None,
-) -> Proof:
+def run_self_test(
+    source: ModelSource, batch: int = 1, patience: float = PATIENCE, waiting: Callable[[], None] = lambda: None
+) -> Outcome:
     """Loads and runs a model in a process of its own, and checks its golden samples there.
 
     Args:
-        model: its settings; the first of its accelerators is tested.
-        folder: what relative paths are relative to.
+        source: the model, resolved; the first of its accelerators is tested.
         batch: the largest batch that it will be run with.
         patience: seconds that loading, or one golden sample, may take.
         waiting: called about twice a second during the self-test; what it raises ends the self-test.
 
     Raises:
-        ModelError: it can't be found or read, or the runtime refuses it, crashes, hangs or runs out of memory.
+        ModelError: it does not state enough, or the runtime refuses it, crashes, hangs or runs out of memory.
     """
-    log.debug("%s: self-test on %s, batch %d", model.path, model.accelerators[0], batch)
+    path = source.file.path
+    log.debug("%s: self-test on %s, batch %d", path, name_of(source.options.accelerators[0]), batch)
     step = "its libraries are loaded"
     with WorkerProcess(_WORKER, keep_stderr=True) as worker:
         try:
-            worker.send({"model": model.model_dump(mode="json"), "folder": str(folder), "batch": batch})
+            worker.send({"model": source.as_json(), "batch": batch})
             kind, value = worker.receive(patience, waiting)
             while kind == "step":
                 step = value
-                log.debug("%s: self-test: %s", model.path, step)
+                log.debug("%s: self-test: %s", path, step)
                 kind, value = worker.receive(patience, waiting)
         except WorkerHungError:
             raise ModelError(
-                f"{model.path}: {step}, and nothing comes of it for {patience:g} s: the model hangs, or is too large "
+                f"{path}: {step}, and nothing comes of it for {patience:g} s: the model hangs, or is too large "
                 "for this machine"
             ) from None
         except WorkerEndedError as error:
-            raise ModelError(f"{model.path}: {_how_it_ended(model, step, error)}") from None
+            raise ModelError(f"{path}: {_how_it_ended(source, step, error)}") from None
     if kind == "refused":
         raise ModelError(value)
-    return _proof(**value)
+    return _outcome(**value)
 
 
-def _proof(checks: list[dict[str, Any]], **facts: Any) -> Proof:
-    return Proof(checks=tuple(Check(**one) for one in checks), **facts)
+def _outcome(checks: list[dict[str, Any]], **facts: Any) -> Outcome:
+    return Outcome(checks=tuple(Check(**one) for one in checks), **facts)
 
 
-def _how_it_ended(model: settings.Model, step: str, error: WorkerEndedError) -> str:
+def _how_it_ended(source: ModelSource, step: str, error: WorkerEndedError) -> str:
     if not error.signal:
         return f"its trial has ended without a result ({error})"
-    hint = _HINTS.get(error.signal, _DAMAGED if model.accelerators[0] == CPU else _UNSOUND)
+    hint = _HINTS.get(error.signal, _DAMAGED if source.options.accelerators[0] == CPU else _UNSOUND)
     return f"{step}, and that crashes the runtime ({error}): {hint}"

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent import settings
 from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models import comparison
@@ -14,7 +13,7 @@ from edge_agent.models.bundle import Golden
 from edge_agent.models.golden import Check, check, failed, least_confidence
 from edge_agent.models.model import Model, load_here
 from edge_agent.models.predictor import OneOff
-from edge_agent.models.resolve import ModelSource, find, located
+from edge_agent.models.resolve import ModelSource
 from edge_agent.preprocess.files import read_file
 from edge_agent.system import memory
 from edge_agent.system.units import format_size
@@ -28,32 +27,28 @@ _NAME = "self-test"
 
 
 def main(channel: Channel) -> None:
-    """Sends `["step", …]` for each step, then `["proof", …]` or `["refused", …]`; see `try_model` for the request."""
+    """Sends `["step", …]` for each step, then `["passed", …]` or `["refused", …]`; see `run_self_test`."""
     request = channel.receive()
-    folder, bound = Path(request["folder"]), MAX_MEMORY
-    options = located(settings.Model.model_validate(request["model"]), folder)
+    source, bound = ModelSource.from_json(request["model"]), MAX_MEMORY
 
     def step(text: str) -> None:
         channel.send(["step", text])
 
     try:
-        source = find(options, folder)
         bound = memory.limit(MAX_MEMORY)
         step("it is loaded and run once")
-        model = load_here(_NAME, options, source, request["batch"])
-        checks = [asdict(one) for one in _checks(model, source, folder, step)] if source.golden else []
-        proof = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
-        channel.send(["proof", proof | _comparison(model, source, step)])
+        model = load_here(_NAME, source, request["batch"])
+        checks = [asdict(one) for one in _checks(model, source, step)] if source.golden else []
+        facts = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
+        channel.send(["passed", facts | _comparison(model, source, step)])
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
-        channel.send(["refused", _refusal(error, options.path, bound)])
+        channel.send(["refused", _refusal(error, source.file.path, bound)])
 
 
-def _checks(model: Model, source: ModelSource, folder: Path, step: Callable[[str], None]) -> Iterator[Check]:
+def _checks(model: Model, source: ModelSource, step: Callable[[str], None]) -> Iterator[Check]:
     """Runs the golden samples. They hold for the bundle's own settings, not for those of the configuration."""
-    options = model.options
-    as_stated = settings.Model(path=options.path, accelerators=options.accelerators, threads=options.threads)
-    if options != as_stated:
-        model = load_here(_NAME, as_stated, find(as_stated, folder), batch=1)
+    if source.stated != source.bundled:
+        model = load_here(_NAME, replace(source, stated=source.bundled))
     pictures: dict[Path, list[Golden]] = {}
     for line in source.golden:
         pictures.setdefault(line.input, []).append(line)
@@ -68,12 +63,12 @@ def _checks(model: Model, source: ModelSource, folder: Path, step: Callable[[str
 
 
 def _comparison(model: Model, source: ModelSource, step: Callable[[str], None]) -> dict[str, Any]:
-    """The fields of a proof that come from a comparison of the accelerator with the CPU; {} on the CPU itself."""
+    """The facts that come from a comparison of the accelerator with the CPU; {} on the CPU itself."""
     if model.engine.accelerator == CPU:
         return {}
     step("it is compared with the CPU")
     try:
-        on_cpu = load_here(_NAME, model.options.model_copy(update={"accelerators": (CPU,)}), source, batch=1)
+        on_cpu = load_here(_NAME, source.on(CPU))
     except ModelError:
         return {}  # it is compiled for this accelerator, and there is nothing to compare it with
     return asdict(comparison.compare(model, on_cpu, source))

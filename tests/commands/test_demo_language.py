@@ -15,6 +15,7 @@ from edge_agent.language.generation import Answer
 from edge_agent.language.request import ask
 from edge_agent.models import language
 from edge_agent.models.budget import Budget
+from edge_agent.models.resolve import resolve
 from edge_agent.models.shipped import shipped
 from edge_agent.settings.text import Generation
 from models.recipes.intents.commands import command
@@ -38,8 +39,8 @@ def asked(said: Callable[[str, Generation], str]) -> Asked:
 @pytest.fixture(scope="module")
 def said() -> Iterator[Callable[[str, Generation], str]]:
     """Asks the bundled model; it has answered its golden samples by then."""
-    source = language.find(INTENTS)
-    assert source is not None
+    source = resolve(settings.Model(path=INTENTS), Path.cwd())
+    assert isinstance(source, language.LanguageSource)
     assert len(source.golden) >= 5
     model = language.load("intents", settings.Model(path=INTENTS), source, lambda: None, 1, Budget(None))
 

@@ -10,7 +10,8 @@ from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.language.request import ask
 from edge_agent.models.budget import Budget
-from edge_agent.models.language import LanguageModel, find, load
+from edge_agent.models.language import LanguageModel, LanguageSource, load
+from edge_agent.models.resolve import resolve
 from edge_agent.settings.text import Generation
 from tests.language.model_files import write_model
 
@@ -29,8 +30,8 @@ golden_text:
 
 
 def loaded(path: Path) -> LanguageModel:
-    source = find(path)
-    assert source is not None
+    source = resolve(settings.Model(path=path), Path.cwd())
+    assert isinstance(source, LanguageSource)
     return load("words", settings.Model(path=path), source, lambda: None, 1, Budget(None))
 
 
@@ -71,7 +72,8 @@ def test_a_bundle_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_has_changed_on_disk_is_another_one(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "words")
-    before = find(folder)
-    assert before == find(folder)
+    options = settings.Model(path=folder)
+    before = resolve(options, tmp_path)
+    assert before == resolve(options, tmp_path)
     write_model(folder, seed=2)
-    assert find(folder) != before
+    assert resolve(options, tmp_path) != before

@@ -105,7 +105,7 @@ def test_a_model_that_does_not_fit_in_the_memory_is_refused_with_the_numbers(fol
 
 
 def test_the_memory_is_one_for_all_models(folder: Path) -> None:
-    source = find(folder / "model")
+    source = find(folder / "model", None)
     assert source is not None
     need = source.memory(Language(context=256))
     words = {"chat": {"source": MQTT, "model": "words"}}

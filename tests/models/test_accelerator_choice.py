@@ -12,7 +12,7 @@ from edge_agent.errors import ModelError
 from edge_agent.models import model as models
 from edge_agent.models.bundle import choose_file, read_manifest
 from edge_agent.models.model import Model
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from tests.delegates import TestDelegate
 
@@ -93,7 +93,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_a_bundle_holds_a_file_for_an_accelerator_beside_that_for_the_cpu(bundle: Path, load: Load) -> None:
-    source = find(settings.Model(path=bundle), bundle)
+    source = resolve_model(settings.Model(path=bundle), bundle)
     assert source.file_for("edgetpu").path.name == "digits_edgetpu.tflite"
     assert source.file_for("cpu").path.name == "digits.tflite"
     model = load("edgetpu", "cpu", path=str(bundle))

@@ -12,7 +12,7 @@ from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models import archive
 from edge_agent.models.archive import unpacked
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 
 MANIFEST = "model.yaml"
@@ -47,7 +47,7 @@ def test_a_zip_is_a_bundle_with_its_files_at_the_top_or_in_its_only_folder(under
     path = zipped_folder(tmp_path / "digits.zip", shipped("digits"), under)
     folder = unpacked(path)
     assert files_in(folder) == files_in(shipped("digits"))
-    source = find(settings.Model(path=path), tmp_path)
+    source = resolve_model(settings.Model(path=path), tmp_path)
     assert source.file.path.parent == folder
     assert len(source.golden) == 14
 
@@ -69,7 +69,7 @@ def test_a_folder_a_model_file_and_a_zip_that_is_no_bundle_come_back_as_they_are
     for path in (tmp_path, model, torch, tmp_path / "gone"):
         assert unpacked(path) == path
     with pytest.raises(ModelError, match="a PyTorch archive"):
-        find(settings.Model(path=torch), tmp_path)
+        resolve_model(settings.Model(path=torch), tmp_path)
 
 
 def test_what_is_left_of_a_broken_attempt_does_no_harm(tmp_path: Path) -> None:

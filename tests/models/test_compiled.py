@@ -13,7 +13,7 @@ from edge_agent.modelfile import inspect
 from edge_agent.models import accelerator_choice
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from tests.delegates import CUSTOM, TestDelegate
 from tests.models import compiled_models
 
@@ -105,7 +105,7 @@ def test_which_file_runs_where(accelerator: Any, entries: dict[str, Any], name: 
     compiled = {"ethosu": "digits_ethosu.tflite", "qnn": "digits_qnn.onnx"}
     folder = bundle(tmp_path, compiled=compiled, **entries)
     wanted = settings.Model.model_validate({"path": folder, "accelerators": [accelerator]})
-    assert find(wanted, Path.cwd()).file_for(wanted.accelerators[0]).path.name == name
+    assert resolve_model(wanted, Path.cwd()).file_for(wanted.accelerators[0]).path.name == name
 
 
 @pytest.mark.parametrize(

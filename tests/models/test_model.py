@@ -9,7 +9,7 @@ from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
 from edge_agent.models.accelerator_choice import threads_of
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.settings import Model, Preprocess
 from tests.images import decode_image
@@ -44,14 +44,14 @@ def test_a_model_is_a_file_a_bundle_or_a_name(tmp_path: Path) -> None:
         (Path("mine/digits.tflite"), "1"),
         (Path("digits"), "1"),
     ):
-        source = find(Model(path=path), tmp_path)
+        source = resolve_model(Model(path=path), tmp_path)
         assert source.file.path.name == "digits.tflite"
         assert source.version == version
 
 
 def test_a_file_beside_the_configuration_goes_before_a_name_from_the_registry(tmp_path: Path) -> None:
     shutil.copytree(DIGITS, tmp_path / "digits")
-    assert find(Model(path=Path("digits")), tmp_path).file.path == tmp_path / "digits/digits.tflite"
+    assert resolve_model(Model(path=Path("digits")), tmp_path).file.path == tmp_path / "digits/digits.tflite"
 
 
 def test_what_a_bundle_names_is_relative_to_the_bundle_wherever_its_model_lies(tmp_path: Path) -> None:
@@ -61,16 +61,16 @@ def test_what_a_bundle_names_is_relative_to_the_bundle_wherever_its_model_lies(t
     (tmp_path / "mine/model.yaml").write_text(
         "{name: mine, version: 2, task: classification, files: {tflite: weights/digits.tflite}, labels: labels.txt}"
     )
-    source = find(Model(path=Path("mine")), tmp_path)
+    source = resolve_model(Model(path=Path("mine")), tmp_path)
     assert source.stated.labels == (*"0123456789", "blank")
     assert source.version == "2"
 
 
 def test_a_bundle_states_labels_and_preprocessing_and_the_settings_go_first(tmp_path: Path) -> None:
-    stated = find(Model(path=Path("digits")), tmp_path).stated
+    stated = resolve_model(Model(path=Path("digits")), tmp_path).stated
     assert stated.labels == (*"0123456789", "blank")
     assert stated.preprocess.color == "gray"
-    own = find(Model(path=Path("digits"), labels=NO_LABELS, preprocess=UNIT), tmp_path).stated
+    own = resolve_model(Model(path=Path("digits"), labels=NO_LABELS, preprocess=UNIT), tmp_path).stated
     assert own.without_labels
     assert (own.preprocess.normalize, own.preprocess.color) == ("unit", "gray")
 
@@ -118,14 +118,14 @@ def test_a_model_is_still_the_same_until_its_settings_its_file_or_its_labels_cha
     shutil.copytree(DIGITS, tmp_path / "mine")
     options = Model(path=Path("mine"))
     model = models.load("m", options, tmp_path)
-    assert model.is_still(options, tmp_path)
-    assert not model.is_still(Model(path=Path("mine"), threads=2), tmp_path)
+    assert model.source == resolve_model(options, tmp_path)
+    assert model.source != resolve_model(Model(path=Path("mine"), threads=2), tmp_path)
     labels = tmp_path / "mine/labels.txt"
     labels.write_text(labels.read_text().replace("blank", "nothing"))
-    assert not model.is_still(options, tmp_path)
+    assert model.source != resolve_model(options, tmp_path)
     shutil.rmtree(tmp_path / "mine")
     with pytest.raises(ModelError, match="there is no such file or folder"):
-        model.is_still(options, tmp_path)
+        resolve_model(options, tmp_path)
 
 
 def test_a_tensor_that_does_not_fit_is_refused_and_the_model_goes_on(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models.qualification import qualify
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.system import cache
 
@@ -28,7 +28,7 @@ def bundle(tmp_path: Path) -> Path:
 def tried(bundle: Path, batch: int = 1, threads: int | None = None) -> bool:
     """Proves a bundle; returns whether that took a process."""
     options, before = settings.Model(path=bundle, threads=threads), _time_of_children()
-    qualify(options, bundle, find(options, bundle), batch)
+    qualify(resolve_model(options, bundle), batch)
     return _time_of_children() > before
 
 
@@ -63,7 +63,7 @@ def test_changed_golden_samples_are_tried(bundle: Path) -> None:
 
 def test_golden_samples_hold_for_the_bundle_whatever_labels_it_is_given_here(bundle: Path) -> None:
     options = settings.Model(path=bundle, labels=Path("none"))
-    qualify(options, bundle, find(options, bundle), batch=1)
+    qualify(resolve_model(options, bundle), batch=1)
 
 
 def test_a_wrong_answer_to_a_golden_sample_keeps_a_model_from_serving(bundle: Path) -> None:

@@ -17,7 +17,7 @@ from edge_agent.errors import ConfigError, ModelError
 from edge_agent.models import registry
 from edge_agent.models.bundle import read_manifest
 from edge_agent.models.io_spec import derive
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Model
 from tests.broker import wait_until
@@ -68,7 +68,7 @@ class TestTheShippedRegistry:
         }
         for name in classifiers:
             registry.pull(name, registry.models_dir(), str(mirror))
-            source = find(Model(path=Path(name)), tmp_path)
+            source = resolve_model(Model(path=Path(name)), tmp_path)
             spec = derive(source.file, source.stated)
             assert len(spec.labels or ()) in (2, 10, 1001)
         assert len(classifiers) > 5

@@ -15,7 +15,8 @@ import pytest
 from edge_agent import settings
 from edge_agent.errors import ModelError
 from edge_agent.models import self_test_worker
-from edge_agent.models.self_test import try_model
+from edge_agent.models.resolve import resolve_model
+from edge_agent.models.self_test import run_self_test
 from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
 from tests.models.hostile_models import classifier_options, crashing_tflite, hanging_onnx, memory_eating_onnx
@@ -63,7 +64,7 @@ def once_it_runs(do: Callable[[int], None], before: set[int]) -> threading.Threa
 
 @pytest.mark.parametrize("name", ["digits.tflite", "digits.onnx"])
 def test_a_sound_model_passes_and_its_golden_samples_come_out_right(name: str) -> None:
-    proof = try_model(settings.Model(path=DIGITS / name), Path.cwd())
+    proof = run_self_test(resolve_model(settings.Model(path=DIGITS / name), Path.cwd()))
     assert proof.runtime.split()[0] in {"LiteRT", "tflite-runtime", "ONNX"}
     assert proof.accelerator == "cpu"
     assert len(proof.checks) == 14
@@ -71,12 +72,12 @@ def test_a_sound_model_passes_and_its_golden_samples_come_out_right(name: str) -
 
 
 def test_a_batch_is_tried_as_well() -> None:
-    assert try_model(settings.Model(path=DIGITS), Path.cwd(), batch=6).checks
+    assert run_self_test(resolve_model(settings.Model(path=DIGITS), Path.cwd()), batch=6).checks
 
 
 def test_a_model_that_crashes_the_runtime_is_refused_with_the_signal_named(crashing: Path) -> None:
     with pytest.raises(ModelError, match=r"crashes the runtime \(SIG[A-Z]+.*\): the file is damaged") as caught:
-        try_model(digits(crashing), Path.cwd())
+        run_self_test(resolve_model(digits(crashing), Path.cwd()))
     assert str(caught.value).startswith(f"{crashing}: ")
     assert "\n" not in str(caught.value)
 
@@ -103,14 +104,14 @@ def test_the_command_line_lives_on_when_a_model_crashes_the_runtime(crashing: Pa
 def test_each_way_to_be_ended_has_its_hint(number: signal.Signals, hint: str, hanging: settings.Model) -> None:
     actor = once_it_runs(lambda pid: os.kill(pid, number), children())
     with pytest.raises(ModelError, match=rf"\({number.name}\): .*{hint}"):
-        try_model(hanging, Path.cwd())
+        run_self_test(resolve_model(hanging, Path.cwd()))
     actor.join()
 
 
 def test_a_model_that_hangs_is_given_up_and_leaves_no_process(hanging: settings.Model) -> None:
     before, began = children(), time.monotonic()
     with pytest.raises(ModelError, match=r"nothing comes of it for 2 s: the model hangs, or is too large"):
-        try_model(hanging, Path.cwd(), patience=2)
+        run_self_test(resolve_model(hanging, Path.cwd()), patience=2)
     assert time.monotonic() - began < 10
     assert children() <= before
 
@@ -118,7 +119,7 @@ def test_a_model_that_hangs_is_given_up_and_leaves_no_process(hanging: settings.
 def test_a_process_that_is_stopped_counts_as_hanging() -> None:
     actor = once_it_runs(lambda pid: os.kill(pid, signal.SIGSTOP), children())
     with pytest.raises(ModelError, match="nothing comes of it"):
-        try_model(settings.Model(path=DIGITS), Path.cwd(), patience=2)
+        run_self_test(resolve_model(settings.Model(path=DIGITS), Path.cwd()), patience=2)
     actor.join()
 
 
@@ -127,7 +128,7 @@ def test_a_model_that_eats_memory_is_refused_before_it_has_it(count: int, tmp_pa
     path = tmp_path / "hungry.onnx"
     path.write_bytes(memory_eating_onnx(count))
     with pytest.raises(ModelError, match=r"needs more than the [\d.]+ [MG]B of memory that a model may take here"):
-        try_model(classifier_options(path), Path.cwd())
+        run_self_test(resolve_model(classifier_options(path), Path.cwd()))
     largest_child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert largest_child_kb * 1024 < self_test_worker.MAX_MEMORY
 
@@ -135,20 +136,20 @@ def test_a_model_that_eats_memory_is_refused_before_it_has_it(count: int, tmp_pa
 def test_a_model_may_take_memory_within_the_bound(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     path.write_bytes(memory_eating_onnx(50_000_000))
-    assert try_model(classifier_options(path), Path.cwd()).checks == ()
+    assert run_self_test(resolve_model(classifier_options(path), Path.cwd())).checks == ()
 
 
 def test_what_the_runtime_refuses_is_told_in_its_own_words(data_dir: Path) -> None:
     path = data_dir / "classify_tflite/mobilenet_v1_0.5_160_quant_edgetpu.tflite"
     with pytest.raises(ModelError, match=r"edgetpu-custom-op: it is compiled for the Edge TPU"):
-        try_model(settings.Model(path=path), Path.cwd())
+        run_self_test(resolve_model(settings.Model(path=path), Path.cwd()))
 
 
 @pytest.mark.parametrize("name", ["model_invoking_error", "person_detect_vela", "sentencepiece_tokenizer_flex_op"])
 def test_models_that_no_plain_runtime_takes_end_in_one_sentence(name: str, data_dir: Path) -> None:
     path = data_dir / "bad_models" / f"{name}.tflite"
     with pytest.raises(ModelError) as caught:
-        try_model(settings.Model.model_validate({"path": path, "labels": "none"}), Path.cwd())
+        run_self_test(resolve_model(settings.Model.model_validate({"path": path, "labels": "none"}), Path.cwd()))
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -157,12 +158,12 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.tflite"
     path.write_bytes((DIGITS / "digits.tflite").read_bytes()[:100_000])
     with pytest.raises(ModelError, match="damaged"):
-        try_model(digits(path), Path.cwd())
+        run_self_test(resolve_model(digits(path), Path.cwd()))
 
 
 def test_a_model_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match="there is no such file or folder"):
-        try_model(settings.Model(path=Path("gone.tflite")), Path.cwd())
+        run_self_test(resolve_model(settings.Model(path=Path("gone.tflite")), Path.cwd()))
 
 
 def test_what_waiting_raises_ends_the_trial(hanging: settings.Model) -> None:
@@ -174,7 +175,7 @@ def test_what_waiting_raises_ends_the_trial(hanging: settings.Model) -> None:
 
     before = children()
     with pytest.raises(Stopped):
-        try_model(hanging, Path.cwd(), waiting=stop)
+        run_self_test(resolve_model(hanging, Path.cwd()), waiting=stop)
     assert children() <= before
 
 
@@ -194,7 +195,7 @@ def test_the_process_has_no_socket_of_ours_and_no_terminal(hanging: settings.Mod
         inode = os.fstat(ours.fileno()).st_ino
         actor = once_it_runs(look, children())
         with pytest.raises(ModelError):
-            try_model(hanging, Path.cwd())
+            run_self_test(resolve_model(hanging, Path.cwd()))
         actor.join()
     assert found
     assert f"socket:[{inode}]" not in found
@@ -210,8 +211,8 @@ def _interpreter_runs(pid: int) -> bool:
 def test_the_process_ends_with_its_parent(hanging: settings.Model) -> None:
     script = (
         "import sys; from pathlib import Path; from edge_agent import settings;"
-        "from edge_agent.models import self_test;"
-        "self_test.try_model(settings.Model.model_validate_json(sys.argv[1]), Path.cwd())"
+        "from edge_agent.models import self_test; from edge_agent.models.resolve import resolve_model;"
+        "self_test.run_self_test(resolve_model(settings.Model.model_validate_json(sys.argv[1]), Path.cwd()))"
     )
     with subprocess.Popen([sys.executable, "-c", script, hanging.model_dump_json()]) as parent:
         of_parent = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")

@@ -16,7 +16,7 @@ from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model import MOST_TOGETHER, Model
 from edge_agent.models.predictor import OneOff
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.pipeline.pipeline import WINDOWS_THAT_WAIT, Pipeline
 from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Input
@@ -174,7 +174,7 @@ def test_a_model_for_one_at_a_time_takes_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "one.onnx"
     path.write_bytes(clipping_autoencoder(LENGTH, batch=1))
     options = settings.Model(path=path)
-    assert models.load_here("one", options, find(options, tmp_path), batch=1).together == 1
+    assert models.load_here("one", resolve_model(options, tmp_path)).together == 1
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def sums(tmp_path: Path) -> Model:
     (tmp_path / "labels.txt").write_text("much\n")
     stated = Input.model_validate({"kind": "series", "state": {"sum": "next sum"}, "constants": {"factor": 0.5}})
     options = settings.Model(path=path, labels=tmp_path / "labels.txt", input=stated)
-    return models.load_here("sums", options, find(options, tmp_path), batch=1)
+    return models.load_here("sums", resolve_model(options, tmp_path))
 
 
 def sigmoid(value: float) -> float:
@@ -217,7 +217,7 @@ def test_a_state_that_is_not_there_is_named(stated: Any, says: str, tmp_path: Pa
     path.write_bytes(adding_up(2))
     options = settings.Model(path=path, input=Input.model_validate({"kind": "series"} | stated))
     with pytest.raises(ModelError, match=says):
-        models.load_here("sums", options, find(options, tmp_path), batch=1)
+        models.load_here("sums", resolve_model(options, tmp_path))
 
 
 def test_a_live_stream_loses_no_window_while_inference_hesitates(model: Model) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.settings.series import Input
 from tests.models.model_bytes import message, node, value_info
 
@@ -54,4 +54,4 @@ def autoencoder(folder: Path, size: int | str, **stated: object) -> Model:
     path = folder / "clips.onnx"
     path.write_bytes(clipping_autoencoder(size))
     options = settings.Model(path=path, input=Input.model_validate({"kind": "series"} | stated))
-    return models.load_here("clips", options, find(options, folder), batch=1)
+    return models.load_here("clips", resolve_model(options, folder))

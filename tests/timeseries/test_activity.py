@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_agent import settings
 from edge_agent.models import model as models
 from edge_agent.models.predictor import OneOff
-from edge_agent.models.resolve import find
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.samples import Sample
 
@@ -29,7 +29,7 @@ def recordings(file: Path, label: str) -> list[NDArray[np.float32]]:
 
 def road(**stated: object) -> OneOff:
     options = settings.Model.model_validate({"path": shipped("activity"), "threads": 1} | stated)
-    return OneOff(models.load_here("activity", options, find(options, Path.cwd()), batch=1), 1, None)
+    return OneOff(models.load_here("activity", resolve_model(options, Path.cwd())), 1, None)
 
 
 def said(asked: OneOff, window: NDArray[np.float32]) -> str | None:
