@@ -1,36 +1,25 @@
-"""`bench`: how fast a model runs on this machine, for each accelerator and number of threads, and which to choose.
-
-Each configuration is measured in a process of its own, so that memory is its own and a crash takes nothing along.
-"""
+"""`bench`: how fast a model runs on this machine, for each accelerator and number of threads, and which to choose."""
 
 import argparse
 import contextlib
-import json
-import multiprocessing
-import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
+from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, pss, thread_counts
 from edge_agent.engines.accelerators import ACCELERATORS, CPU, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
 
 if TYPE_CHECKING:
+    from edge_agent.modelfile.facts import ModelFile
     from edge_agent.models.bundle import FileFormat
+    from edge_agent.system.worker_process import Channel
 
 WARM_UP_RUNS = 3
 OPEN_AXIS = 1
-# More threads are chosen only if they bring at least this much.
-WORTH_A_THREAD = 1.15
-CRASHED = "the runtime has crashed"
-
-M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +31,8 @@ class Measurement:
         per_second: inferences a second, one after the other.
         memory_mib: proportional memory (PSS) that the loaded model and its runtime add, in MiB.
         load_ms: time to import the runtime and load the model.
-        share: how much of the model the accelerator has taken, 0 to 1; None for the CPU, and where nobody can tell.
+        share: how much of the model the accelerator has taken, 0 to 1; None for the CPU, and where the runtime does
+            not report it.
         problem: why there is no measurement; empty if there is one.
     """
 
@@ -74,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
         return bench_language.run(source, args)
     file = source.file
     measurements = [
-        in_a_process(measure, source.file_for(accelerator).path, file.format, accelerator, threads, args.seconds)
-        or Measurement(accelerator, threads, problem=CRASHED)
+        _measured(source.file_for(accelerator), accelerator, threads, args.seconds)
         for accelerator in _accelerators(file.format)
         for threads in (thread_counts() if accelerator == CPU else [1])
     ]
@@ -84,24 +73,18 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(f"{file.path}: {measurements[0].problem}")
     best = choose(usable, [measurement.per_second for measurement in usable])
     if args.json:
-        document = {
-            "model": str(file.path),
-            "sha256": file.sha256,
-            "cores": len(os.sched_getaffinity(0)),
-            "measurements": [asdict(measurement) for measurement in measurements],
-            "best": {"accelerator": best.accelerator, "threads": best.threads},
-        }
-        print(json.dumps(document, indent=2))
+        chosen = {"accelerator": best.accelerator, "threads": best.threads}
+        print_json(file.path, file.sha256, measurements, chosen)
     else:
         _show(measurements, best)
     return 0
 
 
 def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:
-    """Those that the runtime for a format may have; for ONNX Runtime, those that this build of it has."""
+    """The accelerators that the runtime for a format can use; for ONNX Runtime, those that this build of it has."""
     usable = [name for name in ACCELERATORS if can_use(name, file_format)]
     if file_format == "onnx":
-        with contextlib.suppress(ImportError):  # loading the model tells what to install
+        with contextlib.suppress(ImportError):  # loading the model reports what to install
             import onnxruntime
 
             available = onnxruntime.get_available_providers()
@@ -109,46 +92,28 @@ def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:
     return usable
 
 
-def thread_counts() -> list[int]:
-    """Those that are worth a look on this machine."""
-    cores = len(os.sched_getaffinity(0))
-    return sorted({count for count in (1, 2, 4, 8, cores) if count <= cores})
+def _measured(file: "ModelFile", accelerator: settings.AcceleratorName, threads: int, seconds: float) -> Measurement:
+    request = {"path": str(file.path), "file_format": file.format, "accelerator": accelerator, "threads": threads}
+    measured = in_process(__name__, **request, seconds=seconds)
+    return Measurement(**measured) if measured else Measurement(accelerator, threads, problem=CRASHED)
 
 
-def choose(usable: Sequence[M], per_second: Sequence[float]) -> M:
-    """The fastest, but with no more threads than pay.
-
-    Args:
-        usable: those with more threads later.
-        per_second: how fast each is.
-    """
-    best, speed = usable[0], per_second[0]
-    for measurement, faster in zip(usable, per_second, strict=True):
-        if faster > speed * WORTH_A_THREAD:
-            best, speed = measurement, faster
-    return best
-
-
-def in_a_process(work: Callable[..., M], *arguments: object) -> M | None:
-    """What work in a process of its own comes to; None if it crashes."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(work, *arguments).result()
-        except BrokenProcessPool:
-            return None
+def main(channel: "Channel") -> None:
+    """The process of one measurement."""
+    channel.send(asdict(measure(**channel.receive())))
 
 
 def measure(
-    path: Path, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
+    path: str, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
 ) -> Measurement:
-    """Loads and runs a model on random input for so many seconds."""
+    """Loads a model and runs it on random input for `seconds`."""
     import numpy as np
 
     from edge_agent.engines import load_engine
 
     memory_before, began = pss(), time.perf_counter()
     try:
-        engine = load_engine(path, file_format, accelerator, threads)
+        engine = load_engine(Path(path), file_format, accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
         rng = np.random.default_rng(0)
         inputs = [_random(rng, spec.shape, spec.dtype) for spec in engine.inputs]
@@ -183,12 +148,6 @@ def _random(rng: Any, shape: tuple[int, ...], dtype: str) -> Any:
     if dtype.startswith("float"):
         return rng.random(size).astype(dtype)
     return rng.integers(0, 100, size).astype(dtype)
-
-
-def pss() -> int:
-    """Bytes of memory of this process, shared pages by their share."""
-    with Path("/proc/self/smaps_rollup").open(encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
 
 
 def _show(measurements: list[Measurement], best: Measurement) -> None:

@@ -1,17 +1,16 @@
 """`bench` for a language model: time to the first token, tokens a second, memory, for each number of threads."""
 
 import argparse
-import json
-import os
 import random
 import time
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from edge_agent.commands.bench import CRASHED, choose, in_a_process, pss, thread_counts
+from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, pss, thread_counts
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models.language import LanguageSource
+from edge_agent.system.worker_process import Channel
 
 PROMPT_TOKENS = 256
 CONTEXT = 1024
@@ -46,39 +45,40 @@ def run(model: LanguageSource, args: argparse.Namespace) -> int:
     Raises:
         ModelError: the model can't be run.
     """
-    measurements = [
-        in_a_process(measure, model.path, model.format, threads, args.seconds) or Measurement(threads, problem=CRASHED)
-        for threads in thread_counts()
-    ]
+    measurements = [_measured(model, threads, args.seconds) for threads in thread_counts()]
     usable = [measurement for measurement in measurements if not measurement.problem]
     if not usable:
         raise ModelError(f"{model.path}: {measurements[0].problem}")
     best = choose(usable, [measurement.output_per_second for measurement in usable])
     if args.json:
-        document = {
-            "model": str(model.path),
-            "sha256": model.sha256,
-            "cores": len(os.sched_getaffinity(0)),
-            "measurements": [asdict(measurement) for measurement in measurements],
-            "best": {"threads": best.threads},
-        }
-        print(json.dumps(document, indent=2))
+        print_json(model.path, model.sha256, measurements, {"threads": best.threads})
     else:
         _show(usable, best)
     return 0
 
 
-def measure(path: Path, file_format: str, threads: int, seconds: float) -> Measurement:
-    """Loads a model, and has it read a prompt and answer, for so many seconds each time."""
+def _measured(model: LanguageSource, threads: int, seconds: float) -> Measurement:
+    request = {"path": str(model.path), "file_format": model.format, "threads": threads, "seconds": seconds}
+    measured = in_process(__name__, **request)
+    return Measurement(**measured) if measured else Measurement(threads, problem=CRASHED)
+
+
+def main(channel: Channel) -> None:
+    """The process of one measurement."""
+    channel.send(asdict(measure(**channel.receive())))
+
+
+def measure(path: str, file_format: str, threads: int, seconds: float) -> Measurement:
+    """Loads a model, has it read a prompt again and again for `seconds`, then has it answer for as long."""
     from edge_agent.language import CHUNK, load_engine
 
     memory_before, began = pss(), time.perf_counter()
     try:
-        engine = load_engine(path, file_format, threads, CONTEXT)
+        engine = load_engine(Path(path), file_format, threads, CONTEXT)
         load_ms = (time.perf_counter() - began) * 1000
         session = engine.session()
         count = min(PROMPT_TOKENS, engine.context // 2)
-        # Letters: there is no model that knows none of them.
+        # Letters: every model knows some of them.
         known = [token for letter in "abcdefgh" for token in engine.encode(letter) if token < engine.vocabulary.size]
         prompt = random.Random(0).choices(known or [0], k=count)  # noqa: S311 - no secret
         times: list[float] = []
@@ -90,12 +90,12 @@ def measure(path: Path, file_format: str, threads: int, seconds: float) -> Measu
                 session.extend(prompt[start : start + CHUNK])
             token = int(session.logits().argmax())
             times.append(time.perf_counter() - began)
-        began, said = time.perf_counter(), 0
+        began, count_out = time.perf_counter(), 0
         room = range(engine.context - count)
-        for _ in takewhile(lambda said: not said or time.perf_counter() - began < seconds, room):
+        for _ in takewhile(lambda number: not number or time.perf_counter() - began < seconds, room):
             session.extend([token])
             token = int(session.logits().argmax())
-            said += 1
+            count_out += 1
         output = time.perf_counter() - began
     except EdgeAgentError as error:
         return Measurement(threads, problem=str(error))
@@ -105,7 +105,7 @@ def measure(path: Path, file_format: str, threads: int, seconds: float) -> Measu
         prompt_tokens=count,
         first_token_ms=round(first * 1000, 1),
         prompt_per_second=round(count / first, 1),
-        output_per_second=round(said / output, 1),
+        output_per_second=round(count_out / output, 1),
         memory_mib=round((pss() - memory_before) / 2**20, 1),
         load_ms=round(load_ms, 1),
     )
