@@ -156,7 +156,6 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import faulthandler
     import gc
 
     gc.disable()  # what the start makes stays: to go through it again and again takes an eighth of the start
@@ -164,10 +163,11 @@ def _run(args: argparse.Namespace) -> int:
 
     heap.share()
     from edge_agent.config import loader
+    from edge_agent.daemon import crashes
     from edge_agent.daemon.agent import Agent
     from edge_agent.system import logs
 
-    faulthandler.enable()  # a watchdog's SIGABRT then shows where every thread was
+    crashes.install()
     logs.set_up(debug="debug" in args, form=args.log_format)
     loaded = loader.load(args.config)
     if not loaded.settings.pipelines:

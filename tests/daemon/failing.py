@@ -1,0 +1,38 @@
+"""edge-agent, with exceptions that nothing expects.
+
+$FAILING_THREAD: a regular expression: a thread of such a name raises instead of doing its work; `main`: the main
+thread, at its first statistics. $FAILING_PAGE: requests of the status page raise.
+"""
+
+import os
+import re
+import sys
+import threading
+from typing import Any
+
+from edge_agent import cli
+from edge_agent.daemon.status import Reports
+
+NAME = os.environ.get("FAILING_THREAD", "-")
+
+
+def _raise(*_: Any) -> None:
+    raise LookupError("made up")
+
+
+def _run(self: threading.Thread) -> None:
+    if re.fullmatch(NAME, self.name):
+        _raise()
+    _original_run(self)
+
+
+if __name__ == "__main__":
+    _original_run = threading.Thread.run
+    threading.Thread.run = _run  # type: ignore[method-assign]
+    if NAME == "main":
+        Reports.stats = _raise  # type: ignore[method-assign,assignment]
+    if "FAILING_PAGE" in os.environ:
+        from edge_agent.monitoring.page.app import Page
+
+        Page.__call__ = _raise  # type: ignore[method-assign,assignment]
+    sys.exit(cli.main())
