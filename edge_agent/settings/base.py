@@ -1,6 +1,6 @@
 """Base class and common types of the settings."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,8 @@ Bytes = Annotated[
     WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "500kB"]}),
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# In a file, every value is a text.
+Qos = Annotated[Literal[0, 1], BeforeValidator(lambda value: int(value) if value in ("0", "1") else value)]
 
 # Names in topics must not contain separators or wildcards. Python's `$` alone would also match before a final newline.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"

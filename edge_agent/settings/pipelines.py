@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, TopicLevel
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.sources import Source
 from edge_agent.settings.text import Text
@@ -42,7 +42,7 @@ class Publish(Frozen):
     """Minimum time between two published results. Those in between are counted as `withheld`."""
     expire_after: Seconds | None = Field(None, gt=0, le=31536000)
     """Maximum age of a result. An older one is no longer sent, and brokers no longer deliver it (MQTT 5)."""
-    qos: Literal[0, 1] = 1
+    qos: Qos = 1
     """1: every result arrives at least once. 0: results may be lost on the way."""
     retain: bool = False
     """The broker keeps the latest result for later subscribers."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, TopicLevel
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel
 from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 
 
@@ -15,17 +15,12 @@ class MqttSource(Frozen):
     """Messages that arrive over MQTT."""
     topic: str = Field(min_length=1, max_length=1024)
     """Topic filter; `+` and `#` are allowed."""
-    qos: Literal[0, 1] = 1
+    qos: Qos = 1
     """1: each input is answered at least once. 0: inputs may be lost."""
     share: TopicLevel | None = None
     """Name of a group of agents that share the topic's load (MQTT shared subscription)."""
     max_payload: Bytes = Field(32_000_000, ge=1)
     """Larger messages are refused before they are decoded."""
-
-    @field_validator("qos", mode="before")
-    @classmethod
-    def _qos_from_text(cls, value: object) -> object:
-        return int(value) if value in ("0", "1") else value
 
     @field_validator("topic")
     @classmethod

@@ -7,7 +7,7 @@ import pytest
 from edge_agent.config import loader
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError
-from edge_agent.settings import CameraSource, ImagesSource, VideoSource
+from edge_agent.settings import CameraSource, ImagesSource, MqttSource, VideoSource
 from edge_agent.settings.base import Normalize
 from edge_agent.sources import SOURCES
 
@@ -244,6 +244,14 @@ def test_another_protocol_version_is_refused(written: str, tmp_path: Path) -> No
 
 def pipeline(source: str) -> str:
     return f"models: {{m: {{path: x}}}}\npipelines: {{p: {{model: m, source: {source}}}}}\n"
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_quality_of_service_is_read_in_sources_and_in_what_is_published(qos: int, tmp_path: Path) -> None:
+    text = pipeline(f"{{type: mqtt, topic: t, qos: {qos}}}, publish: {{qos: {qos}}}")
+    read = load(tmp_path, text).settings.pipelines["p"]
+    assert isinstance(read.source, MqttSource)
+    assert (read.source.qos, read.publish.qos) == (qos, qos)
 
 
 def test_numbers_and_truth_values_are_read_as_such(tmp_path: Path) -> None:
