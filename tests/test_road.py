@@ -16,7 +16,7 @@ from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.decoders.boxes import iou
 from edge_agent.models.model import load
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
 from tests.broker import Message, Mosquitto, Subscriber
@@ -171,7 +171,7 @@ def test_boxes_in_a_photograph_decoded_at_reduced_size_are_where_they_are_in_the
         model = load("detector", options, tmp_path)
         assert isinstance(model.preprocess, Preprocess)
         assert min(model.preprocess.reduction(810, 1080)) == (2 if reduced_decoding else 1)
-        answers.append(OneOff(model, top_k=None, min_confidence=0.5).ask(read_file(data_dir / "images" / "bus.jpg")))
+        answers.append(Predictor(model, top_k=None, min_confidence=0.5).ask(read_file(data_dir / "images" / "bus.jpg")))
     whole, reduced = answers
     assert whole.facts == reduced.facts
     certain = [one for one in whole.predictions if (one.confidence or 0) > least - 0.005]

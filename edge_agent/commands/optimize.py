@@ -18,7 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError, ModelError
 from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.int8 import to_int8
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources.images import Images
 
@@ -136,7 +136,7 @@ def _compare(before: "Model", after: "Model", pictures: Sequence[Sample]) -> Agr
 
 
 def _answers(model: "Model", pictures: Sequence[Sample]) -> Iterator[list[Prediction]]:
-    road = OneOff(model, None, None)
+    road = Predictor(model, None, None)
     for picture in pictures:
         try:
             yield road.ask(picture).predictions

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from edge_agent import settings
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.models import model as models
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.preprocess.files import read_file
-from edge_agent.samples import Prediction, Result, Sample
+from edge_agent.samples import Prediction, Result
 from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
 
@@ -26,35 +26,15 @@ MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
 
 
-class _Annotated:
-    """Writes each picture with what was found drawn into it; several pictures into a folder."""
+def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: Sequence[Prediction]) -> None:
+    """Writes a picture, (height, width, 3), uint8, BGR, with what was found drawn into it."""
+    from edge_agent.publish.drawing import annotate, encode_jpeg
 
-    def __init__(self, path: Path, pictures: int) -> None:
-        self._path = path
-        self._many = pictures > 1 or path.is_dir()
-        self.problem = ""
-
-    def follow(
-        self,
-        image: "NDArray[np.uint8] | None",
-        sample: Sample,
-        predictions: Sequence[Prediction],
-        parent: dict[str, Any],  # noqa: ARG002 - every follower is told
-        *,
-        may_wait: bool,  # noqa: ARG002 - every follower is told
-    ) -> None:
-        if image is None:
-            return
-        from edge_agent.publish.drawing import annotate, encode_jpeg
-
-        path = self._path / f"{Path(sample.origin['path']).stem}.jpg" if self._many else self._path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_jpeg(annotate(image, predictions), MAX_ANNOTATED, ANNOTATED_QUALITY))
-        except OSError as error:
-            self.problem = f"{path}: can't be written: {error.strerror}"
-
-    def end(self) -> None: ...
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(annotate(image, predictions), MAX_ANNOTATED, ANNOTATED_QUALITY))
+    except OSError as error:
+        raise EdgeAgentError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def run(
@@ -72,7 +52,7 @@ def run(
         options: of the model.
         inputs: image files.
         top_k: see `settings.Pipeline`.
-        min_confidence: likewise.
+        min_confidence: see `settings.Pipeline`.
         annotate: where pictures with what was found drawn in go: a file, or for several inputs a folder.
         as_json: print one JSON document instead of lines.
 
@@ -84,14 +64,14 @@ def run(
     if folders:
         raise ConfigError([f"{folders[0]}: is a folder: give its files, as in {folders[0]}/*.jpg"])
     model = models.load(_name(options.path), options, Path.cwd())
-    followers = [] if annotate is None else [_Annotated(annotate, len(inputs))]
-    road = OneOff(model, top_k, min_confidence, followers=followers)
+    predictor = Predictor(model, top_k, min_confidence)
+    into_folder = annotate is not None and (len(inputs) > 1 or annotate.is_dir())
     boot_id, clock, numbers = uuid.uuid4().hex[:8], Clock(), itertools.count(1)
     documents: list[dict[str, Any]] = []
     for path in inputs:
         sample = read_file(path)
         try:
-            answer = road.ask(sample)
+            answer = predictor.ask(sample, needs_image=annotate is not None)
         except EdgeAgentError as error:
             documents.append({"error": str(error), "input": dict(sample.origin)})
         else:
@@ -109,9 +89,8 @@ def run(
                 timing=answer.timing,
             )
             documents.append(result.as_dict())
-        for follower in followers:
-            if follower.problem:
-                raise EdgeAgentError(follower.problem)
+            if annotate is not None and answer.image is not None:
+                _annotate(annotate / f"{path.stem}.jpg" if into_folder else annotate, answer.image, answer.predictions)
         if not as_json:
             _show(documents[-1])
     if as_json:

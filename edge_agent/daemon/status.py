@@ -12,7 +12,7 @@ from edge_agent.models.model import Model
 from edge_agent.mqtt.outbox import Notice
 from edge_agent.pipeline.registry import Pipelines
 from edge_agent.samples import Result, timestamp
-from edge_agent.sources.observer import Follower
+from edge_agent.sources.observer import ResultObserver
 
 
 class Reports:
@@ -94,9 +94,9 @@ class Reports:
         """
         return self._state.settings.pipelines[pipeline]
 
-    def followers_of(self, pipeline: str) -> list[Follower]:
-        """Who follows a pipeline; the list may be changed, from any thread."""
-        return self._state.pipelines.followers_of(pipeline)
+    def observers_of(self, pipeline: str) -> list[ResultObserver]:
+        """Who observes a pipeline; the list may be changed, from any thread."""
+        return self._state.pipelines.observers_of(pipeline)
 
     def summary(self) -> str:
         """The state of everything in one line for a person, as `systemctl status` shows it."""

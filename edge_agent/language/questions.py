@@ -66,14 +66,14 @@ class FoundQuestions:
         self._asker = asker
         self._asked: float | None = None
 
-    def __call__(
-        self,
-        _image: "NDArray[np.uint8] | None",
-        sample: Sample,
-        predictions: Sequence[Prediction],
-        parent: dict[str, Any],
-    ) -> list[Sample]:
-        """The question, if it is time for one; see `observer.Follower`."""
+    def __call__(self, sample: Sample, predictions: Sequence[Prediction], parent: Mapping[str, Any]) -> list[Sample]:
+        """The question, if it is time for one.
+
+        Args:
+            sample: what the other pipeline's result is about.
+            predictions: in it.
+            parent: that pipeline's name, and the `seq` of its result.
+        """
         too_soon = self._asked is not None and sample.captured - self._asked < self._asker.text.min_interval
         if not predictions or too_soon:
             return []
@@ -84,7 +84,7 @@ class FoundQuestions:
             "labels": ", ".join(dict.fromkeys(one.name for one in told)),
             "pipeline": parent["pipeline"],
         }
-        origin = {"parent": parent | {"predictions": [one.as_dict() for one in told]}}
+        origin = {"parent": {**parent, "predictions": [one.as_dict() for one in told]}}
         return [self._asker.ask(sample.captured_at, words, origin)]
 
 

@@ -73,7 +73,7 @@ def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Compariso
 def _difference(model: "Model", on_cpu: "Model", sample: Sample, tolerance: float, min_overlap: float) -> str:
     source = settings.ImagesSource(type="images", path=".")
     prepare = preparation(model.preprocess, settings.Pipeline(source=source, model="it"))
-    prepared, task = prepare(sample, followed=False), model.decode.task
+    prepared, task = prepare(sample, needs_image=False), model.decode.task
     here, there = model.infer(prepared.tensor), on_cpu.infer(prepared.tensor)
     if task not in ("classification", "detection"):
         return _of_outputs(here, there, on_cpu.engine.outputs, tolerance)

@@ -19,7 +19,7 @@ from edge_agent.models import golden
 from edge_agent.models import model as models
 from edge_agent.models.bundle import MANIFEST, Golden, Manifest
 from edge_agent.models.io_spec import IOSpec, Stated, derive
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import ModelSource, resolve_model
 from edge_agent.models.self_test import run_self_test
 from edge_agent.preprocess.files import read_file
@@ -144,7 +144,7 @@ def _record(name: str, part: Path) -> tuple[Golden, ...]:
     source = resolve_model(settings.Model(path=part), part)
     run_self_test(source)
     model = models.load_here(name, source)
-    road = OneOff(model, top_k=None, min_confidence=None)
+    road = Predictor(model, top_k=None, min_confidence=None)
     lines: list[Golden] = []
     try:
         for picture in sorted((part / GOLDEN_FOLDER).iterdir()):

@@ -1,51 +1,50 @@
-"""The daemon's road for inputs that are handed in one by one."""
+"""Predictions for inputs that are handed in one by one, by the same stages as in a pipeline."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
-from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.models.stages import Stages
 from edge_agent.samples import Prediction, Sample, Timing
-from edge_agent.sources.observer import Follower
-from edge_agent.sources.queue import SampleQueue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a pipeline would have published: predictions, facts of the input, and where the time went."""
+    """What a pipeline would have published: predictions, facts of the input, and where the time went.
+
+    Attributes:
+        image: the picture, (height, width, 3), uint8, BGR, where it was requested and the input is one.
+    """
 
     predictions: list[Prediction]
     facts: Mapping[str, Any]
     timing: Timing
+    image: "NDArray[np.uint8] | None"
 
 
-class OneOff:
-    """A pipeline that is asked instead of fed. One sample at a time.
+class Predictor:
+    """One sample at a time.
 
     Args:
         model: what the samples go through.
         top_k: as in a pipeline's settings.
         min_confidence: as in a pipeline's settings.
-        like: a pipeline that it is to answer like, but for what looks back at earlier samples; then the two before
-            count for nothing.
-        followers: see `Pipeline`.
+        like: a pipeline whose settings are used instead of the two before, without what depends on earlier samples.
     """
 
     def __init__(
-        self,
-        model: Model,
-        top_k: int | None,
-        min_confidence: float | None,
-        like: settings.Pipeline | None = None,
-        followers: Sequence[Follower] = (),
+        self, model: Model, top_k: int | None, min_confidence: float | None, like: settings.Pipeline | None = None
     ) -> None:
-        self._counters = Counters()
-        self._outcome: Answer | EdgeAgentError | None = None
         options = settings.Pipeline(
             source=settings.ImagesSource(type="images", path="."),
             model=model.identity["name"],
@@ -54,51 +53,29 @@ class OneOff:
         )
         if like is not None:
             options = like.model_copy(update={"tracking": None, "smoothing": None})
-        self._road = Pipeline(
-            "one-off",
-            options,
-            _NoSource(),
-            model,
-            self._counters,
-            self._publish,
-            self._report,
-            followers=followers,
-        )
+        self._stages = Stages("predict", options, model)
 
-    def ask(self, sample: Sample) -> Answer:
-        """What the model says to a sample.
+    def ask(self, sample: Sample, *, needs_image: bool = False) -> Answer:
+        """What the model predicts for a sample.
+
+        Args:
+            sample: what is to go in.
+            needs_image: whether the answer shall hold the picture.
 
         Raises:
             InputError: the sample can't be used.
             ModelError: the inference fails.
+            EdgeAgentError: a defect in edge-agent.
         """
-        self._counters.capture()
-        self._road.travel([sample], nullcontext())
-        if isinstance(self._outcome, EdgeAgentError):
-            raise self._outcome
-        assert self._outcome is not None, "a road leads to a result or to a report"  # noqa: S101 - for the type checker
-        return self._outcome
-
-    def _publish(self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing) -> None:
-        del sample
-        self._outcome = Answer(predictions, facts, timing)
-
-    def _report(self, error: EdgeAgentError, sample: Sample | None) -> None:
-        del sample
-        self._outcome = error
-
-
-class _NoSource:
-    """Stands where a pipeline has its source."""
-
-    live = False
-    capacity = 1
-
-    def start(self, queue: SampleQueue, trouble: Callable[[EdgeAgentError], None]) -> None: ...
-
-    def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - there is nothing to wait for
-        return True
-
-    def stop(self) -> None: ...
-
-    def close(self, deadline: float) -> None: ...
+        stages = self._stages
+        (item,) = stages.begin([sample])
+        try:
+            stages.prepare(item, needs_image=needs_image)
+            stages.infer([item])
+            predictions, _ = stages.postprocess(item, stages.decode(item))
+        except EdgeAgentError:
+            raise
+        except Exception as error:
+            log.warning("a defect in edge-agent: this sample is given up", exc_info=error)
+            raise EdgeAgentError(f"internal error: {error!r}") from error
+        return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image)

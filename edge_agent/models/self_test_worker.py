@@ -12,7 +12,7 @@ from edge_agent.models import comparison
 from edge_agent.models.bundle import Golden
 from edge_agent.models.golden import Check, check, failed, least_confidence
 from edge_agent.models.model import Model, load_here
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import ModelSource
 from edge_agent.preprocess.files import read_file
 from edge_agent.system import memory
@@ -55,7 +55,7 @@ def _checks(model: Model, source: ModelSource, step: Callable[[str], None]) -> I
     for picture, lines in pictures.items():
         step(f"it is asked its golden sample {picture}")
         try:
-            answer = OneOff(model, TOP_K, least_confidence(lines)).ask(read_file(source.folder / picture))
+            answer = Predictor(model, TOP_K, least_confidence(lines)).ask(read_file(source.folder / picture))
         except (InputError, ModelError) as error:
             yield from (failed(line, error) for line in lines)
         else:

@@ -38,8 +38,8 @@ SATURATED = 250.0
 MAX_SCENES = 64
 
 
-class Gate:
-    """Says which frames pass. They must be shown in order, by one thread at a time.
+class MotionGate:
+    """Decides which frames pass. They must come in order, from one thread at a time.
 
     Args:
         options: what is wanted.

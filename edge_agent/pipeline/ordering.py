@@ -1,63 +1,79 @@
-"""Order among the workers of a pipeline."""
+"""Order among the workers of a pipeline: a ticket lock with several sections."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from edge_agent.samples import Sample
 
-# Parts of the road that one sample at a time passes: inference, and what follows it. While one sample is in the second,
-# the next one is in the first.
-GATES = 2
+# Inference, and what follows it. While one batch is in the second section, the next one is in the first.
+SECTIONS = 2
 
 
-class Turns:
-    """Keeps workers in the order in which they took their samples."""
+class TicketLock:
+    """Lets workers through each section one at a time, in the order in which they took their samples."""
 
     def __init__(self) -> None:
         self._taking = threading.Lock()
         self._changed = threading.Condition()
-        self._taken = 0
-        self._passed = [0] * GATES
+        self._drawn = 0
+        self._passed = [0] * SECTIONS
 
-    def take(self, get: Callable[[], Sequence[Sample]]) -> "tuple[Turn, Sequence[Sample]] | None":
-        """The next samples and the turn that belongs to them; None when there are no more."""
+    def draw(self, take: Callable[[], Sequence[Sample]]) -> "tuple[Ticket, Sequence[Sample]] | None":
+        """Takes the next samples and the ticket that belongs to them; None when there are no more.
+
+        Args:
+            take: returns the next samples; called by one thread at a time.
+        """
         with self._taking:
-            samples = get()
+            samples = take()
             if not samples:
                 return None
-            turn = Turn(self, self._taken)
-            self._taken += 1
-            return turn, samples
+            ticket = Ticket(self, self._drawn)
+            self._drawn += 1
+            return ticket, samples
 
-    def wait_for(self, number: int, gate: int) -> None:
-        """Waits until all earlier turns have passed a gate."""
+    def wait_for(self, number: int, section: int) -> None:
+        """Waits until all earlier tickets have passed a section."""
         with self._changed:
-            self._changed.wait_for(lambda: self._passed[gate] == number)
+            self._changed.wait_for(lambda: self._passed[section] == number)
 
-    def passed(self, gate: int) -> None:
-        """Lets the next turn into a gate."""
+    def passed(self, section: int) -> None:
+        """Lets the next ticket into a section."""
         with self._changed:
-            self._passed[gate] += 1
+            self._passed[section] += 1
             self._changed.notify_all()
 
 
-class Turn:
-    """A place in the order. As a context manager it waits at one gate after the other until it is this turn."""
+class Ticket:
+    """A place in the order. As a context manager it passes, at the end, the sections that were not entered.
 
-    def __init__(self, turns: Turns, number: int) -> None:
-        self._turns = turns
+    Whatever ends the block, the tickets behind it can go on.
+    """
+
+    def __init__(self, lock: TicketLock, number: int) -> None:
+        self._lock = lock
         self._number = number
-        self._gate = 0
+        self._section = 0
 
-    def __enter__(self) -> None:
-        self._turns.wait_for(self._number, self._gate)
+    @contextmanager
+    def section(self) -> Iterator[None]:
+        """Enters the next section, after all earlier tickets have left it."""
+        self._lock.wait_for(self._number, self._section)
+        try:
+            yield
+        finally:
+            self._lock.passed(self._section)
+            self._section += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._turns.passed(self._gate)
-        self._gate += 1
+    def __enter__(self) -> Self:
+        return self
 
-    def over(self) -> None:
-        """Passes the gates that are left, in its turn."""
-        while self._gate < GATES:
-            with self:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._section < SECTIONS:
+            with self.section():
                 pass

@@ -1,4 +1,4 @@
-"""The pipelines that run, and what outlasts each of them: counters, followers, the numbers of tracked objects."""
+"""The pipelines that run, and what outlasts each of them: counters, observers, the numbers of tracked objects."""
 
 import itertools
 import time
@@ -21,7 +21,7 @@ from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Timing
 from edge_agent.sources import Context, Source, open_source
-from edge_agent.sources.observer import Follower
+from edge_agent.sources.observer import ResultObserver
 
 # To stop takes at most the sum of these.
 DRAIN_TIMEOUT = 2.0
@@ -61,7 +61,7 @@ class Pipelines:
         self._factor = factor
         self._observe = observe
         self._counters: dict[str, Counters] = {}
-        self._followers: dict[str, list[Follower]] = {}
+        self._observers: dict[str, list[ResultObserver]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
 
     def start(
@@ -85,29 +85,25 @@ class Pipelines:
         options, counters = config.settings.pipelines[name], self.counters_of(name)
         tells = options.tracking is not None or options.smoothing is not None
         events = self.counters_of(events_of(name)) if tells else Counters()
-        publisher = Publisher(device, name, options, model, counters, events, broker.outbox, self._observe)
+        publisher = Publisher(device, name, options, model.task, counters, events, broker.outbox, self._observe)
         self.publishers[name] = publisher
-        followers = self.followers_of(name)
-        followers[:] = [follower for follower in followers if not isinstance(follower, Snapshots)]
+        observers = self.observers_of(name)
+        observers[:] = [observer for observer in observers if not isinstance(observer, Snapshots)]
         if options.snapshot is not None:
-            followers.append(Snapshots(options, options.snapshot, publisher.show))
+            observers.append(Snapshots(options, options.snapshot, publisher.show))
         source = self._source(name, config, model, device, broker)
         if isinstance(model, LanguageModel):
             asker = Asker(options.text, device.device_id)
-            return TextPipeline(
-                name, options, source, model, counters, asker, publisher.answer, publisher.piece, publisher.report
-            )
+            return TextPipeline(name, options, source, model, counters, asker, publisher)
         return Pipeline(
             name,
             options,
             source,
             model,
             counters,
-            publisher.publish,
-            publisher.report,
-            publisher.tell,
+            publisher,
             self._track_ids.setdefault(name, itertools.count(1)),
-            followers,
+            observers,
             self._factor,
             config.state_folder() / "learned" / f"{name}.json",
         )
@@ -121,7 +117,7 @@ class Pipelines:
             mqtt=broker.mqtt,
             cancel=partial(self._cancel, name) if answers_text else None,
             asker=Asker(options.text, device.device_id) if answers_text else None,
-            followers_of=self.followers_of,
+            observers_of=self.observers_of,
         )
         return open_source(options.source, context)
 
@@ -136,7 +132,7 @@ class Pipelines:
             pipeline = self.running[name]
             model = models[key_of(pipeline.options)]
             if isinstance(model, Model) and isinstance(pipeline, Pipeline):
-                pipeline.switch(model, self.publishers[name].for_model(model).publish)
+                pipeline.switch(model)
 
     def stop(self, names: list[str], outbox: Outbox) -> None:
         """Stops pipelines together, and closes them once their results are on their way."""
@@ -172,6 +168,6 @@ class Pipelines:
         """Results that wait."""
         return sum(counts["queued"] for counts in self.counters().values())
 
-    def followers_of(self, name: str) -> list[Follower]:
-        """Who follows a pipeline; the list may be changed, from any thread."""
-        return self._followers.setdefault(name, [])
+    def observers_of(self, name: str) -> list[ResultObserver]:
+        """Who observes a pipeline's results; the list may be changed, from any thread."""
+        return self._observers.setdefault(name, [])

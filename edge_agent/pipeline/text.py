@@ -9,8 +9,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
@@ -19,7 +18,9 @@ from edge_agent.language.generation import Answer, Job
 from edge_agent.language.questions import Asker, ReadingQuestions
 from edge_agent.language.request import Request, read_request
 from edge_agent.models.language import LanguageModel
-from edge_agent.pipeline.pipeline import Report, Stopwatch
+from edge_agent.models.stages import Stopwatch
+from edge_agent.pipeline.hang_detector import HangDetector
+from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample, Timing
 from edge_agent.sources import Source
 from edge_agent.sources.queue import SampleQueue
@@ -28,10 +29,6 @@ log = logging.getLogger(__name__)
 
 # Cancellations that are remembered, for requests that wait.
 MAX_CANCELLED = 100
-
-PublishText = Callable[[Sample, Answer, Mapping[str, Any], Timing], None]
-# The sample, the request's id, the number of the piece, its text.
-PublishPiece = Callable[[Sample, str, int, str], None]
 
 
 class Requests(SampleQueue):
@@ -73,9 +70,7 @@ class TextPipeline:
         model: what answers them; may be shared with other pipelines.
         counters: of this pipeline.
         asker: asks about readings, where these are what the source gives.
-        publish: takes an answer, facts about the request, and where the time went; may wait.
-        publish_piece: takes a piece of an answer that is asked for as a stream.
-        report: takes what went wrong, with the sample, or with none if it was the source.
+        sink: takes answers, pieces of answers that are requested as a stream, and errors.
     """
 
     def __init__(
@@ -86,9 +81,7 @@ class TextPipeline:
         model: LanguageModel,
         counters: Counters,
         asker: Asker,
-        publish: PublishText,
-        publish_piece: PublishPiece,
-        report: Report,
+        sink: ResultSink,
     ) -> None:
         self.name = name
         self._told = {"pipeline": name}  # what log lines are about
@@ -96,16 +89,14 @@ class TextPipeline:
         self.model = model
         self.counters = counters
         self._source = source
-        self._publish = publish
-        self._publish_piece = publish_piece
-        self._report = report
+        self._sink = sink
         self._queue = (
             Requests(options.text.queue, source.capacity, counters, self._refuse)
             if isinstance(options.source, settings.MqttSource)
             else SampleQueue(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
         )
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
-        self._busy_since: float | None = None
+        self._hang_detector = HangDetector()
         self._cancelled: deque[tuple[str, float]] = deque(maxlen=MAX_CANCELLED)
         self._guard = threading.Lock()
         self._abandoned = False
@@ -113,7 +104,7 @@ class TextPipeline:
     def start(self) -> None:
         """Begins to take requests."""
         self._worker.start()
-        self._source.start(self._queue, lambda error: self._report(error, None))
+        self._source.start(self._queue, lambda error: self._sink.report(error, None))
 
     def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`."""
@@ -157,9 +148,8 @@ class TextPipeline:
         return not self._worker.is_alive()
 
     def busy_for(self) -> float:
-        """Seconds since the model gave its last sign of life over the request at hand; 0 when there is none."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Seconds since the model's last output for the request at hand; 0 when there is none."""
+        return self._hang_detector.busy_for()
 
     def _work(self) -> None:
         while samples := self._queue.get():
@@ -192,12 +182,12 @@ class TextPipeline:
                 if isinstance(part, Answer):
                     answer = part
                 elif part:
-                    self._publish_piece(sample, request_id, pieces, part)
+                    self._sink.piece(sample, request_id, pieces, part)
                     pieces += 1
         if self._abandoned and answer.finish_reason == "cancelled":
             raise _AbandonedError
         timing.preprocess, timing.inference = answer.first_token_ms, answer.output_ms
-        self._publish(sample, answer, {**sample.origin, "id": request_id}, timing)
+        self._sink.answer(sample, self.model, answer, {**sample.origin, "id": request_id}, timing)
         self.counters.infer()
 
     def _request(self, sample: Sample) -> Request:
@@ -208,15 +198,12 @@ class TextPipeline:
         return read_request(sample.data, self.options.text.options)
 
     def _parts(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
-        """What the model says; to wait for anything else is not to be busy."""
+        """What the model answers, piece by piece. Only waiting for the model counts as busy."""
         parts = self.model.ask(job, cancelled)
         part: str | Answer | None = ""
         while part is not None:
-            self._busy_since = time.monotonic()
-            try:
+            with self._hang_detector.step():
                 part = next(parts, None)
-            finally:
-                self._busy_since = None
             if part is not None:
                 yield part
 
@@ -233,5 +220,5 @@ class TextPipeline:
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)
-        self._report(error, sample)
+        self._sink.report(error, sample)
         sample.done()

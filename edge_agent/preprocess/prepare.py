@@ -47,12 +47,12 @@ class Prepared:
 class Prepare(Protocol):
     """From a sample to what its model takes."""
 
-    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
+    def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:
         """Prepares a sample; called from several threads.
 
         Args:
             sample: what is to go in.
-            followed: whether somebody besides the model wants to see the picture, with all its pixels.
+            needs_image: whether somebody besides the model needs the picture, with all its pixels.
 
         Raises:
             InputError: the sample can't be used.
@@ -73,9 +73,9 @@ class Pictures:
         self._regions = Regions(options.regions)
         self._has_regions = bool(options.regions)
 
-    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:
+    def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:
         """See `Prepare`."""
-        picture = _picture(sample, None if followed or self._has_regions else self._preprocess.reduction)
+        picture = _picture(sample, None if needs_image or self._has_regions else self._preprocess.reduction)
         (width, height), is_whole = picture.size, picture.reduced == (1, 1)
         views = [View(None, 0, 0, picture.pixels, picture.size, picture.reduced)]
         if is_whole:
@@ -99,7 +99,7 @@ class Readings:
     def __init__(self, preprocess: SeriesPreprocess) -> None:
         self._preprocess = preprocess
 
-    def __call__(self, sample: Sample, *, followed: bool) -> Prepared:  # noqa: ARG002 - there is no picture
+    def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
         values = self._preprocess.real(self._numbers(sample))
         return Prepared(self._preprocess([values]), [RawInput(values)], sample.origin)

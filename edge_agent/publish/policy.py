@@ -14,7 +14,7 @@ _NOT_IN_TOPICS = dict.fromkeys([*range(0x21), 0x7F, *map(ord, "/+#")], "_")
 Statement = dict[tuple[str | None, ...], Any]
 
 
-class Gate:
+class PublishPolicy:
     """Decides for each result of one pipeline, in order, whether it is published.
 
     Args:
@@ -30,7 +30,7 @@ class Gate:
         self._published_at: float | None = None
         self._published: Statement = {}
 
-    def opens(self, predictions: Sequence[Prediction], now: float) -> bool:
+    def allows(self, predictions: Sequence[Prediction], now: float) -> bool:
         """Whether a result is published; if so, later ones are compared with it.
 
         Args:

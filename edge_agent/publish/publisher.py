@@ -1,6 +1,5 @@
 """The end of the road: predictions become a result document, and the document goes to the outbox."""
 
-import copy
 import json
 import logging
 import time
@@ -12,13 +11,15 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.language.generation import Answer
+from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
+from edge_agent.models.stages import WorkItem
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
 from edge_agent.postprocess.smoothing import Spell
 from edge_agent.postprocess.tracking import Event
-from edge_agent.publish.policy import Gate, topic_of
+from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
 from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
@@ -69,7 +70,8 @@ class Publisher:
     Events have counters, and so a `seq`, of their own.
 
     Args:
-        observe: told of every input that has been through the model, published or not.
+        task: of the pipeline's model.
+        observe: called for every input that has been through the model, published or not.
 
     Attributes:
         record: what the pipeline has come to so far.
@@ -80,7 +82,7 @@ class Publisher:
         device: Device,
         name: str,
         options: settings.Pipeline,
-        model: AnyModel,
+        task: str,
         counters: Counters,
         event_counters: Counters,
         outbox: Outbox,
@@ -90,39 +92,33 @@ class Publisher:
         self._device = device
         self._name = name
         self._options = options.publish
-        self._model = model
         self._counters = counters
         self._event_counters = event_counters
         self._outbox = outbox
         self._observe = observe
-        self._gate = Gate(options.publish, limits(options, model.task).min_confidence, model.task)
+        self._policy = PublishPolicy(options.publish, limits(options, task).min_confidence, task)
 
-    def for_model(self, model: AnyModel) -> "Publisher":
-        """The same publisher for what another model of the same task says."""
-        other = copy.copy(self)
-        other._model = model  # noqa: SLF001 - of its own class
-        return other
-
-    def publish(
-        self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing
-    ) -> int | None:
-        """Publishes a result, or holds it back as the pipeline's options want; returns its `seq`, or None."""
+    def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> int | None:
+        """Publishes a result, or withholds it as the pipeline's options want; returns its `seq`, or None."""
+        sample, timing = item.sample, item.timing
         self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
-        if not self._gate.opens(predictions, sample.captured) and sample.reply_to is None:
+        if not self._policy.allows(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
             sample.done()
             return None
         content = {"predictions": [prediction.as_dict() for prediction in predictions]}
-        return self._put(sample, content, facts, timing, predictions)
+        return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
 
-    def answer(self, sample: Sample, answer: Answer, facts: Mapping[str, Any], timing: Timing) -> None:
+    def answer(
+        self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing
+    ) -> None:
         """Publishes what a language model has answered."""
         self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
         tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
         content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
-        self._put(sample, content, facts, timing)
+        self._put(sample, model, content, facts, timing)
 
     def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None:
         """Publishes a piece of an answer, to whom it is for; the whole answer follows, so it is of no use later."""
@@ -136,6 +132,7 @@ class Publisher:
     def _put(
         self,
         sample: Sample,
+        model: AnyModel,
         content: Mapping[str, Any],
         facts: Mapping[str, Any],
         timing: Timing,
@@ -149,8 +146,8 @@ class Publisher:
             seq=self._counters.produce(),
             captured_at=sample.captured_at,
             clock_synced=device.clock.synced(),
-            model=self._model.identity,
-            task=self._model.task,
+            model=model.identity,
+            task=model.task,
             content=content,
             input=facts,
             timing=timing,
@@ -171,7 +168,7 @@ class Publisher:
         )
         return result.seq
 
-    def tell(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
+    def events(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
         """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""
         device = self._device
         for event in events:

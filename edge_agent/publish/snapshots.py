@@ -1,19 +1,15 @@
 """Pictures of what a pipeline sees, with what it found drawn in, now and then."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from edge_agent import settings
 from edge_agent.publish.drawing import annotate, encode_jpeg
-from edge_agent.samples import Prediction, Sample
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from edge_agent.samples import Sample
+from edge_agent.sources.observer import Observation
 
 
 class Snapshots:
-    """Follows a pipeline and shows one of its pictures in each interval.
+    """Observes a pipeline and shows one of its pictures in each interval.
 
     Args:
         pipeline: its settings, for its regions and zones.
@@ -27,27 +23,24 @@ class Snapshots:
         self._show = show
         self._next: float | None = None
 
-    def follow(
-        self,
-        image: "NDArray[np.uint8] | None",
-        sample: Sample,
-        predictions: Sequence[Prediction],
-        parent: dict[str, Any],  # noqa: ARG002 - every follower is told
-        *,
-        may_wait: bool,  # noqa: ARG002 - it never waits
-    ) -> None:
-        """Shows the picture if it is time; see `observer.Follower`."""
-        if image is None or (self._next is not None and sample.captured < self._next):
+    def needs_image(self, sample: Sample) -> bool:
+        """Whether it is time for a picture."""
+        return self._next is None or sample.captured >= self._next
+
+    def on_result(self, observation: Observation) -> None:
+        """Draws the picture if it is time."""
+        sample = observation.sample
+        if observation.image is None or not self.needs_image(sample):
             return
         self._next = sample.captured + self._options.interval
         picture = annotate(
-            image,
-            predictions,
+            observation.image,
+            observation.predictions,
             regions=self._pipeline.regions,
             zones=self._pipeline.filters.zones,
             max_side=self._options.max_side,
         )
         self._show(encode_jpeg(picture, self._options.max_size))
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         """There will be no more pictures."""

@@ -17,7 +17,7 @@ from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
     from edge_agent.mqtt.endpoint import Endpoint
-    from edge_agent.sources.observer import Follower
+    from edge_agent.sources.observer import ResultObserver
 
 Trouble = Callable[[EdgeAgentError], None]
 
@@ -47,7 +47,7 @@ class Context:
         mqtt: the broker's settings.
         cancel: told of a request that is to be given up, by its id.
         asker: asks a language model about what other pipelines find; None: the pipeline has none.
-        followers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
+        observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Context:
     mqtt: settings.Mqtt
     cancel: Callable[[str], None] | None = None
     asker: Asker | None = None
-    followers_of: "Callable[[str], list[Follower]]" = field(default=lambda _: [])
+    observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 
 class Source(Protocol):

@@ -1,23 +1,17 @@
 """What another pipeline finds: each object cut out of its picture, or, for a language model, a question about them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.language.questions import FoundQuestions
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources import Context, Trouble
+from edge_agent.sources.observer import Observation, ResultObserver
 from edge_agent.sources.queue import SampleQueue
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edge_agent.sources.observer import Follower
-
-    # Picture, its sample, predictions, the parent's pipeline and `seq`: see `observer.Follower`.
-    Make = Callable[["NDArray[np.uint8] | None", Sample, Sequence[Prediction], dict[str, Any]], Iterable[Sample]]
+Make = Callable[[Observation], Iterable[Sample]]
 
 # Most crops that wait; a frame can have many.
 CROPS_THAT_WAIT = 16
@@ -28,24 +22,32 @@ class PipelineSource:
 
     Args:
         source: the other pipeline, and which of its predictions count.
-        followers: of the other pipeline.
+        observers: of the other pipeline.
         make: makes the samples.
         live: only the newest counts, and the other pipeline is never held up.
+        needs_image: whether they are made of pixels.
     """
 
     def __init__(
-        self, source: settings.PipelineSource, followers: "list[Follower]", make: "Make", *, live: bool
+        self,
+        source: settings.PipelineSource,
+        observers: list[ResultObserver],
+        make: Make,
+        *,
+        live: bool,
+        needs_image: bool,
     ) -> None:
         self.live = live
         self.capacity = 1 if live else CROPS_THAT_WAIT
         self._source = source
-        self._followers = followers
+        self._observers = observers
         self._make = make
+        self._needs_image = needs_image
 
     def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - what can go wrong is the other's trouble
         """See `Source.start`."""
         self._queue = queue
-        self._followers.append(self)
+        self._observers.append(self)
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - every source is asked alike
         """See `Source.wait_ready`."""
@@ -53,29 +55,26 @@ class PipelineSource:
 
     def stop(self) -> None:
         """See `Source.stop`."""
-        if self in self._followers:
-            self._followers.remove(self)
+        if self in self._observers:
+            self._observers.remove(self)
         self._queue.close()
 
     def close(self, deadline: float) -> None:
         """See `Source.close`."""
 
-    def follow(
-        self,
-        image: "NDArray[np.uint8] | None",
-        sample: Sample,
-        predictions: Sequence[Prediction],
-        parent: dict[str, Any],
-        *,
-        may_wait: bool,
-    ) -> None:
-        """Takes what was found; see `observer.Follower`."""
-        put = self._queue.put if may_wait and not self.live else self._queue.put_drop_oldest
-        for made in self._make(image, sample, [one for one in predictions if self._wanted(one)], parent):
+    def needs_image(self, sample: Sample) -> bool:  # noqa: ARG002 - any frame may show what is to be cut out
+        """Whether the pixels are needed: to cut objects out of them; a question needs the words only."""
+        return self._needs_image
+
+    def on_result(self, observation: Observation) -> None:
+        """Takes what was found."""
+        put = self._queue.put if observation.may_block and not self.live else self._queue.put_drop_oldest
+        wanted = [prediction for prediction in observation.predictions if self._wanted(prediction)]
+        for made in self._make(replace(observation, predictions=wanted)):
             put(made)
 
-    def end(self) -> None:
-        """See `observer.Follower`."""
+    def on_end(self) -> None:
+        """The other pipeline's source has ended, and so this one."""
         self._queue.close()
 
     def _wanted(self, prediction: Prediction) -> bool:
@@ -83,18 +82,18 @@ class PipelineSource:
         return sure and (not self._source.labels or prediction.label in self._source.labels)
 
 
-def crops(
-    margin: float,
-    image: "NDArray[np.uint8] | None",
-    sample: Sample,
-    predictions: Sequence[Prediction],
-    parent: dict[str, Any],
-) -> Iterator[Sample]:
+def questions(ask: FoundQuestions, observation: Observation) -> list[Sample]:
+    """The question about what was found, if it is time for one."""
+    return ask(observation.sample, observation.predictions, observation.parent)
+
+
+def crops(margin: float, observation: Observation) -> Iterator[Sample]:
     """The objects, each cut out of the picture with a margin around it, as a share of its size."""
+    image, sample = observation.image, observation.sample
     if image is None:
         return
     height, width = image.shape[:2]
-    for prediction in predictions:
+    for prediction in observation.predictions:
         if prediction.box is None:
             continue
         x1, y1, x2, y2 = _enlarged(prediction.box, margin, width, height)
@@ -107,7 +106,7 @@ def crops(
             image[y1:y2, x1:x2].copy(),  # a view would keep the whole picture in memory
             captured_at=sample.captured_at,
             captured=sample.captured,
-            origin={"parent": parent | found},
+            origin={"parent": observation.parent | found},
         )
 
 
@@ -123,7 +122,9 @@ def _enlarged(
 
 def create(source: settings.PipelineSource, context: Context) -> PipelineSource:
     """The source for the settings."""
-    followers = context.followers_of(source.name)
+    observers = context.observers_of(source.name)
     if context.asker is not None:
-        return PipelineSource(source, followers, FoundQuestions(context.asker), live=True)
-    return PipelineSource(source, followers, partial(crops, source.margin), live=False)
+        return PipelineSource(
+            source, observers, partial(questions, FoundQuestions(context.asker)), live=True, needs_image=False
+        )
+    return PipelineSource(source, observers, partial(crops, source.margin), live=False, needs_image=True)

@@ -12,9 +12,10 @@ from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.loading import key_of
 from edge_agent.models.model import Model
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.samples import Prediction, Sample
 from edge_agent.settings.update import Shadow as ShadowOptions
+from edge_agent.sources.observer import Observation
 from edge_agent.update.agreement import agreement
 from edge_agent.update.host import Host, Models, RefusedError, inference_ms, work_of
 
@@ -66,7 +67,7 @@ class Shadow:
     """
 
     def __init__(self, pipeline: settings.Pipeline, model: Model, tally: Tally) -> None:
-        self._road = OneOff(model, None, None, like=pipeline)
+        self._predictor = Predictor(model, None, None, like=pipeline)
         self._task = model.decode.task
         self._tally = tally
         self._changed = threading.Condition()
@@ -75,14 +76,22 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 
-    def take(self, sample: Sample, predictions: Sequence[Prediction]) -> None:
-        """Takes what the active version has said of a sample, if the sample before is done with."""
+    def needs_image(self, sample: Sample) -> bool:  # noqa: ARG002 - it decodes the sample itself
+        """See `ResultObserver`."""
+        return False
+
+    def on_result(self, observation: Observation) -> None:
+        """Takes what the active version predicts for a sample, if the sample before is done."""
+        sample, predictions = observation.sample, observation.predictions
         with self._changed:
             if self._next is None and not self._closed:
                 # A frame's memory may be used again for the next one. Nobody is answered, nothing is acknowledged.
                 data = copy.copy(sample.data)
                 self._next = replace(sample, data=data, reply_to=None, on_done=None), predictions
                 self._changed.notify_all()
+
+    def on_end(self) -> None:
+        """There will be no more samples."""
 
     def close(self) -> None:
         """Takes no more samples; the one that is being answered is finished."""
@@ -98,7 +107,7 @@ class Shadow:
                     return
                 sample, predictions = self._next
             try:
-                answer = self._road.ask(sample).predictions
+                answer = self._predictor.ask(sample).predictions
             except EdgeAgentError:
                 self._tally.compared(None)
             else:
@@ -163,10 +172,10 @@ def _shadows(host: Host, name: str, models: Models, tally: Tally) -> Iterator[No
         for pipeline in host.pipelines(name)
     ]
     for pipeline, shadow in shadows:
-        pipeline.shadow = shadow.take
+        pipeline.observers.append(shadow)
     try:
         yield
     finally:
         for pipeline, shadow in shadows:
-            pipeline.shadow = None
+            pipeline.observers.remove(shadow)
             shadow.close()

@@ -12,7 +12,7 @@ from edge_agent.commands.simulated_machine import RATE, Machine
 from edge_agent.counters import imbalance
 from edge_agent.models import bundle
 from edge_agent.models import model as models
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.samples import Sample
@@ -37,7 +37,7 @@ def test_it_finds_the_anomaly_when_it_happens_and_not_before(tmp_path: Path) -> 
 def test_the_model_tells_a_damaged_machine_from_sound_ones_that_it_has_never_heard() -> None:
     options = settings.Model(path=VIBRATION, threads=1)
     model = models.load_here("vibration", resolve_model(options, VIBRATION))
-    road, said = OneOff(model, None, None), dict[float, list[str | None]]()
+    road, said = Predictor(model, None, None), dict[float, list[str | None]]()
     for damage in (0.0, 0.2):
         found = [Machine(777 + number).run(WINDOW, damage) for number in range(300)]
         answers = [road.ask(Sample(np.asarray(one, "<f4").tobytes(), 0.0, 0.0, {})) for one in found]

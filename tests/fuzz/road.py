@@ -19,7 +19,7 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import model as models
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.shipped import shipped
 from edge_agent.samples import Sample
 from edge_agent.system.terminal import printable
@@ -110,18 +110,18 @@ def _use_as_model(source: Path, content: bytes, folder: Path) -> str:
         sentence = _as_told(error)
         return next((what for words, what in _IN_THE_TRIAL.items() if re.search(words, sentence)), "refused")
     try:
-        return _answer(OneOff(model, None, None), PICTURE)
+        return _answer(Predictor(model, None, None), PICTURE)
     finally:
         model.close()
 
 
 def _images_user() -> Callable[[Path, bytes, Path], str]:
     model = models.load("digits", settings.Model(path=shipped("digits")), Path.cwd())
-    road = OneOff(model, None, None)
+    road = Predictor(model, None, None)
     return lambda source, content, _folder: f"{source.suffix[1:]} {_answer(road, content)}"
 
 
-def _answer(road: OneOff, picture: bytes) -> str:
+def _answer(road: Predictor, picture: bytes) -> str:
     try:
         road.ask(Sample(picture, captured_at=time.time(), captured=time.monotonic(), origin={}))
     except (InputError, ModelError) as error:

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from edge_agent.errors import InputError
 from edge_agent.language.questions import Asker, FoundQuestions, ReadingQuestions, Trend
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
-from edge_agent.sources.pipeline import PipelineSource
+from edge_agent.sources.observer import Observation
+from edge_agent.sources.pipeline import PipelineSource, questions
 from edge_agent.sources.queue import SampleQueue
 
 MACAW = Prediction("macaw", 89, 0.991)
@@ -30,14 +32,20 @@ class Asked:
     def __init__(self, **options: Any) -> None:
         stated = {key: options.pop(key) for key in ("labels", "min_confidence") if key in options}
         source = settings.PipelineSource(type="pipeline", name="porch", **stated)
-        self._source = PipelineSource(source, [], FoundQuestions(Asker(Text(**options), "porch-pi")), live=True)
+        self._source = PipelineSource(
+            source,
+            [],
+            partial(questions, FoundQuestions(Asker(Text(**options), "porch-pi"))),
+            live=True,
+            needs_image=False,
+        )
         self.counters = Counters()
         self._queue = SampleQueue(self._source.capacity, self.counters, keep_newest=self._source.live)
         self._source.start(self._queue, lambda _: None)
 
     def follow(self, *predictions: Prediction, at: float = 0.0) -> None:
         sample = Sample(b"", captured_at=1e9 + at, captured=at, origin={})
-        self._source.follow(None, sample, predictions, PARENT, may_wait=True)
+        self._source.on_result(Observation("porch", 7, sample, predictions, None, may_block=True))
 
     def questions(self) -> list[str]:
         self._source.stop()

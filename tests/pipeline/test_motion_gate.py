@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.errors import InputError
-from edge_agent.pipeline.motion_gate import ADAPT, MAX_SCENES, Gate
+from edge_agent.pipeline.motion_gate import ADAPT, MAX_SCENES, MotionGate
 from edge_agent.samples import ReplyTo, Sample
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration
@@ -26,12 +26,12 @@ Frame = NDArray[np.uint8]
 NOISE = np.random.default_rng(1).normal(0, 5, (480, 640, 3)).astype(np.float32)
 
 
-def gate(regions: dict[str, Any] | None = None, **options: Any) -> Gate:
+def gate(regions: dict[str, Any] | None = None, **options: Any) -> MotionGate:
     wanted = {"type": "motion", "hold": 0, "heartbeat": "1h"} | options
-    return Gate(settings.Gate.model_validate(wanted), regions or {})
+    return MotionGate(settings.Gate.model_validate(wanted), regions or {})
 
 
-def passed(gate: Gate, frames: Iterable[Any], fps: float = FPS, **origin: Any) -> list[bool]:
+def passed(gate: MotionGate, frames: Iterable[Any], fps: float = FPS, **origin: Any) -> list[bool]:
     return [gate.passes(Sample(frame, 0.0, number / fps, origin)) for number, frame in enumerate(frames)]
 
 
@@ -195,15 +195,15 @@ def test_still_pictures_over_mqtt_are_acknowledged_without_a_result_unless_one_i
         assert "redelivered" not in json.loads(result.payload)["input"]
 
 
-def test_a_defect_in_the_gate_is_told_once_and_leaves_it_open(
+def test_a_defect_in_the_gate_is_logged_once_and_leaves_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> bool:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(Gate, "passes", broken)
+    monkeypatch.setattr(MotionGate, "passes", broken)
     stage = Stage({"type": "camera"}, digits_model(), tmp_path, gate={"type": "motion"})
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            assert stage.pipeline._shows_news(Sample(blocks(), 0.0, 0.0, {}))
+            assert stage.pipeline._admission._shows_motion(Sample(blocks(), 0.0, 0.0, {}))
     assert len(caplog.records) == 1

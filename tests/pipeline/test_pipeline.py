@@ -5,7 +5,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import frame_timing
+from edge_agent.pipeline.ordering import Ticket, TicketLock
 from edge_agent.pipeline.pipeline import WORKERS
 from edge_agent.samples import Sample
+from edge_agent.sources.observer import Observation
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 from tests.clock import Clock
@@ -91,21 +92,18 @@ def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stag
 
 
 def test_a_model_is_changed_between_two_samples_of_which_none_is_lost_or_done_twice(golden: Stage) -> None:
-    others: list[Sample] = []
-
-    def publish(sample: Sample, *_: Any) -> None:
-        golden.counters.produce()
-        others.append(sample)
-
+    other = digits_model()
     golden.gate.clear()
     with golden as stage:
         # One waits to get out, and one behind it: they stay with the model that they began with.
         stage.wait_for(lambda stage: stage.counts()["captured"] == WORKERS + 2, "the others wait")
-        stage.pipeline.switch(digits_model(), publish)
+        stage.pipeline.switch(other)
         stage.gate.set()
         stage.wait_until_ended()
-    assert 1 <= len(stage.results) <= WORKERS
-    assert [Path(sample.origin["path"]) for sample in stage.results + others] == GOLDEN
+    before = len([model for model in stage.models if model is not other])
+    assert 1 <= before <= WORKERS
+    assert stage.models[before:] == [other] * (len(GOLDEN) - before)
+    assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
     assert stage.counts()["inferred"] == len(GOLDEN)
     assert stage.imbalances == []
 
@@ -154,6 +152,13 @@ def test_a_model_that_has_failed_once_serves_the_next_sample(golden: Stage, mode
     assert len(stage.results) == len(GOLDEN)
 
 
+def ticket() -> Ticket:
+    """The first one of a lock that nobody else uses."""
+    drawn = TicketLock().draw(lambda: [Sample(b"", 0.0, 0.0, {})])
+    assert drawn is not None
+    return drawn[0]
+
+
 def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Path) -> None:
     settled: list[str] = []
 
@@ -166,11 +171,11 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
         stage.gate.clear()
         for name, data in (("bad", b"no image"), ("unread", InputError("can't be read"))):
             stage.counters.capture()
-            stage.pipeline.travel([sample(name, data)], nullcontext())
+            stage.pipeline.process([sample(name, data)], ticket())
         assert settled == ["bad", "unread"]
         stage.counters.capture()
         answering = threading.Thread(
-            target=stage.pipeline.travel, args=([sample("good", GOLDEN[0].read_bytes())], nullcontext())
+            target=stage.pipeline.process, args=([sample("good", GOLDEN[0].read_bytes())], ticket())
         )
         answering.start()
         stage.wait_for(lambda stage: stage.counts()["produced"] == 2, "the good one is through the model")
@@ -218,7 +223,7 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_the_model(stage: Stage) -> bool:
-        return stage.pipeline._scheduler._began is not None
+        return stage.pipeline._admission.scheduler._began is not None
 
     camera, clock = Camera(), Clock()
     monkeypatch.setattr(frame_timing, "time", clock)
@@ -353,3 +358,76 @@ def test_a_region_outside_the_frame_makes_the_input_unusable(model: Model, tmp_p
     assert {str(error) for _, error in stage.given_up} == {
         "region 'far' reaches to (400, 50), the frame has only 320 x 180 pixels"
     }
+
+
+class Observer:
+    """Looks at results, and at the pictures of those frames whose number it wants."""
+
+    def __init__(self, *wanted: int) -> None:
+        self.wanted = wanted
+        self.seen: list[Observation] = []
+        self.ends = 0
+
+    def needs_image(self, sample: Sample) -> bool:
+        return [path.stem for path in GOLDEN].index(Path(sample.origin["path"]).stem) in self.wanted
+
+    def on_result(self, observation: Observation) -> None:
+        self.seen.append(observation)
+
+    def on_end(self) -> None:
+        self.ends += 1
+
+
+def test_only_a_sample_whose_pixels_an_observer_needs_is_decoded_whole(tmp_path: Path, model: Model) -> None:
+    # Ten times as large as they are, so that it pays to decode them at a reduced size.
+    for path in GOLDEN:
+        large = np.asarray(cv2.imread(str(path))).repeat(10, axis=0).repeat(10, axis=1)
+        cv2.imwrite(str(tmp_path / f"{path.stem}.jpg"), large)
+    observer = Observer(1, 3)
+    stage = Stage({"type": "images", "path": str(tmp_path)}, model, tmp_path)
+    stage.pipeline.observers.append(observer)
+    with stage:
+        stage.wait_until_ended()
+    assert [number for number, seen in enumerate(observer.seen) if seen.image is not None] == [1, 3]
+    assert len(observer.seen) == len(GOLDEN)
+
+
+def test_an_observer_sees_every_result_in_order_and_the_end_once(golden: Stage) -> None:
+    observer = Observer()
+    golden.pipeline.observers.append(observer)
+    with golden as stage:
+        stage.wait_until_ended()
+    assert [Path(seen.sample.origin["path"]) for seen in observer.seen] == GOLDEN
+    assert [list(seen.predictions) for seen in observer.seen] == [predictions for predictions, _, _ in stage.outcomes]
+    assert observer.ends == 1
+
+
+def test_a_defect_in_an_observer_costs_no_result(golden: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    broken, sound = Observer(), Observer()
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    broken.on_result = fail  # type: ignore[method-assign,assignment]  # broken on purpose
+    golden.pipeline.observers.extend([broken, sound])
+    with caplog.at_level(logging.CRITICAL), golden as stage:
+        stage.wait_until_ended()
+    assert len(stage.results) == len(sound.seen) == len(GOLDEN)
+
+
+def test_what_escapes_one_worker_does_not_make_the_other_one_wait(
+    golden: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    escaped: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: escaped.append(arguments.exc_type))
+    begin = golden.pipeline._stages.begin
+
+    def broken(samples: Sequence[Sample]) -> Any:
+        if samples[0].origin["path"] == str(GOLDEN[0]):
+            raise SystemError("before any sample's failure is caught")
+        return begin(samples)
+
+    monkeypatch.setattr(golden.pipeline._stages, "begin", broken)
+    with golden as stage:
+        stage.wait_for_results(len(GOLDEN) - 1)
+    assert escaped == [SystemError]

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +15,16 @@ from edge_agent.counters import Counters, imbalance
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model import MOST_TOGETHER, Model
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import resolve_model
-from edge_agent.pipeline.pipeline import WINDOWS_THAT_WAIT, Pipeline
-from edge_agent.samples import Prediction, Sample, Series, Timing
+from edge_agent.models.stages import WorkItem
+from edge_agent.pipeline.admission import MAX_WAITING_WINDOWS
+from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.series import Input
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
+from tests.sink import NullSink
 from tests.timeseries.small_models import adding_up, autoencoder, clipping_autoencoder
 
 LENGTH = 4
@@ -49,7 +52,7 @@ class Tap:
     def close(self, deadline: float) -> None: ...
 
 
-class Stage:
+class Stage(NullSink):
     """A pipeline over a tap, and all that it says.
 
     Attributes:
@@ -68,8 +71,7 @@ class Stage:
             self.tap,
             model,
             self.counters,
-            self._publish,
-            self._report,
+            self,
             learned=learned,
         )
 
@@ -93,16 +95,16 @@ class Stage:
         self.pipeline.stop()
         self.pipeline.finish(time.monotonic() + 10)
 
-    def _publish(self, sample: Sample, predictions: list[Prediction], facts: Any, timing: Timing) -> int:
-        number = self.counters.produce()
+    def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> int:
+        number, facts = self.counters.produce(), item.prepared.facts
         self.gate.wait()
-        assert facts.get("number") == sample.origin["number"]
-        self.results.append((facts.get("number"), predictions))
-        assert timing.inference >= 0
+        assert facts.get("number") == item.sample.origin["number"]
+        self.results.append((facts.get("number"), list(predictions)))
+        assert item.timing.inference >= 0
         self.counters.acknowledge()
         return number
 
-    def _report(self, error: EdgeAgentError, sample: Sample | None) -> None:
+    def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         self.errors.append((None if sample is None else sample.origin.get("number"), str(error)))
 
 
@@ -223,12 +225,12 @@ def test_a_state_that_is_not_there_is_named(stated: Any, says: str, tmp_path: Pa
 def test_a_live_stream_loses_no_window_while_inference_hesitates(model: Model) -> None:
     with Stage(model, live=True) as stage:
         stage.gate.clear()
-        for number in range(WINDOWS_THAT_WAIT):
+        for number in range(MAX_WAITING_WINDOWS):
             stage.send(Series(np.full((LENGTH, 1), number, np.float32), rate=100.0), number)
         stage.gate.set()
         counts = stage.finish()
-    assert counts["inferred"] == WINDOWS_THAT_WAIT
-    assert [number for number, _ in stage.results] == list(range(WINDOWS_THAT_WAIT))
+    assert counts["inferred"] == MAX_WAITING_WINDOWS
+    assert [number for number, _ in stage.results] == list(range(MAX_WAITING_WINDOWS))
 
 
 def test_a_threshold_is_learned_and_then_judges(model: Model, tmp_path: Path) -> None:
@@ -252,6 +254,8 @@ def test_only_anomalies_are_told_where_only_they_are_wanted(model: Model) -> Non
 
 
 def test_the_same_road_answers_a_single_question(model: Model) -> None:
-    answer = OneOff(model, None, None).ask(Sample(far_off(3), time.time(), time.monotonic(), {"path": "window.json"}))
+    answer = Predictor(model, None, None).ask(
+        Sample(far_off(3), time.time(), time.monotonic(), {"path": "window.json"})
+    )
     assert [one.value for one in answer.predictions] == [9]
     assert answer.facts == {"path": "window.json"}

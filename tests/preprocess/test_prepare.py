@@ -23,10 +23,10 @@ def jpeg(width: int = 645, height: int = 480) -> bytes:
     return bytes(data.tobytes())
 
 
-def prepared(data: Any, preprocess: Preprocess = PREPROCESS, *, followed: bool = False, **options: Any) -> Prepared:
+def prepared(data: Any, preprocess: Preprocess = PREPROCESS, *, needs_image: bool = False, **options: Any) -> Prepared:
     source = settings.ImagesSource(type="images", path=".")
     pictures = Pictures(preprocess, settings.Pipeline(source=source, model="m", **options))
-    return pictures(Sample(data, time.time(), time.monotonic(), {"path": "a.jpg"}), followed=followed)
+    return pictures(Sample(data, time.time(), time.monotonic(), {"path": "a.jpg"}), needs_image=needs_image)
 
 
 def test_a_jpeg_that_only_the_model_wants_is_reduced_and_keeps_its_size_in_all_that_is_told() -> None:
@@ -77,12 +77,12 @@ def test_whoever_else_looks_at_a_picture_sees_all_of_it() -> None:
     whole = Preprocess(60, 80, "stretch", "rgb", "nhwc", "uint8", (0.0,), (1.0,), reduced_decoding=False)
     frame = np.full((480, 645, 3), 90, np.uint8)
     for picture in (
-        prepared(jpeg(), followed=True),
+        prepared(jpeg(), needs_image=True),
         prepared(jpeg(), regions=HALF),
         prepared(jpeg(), whole),
         prepared(jpeg(159, 119)),
         prepared(frame),
-        prepared(frame[:, :640], followed=True),
+        prepared(frame[:, :640], needs_image=True),
     ):
         assert picture.image is not None
         assert picture.size == (picture.image.shape[1], picture.image.shape[0])

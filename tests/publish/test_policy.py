@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.publish.policy import Gate, topic_of
+from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction
 from edge_agent.settings import Publish
 
@@ -22,8 +22,8 @@ def published(
     **options: Any,
 ) -> list[int]:
     """The numbers of the results that are published, one result a second."""
-    gate = Gate(Publish.model_validate(options), min_confidence, task)
-    return [number for number, result in enumerate(results) if gate.opens(result, number * every)]
+    gate = PublishPolicy(Publish.model_validate(options), min_confidence, task)
+    return [number for number, result in enumerate(results) if gate.allows(result, number * every)]
 
 
 def labels(text: str, confidence: float = 0.9) -> list[list[Prediction]]:
@@ -35,8 +35,8 @@ def test_by_default_everything_is_published() -> None:
 
 
 def test_samples_that_come_out_of_order_are_published_all_the_same() -> None:
-    gate = Gate(Publish(), 0.0, "classification")
-    assert all(gate.opens([seen("a")], taken) for taken in (5.0, 7.0, 6.0, 5.5))
+    gate = PublishPolicy(Publish(), 0.0, "classification")
+    assert all(gate.allows([seen("a")], taken) for taken in (5.0, 7.0, 6.0, 5.5))
 
 
 def test_on_change_publishes_the_first_result_and_every_other_label() -> None:

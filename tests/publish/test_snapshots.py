@@ -5,6 +5,7 @@ import numpy as np
 from edge_agent import settings
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Prediction, Sample
+from edge_agent.sources.observer import Observation
 from tests.images import decode_image
 
 FRAME = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
@@ -20,8 +21,8 @@ def shown(moments: list[float], **options: Any) -> list[bytes]:
     snapshots = Snapshots(pipeline, pipeline.snapshot, pictures.append)
     for moment in moments:
         sample = Sample(FRAME, moment, moment, {})
-        snapshots.follow(FRAME, sample, FOUND, {}, may_wait=False)
-    snapshots.end()
+        snapshots.on_result(Observation("porch", None, sample, FOUND, FRAME, may_block=False))
+    snapshots.on_end()
     return pictures
 
 

@@ -12,11 +12,13 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
+from edge_agent.models.stages import WorkItem
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources import Context, open_source
 from tests.broker import wait_until
+from tests.sink import NullSink
 
 DIGITS = shipped("digits")
 _OBSERVE_EVERY_S = 0.002
@@ -26,11 +28,12 @@ def digits_model() -> Model:
     return models.load("digits", settings.Model(path=DIGITS, threads=1), Path.cwd())
 
 
-class Stage:
+class Stage(NullSink):
     """Runs a source until the end of the `with` block.
 
     Attributes:
         results: samples that have been through the model, in the order in which they left it.
+        models: that each of them has been through.
         outcomes: for each of them what the pipeline published: predictions, facts of the input, and times.
         given_up: samples that could not be used, with the reason.
         troubles: what the source has said of itself.
@@ -49,6 +52,7 @@ class Stage:
         **options: Any,
     ) -> None:
         self.results: list[Sample] = []
+        self.models: list[Model] = []
         self.outcomes: list[tuple[list[Prediction], Mapping[str, Any], Timing]] = []
         self.given_up: list[tuple[Sample, EdgeAgentError]] = []
         self.troubles: list[str] = []
@@ -61,9 +65,7 @@ class Stage:
         broker = settings.Mqtt.model_validate(mqtt or {})
         context = Context(folder, "edge/test/stage", Endpoint.from_settings(broker, folder), broker)
         self.source = open_source(pipeline.source, context)
-        self.pipeline = Pipeline(
-            "stage", pipeline, self.source, model, self.counters, publish=self._publish, report=self._report
-        )
+        self.pipeline = Pipeline("stage", pipeline, self.source, model, self.counters, sink=self)
         self._over = threading.Event()
         self._observer = threading.Thread(target=self._observe, name="observer")
 
@@ -106,15 +108,16 @@ class Stage:
             if wrong := imbalance(self.counts()):
                 self.imbalances.append(wrong)
 
-    def _publish(self, sample: Sample, predictions: list[Prediction], facts: Mapping[str, Any], timing: Timing) -> None:
+    def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> None:
         self.counters.produce()
         self.gate.wait()
-        self.outcomes.append((predictions, facts, timing))
-        self.results.append(sample)
-        sample.done()
+        self.outcomes.append((list(predictions), item.prepared.facts, item.timing))
+        self.results.append(item.sample)
+        self.models.append(item.model)
+        item.sample.done()
         self.counters.acknowledge()
 
-    def _report(self, error: EdgeAgentError, sample: Sample | None) -> None:
+    def report(self, error: EdgeAgentError, sample: Sample | None) -> None:
         if sample is None:
             self.troubles.append(str(error))
         else:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_agent import settings
 from edge_agent.models import model as models
-from edge_agent.models.predictor import OneOff
+from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.samples import Sample
@@ -27,12 +27,12 @@ def recordings(file: Path, label: str) -> list[NDArray[np.float32]]:
         return [np.loadtxt(io.BytesIO(archive.read(name)), np.float32, delimiter=",") for name in names[::4]]
 
 
-def road(**stated: object) -> OneOff:
+def road(**stated: object) -> Predictor:
     options = settings.Model.model_validate({"path": shipped("activity"), "threads": 1} | stated)
-    return OneOff(models.load_here("activity", resolve_model(options, Path.cwd())), 1, None)
+    return Predictor(models.load_here("activity", resolve_model(options, Path.cwd())), 1, None)
 
 
-def said(asked: OneOff, window: NDArray[np.float32]) -> str | None:
+def said(asked: Predictor, window: NDArray[np.float32]) -> str | None:
     sample = Sample(window.astype("<f4").tobytes(), time.time(), time.monotonic(), {})
     return asked.ask(sample).predictions[0].label
 

@@ -54,15 +54,15 @@ class Gallery:
             KeyError: there is no such pipeline.
         """
         options = self._watched.options_of(pipeline)
-        followers = self._watched.followers_of(pipeline)
+        observers = self._watched.observers_of(pipeline)
         with self._guard:
             wall = self._walls.get(pipeline)
-            if wall is None or wall.snapshots not in followers:
+            if wall is None or wall.snapshots not in observers:
                 snapshots = Snapshots(options, LIVE, partial(self._hang, pipeline))
                 wall = self._walls[pipeline] = _Wall(
                     snapshots, time.monotonic(), None if wall is None else wall.picture
                 )
-                followers.append(snapshots)
+                observers.append(snapshots)
             wall.asked = time.monotonic()
             return wall.picture
 
@@ -76,4 +76,4 @@ class Gallery:
             if time.monotonic() - wall.asked > PATIENCE:
                 del self._walls[pipeline]
                 with contextlib.suppress(ValueError):
-                    self._watched.followers_of(pipeline).remove(wall.snapshots)
+                    self._watched.observers_of(pipeline).remove(wall.snapshots)

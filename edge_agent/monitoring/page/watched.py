@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from edge_agent import settings
 from edge_agent.samples import Result
-from edge_agent.sources.observer import Follower
+from edge_agent.sources.observer import ResultObserver
 
 
 class Watched(Protocol):
@@ -26,6 +26,6 @@ class Watched(Protocol):
         """
         ...
 
-    def followers_of(self, pipeline: str) -> list[Follower]:
-        """Who follows a pipeline; the list may be changed."""
+    def observers_of(self, pipeline: str) -> list[ResultObserver]:
+        """Who observes a pipeline's results; the list may be changed."""
         ...

@@ -7,7 +7,7 @@ from edge_agent import settings
 from edge_agent.monitoring.page import gallery
 from edge_agent.monitoring.page.gallery import PATIENCE, Gallery
 from edge_agent.samples import Prediction, Result, Sample
-from edge_agent.sources.observer import Follower
+from edge_agent.sources.observer import Observation, ResultObserver
 from tests.clock import Clock
 
 FRAME = np.full((720, 1280, 3), 128, np.uint8)
@@ -19,7 +19,7 @@ class Agent:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._followers: list[Follower] = []
+        self._observers: list[ResultObserver] = []
 
     def status(self) -> dict[str, Any]:
         return {}
@@ -31,15 +31,15 @@ class Agent:
         source = settings.ImagesSource(type="images", path=".")
         return {"porch": settings.Pipeline(source=source, model="m")}[pipeline]
 
-    def followers_of(self, pipeline: str) -> list[Follower]:
-        return {"porch": self._followers}[pipeline]
+    def observers_of(self, pipeline: str) -> list[ResultObserver]:
+        return {"porch": self._observers}[pipeline]
 
     def frames(self, count: int, gap: float = 0.1) -> None:
         for _ in range(count):
             self._clock.now += gap
-            for follower in list(self._followers):
+            for observer in list(self._observers):
                 sample = Sample(FRAME, self._clock.now, self._clock.now, {})
-                follower.follow(FRAME, sample, FOUND, {}, may_wait=False)
+                observer.on_result(Observation("porch", None, sample, FOUND, FRAME, may_block=False))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def agent(clock: Clock) -> Agent:
 
 def test_nothing_follows_a_pipeline_before_somebody_looks(agent: Agent) -> None:
     Gallery(agent)
-    assert agent.followers_of("porch") == []
+    assert agent.observers_of("porch") == []
 
 
 def test_who_looks_gets_the_next_picture_and_waits_for_none(agent: Agent) -> None:
@@ -76,7 +76,7 @@ def test_however_many_look_there_are_at_most_four_pictures_a_second(agent: Agent
         for _ in range(5):
             seen.add(pictures.look("porch"))
         agent.frames(1, gap=0.02)
-    assert len(agent.followers_of("porch")) == 1
+    assert len(agent.observers_of("porch")) == 1
     assert 7 <= len(seen - {None}) <= 9
 
 
@@ -86,7 +86,7 @@ def test_when_nobody_looks_any_more_nothing_follows_and_looking_again_begins_ane
     agent.frames(1)
     clock.now += PATIENCE
     agent.frames(2)
-    assert agent.followers_of("porch") == []
+    assert agent.observers_of("porch") == []
     assert pictures.look("porch") is None
     agent.frames(1)
     assert pictures.look("porch") is not None
@@ -97,7 +97,7 @@ def test_a_pipeline_that_has_been_started_anew_is_followed_again(agent: Agent) -
     pictures.look("porch")
     agent.frames(1)
     first = pictures.look("porch")
-    agent.followers_of("porch").clear()
+    agent.observers_of("porch").clear()
     assert pictures.look("porch") == first
     agent.frames(1, gap=1.0)
     second = pictures.look("porch")

@@ -1,0 +1,176 @@
+"""The stages that a sample passes: prepare, infer, decode, postprocess. No threads, no queues.
+
+A pipeline runs them in its workers, `predictor` for inputs that are handed in one by one.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_agent import settings
+from edge_agent.decoders import Limits
+from edge_agent.models.model import Model
+from edge_agent.models.state import State
+from edge_agent.postprocess.filters import Filter, limits
+from edge_agent.postprocess.smoothing import Smoother, Spell
+from edge_agent.postprocess.thresholds import Threshold
+from edge_agent.postprocess.tracking import Event, Tracker
+from edge_agent.preprocess.prepare import Prepare, Prepared, preparation
+from edge_agent.samples import Prediction, Sample, Series, Timing
+from edge_agent.settings.series import Anomaly
+from edge_agent.timeseries.cutting import MAX_STREAMS
+
+# Averages need the confidences of all classes.
+NO_LIMITS = Limits(top_k=100_000, min_confidence=0.0)
+
+
+class Stopwatch:
+    """Lap times in milliseconds, from a moment on the monotonic clock."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+
+    def lap(self) -> float:
+        """Milliseconds since the last lap."""
+        now = time.monotonic()
+        lap, self._last = (now - self._last) * 1000, now
+        return lap
+
+
+class WorkItem:
+    """A sample on its way through the stages, and what they have made of it.
+
+    Attributes:
+        sample: what it began as.
+        model: the one that it began with, and stays with.
+        prepared: what the model takes.
+        outputs: the model's output tensors, in the engine's order.
+        timing: where the time went so far.
+        watch: gives the time since the stage before.
+    """
+
+    __slots__ = ("model", "outputs", "prepare", "prepared", "sample", "timing", "watch")
+    prepared: Prepared
+    outputs: Sequence[Any]
+
+    def __init__(self, sample: Sample, model: Model, prepare: Prepare) -> None:
+        self.sample, self.model, self.prepare = sample, model, prepare
+        self.watch = Stopwatch(sample.captured)
+        self.timing = Timing(queue=self.watch.lap())
+
+
+class Stages:
+    """What one pipeline does with each of its samples.
+
+    Args:
+        name: of the pipeline.
+        options: its settings.
+        model: what its samples go through.
+        track_ids: gives the numbers of tracked objects.
+        learned: the file in which a learned threshold is kept; None: it is learned again at each start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: settings.Pipeline,
+        model: Model,
+        track_ids: Iterator[int] | None = None,
+        learned: Path | None = None,
+    ) -> None:
+        self._options = options
+        self.switch(model)
+        task = model.decode.task
+        self._threshold = None
+        if task == "anomaly":
+            stated, hash_ = options.anomaly or Anomaly(), model.file.sha256
+            self._threshold = Threshold(name, stated, model.threshold, hash_, learned)
+        self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
+        self._filter = Filter(options.filters, limits(options, task))
+        self._decoder_limits = self._filter.decoder_limits if self._smoother is None else NO_LIMITS
+        self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
+        self._states: dict[str | None, State] = {}
+
+    @property
+    def model(self) -> Model:
+        """The model that the next samples go through."""
+        return self._serving[0]
+
+    def switch(self, model: Model) -> None:
+        """Has another model of the same task serve from the next batch on."""
+        self._serving = (model, preparation(model.preprocess, self._options))
+
+    def begin(self, samples: Sequence[Sample]) -> list[WorkItem]:
+        """Begins a batch: samples that go through the same model, together where it allows that."""
+        model, prepare = self._serving
+        return [WorkItem(sample, model, prepare) for sample in samples]
+
+    def prepare(self, item: WorkItem, *, needs_image: bool) -> None:
+        """Makes the model's input tensor of a sample; from several threads.
+
+        Args:
+            item: gets `prepared`.
+            needs_image: whether somebody besides the model needs the picture, at its full size.
+
+        Raises:
+            InputError: the sample can't be used.
+        """
+        item.prepared = item.prepare(item.sample, needs_image=needs_image)
+        item.timing.preprocess = item.watch.lap()
+
+    def infer(self, batch: Sequence[WorkItem]) -> None:
+        """Runs the model; one thread at a time, in the order of the samples.
+
+        Args:
+            batch: one at least; each gets `outputs`.
+
+        Raises:
+            ModelError: the inference fails.
+        """
+        for item in batch:
+            item.timing.queue += item.watch.lap()
+        model = batch[0].model
+        state = self._state_of(batch[0].sample) if model.stateful else None
+        answers = model.infer_each([item.prepared.tensor for item in batch], state)
+        for item, outputs in zip(batch, answers, strict=True):
+            item.outputs = outputs
+            item.timing.inference = item.watch.lap()
+
+    def decode(self, item: WorkItem) -> list[Prediction]:
+        """Makes predictions of output tensors, in pixels of the picture.
+
+        Raises:
+            ModelError: the tensors hold what no decoder can use, such as NaN.
+        """
+        item.timing.queue += item.watch.lap()
+        return item.model.decode(item.outputs, item.prepared.placements, self._decoder_limits)
+
+    def postprocess(
+        self, item: WorkItem, predictions: Sequence[Prediction]
+    ) -> tuple[list[Prediction], Sequence[Event | Spell]]:
+        """Applies threshold, smoothing, filters and tracking; one thread at a time, in the order of the samples.
+
+        Returns:
+            The predictions that are left, and what has happened to tracked objects or smoothed labels.
+        """
+        events: Sequence[Event | Spell] = ()
+        if self._threshold is not None:
+            predictions = self._threshold(predictions)
+        if self._smoother is not None:
+            predictions, events = self._smoother.update(predictions, item.sample)
+        kept = self._filter(predictions, *item.prepared.size)
+        if self._tracker is not None:
+            kept, events = self._tracker.update(kept, item.sample.captured)
+        item.timing.postprocess = item.watch.lap()
+        return kept, events
+
+    def _state_of(self, sample: Sample) -> State:
+        """The state of the sample's stream, for a model that has one: empty after a gap."""
+        stream = sample.stream
+        if (isinstance(sample.data, Series) and sample.data.gap) or stream not in self._states:
+            self._states.pop(stream, None)
+            while len(self._states) >= MAX_STREAMS:
+                del self._states[next(iter(self._states))]
+            self._states[stream] = {}
+        return self._states[stream]
