@@ -25,24 +25,24 @@ CLEAR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks.
+class PromptTemplate:
+    """The template of a pipeline's prompts.
 
     Attributes:
-        text: has the template.
-        device_id: for the template.
+        text: settings of the pipeline; `text.prompt` is the template.
+        device_id: fills in `{device_id}`.
     """
 
     text: Text
     device_id: str
 
-    def ask(self, captured_at: float, words: Mapping[str, str], origin: Mapping[str, Any]) -> Sample:
-        """A request.
+    def fill(self, captured_at: float, words: Mapping[str, str], origin: Mapping[str, Any]) -> Sample:
+        """Makes a request for the language model.
 
         Args:
-            captured_at: when what it is about was, seconds since the epoch.
-            words: what stands in the template for `{name}`, by name.
-            origin: facts about what it is about.
+            captured_at: capture time of what the prompt is about, in seconds since the epoch.
+            words: what replaces `{name}` in the template, by name.
+            origin: facts about what the prompt is about.
         """
         local = datetime.fromtimestamp(captured_at).astimezone()
         known = {"device_id": self.device_id, "time": local.strftime("%H:%M"), **words}
@@ -59,11 +59,11 @@ class FoundQuestions:
     """Makes questions about what another pipeline finds; none where nothing is found, or too soon after another.
 
     Args:
-        asker: who asks.
+        template: of the prompts.
     """
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, template: PromptTemplate) -> None:
+        self._template = template
         self._asked: float | None = None
 
     def __call__(self, sample: Sample, predictions: Sequence[Prediction], parent: Mapping[str, Any]) -> list[Sample]:
@@ -74,7 +74,7 @@ class FoundQuestions:
             predictions: in it.
             parent: that pipeline's name, and the `seq` of its result.
         """
-        too_soon = self._asked is not None and sample.captured - self._asked < self._asker.text.min_interval
+        too_soon = self._asked is not None and sample.captured - self._asked < self._template.text.min_interval
         if not predictions or too_soon:
             return []
         self._asked = sample.captured
@@ -85,19 +85,19 @@ class FoundQuestions:
             "pipeline": parent["pipeline"],
         }
         origin = {"parent": {**parent, "predictions": [one.as_dict() for one in told]}}
-        return [self._asker.ask(sample.captured_at, words, origin)]
+        return [self._template.fill(sample.captured_at, words, origin)]
 
 
 class ReadingQuestions:
     """Makes of a stream of readings one question in every `min_interval`, about the readings since the one before.
 
     Args:
-        asker: who asks.
+        template: of the prompts.
         pipeline: its name.
     """
 
-    def __init__(self, asker: Asker, pipeline: str) -> None:
-        self._asker = asker
+    def __init__(self, template: PromptTemplate, pipeline: str) -> None:
+        self._template = template
         self._pipeline = pipeline
         self._began: float | None = None
         self._trends: dict[tuple[int, str], Trend] = {}
@@ -111,7 +111,7 @@ class ReadingQuestions:
         with self._lock:
             self._add(sample.data)
             self._began = sample.captured if self._began is None else self._began
-            if sample.captured - self._began < self._asker.text.min_interval:
+            if sample.captured - self._began < self._template.text.min_interval:
                 return []
             told = dict(list(self._trends.items())[:MAX_TOLD])
             self._began, self._trends = sample.captured, {}
@@ -120,7 +120,7 @@ class ReadingQuestions:
             "pipeline": self._pipeline,
         }
         facts = [trend.as_dict(name) for (_, name), trend in told.items()]
-        return [self._asker.ask(sample.captured_at, words, {**sample.origin, "readings": facts})]
+        return [self._template.fill(sample.captured_at, words, {**sample.origin, "readings": facts})]
 
     def _add(self, series: Series) -> None:
         columns = range(series.values.shape[1])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.counters import Counters
-from edge_agent.language.questions import Asker
+from edge_agent.language.questions import PromptTemplate
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel, ModelKey, key_of
 from edge_agent.models.model import Model
@@ -93,8 +93,8 @@ class Pipelines:
             observers.append(Snapshots(options, options.snapshot, publisher.show))
         source = self._source(name, config, model, device, broker)
         if isinstance(model, LanguageModel):
-            asker = Asker(options.text, device.device_id)
-            return TextPipeline(name, options, source, model, counters, asker, publisher)
+            template = PromptTemplate(options.text, device.device_id)
+            return TextPipeline(name, options, source, model, counters, template, publisher)
         return Pipeline(
             name,
             options,
@@ -116,7 +116,7 @@ class Pipelines:
             endpoint=broker.endpoint,
             mqtt=broker.mqtt,
             cancel=partial(self._cancel, name) if answers_text else None,
-            asker=Asker(options.text, device.device_id) if answers_text else None,
+            prompt_template=PromptTemplate(options.text, device.device_id) if answers_text else None,
             observers_of=self.observers_of,
         )
         return open_source(options.source, context)

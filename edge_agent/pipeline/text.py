@@ -15,7 +15,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.language.generation import Answer, Job
-from edge_agent.language.questions import Asker, ReadingQuestions
+from edge_agent.language.questions import PromptTemplate, ReadingQuestions
 from edge_agent.language.request import Request, read_request
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.stages import Stopwatch
@@ -69,7 +69,7 @@ class TextPipeline:
         source: where requests come from.
         model: what answers them; may be shared with other pipelines.
         counters: of this pipeline.
-        asker: asks about readings, where these are what the source gives.
+        template: of prompts about readings, if these are what the source gives.
         sink: takes answers, pieces of answers that are requested as a stream, and errors.
     """
 
@@ -80,7 +80,7 @@ class TextPipeline:
         source: Source,
         model: LanguageModel,
         counters: Counters,
-        asker: Asker,
+        template: PromptTemplate,
         sink: ResultSink,
     ) -> None:
         self.name = name
@@ -93,7 +93,7 @@ class TextPipeline:
         self._queue = (
             Requests(options.text.queue, source.capacity, counters, self._refuse)
             if isinstance(options.source, settings.MqttSource)
-            else SampleQueue(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(asker, name))
+            else SampleQueue(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(template, name))
         )
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
         self._hang_detector = HangDetector()

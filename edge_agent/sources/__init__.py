@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
-from edge_agent.language.questions import Asker
+from edge_agent.language.questions import PromptTemplate
 from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Context:
         endpoint: the broker.
         mqtt: the broker's settings.
         cancel: told of a request that is to be given up, by its id.
-        asker: asks a language model about what other pipelines find; None: the pipeline has none.
+        prompt_template: of prompts about what other pipelines find; None: the pipeline has no language model.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -55,7 +55,7 @@ class Context:
     endpoint: "Endpoint"
     mqtt: settings.Mqtt
     cancel: Callable[[str], None] | None = None
-    asker: Asker | None = None
+    prompt_template: PromptTemplate | None = None
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

@@ -123,8 +123,8 @@ def _enlarged(
 def create(source: settings.PipelineSource, context: Context) -> PipelineSource:
     """The source for the settings."""
     observers = context.observers_of(source.name)
-    if context.asker is not None:
+    if context.prompt_template is not None:
         return PipelineSource(
-            source, observers, partial(questions, FoundQuestions(context.asker)), live=True, needs_image=False
+            source, observers, partial(questions, FoundQuestions(context.prompt_template)), live=True, needs_image=False
         )
     return PipelineSource(source, observers, partial(crops, source.margin), live=False, needs_image=True)

@@ -10,7 +10,7 @@ import pytest
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import InputError
-from edge_agent.language.questions import Asker, FoundQuestions, ReadingQuestions, Trend
+from edge_agent.language.questions import FoundQuestions, PromptTemplate, ReadingQuestions, Trend
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 from edge_agent.sources.observer import Observation
@@ -35,7 +35,7 @@ class Asked:
         self._source = PipelineSource(
             source,
             [],
-            partial(questions, FoundQuestions(Asker(Text(**options), "porch-pi"))),
+            partial(questions, FoundQuestions(PromptTemplate(Text(**options), "porch-pi"))),
             live=True,
             needs_image=False,
         )
@@ -97,7 +97,7 @@ def readings(*rows: Sequence[float], names: tuple[str, ...] = ("temperature", "h
 
 
 def test_a_question_is_about_all_readings_since_the_one_before() -> None:
-    ask = ReadingQuestions(Asker(Text(prompt="{pipeline}: {readings}", min_interval="10s"), "pi"), "shed")
+    ask = ReadingQuestions(PromptTemplate(Text(prompt="{pipeline}: {readings}", min_interval="10s"), "pi"), "shed")
     assert ask(readings((19.8, 40), (20.4, 40))) == []
     assert ask(readings((21.1, 41), at=9.9)) == []
     [first] = ask(readings((21.5, 40), at=10.0))
@@ -110,13 +110,13 @@ def test_a_question_is_about_all_readings_since_the_one_before() -> None:
 
 
 def test_readings_without_names_are_told_without() -> None:
-    ask = ReadingQuestions(Asker(Text(prompt="{readings}", min_interval=0), "pi"), "shed")
+    ask = ReadingQuestions(PromptTemplate(Text(prompt="{readings}", min_interval=0), "pi"), "shed")
     [question] = ask(readings((1, 2), (2, 2), names=()))
     assert prompt_of(question) == "2 rising from 1, 2 steady"
 
 
 def test_what_is_no_reading_comes_back_to_be_told() -> None:
-    ask = ReadingQuestions(Asker(Text(prompt="{readings}"), "pi"), "shed")
+    ask = ReadingQuestions(PromptTemplate(Text(prompt="{readings}"), "pi"), "shed")
     sample = Sample(InputError("no numbers in it"), captured_at=0.0, captured=0.0, origin={})
     assert ask(sample) == [sample]
 
