@@ -1,4 +1,4 @@
-"""Encoded images to pixels, with every bound checked on the header, before anything is allocated."""
+"""Decodes images. Limits are checked on the header, before memory for the pixels is allocated."""
 
 import io
 from collections.abc import Callable
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
 _MARKER, _JPEG_SCAN, _JPEG_END, _EXIF = b"\xff", b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
-# What the decoder of a JPEG can make of it: all of its pixels, or the averages of so many, across and down.
+# Factors of OpenCV's scaled JPEG decoding.
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
-# Width and height of a picture -> by how much it may be reduced, across and down; by the same if both are the same.
+# Width, height of an image in pixels -> the largest factors, horizontal and vertical, by which it may be reduced. If
+# they are equal, the aspect ratio must stay.
 Reduction = Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Pixels, all that an image has or fewer.
+    """A decoded image, in full or reduced resolution.
 
     Attributes:
         pixels: (height, width, 3), uint8, BGR, upright.
-        size: width, height of the image.
-        reduced: how many pixels of the image, across and down, each of `pixels` stands for; the last ones of a row or
-            column may stand for fewer.
+        size: width, height of the full image in pixels.
+        reduced: factors, horizontal and vertical, by which `pixels` is smaller than the full image. The last pixel of a
+            row or column may cover less than a full block.
     """
 
     pixels: "NDArray[np.uint8]"
@@ -40,19 +41,19 @@ class Picture:
 
 
 def image_format(data: bytes) -> str | None:
-    """`JPEG`, `PNG`, `BMP` or `WebP`, told by the first bytes; None for anything else."""
+    """`JPEG`, `PNG`, `BMP` or `WebP`, derived from the first bytes; None for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((name for name, signature in _SIGNATURES.items() if data.startswith(signature)), None)
 
 
 def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
-    """An encoded image as a picture, turned upright as EXIF says.
+    """Decodes an image and rotates it as its EXIF orientation says.
 
     Args:
-        data: of a JPEG, PNG, BMP or WebP image.
-        reduction: by how much it may be reduced, if at all. A JPEG's decoder reduces at little cost: it computes the
-            averages from the file's coefficients, and the single pixels never (libjpeg's scaled decoding).
+        data: a JPEG, PNG, BMP or WebP file.
+        reduction: by how much it may be reduced; None: not at all. Only JPEGs are reduced: libjpeg's scaled decoding
+            computes block averages from the coefficients, without the single pixels, at little cost.
 
     Raises:
         InputError: not a JPEG, PNG, BMP or WebP image, larger than `MAX_PIXELS`, or damaged.
@@ -64,7 +65,7 @@ def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
         raise InputError(f"not a JPEG, PNG, BMP or WebP image: starts with {data[:8].hex(' ')}, {len(data)} bytes")
     try:
         width, height = imagesize.get(io.BytesIO(data))
-    except Exception as error:  # noqa: BLE001 - a parser at a loss over hostile bytes must not cost more than the input
+    except Exception as error:  # noqa: BLE001 - a parser error on hostile bytes must cost this input only
         raise InputError(f"the {kind} image's header is damaged: {error}") from None
     if width <= 0 or height <= 0:
         raise InputError(f"the {kind} image's header is damaged: it states no size")
@@ -77,7 +78,7 @@ def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(by, cv2.IMREAD_COLOR))
     except cv2.error as error:
         raise InputError(f"the {kind} image can't be decoded: {error.err}") from None
-    # OpenCV before version 5 makes up the missing part of a JPEG.
+    # OpenCV before version 5 fills the missing part of a truncated JPEG.
     if image is None or (kind == "JPEG" and not _is_complete(data)):
         raise InputError(f"the {kind} image ({width} x {height} pixels, {len(data)} bytes) is cut off or damaged")
     pixels = np.asarray(image, np.uint8)
@@ -86,11 +87,11 @@ def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
 
 
 def reduce_pixels(pixels: "NDArray[np.uint8]", reduction: Reduction | None = None) -> Picture:
-    """Pixels as a picture, halved, across and down, as often as may be and comes out even.
+    """Halves width and height as often as `reduction` allows and they are even.
 
     Args:
         pixels: (height, width, 3), uint8, BGR.
-        reduction: by how much it may be reduced, if at all.
+        reduction: by how much it may be reduced; None: not at all.
     """
     rows, columns = pixels.shape[:2]
     size = columns, rows
@@ -103,18 +104,18 @@ def reduce_pixels(pixels: "NDArray[np.uint8]", reduction: Reduction | None = Non
             return Picture(pixels, size, (across, down))
         across, down = across << narrower, down << lower
         columns, rows = columns >> narrower, rows >> lower
-        # What OpenCV interpolates in the middle between pixels is their mean.
+        # At half the size, bilinear interpolation is the mean of 2 x 2 pixels.
         pixels = np.asarray(cv2.resize(pixels, (columns, rows)), np.uint8)
 
 
 def _is_complete(jpeg: bytes) -> bool:
-    """Whether its end is there: the one after the last scan, since a thumbnail in the header has one too."""
+    """Whether there is an end-of-image marker after the last scan; an embedded thumbnail has one of its own."""
     end = jpeg.rfind(_JPEG_END)
     return end >= 0 and jpeg.find(_JPEG_SCAN, end) < 0
 
 
 def _has_exif(jpeg: bytes) -> bool:
-    """Whether there is an EXIF segment before the first scan, or there may be: the segments can't be followed."""
+    """Whether there is an EXIF segment before the first scan. True as well if the segments can't be parsed."""
     at = 2
     while jpeg[at : at + 1] == _MARKER and jpeg[at : at + 2] != _JPEG_SCAN:
         if jpeg[at + 4 : at + 10] == _EXIF:
@@ -124,8 +125,8 @@ def _has_exif(jpeg: bytes) -> bool:
 
 
 def _reduced(data: bytes, width: int, height: int, most: int) -> int:
-    """By how much a JPEG is reduced: one of `_REDUCED`, or 1."""
-    # The last row and column may stand for less than the others. If EXIF turns the picture, they may come to lie left
-    # or above, and everything would seem to have moved: then only what goes without a remainder.
+    """The factor by which a JPEG is reduced: one of `_REDUCED`, or 1."""
+    # The last row and column may cover partial blocks. If EXIF rotates the image, these may end up left or on top and
+    # shift all coordinates, so then only factors without a remainder are used.
     turned = _has_exif(data)
     return next((by for by in _REDUCED if by <= most and not (turned and (width % by or height % by))), 1)

@@ -1,4 +1,4 @@
-"""Image files as samples."""
+"""Reads image files as samples."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ MAX_FILE_SIZE = 200_000_000
 
 
 def read_file(path: Path) -> Sample:
-    """An image file as a sample."""
+    """Reads an image file. If it can't be read, the sample holds the error."""
     return Sample(_content(path), captured_at=time.time(), captured=time.monotonic(), origin={"path": str(path)})
 
 

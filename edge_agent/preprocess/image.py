@@ -1,4 +1,4 @@
-"""From pictures to the model's input tensor: resize, colour order, normalise, quantise, layout."""
+"""From images to the model's input tensor: resize, colour order, normalise, quantise, layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ _FROM_BGR = {"rgb": cv2.COLOR_BGR2RGB, "gray": cv2.COLOR_BGR2GRAY}
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How one model wants its pictures.
+    """How images become the input tensor of a model.
 
     Attributes:
         height, width: of the input tensor, in pixels.
-        resize: how a picture of another shape is fitted.
+        resize: how an image of another size is fitted.
         color: channel order of the tensor.
-        layout: order of its axes.
-        dtype: numpy name of its type.
-        mean, std: one value, or one a channel: tensor = (pixel - mean) / std, pixel in 0..255. With a quantised input
-            these already lead to the quantised values.
-        reduced_decoding: whether a picture may be reduced before it is resized.
+        layout: axis order of the tensor.
+        dtype: numpy name of the tensor's type.
+        mean, std: one value, or one per channel: tensor = (pixel - mean) / std, pixel in 0..255. For a quantised input
+            they include its scale and zero point.
+        reduced_decoding: whether an image may be reduced before it is resized.
     """
 
     height: int
@@ -44,7 +44,7 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reduced_decoding: bool = True
-    # The value of each of the 256 levels of each channel: to look it up is several times as fast as to compute it.
+    # Lookup table (256, channels) of pixel levels: several times as fast as arithmetic on each pixel.
     _values: "NDArray[Any]" = field(init=False, repr=False, compare=False)
     _are_pixels: bool = field(init=False, repr=False, compare=False)
 
@@ -59,13 +59,13 @@ class Preprocess:
         object.__setattr__(self, "_are_pixels", self.dtype == "uint8" and bool((values == levels).all()))
 
     def reduction(self, width: int, height: int) -> tuple[int, int]:
-        """By how much, across and down, a picture may be reduced before it is resized.
+        """The factors, horizontal and vertical, by which an image may be reduced before it is resized.
 
-        It stays as large as it goes into the model. Where its shape has to stay, both are the same.
+        The reduced image is at least as large as the model's input. Both are equal where the aspect ratio must stay.
 
         Args:
-            width: of the picture, in pixels.
-            height: likewise.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
         """
         if not self.reduced_decoding:
             return 1, 1
@@ -80,17 +80,17 @@ class Preprocess:
 
         Args:
             images: each (height, width, 3), uint8, BGR, of any size.
-            reduced: whether they have been reduced, so that what is left to do may be done less exactly.
+            reduced: whether they have been reduced; a cheaper interpolation is then good enough.
 
         Returns:
-            (batch, height, width, channels) or (batch, channels, height, width), of the model's type.
+            (batch, height, width, channels) or (batch, channels, height, width), of `dtype`.
         """
         if len(images) == 1:
-            return self._one(images[0], reduced=reduced)[np.newaxis]  # stacked, it would be copied
+            return self._one(images[0], reduced=reduced)[np.newaxis]  # np.stack would copy it
         return np.stack([self._one(image, reduced=reduced) for image in images])
 
     def place(self, view: View) -> Placement:
-        """Where in its picture the input made of a view comes from."""
+        """How coordinates of the model's input map to the image that a view is part of."""
         return place(
             view.region,
             (view.x, view.y),
@@ -102,13 +102,13 @@ class Preprocess:
         )
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[Placement]]":
-        """Black pictures, to warm up with: the tensor of a batch, and where its items come from."""
+        """The input tensor of `count` black images and their placements, for warming up."""
         black = np.zeros((self.height, self.width, 3), np.uint8)
         view = View(None, 0, 0, black, (self.width, self.height))
         return self([black] * count), [self.place(view)] * count
 
     def _one(self, image: "NDArray[np.uint8]", *, reduced: bool) -> "NDArray[Any]":
-        # Grey before resizing (a third of the work), colour after it (fewer pixels to swap).
+        # Grey conversion before resizing (a third of the data to resize), colour swap after it (fewer pixels to swap).
         pixels = _from_bgr(image, "gray") if self.color == "gray" else image
         pixels = fit(pixels, self.width, self.height, self.resize, reduced=reduced)
         if self.color == "rgb":
@@ -129,15 +129,18 @@ def _from_bgr(pixels: "NDArray[np.uint8]", color: Color) -> "NDArray[np.uint8]":
 def fit(
     pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize, *, reduced: bool = False
 ) -> "NDArray[np.uint8]":
-    """A picture at the size of the model's input.
+    """Resizes an image to the size of the model's input.
 
     Args:
         pixels: (height, width) or (height, width, channels), uint8.
-        width: wanted, in pixels.
-        height: wanted, in pixels.
-        resize: `stretch`; `letterbox`: keeps the aspect ratio, padded with grey right and below; `center_crop`: keeps
-            it, cuts.
-        reduced: whether it has been reduced, so that what is left to do may be done less exactly.
+        width: of the model's input, in pixels.
+        height: of the model's input, in pixels.
+        resize: `stretch`; `letterbox`: keeps the aspect ratio, pads with grey right and below; `center_crop`: keeps the
+            aspect ratio, cuts the longer side on both ends.
+        reduced: whether `pixels` has been reduced; a cheaper interpolation is then good enough.
+
+    Returns:
+        (height, width) or (height, width, channels), uint8.
     """
     rows, columns = pixels.shape[:2]
     if resize == "center_crop":
@@ -161,7 +164,7 @@ def _resized(pixels: "NDArray[np.uint8]", width: int, height: int, *, reduced: b
         return pixels
     shrinks = width <= columns and height <= rows
     if shrinks and reduced and columns < 2 * width and rows < 2 * height:
-        # The mean of four interpolated pixels is nearly that of the area, at less than half of the cost.
+        # Bilinear to twice the size, then 2 x 2 means: close to INTER_AREA at less than half of the cost.
         pixels = np.asarray(cv2.resize(pixels, (2 * width, 2 * height)), np.uint8)
     return np.asarray(
         cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8

@@ -1,4 +1,4 @@
-"""Where in a picture the items of a batch come from, and the way back from the model's input to that picture."""
+"""How coordinates of the model's input map back to the original image."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,17 +13,17 @@ Resize = Literal["stretch", "letterbox", "center_crop"]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where in the original picture one item of the batch comes from.
+    """The part of the original image that one item of a batch shows.
 
-    Pixel of the picture = offset + (pixel of the model's input - pad) / scale. Coordinates are continuous: 0 is the
-    left edge of the first pixel, 1 its right edge.
+    Image coordinate = offset + (input coordinate - pad) / scale. Coordinates are continuous: 0 is the left edge of the
+    first pixel, 1 its right edge.
 
     Attributes:
         region: name of the region, None for the whole frame.
-        width, height: of the original picture, in pixels.
-        offset_x, offset_y: top left corner of the crop in the picture.
-        crop_width, crop_height: size of the crop, in pixels of the picture; nothing is seen outside of it.
-        scale_x, scale_y: input pixels for each picture pixel.
+        width, height: of the original image, in pixels.
+        offset_x, offset_y: top left corner of the crop in the image, in image pixels.
+        crop_width, crop_height: size of the crop, in image pixels. Results are clipped to it.
+        scale_x, scale_y: input pixels per image pixel.
         pad_x, pad_y: input pixels left of and above the crop: 0, or negative where it was cut (center_crop).
     """
 
@@ -40,14 +40,28 @@ class Placement:
     pad_y: float
 
     def to_picture(self, points: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Points (N, 2) of x, y in input pixels as points of the picture, clipped to the crop and to the picture."""
+        """Maps points from the model's input to the image.
+
+        Args:
+            points: (N, 2), x, y in input pixels.
+
+        Returns:
+            (N, 2), float32, x, y in image pixels, clipped to the crop and to the image.
+        """
         points = (points - np.array([self.pad_x, self.pad_y])) / np.array([self.scale_x, self.scale_y])
         points = np.clip(points, 0, np.array([self.crop_width, self.crop_height]))
         points = np.clip(points + np.array([self.offset_x, self.offset_y]), 0, np.array([self.width, self.height]))
         return points.astype(np.float32)
 
     def boxes_to_picture(self, boxes: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Boxes (N, 4) of x1, y1, x2, y2 in input pixels as boxes of the picture, clipped like points."""
+        """Maps boxes from the model's input to the image.
+
+        Args:
+            boxes: (N, 4), x1, y1, x2, y2 in input pixels.
+
+        Returns:
+            (N, 4), float32, x1, y1, x2, y2 in image pixels, clipped to the crop and to the image.
+        """
         return self.to_picture(boxes.reshape(-1, 2)).reshape(-1, 4)
 
 
@@ -60,21 +74,21 @@ def place(
     resize: Resize,
     reduced: tuple[int, int] = (1, 1),
 ) -> Placement:
-    """The placement of a crop that `preprocess.fit` has brought to the model's input size.
+    """The placement of a crop that `image.fit` has resized to the model's input.
 
     Args:
         region: name of the region, None for the whole frame.
-        offset: x, y of the crop's top left corner in the picture.
-        crop_size: width, height of the crop, as given to `fit`.
-        picture_size: width, height of the picture.
-        input_size: width, height of the model's input.
-        resize: as given to `fit`.
-        reduced: how many pixels of the picture, across and down, each pixel of the crop stands for.
+        offset: x, y of the crop's top left corner in the image, in image pixels.
+        crop_size: width, height of the crop as passed to `fit`, in its own (maybe reduced) pixels.
+        picture_size: width, height of the image, in pixels.
+        input_size: width, height of the model's input, in pixels.
+        resize: as passed to `fit`.
+        reduced: factors, horizontal and vertical, by which the crop was reduced before `fit`.
     """
     (columns, rows), (width, height) = crop_size, input_size
     pad_x = pad_y = 0.0
     scale_x, scale_y = width / columns, height / rows
-    # The same roundings as in `fit`: a letterboxed picture ends on whole pixels, a cut one begins on them.
+    # The same rounding as in `fit`: a letterboxed image ends on a whole pixel, a cropped one begins on one.
     if resize == "letterbox":
         scale = min(scale_x, scale_y)
         inner_x, inner_y = max(1, round(columns * scale)), max(1, round(rows * scale))

@@ -1,4 +1,4 @@
-"""The first part of the road: a sample becomes what its model takes. One class for each kind of input."""
+"""Turns samples into input tensors: one class for images, one for readings and sound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Sources whose samples are an input each, unless the pipeline states a window; the others are streams.
+# Sources each of whose samples is one input, unless the pipeline sets a window. The others are streams.
 WHOLE_INPUTS = ("mqtt", "images")
 
 
@@ -30,11 +30,12 @@ class Prepared:
     """A sample that is ready for its model.
 
     Attributes:
-        tensor: what goes in; the first axis is the batch.
-        placements: for each item of the batch what the decoder has to know of where it comes from.
-        facts: of the input, as results tell them.
-        size: width and height of the picture; 0, 0 where it is none.
-        image: the picture (height, width, 3), uint8, BGR; None where it is none, or was reduced.
+        tensor: the input tensor; the first axis is the batch.
+        placements: for each item of the batch, what the decoder needs to map its outputs back: a `Placement` or
+            `RawInput`.
+        facts: published in results as `input`.
+        size: width, height of the image in pixels; 0, 0 for readings and sound.
+        image: (height, width, 3), uint8, BGR; None for readings and sound, and for a reduced image.
     """
 
     tensor: Any
@@ -45,14 +46,14 @@ class Prepared:
 
 
 class Prepare(Protocol):
-    """From a sample to what its model takes."""
+    """Turns samples into input tensors."""
 
     def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:
         """Prepares a sample; called from several threads.
 
         Args:
-            sample: what is to go in.
-            needs_image: whether somebody besides the model needs the picture, with all its pixels.
+            sample: the input.
+            needs_image: whether an observer of the results needs the image, with all its pixels.
 
         Raises:
             InputError: the sample can't be used.
@@ -61,7 +62,7 @@ class Prepare(Protocol):
 
 
 class Pictures:
-    """Prepares pictures: decoded, cut into regions, brought to the size of the model's input.
+    """Prepares images: decodes them, cuts regions, resizes them to the model's input.
 
     Args:
         preprocess: of the model.
@@ -90,7 +91,7 @@ class Pictures:
 
 
 class Readings:
-    """Prepares readings and sounds.
+    """Prepares readings and sound.
 
     Args:
         preprocess: of the model.
@@ -124,7 +125,7 @@ class Readings:
 
 
 def preparation(preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline) -> Prepare:
-    """How the samples of a pipeline become what its model takes."""
+    """The preparation that suits a model's input."""
     return Readings(preprocess) if isinstance(preprocess, SeriesPreprocess) else Pictures(preprocess, options)
 
 
@@ -141,7 +142,7 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
 def cutting(
     preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline, counters: Counters
 ) -> Cutting | None:
-    """What cuts a pipeline's stream into windows; None where each sample is an input."""
+    """Cuts a pipeline's stream into windows; None where each sample is one input."""
     if not isinstance(preprocess, SeriesPreprocess) or (options.window is None and options.source.type in WHOLE_INPUTS):
         return None
     return Cutting(preprocess, options.window or Window(), counters)

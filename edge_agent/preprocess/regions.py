@@ -1,4 +1,4 @@
-"""Named rectangles of a frame, each looked at by itself."""
+"""Named rectangles of a frame, each of which goes into the model by itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a model looks at: a picture, or a part of one.
+    """An image, or a part of one, that goes into the model.
 
     Attributes:
-        region: its name; None for the whole picture.
-        x, y: of its upper left corner in the picture, in pixels.
-        pixels: (height, width, 3), uint8, BGR; shares memory with the picture.
-        picture_size: width, height of the picture, in pixels.
-        reduced: how many pixels of the picture, across and down, each of these stands for.
+        region: name of the region; None for the whole image.
+        x, y: upper left corner in the image, in image pixels.
+        pixels: (height, width, 3), uint8, BGR; shares memory with the image.
+        picture_size: width, height of the image, in pixels.
+        reduced: factors, horizontal and vertical, by which `pixels` was reduced.
     """
 
     region: str | None
@@ -37,18 +37,21 @@ class Regions:
     """Cuts a frame into its regions.
 
     Args:
-        rectangles: [x1, y1, x2, y2] by name; in pixels, or, if no number is above 1, in fractions of the frame. None of
-            them: the whole frame, without a name.
+        rectangles: x1, y1, x2, y2 by name, in pixels or, if no number is above 1, in fractions of the frame. Empty: the
+            whole frame, without a name.
     """
 
     def __init__(self, rectangles: Mapping[str, Rectangle]) -> None:
         self._rectangles = rectangles
 
     def cut(self, frame: "NDArray[np.uint8]") -> list[View]:
-        """What is to be looked at, in the order of the settings.
+        """The regions of a frame, in the order of the settings.
+
+        Args:
+            frame: (height, width, 3), uint8, BGR.
 
         Raises:
-            InputError: the frame is smaller than a region needs.
+            InputError: a region reaches beyond the frame.
         """
         if not self._rectangles:
             return [View(None, 0, 0, frame, (frame.shape[1], frame.shape[0]))]
