@@ -13,7 +13,7 @@ from edge_agent.decoders import Limits
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
 from edge_agent.postprocess.filters import Filter, limits
-from edge_agent.postprocess.smoothing import Smoother, Spell
+from edge_agent.postprocess.smoothing import LabelInterval, Smoother
 from edge_agent.postprocess.thresholds import Threshold
 from edge_agent.postprocess.tracking import Event, Tracker
 from edge_agent.preprocess.prepare import Prepare, Prepared, preparation
@@ -148,13 +148,13 @@ class Stages:
 
     def postprocess(
         self, item: WorkItem, predictions: Sequence[Prediction]
-    ) -> tuple[list[Prediction], Sequence[Event | Spell]]:
+    ) -> tuple[list[Prediction], Sequence[Event | LabelInterval]]:
         """Applies threshold, smoothing, filters and tracking; one thread at a time, in the order of the samples.
 
         Returns:
             The predictions that are left, and what has happened to tracked objects or smoothed labels.
         """
-        events: Sequence[Event | Spell] = ()
+        events: Sequence[Event | LabelInterval] = ()
         if self._threshold is not None:
             predictions = self._threshold(predictions)
         if self._smoother is not None:

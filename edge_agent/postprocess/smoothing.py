@@ -11,7 +11,7 @@ from edge_agent.timeseries.cutting import MAX_STREAMS
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
+class LabelInterval:
     """Something that began or ended.
 
     Attributes:
@@ -83,7 +83,7 @@ class Smoother:
         self._off = options.on if options.off is None else options.off
         self._streams: OrderedDict[str | None, _Stream] = OrderedDict()
 
-    def update(self, predictions: Sequence[Prediction], sample: Sample) -> tuple[list[Prediction], list[Spell]]:
+    def update(self, predictions: Sequence[Prediction], sample: Sample) -> tuple[list[Prediction], list[LabelInterval]]:
         """What is told in place of a result.
 
         Args:
@@ -98,9 +98,9 @@ class Smoother:
         self._streams.move_to_end(topic)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
-        spells: list[Spell] = []
+        intervals: list[LabelInterval] = []
         if isinstance(sample.data, Series) and sample.data.gap:
-            spells += self._ended(stream, set(stream.holding), stream.last, topic)
+            intervals += self._ended(stream, set(stream.holding), stream.last, topic)
             stream.recent.clear()
         stream.recent.append(self._said(predictions))
         steadied = [
@@ -109,16 +109,18 @@ class Smoother:
         ]
         steadied.sort(key=lambda one: -(one.confidence or 0.0))
         stream.last = _moment(sample)
-        return steadied, spells + self._changes(stream, steadied, stream.last, topic)
+        return steadied, intervals + self._changes(stream, steadied, stream.last, topic)
 
     def _said(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """What one result gives to each label's steadied confidence."""
         said = {one.name: one.confidence or 0.0 for one in predictions}
         return {max(said, key=said.__getitem__): 1.0} if said and self._options.by == "majority" else said
 
-    def _changes(self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None) -> list[Spell]:
+    def _changes(
+        self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None
+    ) -> list[LabelInterval]:
         over: set[str] = set()
-        spells: list[Spell] = []
+        intervals: list[LabelInterval] = []
         for one in steadied:
             name, confidence = one.name, one.confidence or 0.0
             held = stream.holding.get(name)
@@ -133,20 +135,20 @@ class Smoother:
                 held.prediction = one
             if not held.told and now.position - held.since.position >= self._options.min_duration:
                 held.told = True
-                spells.append(_spell("start", held, held.since, topic))
-        return [*self._ended(stream, over, now, topic), *spells]
+                intervals.append(_interval("start", held, held.since, topic))
+        return [*self._ended(stream, over, now, topic), *intervals]
 
     @staticmethod
-    def _ended(stream: _Stream, names: set[str], now: Moment, topic: str | None) -> Iterator[Spell]:
+    def _ended(stream: _Stream, names: set[str], now: Moment, topic: str | None) -> Iterator[LabelInterval]:
         for name in [name for name in stream.holding if name in names]:
             held = stream.holding.pop(name)
             if held.told:
-                yield _spell("end", held, now, topic)
+                yield _interval("end", held, now, topic)
 
 
-def _spell(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: str | None) -> Spell:
+def _interval(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: str | None) -> LabelInterval:
     one, lasted = held.prediction, at.position - held.since.position
-    return Spell(kind, at.captured, lasted, one.label, one.class_id, one.confidence or 0.0, topic)
+    return LabelInterval(kind, at.captured, lasted, one.label, one.class_id, one.confidence or 0.0, topic)
 
 
 def _moment(sample: Sample) -> Moment:

@@ -17,7 +17,7 @@ from edge_agent.models.stages import WorkItem
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
-from edge_agent.postprocess.smoothing import Spell
+from edge_agent.postprocess.smoothing import LabelInterval
 from edge_agent.postprocess.tracking import Event
 from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
@@ -168,7 +168,7 @@ class Publisher:
         )
         return result.seq
 
-    def events(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
+    def events(self, sample: Sample, events: Sequence[Event | LabelInterval]) -> None:
         """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""
         device = self._device
         for event in events:

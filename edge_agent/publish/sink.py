@@ -7,7 +7,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.language.generation import Answer
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.stages import WorkItem
-from edge_agent.postprocess.smoothing import Spell
+from edge_agent.postprocess.smoothing import LabelInterval
 from edge_agent.postprocess.tracking import Event
 from edge_agent.samples import Prediction, Sample, Timing
 
@@ -19,7 +19,7 @@ class ResultSink(Protocol):
         """Takes a result; returns its `seq`, or None if it was withheld."""
         ...
 
-    def events(self, sample: Sample, events: Sequence[Event | Spell]) -> None:
+    def events(self, sample: Sample, events: Sequence[Event | LabelInterval]) -> None:
         """Takes what has happened to tracked objects or smoothed labels, with the sample that showed it."""
         ...
 

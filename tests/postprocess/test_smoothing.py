@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_agent.postprocess.smoothing import Smoother, Spell
+from edge_agent.postprocess.smoothing import LabelInterval, Smoother
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.series import Smoothing
 
@@ -18,20 +18,20 @@ def said(**confidences: float) -> list[Prediction]:
     return [Prediction(label, number, value) for number, (label, value) in enumerate(confidences.items())]
 
 
-def run(smoother: Smoother, cries: Sequence[float], step: float = 0.5) -> tuple[list[str], list[Spell]]:
+def run(smoother: Smoother, cries: Sequence[float], step: float = 0.5) -> tuple[list[str], list[LabelInterval]]:
     """The labels that win, and what begins and ends, as a cry comes and goes."""
-    winners, spells = [], []
+    winners, intervals = [], []
     for number, cry in enumerate(cries):
         found, events = smoother.update(said(quiet=1 - cry, cry=cry), sample(number * step))
         winners.append(found[0].label or "")
-        spells += events
-    return winners, spells
+        intervals += events
+    return winners, intervals
 
 
 def test_one_window_that_says_something_else_is_outvoted() -> None:
-    winners, spells = run(Smoother(Smoothing(over=5)), [0, 0, 0, 1, 0, 0, 0])
+    winners, intervals = run(Smoother(Smoothing(over=5)), [0, 0, 0, 1, 0, 0, 0])
     assert set(winners) == {"quiet"}
-    assert [(one.kind, one.label) for one in spells] == [("start", "quiet")]
+    assert [(one.kind, one.label) for one in intervals] == [("start", "quiet")]
 
 
 def test_confidences_are_averages() -> None:
@@ -46,9 +46,9 @@ def test_by_majority_each_result_has_one_vote_however_sure_it_is() -> None:
     winners, _ = run(Smoother(Smoothing(over=4)), cries)
     assert winners[-1] == "quiet"
     smoother = Smoother(Smoothing(over=4, by="majority", on=0.7))
-    winners, spells = run(smoother, cries)
+    winners, intervals = run(smoother, cries)
     assert winners == ["cry"] * 4
-    assert [(one.kind, one.time) for one in spells if one.label == "cry"] == [
+    assert [(one.kind, one.time) for one in intervals if one.label == "cry"] == [
         ("start", 1000.0),
         ("end", 1001.0),
         ("start", 1001.5),
@@ -58,8 +58,8 @@ def test_by_majority_each_result_has_one_vote_however_sure_it_is() -> None:
 
 
 def test_what_holds_begins_and_ends_once_with_how_long_it_lasted() -> None:
-    _, spells = run(Smoother(Smoothing(over=1, on=0.6, off=0.3)), [0, 0.7, 0.5, 0.4, 0.9, 0.2, 0])
-    cries = [one for one in spells if one.label == "cry"]
+    _, intervals = run(Smoother(Smoothing(over=1, on=0.6, off=0.3)), [0, 0.7, 0.5, 0.4, 0.9, 0.2, 0])
+    cries = [one for one in intervals if one.label == "cry"]
     assert [(one.kind, one.seconds, one.time) for one in cries] == [("start", 0, 1000.5), ("end", 2.0, 1002.5)]
     assert cries[1].confidence == 0.9
     assert cries[1].as_dict() == {
@@ -74,15 +74,15 @@ def test_what_holds_begins_and_ends_once_with_how_long_it_lasted() -> None:
 
 def test_what_holds_too_shortly_is_not_told() -> None:
     options = Smoothing(over=1, min_duration=1.0)
-    _, spells = run(Smoother(options), [0, 1, 1, 0, 0, 1, 1, 1, 0])
-    assert [(one.kind, one.seconds) for one in spells if one.label == "cry"] == [("start", 0), ("end", 1.5)]
+    _, intervals = run(Smoother(options), [0, 1, 1, 0, 0, 1, 1, 1, 0])
+    assert [(one.kind, one.seconds) for one in intervals if one.label == "cry"] == [("start", 0), ("end", 1.5)]
 
 
 def test_a_gap_ends_what_holds_and_forgets_what_was_said() -> None:
     smoother = Smoother(Smoothing(over=10))
     run(smoother, [1, 1, 1])
-    found, spells = smoother.update(said(quiet=0.9, cry=0.1), sample(0.0, gap=True))
-    assert [(one.kind, one.label) for one in spells] == [("end", "cry"), ("start", "quiet")]
+    found, intervals = smoother.update(said(quiet=0.9, cry=0.1), sample(0.0, gap=True))
+    assert [(one.kind, one.label) for one in intervals] == [("end", "cry"), ("start", "quiet")]
     assert found[0].confidence == 0.9
 
 
