@@ -62,7 +62,7 @@ class Resampler:
         return np.asarray(resampled, np.float32)
 
 
-class Regular:
+class Interpolator:
     """Makes readings even that have come when they came: interpolated, linearly, between the moments of their arrival.
 
     Args:

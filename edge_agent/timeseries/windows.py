@@ -11,7 +11,7 @@ from edge_agent.samples import Series
 from edge_agent.settings.series import Input, Window
 from edge_agent.timeseries.features import Features
 from edge_agent.timeseries.numbers import SeriesPreprocess, check_finite
-from edge_agent.timeseries.resampling import Regular, Resampler
+from edge_agent.timeseries.resampling import Interpolator, Resampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,9 +100,9 @@ class _Run:
 
     def __init__(self, numbers: SeriesPreprocess, options: Window, channels: int, rate: float | None) -> None:
         wanted, size = numbers.input.rate, math.prod(numbers.shape)
-        self._resampler: Resampler | Regular | None = None
+        self._resampler: Resampler | Interpolator | None = None
         if wanted is not None and rate is None:
-            self._resampler = Regular(wanted)
+            self._resampler = Interpolator(wanted)
         elif wanted is not None and rate is not None and rate != wanted:
             self._resampler = Resampler(rate, wanted)
         self._rate, columns = wanted or rate, channels
@@ -125,8 +125,8 @@ class _Run:
         self._skip = 0
 
     def is_late(self, arrived: float) -> bool:
-        """See `Regular.is_late`."""
-        return isinstance(self._resampler, Regular) and self._resampler.is_late(arrived)
+        """See `Interpolator.is_late`."""
+        return isinstance(self._resampler, Interpolator) and self._resampler.is_late(arrived)
 
     @property
     def has_begun(self) -> bool:
@@ -136,7 +136,7 @@ class _Run:
 
     def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[Cut]:
         """The windows that are complete with these readings."""
-        if isinstance(self._resampler, Regular):
+        if isinstance(self._resampler, Interpolator):
             values = self._resampler.feed(values, arrived)
         elif self._resampler is not None:
             values = self._resampler.feed(values)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.timeseries.resampling import Regular, Resampler
+from edge_agent.timeseries.resampling import Interpolator, Resampler
 
 SIZES = [1, 2, 7, 50, 333, 1000, 5, 64]
 
@@ -45,16 +45,16 @@ def test_what_the_new_rate_can_not_hold_is_filtered_out_instead_of_folded_back()
 def test_readings_that_come_when_they_come_are_made_even() -> None:
     rng = np.random.default_rng(1)
     times = np.arange(0, 20, 0.01) + rng.uniform(0, 0.002, 2000)
-    regular = Regular(50)
+    interpolator = Interpolator(50)
     values = np.sin(2 * np.pi * 0.5 * times).astype(np.float32)[:, None]
-    even = np.concatenate([regular.feed(values[i : i + 1], times[i]) for i in range(2000)])
+    even = np.concatenate([interpolator.feed(values[i : i + 1], times[i]) for i in range(2000)])
     expected = np.sin(2 * np.pi * 0.5 * np.arange(len(even)) / 50)[:, None]
     assert abs(len(even) - 1000) <= 2
     assert np.abs(even - expected).max() < 0.05
 
 
 def test_a_long_pause_between_readings_is_noticed() -> None:
-    regular = Regular(100)
-    regular.feed(np.zeros((1, 1), np.float32), 10.0)
-    assert not regular.is_late(10.1)
-    assert regular.is_late(10.6)
+    interpolator = Interpolator(100)
+    interpolator.feed(np.zeros((1, 1), np.float32), 10.0)
+    assert not interpolator.is_late(10.1)
+    assert interpolator.is_late(10.6)
