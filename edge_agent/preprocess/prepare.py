@@ -14,7 +14,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import WAV, Cutting, read_series
 from edge_agent.timeseries.numbers import RawInput, SeriesPreprocess, read_numbers
-from edge_agent.timeseries.windows import Windows
+from edge_agent.timeseries.windows import WindowCutter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,7 @@ class Readings:
         if self._preprocess.input.features is None and not sample.data.startswith(WAV):
             return read_numbers(sample.data)
         whole = read_series(sample.data, self._preprocess)
-        windows = list(Windows(self._preprocess, Window()).feed(whole, 0.0))
+        windows = list(WindowCutter(self._preprocess, Window()).feed(whole, 0.0))
         if len(windows) != 1:
             raise InputError(
                 f"expected sound for one input of the model, found {len(whole.values)} samples, which make "

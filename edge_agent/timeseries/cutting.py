@@ -12,7 +12,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries import wav
 from edge_agent.timeseries.numbers import SeriesPreprocess, read_numbers
-from edge_agent.timeseries.windows import Windows
+from edge_agent.timeseries.windows import WindowCutter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class Cutting:
         self._numbers = numbers
         self._options = options
         self._counters = counters
-        self._streams: OrderedDict[str | None, Windows] = OrderedDict()
+        self._streams: OrderedDict[str | None, WindowCutter] = OrderedDict()
         # Of a live source that hangs, a second thread may read while the first is left behind.
         self._lock = threading.Lock()
 
@@ -58,7 +58,7 @@ class Cutting:
             sample.done()
         return pieces
 
-    def _cut(self, sample: Sample, windows: Windows) -> Iterator[Sample]:
+    def _cut(self, sample: Sample, windows: WindowCutter) -> Iterator[Sample]:
         series = self._series(sample)
         if windows.begins_anew(series, sample.captured):
             self._let_go(windows)
@@ -81,16 +81,16 @@ class Cutting:
             return sample.data
         raise sample.data if isinstance(sample.data, InputError) else InputError("expected readings, found a picture")
 
-    def _let_go(self, windows: Windows) -> None:
+    def _let_go(self, windows: WindowCutter) -> None:
         if windows.let_go():
             self._counters.capture()
             self._counters.drop("stale")
 
-    def _windows_of(self, stream: str | None) -> Windows:
+    def _windows_of(self, stream: str | None) -> WindowCutter:
         if stream not in self._streams:
             while len(self._streams) >= MAX_STREAMS:
                 self._let_go(self._streams.popitem(last=False)[1])
-            self._streams[stream] = Windows(self._numbers, self._options)
+            self._streams[stream] = WindowCutter(self._numbers, self._options)
         self._streams.move_to_end(stream)
         return self._streams[stream]
 

@@ -39,7 +39,7 @@ class Cut(NamedTuple):
     begins: float | None
 
 
-class Windows:
+class WindowCutter:
     """Cuts one stream into windows; begins anew wherever readings are missing.
 
     Args:
