@@ -10,7 +10,7 @@ from edge_agent.pipeline.frame_timing import FrameScheduler
 from edge_agent.pipeline.hang_detector import HangDetector
 from edge_agent.pipeline.motion_gate import MotionGate
 from edge_agent.pipeline.throttle import Throttle
-from edge_agent.preprocess.prepare import cutting
+from edge_agent.preprocess.prepare import stream_cutter
 from edge_agent.samples import Sample
 from edge_agent.sources import Source
 from edge_agent.sources.queue import SampleQueue
@@ -51,7 +51,7 @@ class Admission:
         self._name = name
         self._counters = counters
         self._hang_detector = hang_detector
-        cut = cutting(model.preprocess, options, counters)
+        cut = stream_cutter(model.preprocess, options, counters)
         self.queue = (
             SampleQueue(source.capacity, counters, keep_newest=source.live)
             if cut is None

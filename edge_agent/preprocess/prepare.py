@@ -12,7 +12,7 @@ from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.regions import Regions, View
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
-from edge_agent.timeseries.cutting import WAV, Cutting, read_series
+from edge_agent.timeseries.cutting import WAV, StreamCutter, read_series
 from edge_agent.timeseries.numbers import RawInput, SeriesPreprocess, read_numbers
 from edge_agent.timeseries.windows import WindowCutter
 
@@ -139,10 +139,10 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
     return reduce_pixels(sample.data, reduction)
 
 
-def cutting(
+def stream_cutter(
     preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline, counters: Counters
-) -> Cutting | None:
+) -> StreamCutter | None:
     """Cuts a pipeline's stream into windows; None where each sample is one input."""
     if not isinstance(preprocess, SeriesPreprocess) or (options.window is None and options.source.type in WHOLE_INPUTS):
         return None
-    return Cutting(preprocess, options.window or Window(), counters)
+    return StreamCutter(preprocess, options.window or Window(), counters)

@@ -23,7 +23,7 @@ WAV = b"RIFF"
 MAX_STREAMS = 256
 
 
-class Cutting:
+class StreamCutter:
     """Cuts the streams of one source; each topic is a stream of its own.
 
     A window that a gap cuts off is counted as captured, and dropped as stale.
