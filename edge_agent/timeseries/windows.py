@@ -25,7 +25,7 @@ class Form(NamedTuple):
     rate: float | None
 
 
-class Cut(NamedTuple):
+class CutWindow(NamedTuple):
     """One input of a model, cut from a stream.
 
     Attributes:
@@ -68,7 +68,7 @@ class WindowCutter:
         run, self._run, self._form = self._run, None, None
         return run is not None and run.has_begun
 
-    def feed(self, series: Series, arrived: float) -> Iterator[Cut]:
+    def feed(self, series: Series, arrived: float) -> Iterator[CutWindow]:
         """The windows that are complete with a piece of the stream.
 
         Args:
@@ -134,7 +134,7 @@ class _Run:
         kept = self._context if self._fresh else max(0, self._length - self._hop)
         return len(self._waiting) > kept
 
-    def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[Cut]:
+    def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[CutWindow]:
         """The windows that are complete with these readings."""
         if isinstance(self._resampler, Interpolator):
             values = self._resampler.feed(values, arrived)
@@ -151,7 +151,7 @@ class _Run:
             # A flat model takes one reading after the other.
             rows = rows.reshape(-1, 1) if self._flat else rows.T if self._channels_first else rows
             left = len(waiting) - at - self._length
-            yield Cut(
+            yield CutWindow(
                 Series(np.ascontiguousarray(rows), gap=self._fresh),
                 left / self._rate if self._rate else 0.0,
                 (self._given * self._hop) / self._rate if self._rate else None,
