@@ -51,7 +51,7 @@ class WindowCutter:
         self._numbers = numbers
         self._options = options
         self._form: Form | None = None
-        self._run: _Run | None = None
+        self._segment: _Segment | None = None
 
     def begins_anew(self, series: Series, arrived: float) -> bool:
         """Whether a piece does not continue what came before it.
@@ -61,12 +61,12 @@ class WindowCutter:
             arrived: when its last reading came, in seconds.
         """
         form = Form(series.channels, series.values.shape[1], series.rate)
-        return series.gap or form != self._form or (self._run is not None and self._run.is_late(arrived))
+        return series.gap or form != self._form or (self._segment is not None and self._segment.is_late(arrived))
 
     def let_go(self) -> bool:
         """Gives up what waits for the rest of its window; returns whether there was something."""
-        run, self._run, self._form = self._run, None, None
-        return run is not None and run.has_begun
+        segment, self._segment, self._form = self._segment, None, None
+        return segment is not None and segment.has_begun
 
     def feed(self, series: Series, arrived: float) -> Iterator[CutWindow]:
         """The windows that are complete with a piece of the stream.
@@ -79,13 +79,13 @@ class WindowCutter:
             InputError: the piece can't be used.
         """
         values = check_finite(_chosen(series, self._numbers.input))
-        if self._run is None:
-            self._run = _Run(self._numbers, self._options, values.shape[1], series.rate)
+        if self._segment is None:
+            self._segment = _Segment(self._numbers, self._options, values.shape[1], series.rate)
             self._form = Form(series.channels, series.values.shape[1], series.rate)
-        yield from self._run.feed(values, arrived)
+        yield from self._segment.feed(values, arrived)
 
 
-class _Run:
+class _Segment:
     """A stretch of a stream without gaps.
 
     Args:
