@@ -52,7 +52,7 @@ class StreamCutter:
             try:
                 pieces = list(self._cut(sample, windows))
             except InputError as error:
-                self._let_go(windows)
+                self._discard(windows)
                 return [replace(sample, data=error)]
         if not pieces:
             sample.done()
@@ -60,8 +60,8 @@ class StreamCutter:
 
     def _cut(self, sample: Sample, windows: WindowCutter) -> Iterator[Sample]:
         series = self._series(sample)
-        if windows.begins_anew(series, sample.captured):
-            self._let_go(windows)
+        if windows.is_discontinuous(series, sample.captured):
+            self._discard(windows)
         cut = list(windows.feed(series, sample.captured))
         for number, (window, ago, begins) in enumerate(cut, 1):
             last = number == len(cut)
@@ -81,15 +81,15 @@ class StreamCutter:
             return sample.data
         raise sample.data if isinstance(sample.data, InputError) else InputError("expected readings, found a picture")
 
-    def _let_go(self, windows: WindowCutter) -> None:
-        if windows.let_go():
+    def _discard(self, windows: WindowCutter) -> None:
+        if windows.discard():
             self._counters.capture()
             self._counters.drop("stale")
 
     def _windows_of(self, stream: str | None) -> WindowCutter:
         if stream not in self._streams:
             while len(self._streams) >= MAX_STREAMS:
-                self._let_go(self._streams.popitem(last=False)[1])
+                self._discard(self._streams.popitem(last=False)[1])
             self._streams[stream] = WindowCutter(self._numbers, self._options)
         self._streams.move_to_end(stream)
         return self._streams[stream]

@@ -53,7 +53,7 @@ class WindowCutter:
         self._form: Form | None = None
         self._segment: _Segment | None = None
 
-    def begins_anew(self, series: Series, arrived: float) -> bool:
+    def is_discontinuous(self, series: Series, arrived: float) -> bool:
         """Whether a piece does not continue what came before it.
 
         Args:
@@ -63,7 +63,7 @@ class WindowCutter:
         form = Form(series.channels, series.values.shape[1], series.rate)
         return series.gap or form != self._form or (self._segment is not None and self._segment.is_late(arrived))
 
-    def let_go(self) -> bool:
+    def discard(self) -> bool:
         """Gives up what waits for the rest of its window; returns whether there was something."""
         segment, self._segment, self._form = self._segment, None, None
         return segment is not None and segment.has_begun
@@ -73,7 +73,7 @@ class WindowCutter:
 
         Args:
             series: the piece.
-            arrived: see `begins_anew`.
+            arrived: see `is_discontinuous`.
 
         Raises:
             InputError: the piece can't be used.
