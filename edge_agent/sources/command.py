@@ -13,7 +13,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.child import Child
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.streams import Stamp, StreamFormat
+from edge_agent.sources.streams import SampleBuilder, StreamFormat
 
 # Between the end of a program's output and the end of the program.
 _LAST_WORDS = 1.0
@@ -62,19 +62,19 @@ class Command:
                 return
             child = Child(self._argv, self._folder, self.name)
             stream = self._fresh()
-            stamped = Stamp(self._origin, broken=self._broken)
+            samples_of = SampleBuilder(self._origin, broken=self._broken)
             self._broken = True
             code = None
             try:
                 due = time.monotonic()
                 for data in child.read(stopping.is_set):
-                    yield from stamped(stream.feed(data))
+                    yield from samples_of(stream.feed(data))
                     if self.live:
                         due = max(due, time.monotonic()) + len(data) / stream.most
                         if (early := due - time.monotonic()) > _LONGEST_PAUSE:
                             stopping.wait(early)
                 if not stopping.is_set():
-                    yield from stamped(stream.end())
+                    yield from samples_of(stream.end())
                     code = child.stop(_LAST_WORDS)
             finally:
                 child.stop()

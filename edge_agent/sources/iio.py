@@ -17,7 +17,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context, iio_device
 from edge_agent.sources.iio_device import Channel, Element
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.streams import Stamp
+from edge_agent.sources.streams import SampleBuilder
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,14 @@ class Sensor:
                 channel.name: {"unit": channel.unit, "scale": channel.scale, "offset": channel.offset}
                 for channel in channels
             }
-            stamped = Stamp({"device": iio_device.name_of(folder), "channels": facts}, broken=self._broken)
+            samples_of = SampleBuilder({"device": iio_device.name_of(folder), "channels": facts}, broken=self._broken)
             if self._settings.buffered:
                 readings = self._buffered(folder, channels, stopping)
             else:
                 readings = self._polled(channels, stopping)
             for found in readings:
                 self._broken = True
-                yield from stamped([found])
+                yield from samples_of([found])
         except SourceError as error:
             raise SourceError(f"{self.name}: {error}") from None
 

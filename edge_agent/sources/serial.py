@@ -10,7 +10,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.lines import Csv, Json, Lines
 from edge_agent.sources.reader import Reader
-from edge_agent.sources.streams import Stamp
+from edge_agent.sources.streams import SampleBuilder
 
 if TYPE_CHECKING:
     from serial import Serial
@@ -37,7 +37,7 @@ class SerialLine:
         lines = Lines(
             Json() if options.format == "jsonl" else Csv(), options.channels, options.rate, begins_anywhere=True
         )
-        stamped = Stamp({"port": options.port}, broken=self._broken)
+        samples_of = SampleBuilder({"port": options.port}, broken=self._broken)
         self._broken = True
         with self._open() as port:
             while not stopping.is_set():
@@ -47,7 +47,7 @@ class SerialLine:
                     data += port.read(min(port.in_waiting, _CHUNK))
                 except OSError as error:
                     raise SourceError(f"{self.name}: can't be read any more: was it unplugged? ({error})") from None
-                yield from stamped(lines.feed(data))
+                yield from samples_of(lines.feed(data))
 
     def _open(self) -> "Serial":
         try:

@@ -31,7 +31,7 @@ class StreamFormat(Protocol):
         ...
 
 
-class Stamp:
+class SampleBuilder:
     """Makes samples of what a stream gives, from its opening to its end.
 
     Args:
