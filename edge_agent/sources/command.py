@@ -70,7 +70,7 @@ class Command:
                 for data in child.read(stopping.is_set):
                     yield from samples_of(stream.feed(data))
                     if self.live:
-                        due = max(due, time.monotonic()) + len(data) / stream.most
+                        due = max(due, time.monotonic()) + len(data) / stream.max_bytes_per_second
                         if (early := due - time.monotonic()) > _LONGEST_PAUSE:
                             stopping.wait(early)
                 if not stopping.is_set():

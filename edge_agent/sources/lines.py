@@ -44,7 +44,7 @@ class Lines:
         begins_anywhere: the stream may begin in the middle of a line, which is then left out.
     """
 
-    most = 1e6
+    max_bytes_per_second = 1e6
 
     def __init__(
         self,

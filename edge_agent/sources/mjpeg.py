@@ -24,7 +24,7 @@ _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 class Mjpeg:
     """Splits a stream into pictures."""
 
-    most = 200e6
+    max_bytes_per_second = 200e6
 
     def __init__(self) -> None:
         self._buffer = bytearray()

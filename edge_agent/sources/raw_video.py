@@ -30,7 +30,7 @@ class RawVideo:
         pixel_format: a key of `_LAYOUTS`, named as in FFmpeg.
     """
 
-    most = 2e9
+    max_bytes_per_second = 2e9
 
     def __init__(self, width: int, height: int, pixel_format: str) -> None:
         rows, depth, self._conversion = _LAYOUTS[pixel_format]

@@ -19,7 +19,7 @@ COMPLAIN_EVERY = 10.0
 class StreamFormat(Protocol):
     """Finds pictures or readings in a stream of bytes, which may be cut anywhere."""
 
-    most: float
+    max_bytes_per_second: float
     """Bytes a second that anything real stays below; a live stream is read no faster."""
 
     def feed(self, data: bytes) -> "Iterator[bytes | NDArray[np.uint8] | Series | InputError]":

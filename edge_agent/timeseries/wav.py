@@ -49,7 +49,7 @@ class Pcm:
         self._channels = channels
         self._block = SAMPLE_BYTES[sample_format] * channels
         self._rest = b""
-        self.most = _MANY_TIMES_AS_FAST * rate * self._block
+        self.max_bytes_per_second = _MANY_TIMES_AS_FAST * rate * self._block
 
     def feed(self, data: bytes) -> Iterator[Series | InputError]:
         """All whole samples so far."""
