@@ -11,7 +11,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.v4l2 import find_device
-from edge_agent.sources.video import FrozenPicture, stream
+from edge_agent.sources.video import FrozenFrameDetector, stream
 
 
 class Camera:
@@ -23,7 +23,7 @@ class Camera:
         self.name = f"camera {source.device}"
         self.stall_timeout = source.stall_timeout
         self._settings = source
-        self._frozen = FrozenPicture(self.name, source.stall_timeout)
+        self._frozen = FrozenFrameDetector(self.name, source.stall_timeout)
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
         """One sample a frame."""

@@ -29,7 +29,7 @@ _SURELY_SHORT = 0.95
 _HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d+)?")
 
 
-class FrozenPicture:
+class FrozenFrameDetector:
     """Notices a capture that returns the same frame for ever, also when it goes on doing so after it is reopened.
 
     Args:
@@ -97,7 +97,7 @@ class Video:
         self._url = url
         self._fps = fps
         self._loop = loop
-        self._frozen = FrozenPicture(name, stall_timeout)
+        self._frozen = FrozenFrameDetector(name, stall_timeout)
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
         """One sample a frame; `origin` has the frame's number and, for a file, its position in seconds."""
@@ -153,7 +153,7 @@ class Video:
 
 
 def stream(
-    capture: Any, name: str, fps: float | None, frozen: FrozenPicture, stopping: threading.Event
+    capture: Any, name: str, fps: float | None, frozen: FrozenFrameDetector, stopping: threading.Event
 ) -> Iterator[Sample | None]:
     """Frames of an open capture as they come, at most `fps` a second; None in place of one that is too many.
 
