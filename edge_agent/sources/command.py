@@ -108,8 +108,8 @@ def stream_format_of(source: settings.CommandSource) -> StreamFormat:
         case "jsonl" | "csv":
             from edge_agent.sources.lines import Csv, Json, Lines
 
-            notation = Json() if source.format == "jsonl" else Csv()
-            return Lines(notation, channels if isinstance(channels, tuple) else None, source.rate)
+            parser = Json() if source.format == "jsonl" else Csv()
+            return Lines(parser, channels if isinstance(channels, tuple) else None, source.rate)
 
 
 def create(source: settings.CommandSource, context: Context) -> Reader:

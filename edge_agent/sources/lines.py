@@ -25,7 +25,7 @@ _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 Values = Mapping[str, Any]
 
 
-class Notation(Protocol):
+class ReadingParser(Protocol):
     """How a reading is written."""
 
     def read(self, line: str) -> Iterator[Values | InputError]:
@@ -37,7 +37,7 @@ class Lines:
     """Takes readings out of a stream of lines.
 
     Args:
-        notation: how they are written; a fresh one.
+        parser: how they are written; a fresh one.
         channels: names of the wanted ones in order, or of the columns if they have none; None: all numbers of the
             first reading.
         rate: readings a second, if that is known.
@@ -48,13 +48,13 @@ class Lines:
 
     def __init__(
         self,
-        notation: Notation,
+        parser: ReadingParser,
         channels: tuple[str, ...] | None,
         rate: float | None,
         *,
         begins_anywhere: bool = False,
     ) -> None:
-        self._notation = notation
+        self._parser = parser
         self._stated = channels
         self._wanted = channels
         self._rate = rate
@@ -90,7 +90,7 @@ class Lines:
             elif len(line) > MAX_LINE:
                 yield InputError(f"a line of more than {MAX_LINE} bytes")
             else:
-                for found in self._notation.read(line.decode(errors="replace").rstrip("\r")):
+                for found in self._parser.read(line.decode(errors="replace").rstrip("\r")):
                     yield found if isinstance(found, InputError) else self._reading(found)
         if len(self._rest) > MAX_LINE:
             if not self._skipping:
@@ -131,7 +131,7 @@ class Json:
         self._depth = 0
 
     def read(self, line: str) -> Iterator[Values | InputError]:
-        """See `Notation.read`."""
+        """See `ReadingParser.read`."""
         if self._lines and line[:1] in ("{", "["):
             yield InputError(f"a reading that is cut off: {_quoted(self._taken())}")
         if not line.strip():
@@ -160,7 +160,7 @@ class Csv:
         self._columns = 0
 
     def read(self, line: str) -> Iterator[Values | InputError]:
-        """See `Notation.read`."""
+        """See `ReadingParser.read`."""
         if not line.strip():
             return
         fields = [field.strip().strip('"') for field in line.split(",")]

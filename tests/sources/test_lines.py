@@ -8,9 +8,9 @@ import pytest
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
-from edge_agent.sources.lines import MAX_LINE, Csv, Json, Lines, Notation
+from edge_agent.sources.lines import MAX_LINE, Csv, Json, Lines, ReadingParser
 
-FORMATS: dict[str, Callable[[], Notation]] = {"json": Json, "csv": Csv}
+FORMATS: dict[str, Callable[[], ReadingParser]] = {"json": Json, "csv": Csv}
 
 # What termux-sensor prints: an object that is empty at first, then one of several lines for each reading.
 TERMUX = """{}
@@ -35,9 +35,9 @@ TERMUX = """{}
 """
 
 
-def read(notation: str, text: str | Iterable[str], channels: tuple[str, ...] | None = None, **options: Any) -> Any:
+def read(parser: str, text: str | Iterable[str], channels: tuple[str, ...] | None = None, **options: Any) -> Any:
     """What comes of a stream: ([names, rows], …), and in between the texts of errors."""
-    lines = Lines(FORMATS[notation](), channels, None, **options)
+    lines = Lines(FORMATS[parser](), channels, None, **options)
     found: list[Any] = []
     for part in [text] if isinstance(text, str) else text:
         found += lines.feed(part.encode())
@@ -48,7 +48,7 @@ def read(notation: str, text: str | Iterable[str], channels: tuple[str, ...] | N
 
 
 @pytest.mark.parametrize(
-    ("notation", "text", "expected"),
+    ("parser", "text", "expected"),
     [
         ("json", '{"x": 1, "y": 2.5}\n{"y": 4, "x": 3}\n', [(("x", "y"), [[1, 2.5], [3, 4]])]),
         ("json", "[1, 2]\n[3, 4]\n", [((), [[1, 2], [3, 4]])]),
@@ -61,12 +61,12 @@ def read(notation: str, text: str | Iterable[str], channels: tuple[str, ...] | N
         ("csv", '"x", "y"\n\n1 , -2e3\n', [(("x", "y"), [[1, -2000]])]),
     ],
 )
-def test_readings_are_taken_with_the_names_that_they_have(notation: str, text: str, expected: Any) -> None:
-    assert read(notation, text) == expected
+def test_readings_are_taken_with_the_names_that_they_have(parser: str, text: str, expected: Any) -> None:
+    assert read(parser, text) == expected
 
 
 @pytest.mark.parametrize(
-    ("notation", "text", "expected"),
+    ("parser", "text", "expected"),
     [
         ("json", '{"x": 1, "y": 2, "z": 3}\n', [(("z", "x"), [[3, 1]])]),
         ("json", "[1, 2]\n", [(("z", "x"), [[1, 2]])]),
@@ -74,8 +74,8 @@ def test_readings_are_taken_with_the_names_that_they_have(notation: str, text: s
         ("csv", "1,2\n", [(("z", "x"), [[1, 2]])]),
     ],
 )
-def test_channels_that_are_stated_choose_by_name_or_name_the_columns(notation: str, text: str, expected: Any) -> None:
-    assert read(notation, text, ("z", "x")) == expected
+def test_channels_that_are_stated_choose_by_name_or_name_the_columns(parser: str, text: str, expected: Any) -> None:
+    assert read(parser, text, ("z", "x")) == expected
 
 
 def test_a_reading_of_several_lines_is_one() -> None:
@@ -87,14 +87,14 @@ def test_a_reading_of_several_lines_is_one() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])
 def test_a_stream_may_be_cut_anywhere(size: int) -> None:
-    for notation, text in (("json", TERMUX), ("csv", "x,y\n1.5,2\n3,4.25\n")):
-        whole = [row for _, rows in read(notation, text) for row in rows]
+    for parser, text in (("json", TERMUX), ("csv", "x,y\n1.5,2\n3,4.25\n")):
+        whole = [row for _, rows in read(parser, text) for row in rows]
         parts = [text[at : at + size] for at in range(0, len(text), size)]
-        assert [row for _, rows in read(notation, parts) for row in rows] == whole
+        assert [row for _, rows in read(parser, parts) for row in rows] == whole
 
 
 @pytest.mark.parametrize(
-    ("notation", "line", "error"),
+    ("parser", "line", "error"),
     [
         ("json", "hello", "expected JSON, found: hello"),
         ("json", '{"x": 1 "y": 2}', 'expected JSON, found: {"x": 1 "y": 2}'),
@@ -114,11 +114,11 @@ def test_a_stream_may_be_cut_anywhere(size: int) -> None:
         ("csv", "rebooting \x1b[31m", r"no numbers in it: rebooting \x1b[31m"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_an_error_and_the_next_one_is_fine(notation: str, line: str, error: str) -> None:
-    good = {"json": '{"x": 1, "y": 2}\n', "csv": "1,2\n"}[notation]
-    before = {"json": good, "csv": "x,y\n1,2\n"}[notation]
+def test_a_line_that_cannot_be_used_is_an_error_and_the_next_one_is_fine(parser: str, line: str, error: str) -> None:
+    good = {"json": '{"x": 1, "y": 2}\n', "csv": "1,2\n"}[parser]
+    before = {"json": good, "csv": "x,y\n1,2\n"}[parser]
     reading = (("x", "y"), [[1, 2]])
-    assert read(notation, f"{before}{line}\n{good}") == [reading, error, reading]
+    assert read(parser, f"{before}{line}\n{good}") == [reading, error, reading]
 
 
 def test_a_reading_that_is_cut_off_costs_only_itself() -> None:
@@ -126,10 +126,10 @@ def test_a_reading_that_is_cut_off_costs_only_itself() -> None:
     assert read("json", text) == [(("x",), [[1]]), 'a reading that is cut off: {"x": {"values"', (("x",), [[2], [3]])]
 
 
-@pytest.mark.parametrize("notation", FORMATS)
-def test_a_line_without_an_end_is_bounded(notation: str) -> None:
+@pytest.mark.parametrize("parser", FORMATS)
+def test_a_line_without_an_end_is_bounded(parser: str) -> None:
     parts = ["1\n", *["7" * 10_000] * 20, "\n2\n"]
-    assert read(notation, parts) == [((), [[1]]), f"a line of more than {MAX_LINE} bytes", ((), [[2]])]
+    assert read(parser, parts) == [((), [[1]]), f"a line of more than {MAX_LINE} bytes", ((), [[2]])]
 
 
 def test_a_document_without_an_end_is_bounded() -> None:
@@ -162,8 +162,8 @@ def test_numbers_beyond_a_bound_are_refused() -> None:
 
 def test_garbage_is_never_fatal() -> None:
     random.seed(1)
-    for notation in FORMATS.values():
-        lines = Lines(notation(), None, None)
+    for parser in FORMATS.values():
+        lines = Lines(parser(), None, None)
         for _ in range(200):
             for item in lines.feed(random.randbytes(random.randrange(2000))):
                 assert isinstance(item, InputError | Series)
