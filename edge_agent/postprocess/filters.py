@@ -99,7 +99,7 @@ class Filter:
         return (least is None or area >= least) and (most is None or area <= most)
 
     def _in_zones(self, prediction: Prediction, width: int, height: int) -> Prediction:
-        point = standing_point(prediction)
+        point = ground_point(prediction)
         if not self._options.zones or point is None:
             return prediction
         x, y = min(max(point[0], 0.5), width - 0.5), min(max(point[1], 0.5), height - 0.5)
@@ -108,7 +108,7 @@ class Filter:
 
     def _check_zones(self, width: int, height: int) -> None:
         for name, zone in self._options.zones.items():
-            _, _, reach_x, reach_y = around(in_pixels(zone, width, height))
+            _, _, reach_x, reach_y = bounding_box(in_pixels(zone, width, height))
             if reach_x > width or reach_y > height:
                 raise InputError(
                     f"zone {name!r} reaches to ({reach_x:g}, {reach_y:g}), the frame has only {width} x {height} pixels"
@@ -139,7 +139,7 @@ def extent(prediction: Prediction) -> Box | None:
         return prediction.box
     points = [point for point in prediction.keypoints or () if is_visible(point)]
     points += [point for part in prediction.polygons or () for point in part]
-    return around(points) if points else None
+    return bounding_box(points) if points else None
 
 
 def is_visible(keypoint: Sequence[float]) -> bool:
@@ -147,13 +147,13 @@ def is_visible(keypoint: Sequence[float]) -> bool:
     return keypoint[-1] >= VISIBLE if len(keypoint) > len(("x", "y")) else True
 
 
-def around(points: Iterable[Sequence[float]]) -> Box:
+def bounding_box(points: Iterable[Sequence[float]]) -> Box:
     """The box x1, y1, x2, y2 around points x, y."""
     x, y = zip(*(point[:2] for point in points), strict=True)
     return min(x), min(y), max(x), max(y)
 
 
-def standing_point(prediction: Prediction) -> Point | None:
+def ground_point(prediction: Prediction) -> Point | None:
     """The point x, y in pixels by which a prediction is in a zone or not; None if it says no place.
 
     Zones are mostly drawn on the ground, and what is detected touches the ground at the middle of its box's lower edge:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_agent.decoders.ssd import BACKGROUND_LABELS
-from edge_agent.postprocess.filters import Box, Polygon, around, extent, in_pixels, is_visible
+from edge_agent.postprocess.filters import Box, Polygon, bounding_box, extent, in_pixels, is_visible
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Prediction
 
@@ -93,11 +93,11 @@ def annotate(
     pen.legend([prediction for prediction in without_place if prediction.region not in areas])
     for name, polygon in areas.items():
         found = [caption(prediction) for prediction in without_place if prediction.region == name]
-        pen.label(": ".join([ascii_text(name), *found[:1]]), around(polygon), WHITE)
+        pen.label(": ".join([ascii_text(name), *found[:1]]), bounding_box(polygon), WHITE)
     for prediction, box in placed[:MAX_LABELS]:
         pen.label(caption(prediction), box, color_of(prediction), caption(replace(prediction, confidence=None)))
     for name, polygon in named.items():
-        pen.label(ascii_text(name), around(polygon), WHITE)
+        pen.label(ascii_text(name), bounding_box(polygon), WHITE)
     return picture
 
 

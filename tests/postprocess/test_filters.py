@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from edge_agent import settings
 from edge_agent.decoders import Limits
 from edge_agent.errors import InputError
-from edge_agent.postprocess.filters import CANDIDATES, Filter, contains, extent, standing_point, unknown_labels
+from edge_agent.postprocess.filters import CANDIDATES, Filter, contains, extent, ground_point, unknown_labels
 from edge_agent.samples import Prediction
 
 WIDTH, HEIGHT = 200, 100
@@ -150,7 +150,7 @@ def test_of_two_zones_with_a_common_edge_everything_is_in_exactly_one(x: float) 
 def test_a_pose_without_a_box_is_where_the_middle_of_its_visible_points_is() -> None:
     pose = Prediction("person", 0, 0.9, keypoints=((20, 10, 0.9), (40, 30, 0.8), (190, 90, 0.1)))
     assert extent(pose) == (20, 10, 40, 30)
-    assert standing_point(pose) == (30, 20)
+    assert ground_point(pose) == (30, 20)
     [told] = kept([pose], zones={"left": LEFT, "right": RIGHT})
     assert told.zones == ("left",)
 
@@ -165,7 +165,7 @@ def test_a_pose_that_is_all_guesses_says_no_place() -> None:
 
 def test_a_mask_without_a_box_is_where_the_middle_of_its_outline_is() -> None:
     mask = Prediction("sky", 2, None, polygons=(((0, 0), (100, 0), (100, 40)), ((20, 50), (30, 60), (20, 60))))
-    assert standing_point(mask) == (50, 30)
+    assert ground_point(mask) == (50, 30)
 
 
 def test_a_star_contains_by_the_even_odd_rule() -> None:
