@@ -11,6 +11,7 @@ from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.detection import items
 from edge_agent.decoders.recognition import Recognition, sole_output
 from edge_agent.engines import TensorSpec
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.samples import Prediction
 from edge_agent.timeseries.numbers import RawInput
@@ -40,6 +41,8 @@ class Anomaly:
         del limits
         predictions = []
         for given, item in zip(placements, items(outputs, len(placements)), strict=True):
+            if item[0].size != given.values.size:
+                raise ModelError(f"expected {given.values.size} values, found an output of shape {list(item[0].shape)}")
             difference = real_values(item[0].reshape(-1), self.spec) - given.values.reshape(-1)
             with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
                 score = np.square(difference).mean(dtype=np.float32)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.detection import items
 from edge_agent.engines import TensorSpec
+from edge_agent.errors import ModelError
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
@@ -37,9 +39,12 @@ class Classification:
         """Confidences of shape (batch, classes), 0 to 1.
 
         Raises:
-            InputError: the model's answer is not a number.
+            InputError: the output has values that are not numbers.
+            ModelError: the output is not one score a class.
         """
         stored = outputs[0]
+        if stored.size % len(self.labels):
+            raise ModelError(f"expected {len(self.labels)} scores, found an output of shape {list(stored.shape)}")
         scores = real_values(stored.reshape(-1, len(self.labels)), self.spec)
         check_finite(scores)
         return softmax(scores) if self.output == "logits" else scores
@@ -49,7 +54,8 @@ class Classification:
     ) -> list[Prediction]:
         """Predictions of a batch: see `Decoder`. Of placements only the region's name counts."""
         predictions = []
-        for placement, confidences in zip(placements, self.confidences(outputs), strict=True):
+        for placement, item in zip(placements, items([self.confidences(outputs)], len(placements)), strict=True):
+            confidences = item[0]
             for class_id in _largest(confidences, limits.top_k):
                 confidence = min(1.0, float(confidences[class_id]))
                 if confidence >= limits.min_confidence:

@@ -1,5 +1,4 @@
 import gzip
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.models import model as models
 from edge_agent.preprocess.image import Preprocess
-from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 from tests.decoders.scenes import as_it_is
 from tests.images import decode_image
@@ -30,10 +28,6 @@ def classification(output: Output, **spec: Any) -> Classification:
 
 def decode(decoder: Classification, scores: NDArray[Any], *, top_k: int = 4, at_least: float = 0.0) -> list[Prediction]:
     return decoder([scores], [as_it_is()] * len(scores), Limits(top_k, at_least))
-
-
-def region(name: str) -> Placement:
-    return replace(as_it_is(), region=name)
 
 
 def labels(predictions: list[Prediction]) -> list[str | None]:
@@ -104,12 +98,6 @@ def test_quantised_logits_get_their_real_values_first() -> None:
 def test_a_score_rounded_to_more_than_one_is_a_confidence_of_one() -> None:
     decoder = classification("probabilities", dtype="uint8", scale=1 / 255 + 1e-4, zero_point=0)
     assert decode(decoder, np.array([[255, 0, 0, 0]], np.uint8))[0].confidence == 1.0
-
-
-def test_each_item_of_a_batch_has_predictions_with_the_name_of_its_region() -> None:
-    scores = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6]], np.float32)
-    predictions = classification("probabilities")([scores], [region("left"), region("right")], Limits(1, 0.0))
-    assert [(one.region, one.label) for one in predictions] == [("left", "cat"), ("right", "ant")]
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (1, 1, 4), (1, 4, 1, 1), (4,)])

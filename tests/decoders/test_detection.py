@@ -55,18 +55,6 @@ def test_a_model_that_suppresses_overlaps_itself_is_taken_at_its_word() -> None:
     assert [one.confidence for one in found] == pytest.approx([0.9, 0.8, 0.7])
 
 
-def test_only_the_most_confident_are_told() -> None:
-    apart = [(20 * n, 0, 20 * n + 9, 9, 0.9 - n / 10, 0) for n in range(3)]
-    for detector in (DETECTOR, replace(DETECTOR, overlapping=False)):
-        found = detector(rows(*apart), [as_it_is()], replace(ALL, top_k=2))
-        assert [one.confidence for one in found] == pytest.approx([0.9, 0.8])
-
-
-def test_less_confident_ones_are_left_out() -> None:
-    assert DETECTOR(rows(CAT), [as_it_is()], Limits(9, 0.91)) == []
-    assert len(DETECTOR(rows(CAT), [as_it_is()], Limits(9, 0.9 - 1e-6))) == 1
-
-
 def test_a_confidence_is_never_above_1() -> None:
     (found,) = DETECTOR(rows((*CAT[:4], 1.003, 0)), [as_it_is()], ALL)
     assert found.confidence == 1
@@ -82,14 +70,6 @@ def test_what_lies_in_the_padding_is_not_in_the_picture() -> None:
     placement = place(None, (0, 0), (640, 320), (640, 320), (64, 64), "letterbox")
     found = DETECTOR(rows((10, 33, 20, 48, 0.9, 0), (10, 22, 20, 34, 0.8, 0)), [placement], ALL)
     assert [one.box for one in found] == [(100, 220, 200, 320)]
-
-
-def test_each_item_of_a_batch_goes_back_to_its_own_region() -> None:
-    left = place("left", (0, 0), (64, 64), (300, 64), (64, 64), "stretch")
-    right = place("right", (200, 0), (64, 64), (300, 64), (64, 64), "stretch")
-    outputs = [np.concatenate([rows(CAT)[0], rows(CAT)[0]])]
-    found = DETECTOR(outputs, [left, right], ALL)
-    assert [(one.region, one.box) for one in found] == [("left", (10, 10, 30, 30)), ("right", (210, 10, 230, 30))]
 
 
 def test_without_labels_classes_have_numbers() -> None:

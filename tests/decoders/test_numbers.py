@@ -1,10 +1,8 @@
 """Regression and embeddings: what comes out is what the model says."""
 
 import numpy as np
-import pytest
 
 from edge_agent.decoders import families
-from edge_agent.errors import InputError
 from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, as_it_is, decoder, facts, floats, quantised
@@ -34,12 +32,6 @@ def test_an_embedding_is_one_vector() -> None:
     assert found.vector is not None
     assert np.allclose(found.vector, vector.ravel(), rtol=1e-6)
     assert set(found.as_dict()) == {"vector"}
-
-
-@pytest.mark.parametrize("family", ["regression", "embedding"])
-def test_an_answer_of_no_numbers_is_refused(family: str) -> None:
-    with pytest.raises(InputError, match="not numbers"):
-        decoder(facts((1, 4)), family)([floats([[1, 2, np.nan, 4]])], [as_it_is()], ALL)
 
 
 def test_what_could_be_a_classifier_has_to_be_stated() -> None:

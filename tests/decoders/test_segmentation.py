@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.decoders import Limits, families
+from edge_agent.decoders import families
 from edge_agent.decoders.masks import MAX_PARTS, MAX_POINTS
 from edge_agent.errors import InputError
 from edge_agent.modelfile.facts import Tensor
@@ -52,11 +52,6 @@ def test_a_published_class_has_no_confidence() -> None:
     assert set(first.as_dict()) == {"label", "class_id", "area", "polygons"}
 
 
-def test_only_the_largest_are_told() -> None:
-    found = decoder(FILE, "segmentation", LABELS)([scene()[None]], [as_it_is(SIZE)], Limits(1, 0.9))
-    assert [one.label for one in found] == ["background"]
-
-
 def test_padding_is_no_part_of_the_picture_and_areas_are_pixels_of_it() -> None:
     # 128 x 64 of the input show the picture, the padding is below.
     placement = place("yard", (10, 20), (512, 256), (600, 300), (128, 96), "letterbox")
@@ -89,12 +84,6 @@ def test_numbers_that_are_no_classes_are_refused(value: int) -> None:
     numbers[0, 0] = value
     with pytest.raises(InputError, match="no numbers of classes"):
         decoder(FILE, "segmentation", LABELS)([numbers[None]], [as_it_is(SIZE)], ALL)
-
-
-def test_scores_of_no_numbers_are_refused() -> None:
-    file = facts((1, *SIZE, 5), size=SIZE)
-    with pytest.raises(InputError, match="not numbers"):
-        decoder(file, "segmentation")([np.full((1, *SIZE, 5), np.nan, np.float32)], [as_it_is(SIZE)], ALL)
 
 
 def test_an_outline_is_bounded_however_torn_the_map() -> None:

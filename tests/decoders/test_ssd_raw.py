@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.decoders import Decoder, families
 from edge_agent.decoders.ssd_raw import read_anchors, ssd_anchors
-from edge_agent.errors import InputError, ModelError
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, facts, floats, specs
 
@@ -109,14 +109,6 @@ def test_a_size_beyond_all_measure_does_no_harm() -> None:
     boxes, scores = encoded(ssd_anchors(SIZE))
     boxes[..., 2:] = 3e38
     assert {one.box for one in published()([boxes, scores], [as_it_is(SIZE)], ALL)} == {(0, 0, 300, 300)}
-
-
-def test_an_answer_of_no_numbers_is_refused() -> None:
-    for place_of in range(2):
-        values = encoded(ssd_anchors(SIZE))
-        values[place_of][:] = np.nan
-        with pytest.raises(InputError, match="not numbers"):
-            published()(values, [as_it_is(SIZE)], ALL)
 
 
 def test_the_family_is_told_with_what_is_missing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.decoders import Limits, families
 from edge_agent.decoders.boxes import cell_count
-from edge_agent.errors import InputError, ModelError
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, floats, quantised
@@ -125,32 +125,11 @@ def test_boxes_come_out_in_pixels_of_a_letterboxed_picture() -> None:
     assert found.box == pytest.approx((27 * 20, 0, 1080, 1920), abs=0.01)
 
 
-@pytest.mark.parametrize("family", ["yolov5", "yolov8", "yolo_end_to_end"])
-def test_an_answer_of_no_numbers_is_refused(family: str) -> None:
-    output = {
-        "yolov5": with_objectness(THINGS, fractions=False),
-        "yolov8": without_objectness(THINGS, fractions=False),
-        "yolo_end_to_end": detections(THINGS, fractions=False),
-    }[family]
-    decode = decoder(facts((1, *output.shape), size=SIZE), family, LABELS)
-    for value in (np.nan, np.inf):
-        with pytest.raises(InputError, match="not numbers"):
-            decode([np.full_like(output, value)[None]], [as_it_is(SIZE)], ALL)
-
-
 def test_an_answer_of_another_shape_than_declared_is_refused() -> None:
     output = without_objectness(THINGS, fractions=False)
     decode = decoder(facts((1, *output.shape), size=SIZE), "yolov8", LABELS)
     with pytest.raises(ModelError, match=r"expected an output of shape \[7, 315\], found \[7, 300\]"):
         decode([output[None, :, :300]], [as_it_is(SIZE)], ALL)
-
-
-def test_a_threshold_of_nothing_still_gives_the_best_first() -> None:
-    output = without_objectness(THINGS, fractions=False)
-    found = decoder(facts((1, *output.shape), size=SIZE), "yolov8", LABELS)(
-        [output[None]], [as_it_is(SIZE)], Limits(3, 0)
-    )
-    assert [one.class_id for one in found] == [1, 2, 0]
 
 
 ULTRALYTICS = {"stride": "32", "names": "{0: 'cat', 1: 'dog', 2: 'bird'}"}

@@ -86,11 +86,6 @@ def test_keypoints_of_no_numbers_are_refused() -> None:
         decoder(facts((1, *output.shape), size=SIZE), "yolo_pose")([output[None]], [as_it_is(SIZE)], ALL)
 
 
-def test_nobody_there_is_no_pose() -> None:
-    output = np.zeros_like(cells(fractions=False))
-    assert decoder(facts((1, *output.shape), size=SIZE), "yolo_pose")([output[None]], [as_it_is(SIZE)], ALL) == []
-
-
 def test_the_file_tells_the_number_of_keypoints() -> None:
     file = facts((1, 4 + 2 + 12, 8400), size=(640, 640), metadata=POSE | {"kpt_shape": "[6, 2]"})
     (found,) = families.fitting(file)

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from edge_agent.decoders import families
 from edge_agent.decoders.boxes import cell_count
-from edge_agent.errors import InputError
 from edge_agent.modelfile.facts import Tensor
 from edge_agent.preprocess.placement import place
 from edge_agent.samples import Prediction
@@ -126,13 +125,6 @@ def test_quantised_prototypes_are_weighed_by_their_real_values() -> None:
     outputs = [rows("without objectness")[None], quantised(values, "int8", scale, zero_point)[None]]
     found = decoder(file, "yolo_segmentation", LABELS)(outputs, [as_it_is(SIZE)], ALL)
     assert [one.area for one in found] == [expected(0).sum(), expected(1).sum()]
-
-
-def test_prototypes_of_no_numbers_are_refused() -> None:
-    outputs = [rows("without objectness")[None], np.full_like(prototypes(), np.nan)[None]]
-    decode = decoder(facts(*(one.shape for one in outputs), size=SIZE), "yolo_segmentation", LABELS)
-    with pytest.raises(InputError, match="not numbers"):
-        decode(outputs, [as_it_is(SIZE)], ALL)
 
 
 def test_a_box_outside_of_the_input_has_a_mask_of_what_is_inside() -> None:

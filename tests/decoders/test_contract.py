@@ -1,0 +1,185 @@
+"""The contract of decoders, run on every family."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_agent.decoders import families
+from edge_agent.decoders.classification import Classification, Output
+from edge_agent.decoders.ssd_raw import ssd_anchors
+from edge_agent.engines import TensorSpec
+from edge_agent.modelfile.facts import Tensor
+from edge_agent.timeseries.numbers import RawInput
+from tests.decoders import (
+    test_fomo,
+    test_movenet,
+    test_nanodet,
+    test_segmentation,
+    test_ssd,
+    test_ssd_raw,
+    test_ultraface,
+    test_yolo,
+    test_yolo_pose,
+    test_yolo_segmentation,
+    test_yolox,
+)
+from tests.decoders.contract import DecoderContract, Outputs, Setup
+from tests.decoders.scenes import Floats, Thing, decoder, facts, floats, specs
+
+SIZE = (96, 128)
+RANDOM = np.random.default_rng(0)
+
+
+def of_family(
+    family: str, size: tuple[int, int], scene: Outputs, empty: Outputs | None, labels: Sequence[str] = (), **more: Any
+) -> Setup:
+    """A family whose file is known by the shapes of its outputs."""
+    file = facts(*(Tensor(f"out{number}", one.shape, one.dtype.name) for number, one in enumerate(scene)), size=size)
+    return Setup(decoder(file, family, labels or None), size, scene, empty, labels, **more)
+
+
+def ssd() -> Setup:
+    file = test_ssd.file(list(test_ssd.NAMES["the operator's own tensors"].values()))
+    decode = decoder(file, "ssd", test_ssd.LABELS)
+    scene, empty = (list(test_ssd.outputs(things).values()) for things in (test_ssd.THINGS, ()))
+    return Setup(decode, test_ssd.SIZE, scene, empty, test_ssd.LABELS)
+
+
+def ssd_raw() -> Setup:
+    boxes, scores = test_ssd_raw.encoded(ssd_anchors(test_ssd_raw.SIZE))
+    labels = ("background", *test_ssd_raw.LABELS)
+    return Setup(test_ssd_raw.published(), test_ssd_raw.SIZE, [boxes, scores], [boxes, scores * 0], labels)
+
+
+def yolo(family: str) -> Setup:
+    def make(things: Sequence[Thing]) -> Floats:
+        if family == "yolo_end_to_end":
+            return test_yolo.detections(things, fractions=True)
+        encode = test_yolo.with_objectness if family == "yolov5" else test_yolo.without_objectness
+        return encode(things, fractions=False)
+
+    scene, empty = ([make(things)[None]] for things in (test_yolo.THINGS, ()))
+    return of_family(family, test_yolo.SIZE, scene, empty, test_yolo.LABELS)
+
+
+def yolov7() -> Setup:
+    rows = floats([[0, *thing.box, thing.class_id, thing.score] for thing in test_yolo.THINGS])
+    file = facts((-1, 7), size=test_yolo.SIZE, graph=["NonMaxSuppression"], file_format="onnx")
+    decode = decoder(file, "yolo_end_to_end", test_yolo.LABELS)
+    return Setup(decode, test_yolo.SIZE, [rows], [rows[:0]], test_yolo.LABELS, batched=False)
+
+
+def yolo_pose() -> Setup:
+    cells = test_yolo_pose.cells(fractions=False)[None]
+    return of_family("yolo_pose", test_yolo_pose.SIZE, [cells], [cells * 0], ["person"], task="pose")
+
+
+def yolo_segmentation(kind: str) -> Setup:
+    rows, prototypes = test_yolo_segmentation.rows(kind)[None], test_yolo_segmentation.prototypes()[None]
+    return of_family(
+        "yolo_segmentation",
+        test_yolo_segmentation.SIZE,
+        [rows, prototypes],
+        [rows * 0, prototypes],
+        test_yolo_segmentation.LABELS,
+        task="segmentation",
+    )
+
+
+def yolox() -> Setup:
+    scene = test_yolox.encoded()[None]
+    empty = scene.copy()
+    empty[..., 4] = 0
+    return of_family("yolox", test_yolox.SIZE, [scene], [empty], test_yolox.LABELS)
+
+
+def nanodet() -> Setup:
+    scene = test_nanodet.encoded(plus=True)[None]
+    return of_family("nanodet", test_nanodet.SIZE, [scene], [scene * 0], test_nanodet.LABELS)
+
+
+def ultraface() -> Setup:
+    scores, boxes = test_ultraface.encoded()
+    empty = [scores * 0, boxes]
+    return of_family("ultraface", test_ultraface.SIZE, [scores, boxes], empty, test_ultraface.LABELS)
+
+
+def fomo() -> Setup:
+    scene = test_fomo.heat((2, 3, 1, 0.8), (6, 9, 2, 0.6), (11, 15, 1, 0.4))
+    labels = ("background", *test_fomo.LABELS)
+    return of_family("fomo", test_fomo.SIZE, [scene], [test_fomo.heat()], labels)
+
+
+def movenet(*, persons: bool) -> Setup:
+    one = test_movenet.keypoints(1)[None, None]
+    several = np.zeros((1, 6, 56), np.float32)
+    for number, score in enumerate((0.5, 0.9)):
+        several[0, number] = [*test_movenet.keypoints(number).ravel(), 0.1, 0.2, 0.5, 0.6, score]
+    scene = several if persons else one
+    return of_family("movenet", test_movenet.SIZE, [scene], [scene * 0], ["person"], task="pose")
+
+
+def segmentation(*, scores: bool) -> Setup:
+    numbers = test_segmentation.scene()[None]
+    scene = np.eye(3, dtype=np.float32)[numbers] if scores else numbers
+    return of_family(
+        "segmentation", test_segmentation.SIZE, [scene], None, test_segmentation.LABELS, task="segmentation"
+    )
+
+
+def anomaly() -> Setup:
+    given, scene = RANDOM.uniform(0, 1, (2, 1, *SIZE, 3)).astype(np.float32)
+    file = facts(scene.shape, size=SIZE)
+    recognition = families.stated(file, "anomaly", families.OF_NUMBERS)
+    decode = families.build(recognition, specs(file), None)
+    return Setup(decode, SIZE, [scene], task="anomaly", limited=False, item=lambda: RawInput(given))
+
+
+def numbers(family: str, values: Sequence[float], labels: Sequence[str] = ()) -> Setup:
+    return of_family(family, SIZE, [floats([values])], None, labels, task=family, limited=False, shaped=False)
+
+
+def classification(output: Output) -> Setup:
+    labels = ("cat", "dog", "owl", "ant", "bee")
+    decode = Classification(TensorSpec("scores", (1, 5), "float32"), labels, output)
+    scores = floats([[0.1, 0.55, 0.05, 0.25, 0.05]])
+    scene, empty = (np.log(one) if output == "logits" else one for one in (scores, np.full_like(scores, 0.2)))
+    return Setup(decode, SIZE, [scene], [empty], labels, task="classification")
+
+
+SCENES = {
+    "classification, probabilities": classification("probabilities"),
+    "classification, logits": classification("logits"),
+    "ssd": ssd(),
+    "ssd_raw": ssd_raw(),
+    "yolov5": yolo("yolov5"),
+    "yolov8": yolo("yolov8"),
+    "yolo_end_to_end": yolo("yolo_end_to_end"),
+    "yolo_end_to_end, YOLOv7": yolov7(),
+    "yolo_pose": yolo_pose(),
+    "yolo_segmentation": yolo_segmentation("without objectness"),
+    "yolo_segmentation, end to end": yolo_segmentation("end to end"),
+    "yolox": yolox(),
+    "nanodet": nanodet(),
+    "ultraface": ultraface(),
+    "fomo": fomo(),
+    "movenet": movenet(persons=True),
+    "movenet, one person": movenet(persons=False),
+    "segmentation": segmentation(scores=False),
+    "segmentation, scores": segmentation(scores=True),
+    "embedding": numbers("embedding", [0.5, -0.25, 1.5]),
+    "regression": numbers("regression", [12.5, -3.25], ["yaw", "pitch"]),
+    "anomaly": anomaly(),
+}
+
+
+def test_every_family_has_a_scene() -> None:
+    assert list(dict.fromkeys(name.partition(",")[0] for name in SCENES)) == ["classification", *families.FAMILIES]
+
+
+class TestEveryFamily(DecoderContract):
+    @pytest.fixture(params=SCENES)
+    def setup(self, request: pytest.FixtureRequest) -> Setup:
+        return SCENES[request.param]
