@@ -31,7 +31,7 @@ from edge_agent.pipeline.registry import HUNG_AFTER, Pipelines
 from edge_agent.samples import Timing
 from edge_agent.system import heap, systemd
 from edge_agent.update.active import load_at_start, stores_of, with_active
-from edge_agent.update.control import Updates
+from edge_agent.update.control import UpdateControl
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Agent:
         self._monitoring = Monitoring(self._reports)
         self._loop = MainLoop()
         host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
-        self._updates = Updates(host, self._adopt, self._ping_watchdog)
+        self._updates = UpdateControl(host, self._adopt, self._ping_watchdog)
         self._presence = Presence(self._state, self._reports, self._loop, self._updates)
         self._stop_requested = False
 

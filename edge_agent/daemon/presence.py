@@ -10,7 +10,7 @@ from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports
 from edge_agent.daemon.uplink import Uplink
 from edge_agent.mqtt.outbox import Notice
-from edge_agent.update.control import Updates
+from edge_agent.update.control import UpdateControl
 
 if TYPE_CHECKING:
     from edge_agent.home_assistant.discovery import Discovery
@@ -30,7 +30,7 @@ class Presence:
         updates: of the agent's models.
     """
 
-    def __init__(self, state: State, reports: Reports, loop: MainLoop, updates: Updates) -> None:
+    def __init__(self, state: State, reports: Reports, loop: MainLoop, updates: UpdateControl) -> None:
         self._state = state
         self._reports = reports
         self._loop = loop

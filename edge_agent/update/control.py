@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 0.4
 
 
-class Updates:
+class UpdateControl:
     """Keeps an updater where the configuration wants one.
 
     Args:
