@@ -52,7 +52,7 @@ class Presence:
             device.prefix,
             f"{state.settings.mqtt.topic_prefix}/all/cmd",
             device.device_id,
-            {"update": self._updates.look, "rollback": self._updates.roll_back},
+            {"update": self._updates.check_now, "rollback": self._updates.roll_back},
             self._loop.call,
         )
         state.uplink = Uplink(state.config, device, state.pipelines.counters_of, commands, self._announcements)

@@ -53,13 +53,13 @@ class UpdateControl:
         """The state of updates; None where there are none."""
         return None if self._updater is None else self._updater.document()
 
-    def look(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def check_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The command `update`; with `"again": true`, versions that were refused are taken again."""
         if request.get("again") is True and self._loaded is not None:
             for store in stores_of(self._loaded).values():
                 store.forget_refusals()
         if self._updater is not None:
-            self._updater.check()
+            self._updater.check_now()
         return {}
 
     def roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:

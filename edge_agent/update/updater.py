@@ -79,7 +79,7 @@ class Updater:
             self._changed.notify_all()
         self._thread.join(timeout)
 
-    def check(self) -> None:
+    def check_now(self) -> None:
         """Looks for releases now, not only when it is time to."""
         with self._changed:
             self._asked = True
