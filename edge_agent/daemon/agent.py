@@ -21,7 +21,7 @@ from edge_agent.daemon.presence import Presence
 from edge_agent.daemon.reload import Models, plan
 from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports, in_words
-from edge_agent.daemon.thermal import LOOK_EVERY, Thermal
+from edge_agent.daemon.thermal import READ_EVERY, Thermal
 from edge_agent.daemon.update_host import UpdateHost
 from edge_agent.errors import ConfigError, UpdateError
 from edge_agent.models.loading import AnyModel, ModelKey, load_models
@@ -140,9 +140,9 @@ class Agent:
             return self._state.settings.stats_interval
 
         def sensor_interval() -> float:
-            return min(LOOK_EVERY, stats_interval())
+            return min(READ_EVERY, stats_interval())
 
-        self._loop.every(sensor_interval, lambda: self._state.thermal.look(time.monotonic()), "thermal")
+        self._loop.every(sensor_interval, lambda: self._state.thermal.update(time.monotonic()), "thermal")
         self._loop.every(sensor_interval, self._pause_or_resume, "battery")
         self._loop.every(stats_interval, self._publish_stats, "stats", at_once=False)
         if (ping_every := systemd.watchdog_interval()) is not None:

@@ -18,7 +18,7 @@ from edge_agent import settings
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 5.0
+READ_EVERY = 5.0
 # A step has its effect only after a while.
 STEP_EVERY = 10.0
 STEP = 2.0
@@ -106,7 +106,7 @@ class Thermal:
         self._heat = Heat(None, None)
         self._next_step = 0.0
 
-    def look(self, now: float) -> None:
+    def update(self, now: float) -> None:
         """Reads the sensors, and slows down or speeds up by one step where that is due.
 
         Args:

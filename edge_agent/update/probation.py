@@ -6,7 +6,7 @@ from collections.abc import Callable
 from edge_agent.settings.update import Probation
 from edge_agent.update.host import Host, RefusedError, inference_ms, work_of
 
-LOOK_EVERY = 0.5
+POLL_EVERY = 0.5
 # Fewer failures, or fewer inferences, prove nothing.
 MIN_FAILURES = 3
 MIN_RUNS = 10
@@ -28,7 +28,7 @@ def watch(host: Host, name: str, before_ms: float, options: Probation, pause: Ca
     work, (seen, failed) = work_of(host.serving(name)), _outcomes(host, name)
     deadline = time.monotonic() + options.duration
     while time.monotonic() < deadline:
-        pause(min(LOOK_EVERY, options.duration))
+        pause(min(POLL_EVERY, options.duration))
         seen_now, failed_now = _outcomes(host, name)
         inputs, failures = seen_now - seen, failed_now - failed
         if failures >= MIN_FAILURES and failures > inputs * options.max_error_rate:

@@ -19,7 +19,7 @@ from edge_agent.sources.observer import Observation
 from edge_agent.update.agreement import agreement
 from edge_agent.update.host import Host, Models, RefusedError, inference_ms, work_of
 
-LOOK_EVERY = 0.5
+POLL_EVERY = 0.5
 
 
 class Tally:
@@ -141,7 +141,7 @@ def run_beside(
     before, new_before = work_of(host.serving(name)), work_of(models)
     with _shadows(host, name, models, tally):
         deadline = time.monotonic() + options.timeout
-        while time.monotonic() < deadline and not tally.wait(LOOK_EVERY):
+        while time.monotonic() < deadline and not tally.wait(POLL_EVERY):
             go_on()
     active_ms, new_ms = inference_ms(work_of(host.serving(name)), before), inference_ms(work_of(models), new_before)
     if tally.failures > tally.samples * max_error_rate:

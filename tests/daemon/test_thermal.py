@@ -66,7 +66,7 @@ def test_what_can_not_be_read_is_not_known(tmp_path: Path) -> None:
 
 def seen(thermal: Thermal, sys: Path, celsius: float, now: float) -> float:
     zone(sys, 0, "cpu-thermal", round(celsius * 1000))
-    thermal.look(now)
+    thermal.update(now)
     return thermal.factor
 
 
@@ -108,7 +108,7 @@ def test_who_wants_no_slowing_down_and_who_has_no_sensor_has_none(tmp_path: Path
     assert seen(thermal, tmp_path, 110, 0) == 1
     assert thermal.as_dict()["temperature_c"] == 110
     bare = Thermal(settings.Thermal(), tmp_path / "none")
-    bare.look(0)
+    bare.update(0)
     assert bare.as_dict() == {"temperature_c": None, "throttled": None, "factor": 1.0}
 
 
