@@ -16,7 +16,7 @@ from edge_agent.sources.observer import ResultObserver
 
 
 class Reports:
-    """The documents that an agent publishes, and its state for metrics and the status page (`Watched`).
+    """The documents that an agent publishes, and its state for metrics and the status page (`AgentStatus`).
 
     Args:
         state: of the agent.

@@ -9,7 +9,7 @@ from edge_agent.samples import Timing
 
 if TYPE_CHECKING:
     from edge_agent.monitoring.metrics import Metrics
-    from edge_agent.monitoring.page.watched import Watched
+    from edge_agent.monitoring.page.agent_status import AgentStatus
     from edge_agent.monitoring.web import Web
 
 log = logging.getLogger(__name__)
@@ -19,11 +19,11 @@ class Monitoring:
     """The metrics and the status page of an agent.
 
     Args:
-        watched: the agent.
+        agent: the agent.
     """
 
-    def __init__(self, watched: "Watched") -> None:
-        self._watched = watched
+    def __init__(self, agent: "AgentStatus") -> None:
+        self._agent = agent
         self._metrics: Metrics | None = None
         self._servers: list[Web] = []
 
@@ -39,7 +39,7 @@ class Monitoring:
             from edge_agent.monitoring.metrics import Metrics
             from edge_agent.monitoring.web import Web
 
-            self._metrics = self._metrics or Metrics(self._watched.status)
+            self._metrics = self._metrics or Metrics(self._agent.status)
             self._servers.append(Web(self._metrics.app, wanted.listen, "metrics.listen", "metrics"))
         if (page := config.settings.http) is not None:
             from edge_agent.monitoring.page.access import read_token
@@ -47,7 +47,7 @@ class Monitoring:
             from edge_agent.monitoring.web import Web
 
             token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
-            self._servers.append(Web(Page(self._watched, token, page.hosts), page.listen, "http.listen", "http"))
+            self._servers.append(Web(Page(self._agent, token, page.hosts), page.listen, "http.listen", "http"))
 
     def start(self) -> None:
         """Begins to answer."""

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 
 from edge_agent.counters import imbalance
 from edge_agent.monitoring.page import access
+from edge_agent.monitoring.page.agent_status import AgentStatus
 from edge_agent.monitoring.page.gallery import Gallery
-from edge_agent.monitoring.page.watched import Watched
 from edge_agent.samples import Result
 
 FILES = {
@@ -56,16 +56,16 @@ class Page:
     """The application.
 
     Args:
-        watched: the agent.
+        agent: the agent.
         token: what a browser must know; None: nothing.
         hosts: further names that it may ask by.
     """
 
-    def __init__(self, watched: Watched, token: str | None, hosts: Sequence[str]) -> None:
-        self._watched = watched
+    def __init__(self, agent: AgentStatus, token: str | None, hosts: Sequence[str]) -> None:
+        self._agent = agent
         self._token = token
         self._hosts = hosts
-        self._gallery = Gallery(watched)
+        self._gallery = Gallery(agent)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers a request; see PEP 3333."""
@@ -108,7 +108,7 @@ class Page:
 
     def _health(self, path: str) -> Answer:
         """Whether inputs are worked on; and whether the broker is there besides. Tells no more, since all may ask."""
-        status = self._watched.status()
+        status = self._agent.status()
         if status["hung"]:
             return _in_words(HTTPStatus.SERVICE_UNAVAILABLE, "an input takes too long")
         if path == "/healthz":
@@ -118,9 +118,9 @@ class Page:
         return _in_words(HTTPStatus.OK, "ready")
 
     def _status(self) -> dict[str, Any]:
-        status = self._watched.status()
+        status = self._agent.status()
         for name, pipeline in status["pipelines"].items():
-            latest = self._watched.latest(name)
+            latest = self._agent.latest(name)
             pipeline["latest"] = None if latest is None else _in_short(latest)
         status["imbalance"] = {name: imbalance(counts) for name, counts in status["counters"].items()}
         return status

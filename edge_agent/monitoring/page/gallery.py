@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from edge_agent import settings
-from edge_agent.monitoring.page.watched import Watched
+from edge_agent.monitoring.page.agent_status import AgentStatus
 from edge_agent.publish.snapshots import Snapshots
 
 # Pictures a second and their size, for all who look together.
@@ -38,11 +38,11 @@ class Gallery:
     """Follows the pipelines that somebody looks at.
 
     Args:
-        watched: the agent.
+        agent: the agent.
     """
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
+    def __init__(self, agent: AgentStatus) -> None:
+        self._agent = agent
         self._walls: dict[str, _Wall] = {}
         self._numbers = itertools.count(1)
         self._guard = threading.Lock()
@@ -53,8 +53,8 @@ class Gallery:
         Raises:
             KeyError: there is no such pipeline.
         """
-        options = self._watched.options_of(pipeline)
-        observers = self._watched.observers_of(pipeline)
+        options = self._agent.options_of(pipeline)
+        observers = self._agent.observers_of(pipeline)
         with self._guard:
             wall = self._walls.get(pipeline)
             if wall is None or wall.snapshots not in observers:
@@ -76,4 +76,4 @@ class Gallery:
             if time.monotonic() - wall.asked > PATIENCE:
                 del self._walls[pipeline]
                 with contextlib.suppress(ValueError):
-                    self._watched.observers_of(pipeline).remove(wall.snapshots)
+                    self._agent.observers_of(pipeline).remove(wall.snapshots)

@@ -7,7 +7,7 @@ from edge_agent.samples import Result
 from edge_agent.sources.observer import ResultObserver
 
 
-class Watched(Protocol):
+class AgentStatus(Protocol):
     """The agent, looked at from other threads."""
 
     def status(self) -> dict[str, Any]:
