@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from edge_agent.counters import imbalance
 from edge_agent.monitoring.page import access
 from edge_agent.monitoring.page.agent_status import AgentStatus
-from edge_agent.monitoring.page.gallery import Gallery
+from edge_agent.monitoring.page.live_preview import LivePreview
 from edge_agent.samples import Result
 
 FILES = {
@@ -65,7 +65,7 @@ class Page:
         self._agent = agent
         self._token = token
         self._hosts = hosts
-        self._gallery = Gallery(agent)
+        self._preview = LivePreview(agent)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answers a request; see PEP 3333."""
@@ -128,7 +128,7 @@ class Page:
     def _picture(self, pipeline: str, query: str) -> Answer:
         """The latest picture; no content if it is the one that the browser has (`after=NUMBER`), or there is none."""
         try:
-            picture = self._gallery.look(pipeline)
+            picture = self._preview.latest(pipeline)
         except KeyError:
             return _in_words(HTTPStatus.NOT_FOUND, "there is no such pipeline")
         if picture is None or parse_qs(query).get("after") == [str(picture.number)]:

@@ -34,7 +34,7 @@ class _Wall:
     picture: Picture | None = None
 
 
-class Gallery:
+class LivePreview:
     """Follows the pipelines that somebody looks at.
 
     Args:
@@ -47,7 +47,7 @@ class Gallery:
         self._numbers = itertools.count(1)
         self._guard = threading.Lock()
 
-    def look(self, pipeline: str) -> Picture | None:
+    def latest(self, pipeline: str) -> Picture | None:
         """The latest picture, if there has been one since somebody began to look; never waits for one.
 
         Raises:

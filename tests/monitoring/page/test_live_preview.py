@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edge_agent import settings
-from edge_agent.monitoring.page import gallery
-from edge_agent.monitoring.page.gallery import PATIENCE, Gallery
+from edge_agent.monitoring.page import live_preview
+from edge_agent.monitoring.page.live_preview import PATIENCE, LivePreview
 from edge_agent.samples import Prediction, Result, Sample
 from edge_agent.sources.observer import Observation, ResultObserver
 from tests.clock import Clock
@@ -45,7 +45,7 @@ class Agent:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(gallery, "time", made)
+    monkeypatch.setattr(live_preview, "time", made)
     return made
 
 
@@ -55,52 +55,52 @@ def agent(clock: Clock) -> Agent:
 
 
 def test_nothing_follows_a_pipeline_before_somebody_looks(agent: Agent) -> None:
-    Gallery(agent)
+    LivePreview(agent)
     assert agent.observers_of("porch") == []
 
 
 def test_who_looks_gets_the_next_picture_and_waits_for_none(agent: Agent) -> None:
-    pictures = Gallery(agent)
-    assert pictures.look("porch") is None
+    preview = LivePreview(agent)
+    assert preview.latest("porch") is None
     agent.frames(1)
-    first = pictures.look("porch")
+    first = preview.latest("porch")
     assert first is not None
     assert first.jpeg.startswith(b"\xff\xd8")
-    assert pictures.look("porch") == first
+    assert preview.latest("porch") == first
 
 
 def test_however_many_look_there_are_at_most_four_pictures_a_second(agent: Agent) -> None:
-    pictures = Gallery(agent)
+    preview = LivePreview(agent)
     seen = set()
     for _ in range(100):
         for _ in range(5):
-            seen.add(pictures.look("porch"))
+            seen.add(preview.latest("porch"))
         agent.frames(1, gap=0.02)
     assert len(agent.observers_of("porch")) == 1
     assert 7 <= len(seen - {None}) <= 9
 
 
 def test_when_nobody_looks_any_more_nothing_follows_and_looking_again_begins_anew(agent: Agent, clock: Clock) -> None:
-    pictures = Gallery(agent)
-    pictures.look("porch")
+    preview = LivePreview(agent)
+    preview.latest("porch")
     agent.frames(1)
     clock.now += PATIENCE
     agent.frames(2)
     assert agent.observers_of("porch") == []
-    assert pictures.look("porch") is None
+    assert preview.latest("porch") is None
     agent.frames(1)
-    assert pictures.look("porch") is not None
+    assert preview.latest("porch") is not None
 
 
 def test_a_pipeline_that_has_been_started_anew_is_followed_again(agent: Agent) -> None:
-    pictures = Gallery(agent)
-    pictures.look("porch")
+    preview = LivePreview(agent)
+    preview.latest("porch")
     agent.frames(1)
-    first = pictures.look("porch")
+    first = preview.latest("porch")
     agent.observers_of("porch").clear()
-    assert pictures.look("porch") == first
+    assert preview.latest("porch") == first
     agent.frames(1, gap=1.0)
-    second = pictures.look("porch")
+    second = preview.latest("porch")
     assert second is not None
     assert first is not None
     assert second.number > first.number
@@ -108,4 +108,4 @@ def test_a_pipeline_that_has_been_started_anew_is_followed_again(agent: Agent) -
 
 def test_there_is_nothing_to_see_of_a_pipeline_that_there_is_not(agent: Agent) -> None:
     with pytest.raises(KeyError):
-        Gallery(agent).look("nobody")
+        LivePreview(agent).latest("nobody")
