@@ -89,7 +89,7 @@ class Presence:
             prefix = options.home_assistant.prefix
             self._discovery = Discovery(uplink.endpoint, uplink.mqtt, prefix, options.device_id)
             self._discovery.start()
-        self._discovery.tell(document(self._state.device.prefix, options, self._state.models))
+        self._discovery.publish(document(self._state.device.prefix, options, self._state.models))
 
     def stop_discovery(self, *, withdraw: bool = False) -> None:
         """Closes the connection for Home Assistant's discovery, if there is one.

@@ -73,6 +73,6 @@ class UpdateHost:
         self._call(adopt)
         return done
 
-    def tell(self, document: Mapping[str, Any]) -> None:
+    def publish_state(self, document: Mapping[str, Any]) -> None:
         """Publishes the state of updates, retained."""
         self._state.uplink.notify([self._reports.update(document)])

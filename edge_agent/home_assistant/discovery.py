@@ -66,7 +66,7 @@ class Discovery:
         """Connects, in the background."""
         self._connection.start()
 
-    def tell(self, document: dict[str, Any]) -> None:
+    def publish(self, document: dict[str, Any]) -> None:
         """Says this from now on.
 
         Args:

@@ -78,6 +78,6 @@ class Host(Protocol):
         """
         ...
 
-    def tell(self, document: Mapping[str, Any]) -> None:
+    def publish_state(self, document: Mapping[str, Any]) -> None:
         """Publishes the state of updates, retained."""
         ...

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 FIRST_CHECK_WITHIN = 300.0
 JITTER = 0.2
 # Refused versions that are published, the latest ones.
-MAX_TOLD = 10
+MAX_PUBLISHED_REFUSALS = 10
 # Room that an archive needs on the disk, with what is unpacked of it, in multiples of its size.
 ROOM = 3
 
@@ -102,7 +102,9 @@ class Updater:
             "channel": self._options.models[name],
             "active": active and {key: active[key] for key in ("version", "number", "sha256")},
             "on_probation": state.on_probation,
-            "refused": {facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_TOLD:]},
+            "refused": {
+                facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_PUBLISHED_REFUSALS:]
+            },
             **self._steps[name],
         }
 
@@ -110,7 +112,7 @@ class Updater:
 
     def _run(self) -> None:
         try:
-            self._host.tell(self.document())
+            self._host.publish_state(self.document())
             for name in self._stores:
                 self._guarded(name, self._see_through_probation)
             self._wait(random.uniform(0, min(self._options.interval, FIRST_CHECK_WITHIN)))  # noqa: S311 - spreads load
@@ -148,7 +150,7 @@ class Updater:
             self._error = f"internal error: {error!r}"
         else:
             self._error, self._checked_at = "", timestamp(time.time())
-        self._host.tell(self.document())
+        self._host.publish_state(self.document())
         if not self._error:
             for name, channel in self._options.models.items():
                 self._guarded(name, partial(self._update, [one for one in releases if one.channel == channel]))
@@ -171,7 +173,7 @@ class Updater:
         self._go_on()
         (log.warning if reason else log.info)("%s: update to %s: %s%s", name, version, step, reason and f": {reason}")
         self._steps[name] = {"step": step, "version": version, "reason": reason or None, **facts}
-        self._host.tell(self.document())
+        self._host.publish_state(self.document())
 
     def _update(self, releases: Sequence[Release], name: str) -> None:
         """The story of one update."""

@@ -140,7 +140,7 @@ def test_what_others_have_left_on_the_topic_does_no_harm(
     options = settings.Mqtt(url=mosquitto.url)
     discovery = Discovery(Endpoint.from_settings(options, Path()), options, "homeassistant", "x")
     discovery.start()
-    discovery.tell({"components": {"a": SENSOR}})
+    discovery.publish({"components": {"a": SENSOR}})
     messages = listener.wait_for(_is_discovery, 2)
     discovery.stop()
     assert [json.loads(message.payload) for message in messages[1:]] == [{"components": {"a": SENSOR}}]
@@ -154,7 +154,7 @@ def test_a_message_that_is_too_large_is_left_out_with_a_warning(
         options = settings.Mqtt(url=narrow.url)
         discovery = Discovery(Endpoint.from_settings(options, Path()), options, "homeassistant", "x")
         discovery.start()
-        discovery.tell({"components": {"a": SENSOR | {"name": "a" * 3000}}})
+        discovery.publish({"components": {"a": SENSOR | {"name": "a" * 3000}}})
         wait_until(lambda: "the broker takes 2000" in caplog.text, 10, "a warning")
         discovery.stop()
     assert "lost" not in caplog.text
