@@ -164,13 +164,13 @@ class Agent:
             log.warning("the battery is low: all pipelines are paused until it is being charged")
             self._stop_pipelines(state.pipelines.running)
         else:
-            log.info("the battery is well again: the pipelines go on")
+            log.info("battery recovered: resuming pipelines")
             self._start_pipelines(state.settings.pipelines)
 
     def _ping_watchdog(self) -> None:
         if hung := self._state.pipelines.hung():
             names = ", ".join(hung)
-            log.error("%s: one sample has taken more than %g s: no sign of life to systemd", names, HUNG_AFTER)
+            log.error("%s: one sample has taken more than %g s: withholding the watchdog ping", names, HUNG_AFTER)
         else:
             systemd.notify_watchdog()
 

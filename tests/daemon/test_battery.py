@@ -175,4 +175,4 @@ def test_the_daemon_tells_the_battery_and_pauses_while_it_is_low(
         told(client, 19, paused=False)
         wait_until(lambda: answers(client) == 1, 20, "the answer to what came meanwhile")
         assert daemon.log().count("the battery is low: all pipelines are paused") == 1
-        assert daemon.log().count("the battery is well again") == 1
+        assert daemon.log().count("battery recovered: resuming pipelines") == 1
