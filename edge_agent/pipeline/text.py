@@ -46,6 +46,10 @@ class Requests(SampleQueue):
         self._most = most
         self._refuse = refuse
 
+    def put_drop_oldest(self, sample: Sample) -> bool:
+        """Refuses the request, where one has to give way, so that its sender gets an answer."""
+        return self.put(sample)
+
     def _put(self, sample: Sample) -> bool:
         """Does not wait."""
         with self._changed:

@@ -111,7 +111,7 @@ class MqttSource:
             captured=time.monotonic(),
             origin=origin,
             reply_to=_reply_to(message),
-            on_done=done,
+            on_done=done if message.qos else None,
         )
         if message.qos:
             self._queue.put(sample)

@@ -39,26 +39,48 @@ class SampleQueue:
         return all(self._put(one) for one in self._cut(sample))
 
     def put_drop_oldest(self, sample: Sample) -> bool:
-        """Adds a sample without ever waiting: when there is no room, the oldest gives way."""
+        """Adds a sample without ever waiting.
+
+        When there is no room, the oldest one that nobody waits for gives way; if somebody waits for each of them
+        (`Sample.on_done`), it is the new one.
+        """
         with self._changed:
             return all(self._add(one) for one in self._cut(sample))
 
     def _put(self, sample: Sample) -> bool:
         with self._changed:
             if not self._keep_newest:
-                self._changed.wait_for(lambda: self._closed or self._has_room(sample))
+                self._changed.wait_for(lambda: self._closed or self._has_room(sample) or self._may_displace(sample))
             return self._add(sample)
 
     def _add(self, sample: Sample) -> bool:
         if self._closed:
             return False
         self._counters.capture()
-        while not self._has_room(sample):
-            self._bytes -= _size(self._samples.popleft())
+        if not self._make_room(sample):
             self._counters.drop("superseded")
+            return True
         self._samples.append(sample)
         self._bytes += _size(sample)
         self._changed.notify_all()
+        return True
+
+    def _may_displace(self, sample: Sample) -> bool:
+        return sample.on_done is not None and any(waiting.on_done is None for waiting in self._samples)
+
+    def _make_room(self, sample: Sample) -> bool:
+        """Drops the oldest samples until one more fits; False if the new one has to give way.
+
+        A sample that somebody waits for is never dropped, so that it is answered whatever else arrives. How many of
+        those there are is bounded by who sends them: a broker's receive maximum.
+        """
+        while not self._has_room(sample):
+            oldest = next((at for at, waiting in enumerate(self._samples) if waiting.on_done is None), None)
+            if oldest is None:
+                return sample.on_done is not None
+            self._bytes -= _size(self._samples[oldest])
+            del self._samples[oldest]
+            self._counters.drop("superseded")
         return True
 
     def _has_room(self, sample: Sample) -> bool:

@@ -258,6 +258,18 @@ def test_requests_at_hand_and_waiting_can_be_cancelled_and_one_too_many_is_refus
     assert results[0]["text"]
 
 
+def test_a_request_of_qos_0_too_many_is_refused_to_whoever_has_sent_it(talk: Talk) -> None:
+    talk.ask(ENDLESS | {"id": "a"}, "talk")
+    talk.messages(on("talk/result/stream"))
+    for number in range(20):
+        talk.ask(ENDLESS | {"id": f"q{number}"}, "talk", qos=0)
+    errors = talk.documents("talk/error", 18)
+    assert all("2 requests are waiting already" in error["error"] for error in errors)
+    for name in ("q1", "q0", "a"):
+        talk.ask(name, on("talk/cancel"))
+    assert len(talk.documents("talk/result", 3)) == 3
+
+
 def test_a_request_that_comes_after_a_cancellation_of_its_name_is_answered(talk: Talk) -> None:
     talk.ask("later", on("chat/cancel"))
     assert talk.answer({"prompt": "x", "id": "later"})["finish_reason"] == "length"

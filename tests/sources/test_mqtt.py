@@ -150,6 +150,23 @@ def test_qos_0_inputs_that_are_too_many_give_way_and_are_counted(open_mqtt: Open
     assert stage.imbalances == []
 
 
+def test_qos_1_inputs_are_answered_whatever_comes_with_qos_0(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt("in/#", qos=1) as stage:
+        stage.gate.clear()  # a model that is too slow
+        for number in range(60):
+            for _ in range(5):
+                sender.client.publish("in/flood", IMAGE, 0)
+            sender.client.publish(f"in/{number}", IMAGE, 1)
+        stage.wait_for(lambda stage: stage.counts()["captured"] >= 200, "more have come than can wait")
+        stage.gate.set()
+        stage.wait_for(lambda stage: stage.counts()["captured"] == 360, "all have come")
+        stage.wait_for(lambda stage: stage.counts()["in_progress"] == 0, "all are done")
+    wanted = [f"in/{number}" for number in range(60)]
+    assert [sample.origin["topic"] for sample in stage.results if sample.origin["topic"] != "in/flood"] == wanted
+    assert stage.counts()["dropped"]["superseded"] > 0
+    assert stage.imbalances == []
+
+
 def test_from_a_broker_that_keeps_no_bound_nothing_is_lost_either(tmp_path: Path, digits: Model) -> None:
     with (
         Mosquitto(tmp_path, config=["max_inflight_messages 0"]) as broker,
@@ -166,7 +183,7 @@ def test_from_a_broker_that_keeps_no_bound_nothing_is_lost_either(tmp_path: Path
     assert stage.counts()["dropped"]["superseded"] == 0
 
 
-def test_it_stops_at_once_while_the_intake_is_full(open_mqtt: Open, sender: Subscriber, digits: Model) -> None:
+def test_it_stops_at_once_while_the_queue_is_full(open_mqtt: Open, sender: Subscriber, digits: Model) -> None:
     with open_mqtt(qos=0) as stage:
         stage.gate.clear()
         for _ in range(200):

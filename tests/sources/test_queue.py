@@ -1,17 +1,18 @@
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from edge_agent.counters import Counters
 from edge_agent.samples import Sample
-from edge_agent.sources import queue as intake_module
+from edge_agent.sources import queue as queue_module
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 
 
-def sample(data: bytes = b"") -> Sample:
-    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={})
+def sample(data: bytes = b"", on_done: Callable[[], None] | None = None) -> Sample:
+    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={}, on_done=on_done)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_samples_come_out_in_the_order_in_which_they_went_in(counters: Counters)
     assert counters.as_dict()["captured"] == 3
 
 
-def test_whoever_puts_into_a_full_intake_waits_for_room(counters: Counters) -> None:
+def test_put_into_a_full_queue_waits_for_room(counters: Counters) -> None:
     queue = SampleQueue(1, counters, keep_newest=False)
     first, second = sample(), sample()
     queue.put(first)
@@ -53,7 +54,7 @@ def test_where_the_newest_is_kept_the_oldest_gives_way_and_is_counted(counters: 
     assert queue.get(2) == samples[3:]
 
 
-def test_an_offer_never_waits(counters: Counters) -> None:
+def test_put_drop_oldest_never_waits(counters: Counters) -> None:
     queue = SampleQueue(2, counters, keep_newest=False)
     samples = [sample() for _ in range(5)]
     assert all(queue.put_drop_oldest(one) for one in samples)
@@ -61,9 +62,42 @@ def test_an_offer_never_waits(counters: Counters) -> None:
     assert queue.get(2) == samples[3:]
 
 
+def test_a_sample_that_somebody_waits_for_never_gives_way(counters: Counters) -> None:
+    queue = SampleQueue(4, counters, keep_newest=False)
+    awaited = [sample(on_done=lambda: None) for _ in range(3)]
+    for one in awaited:
+        queue.put_drop_oldest(sample())
+        queue.put(one)
+        for _ in range(20):
+            assert queue.put_drop_oldest(sample())
+    newest = sample()
+    queue.put_drop_oldest(newest)
+    assert queue.get(10) == [*awaited, newest]
+
+
+def test_a_sample_that_somebody_waits_for_displaces_one_that_nobody_waits_for(counters: Counters) -> None:
+    queue = SampleQueue(2, counters, keep_newest=False)
+    for _ in range(2):
+        queue.put_drop_oldest(sample())
+    awaited = [sample(on_done=lambda: None) for _ in range(2)]
+    assert all(queue.put(one) for one in awaited)  # does not block
+    assert dropped(counters) == 2
+    assert queue.get(10) == awaited
+
+
+def test_where_somebody_waits_for_everything_the_new_one_gives_way_and_is_counted(counters: Counters) -> None:
+    queue = SampleQueue(2, counters, keep_newest=False)
+    awaited = [sample(on_done=lambda: None) for _ in range(2)]
+    for one in awaited:
+        queue.put(one)
+    assert queue.put_drop_oldest(sample())
+    assert dropped(counters) == 1
+    assert queue.get(10) == awaited
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake_module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(queue_module, "MAX_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small")
@@ -92,7 +126,7 @@ def test_a_sample_larger_than_the_bound_goes_through_alone(counters: Counters) -
     assert queue.get() == [large]
 
 
-def test_a_closed_intake_takes_nothing_and_gives_what_it_has(counters: Counters) -> None:
+def test_a_closed_queue_takes_nothing_and_gives_what_it_has(counters: Counters) -> None:
     queue = SampleQueue(2, counters, keep_newest=False)
     queue.put(one := sample())
     queue.close()
@@ -103,7 +137,7 @@ def test_a_closed_intake_takes_nothing_and_gives_what_it_has(counters: Counters)
     assert counters.as_dict()["captured"] == 1
 
 
-def test_to_abandon_closes_and_counts_what_waited(counters: Counters) -> None:
+def test_to_discard_closes_and_counts_what_waited(counters: Counters) -> None:
     queue = SampleQueue(5, counters, keep_newest=False)
     for _ in range(3):
         queue.put(sample())
@@ -115,7 +149,7 @@ def test_to_abandon_closes_and_counts_what_waited(counters: Counters) -> None:
     assert counters.as_dict()["in_progress"] == 0
 
 
-def test_to_close_sets_free_whoever_waits(counters: Counters) -> None:
+def test_to_close_wakes_those_that_wait(counters: Counters) -> None:
     full, empty = SampleQueue(1, counters, keep_newest=False), SampleQueue(1, counters, keep_newest=False)
     full.put(sample())
     answers: list[object] = []
