@@ -1,4 +1,4 @@
-"""The mistakes that somebody can mend.
+"""The mistakes that somebody can fix.
 
 Every message is one line that says where, what was expected, what was found and what to do. The command line prints it
 as it is; anything that is not an `EdgeAgentError` is a defect of ours and keeps its traceback.

@@ -117,8 +117,8 @@ def _begin(check: Check, machine: Machine) -> "queue.SimpleQueue[list[Finding] |
 
 def _show(name: str, finding: Finding) -> None:
     print(f"{finding.state:<7}  {name:<13}  {_line(finding.text)}", flush=True)
-    if finding.mend:
-        print(f"{'':<24}  mend: {_line(finding.mend)}", flush=True)
+    if finding.fix:
+        print(f"{'':<24}  fix: {_line(finding.fix)}", flush=True)
 
 
 def _line(text: str) -> str:

@@ -13,12 +13,12 @@ from edge_agent.mqtt.link import Link, Session, Subscription
 TIMEOUT = 15.0
 ANSWER_TIMEOUT = 5.0
 SLOW_MS = 500.0
-# What a failure says -> the command that mends it, or shows where it lies.
-MENDS = (
+# What a failure says -> the command that fixes it, or shows where it lies.
+FIXES = (
     (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
     (r"^mqtt\.\w+_file", "give PEM files that {user} can read: openssl x509 -noout -text -in FILE"),
     (r"nothing listens", "on {host}: sudo systemctl enable --now mosquitto && sudo ss -tlnp | grep {port}"),
-    (r"the name .* is not known", "getent hosts {host}  # must print an address: mend mqtt.url or the name server"),
+    (r"the name .* is not known", "getent hosts {host}  # must print an address: fix mqtt.url or the name server"),
     (r"certificate is not accepted", "openssl s_client -connect {host}:{port} -showcerts </dev/null"),
     (r"TLS", "openssl s_client -connect {host}:{port} </dev/null"),
     (r"Not authorized|[Uu]ser ?name|refuses", "on {host}: sudo mosquitto_passwd /etc/mosquitto/passwd {username}"),
@@ -75,6 +75,6 @@ def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) 
 
 
 def _not_reached(machine: Machine, endpoint: Endpoint, problem: str) -> Finding:
-    mend = next(mend for pattern, mend in MENDS if re.search(pattern, problem))
+    fix = next(fix for pattern, fix in FIXES if re.search(pattern, problem))
     username = endpoint.username or "USER"
-    return failure(problem, mend.format(host=endpoint.host, port=endpoint.port, username=username, user=machine.user))
+    return failure(problem, fix.format(host=endpoint.host, port=endpoint.port, username=username, user=machine.user))

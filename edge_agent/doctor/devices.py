@@ -39,7 +39,7 @@ S = TypeVar("S")
 
 
 def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
-    """Why this user may not open a device, and the command that mends it; None if it may."""
+    """Why this user may not open a device, and the command that fixes it; None if it may."""
     if machine.may_use(node):
         return None
     group = machine.group_name(node.stat().st_gid)
@@ -176,8 +176,8 @@ def programs(machine: Machine) -> list[Finding]:
             found.append(ok(f"pipeline {name}: {path}"))
         else:
             package = PACKAGES.get(program)
-            mend = f"sudo apt install {package}" if package else f"command -v {shlex.quote(program)}"
-            found.append(failure(f"pipeline {name}: there is no program {program}", mend))
+            fix = f"sudo apt install {package}" if package else f"command -v {shlex.quote(program)}"
+            found.append(failure(f"pipeline {name}: there is no program {program}", fix))
     return found or [ok("none wanted")]
 
 

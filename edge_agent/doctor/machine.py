@@ -24,12 +24,12 @@ class Finding:
 
     Attributes:
         text: what was found.
-        mend: the command that mends it; "" where nothing is to be mended.
+        fix: the command that fixes it; "" where nothing is to be fixed.
     """
 
     state: State
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(text: str) -> Finding:
@@ -37,14 +37,14 @@ def ok(text: str) -> Finding:
     return Finding("ok", text)
 
 
-def warning(text: str, mend: str) -> Finding:
+def warning(text: str, fix: str) -> Finding:
     """The agent runs, but something may be less good than it could be."""
-    return Finding("warning", text, mend)
+    return Finding("warning", text, fix)
 
 
-def failure(text: str, mend: str) -> Finding:
+def failure(text: str, fix: str) -> Finding:
     """Something that is wanted does not work."""
-    return Finding("failure", text, mend)
+    return Finding("failure", text, fix)
 
 
 @dataclass(frozen=True, slots=True)

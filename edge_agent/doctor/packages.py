@@ -132,10 +132,10 @@ def opencv(machine: Machine) -> list[Finding]:
     if ran.code == 0:
         return [ok(f"OpenCV {ran.out.strip()}")]
     if "No module named 'cv2'" in ran.reason and sys.maxsize < 2**32:  # no wheels there
-        mend = "sudo apt install python3-opencv  # and an environment made with --system-site-packages"
+        fix = "sudo apt install python3-opencv  # and an environment made with --system-site-packages"
     else:
-        mend = f"{pip('uninstall', '-y', *OPENCV_BUILDS)}; {pip('install', OPENCV_BUILDS[0])}"
-    return [failure(f"OpenCV does not load: {ran.reason}", mend)]
+        fix = f"{pip('uninstall', '-y', *OPENCV_BUILDS)}; {pip('install', OPENCV_BUILDS[0])}"
+    return [failure(f"OpenCV does not load: {ran.reason}", fix)]
 
 
 def versions(machine: Machine) -> list[Finding]:
@@ -146,8 +146,8 @@ def versions(machine: Machine) -> list[Finding]:
         if len(several) > 1:
             text = f"{' and '.join(several)} are all {name} and overwrite each other"
             keep = several[-1] if builds is ONNX_BUILDS else several[0]
-            mend = f"{pip('uninstall', '-y', *several)} && {pip('install', keep)}"
-            found.append(warning(text, mend))
+            fix = f"{pip('uninstall', '-y', *several)} && {pip('install', keep)}"
+            found.append(warning(text, fix))
     found += _old_edgetpu(machine)
     return found or [ok("nothing that is known not to go together")]
 
@@ -162,8 +162,8 @@ def _old_edgetpu(machine: Machine) -> list[Finding]:
     if engine.title == "tflite-runtime" and numbers <= LAST_TFLITE_OF_OLD_EDGETPU:
         return []
     text = f"{package} {version} is for TensorFlow Lite up to 2.9 and crashes with {engine.title} {runtime}"
-    mend = f"a build for a newer TensorFlow from {EDGETPU_BUILDS}: sudo dpkg -i {package}_*.deb"
-    return [failure(text, mend)]
+    fix = f"a build for a newer TensorFlow from {EDGETPU_BUILDS}: sudo dpkg -i {package}_*.deb"
+    return [failure(text, fix)]
 
 
 def _edgetpu_package(machine: Machine) -> tuple[str, str]:

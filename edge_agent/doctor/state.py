@@ -48,11 +48,11 @@ def clock(machine: Machine) -> list[Finding]:
     del machine
     now = time.time()
     said = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    mend = "sudo timedatectl set-ntp true && timedatectl timesync-status"
+    fix = "sudo timedatectl set-ntp true && timedatectl timesync-status"
     if now < EARLIEST:
-        return [failure(f"{said}: this clock has lost the time: certificates will seem not yet valid", mend)]
+        return [failure(f"{said}: this clock has lost the time: certificates will seem not yet valid", fix)]
     if not Clock().synced():
-        return [warning(f"{said}: no time service keeps the clock right: results say so (clock_synced)", mend)]
+        return [warning(f"{said}: no time service keeps the clock right: results say so (clock_synced)", fix)]
     return [ok(f"{said}, kept right by a time service")]
 
 
@@ -68,7 +68,7 @@ def disk(machine: Machine) -> list[Finding]:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        return [failure(f"{folder} can't be written to: {error.strerror}", _mend_folder(error, folder, machine.user))]
+        return [failure(f"{folder} can't be written to: {error.strerror}", _fix_folder(error, folder, machine.user))]
     found = _room(folder, machine.config.settings.outbox.max_size)
     return found or [ok(f"{folder}: {format_size(shutil.disk_usage(folder).free)} free, and can be written to")]
 
@@ -85,7 +85,7 @@ def _room(folder: Path, wanted: int) -> list[Finding]:
     return []
 
 
-def _mend_folder(error: OSError, folder: Path, user: str) -> str:
+def _fix_folder(error: OSError, folder: Path, user: str) -> str:
     match error:
         case FileNotFoundError():
             return f"sudo install -d -o {user} -m 700 {folder}"

@@ -15,7 +15,7 @@ def test_every_check_looks_at_a_machine_of_which_nothing_is_known(tmp_path: Path
     bare = machine(tmp_path, environ={"PATH": ""}, python_path=(str(tmp_path),))
     found = list(doctor.examine(bare, doctor.CHECKS, 60.0))
     assert {name for name, _ in found} == set(doctor.CHECKS)
-    assert all(bool(finding.mend) == (finding.state != "ok") for _, finding in found)
+    assert all(bool(finding.fix) == (finding.state != "ok") for _, finding in found)
 
 
 def test_a_check_that_hangs_is_told_and_holds_up_no_other(tmp_path: Path) -> None:
@@ -54,15 +54,15 @@ def test_this_machine_with_a_broker_gets_one_json_document_and_exit_code_0(
     answer = json.loads(run.stdout)
     assert (run.returncode, run.stderr, answer["ok"]) == (0, "", True)
     assert {finding["check"] for finding in answer["findings"]} == set(doctor.CHECKS)
-    assert set(answer["findings"][0]) == {"check", "state", "text", "mend"}
+    assert set(answer["findings"][0]) == {"check", "state", "text", "fix"}
 
 
-def test_a_failure_is_told_with_what_mends_it_and_exit_code_1(tmp_path: Path) -> None:
+def test_a_failure_is_told_with_what_fixes_it_and_exit_code_1(tmp_path: Path) -> None:
     run = edge_agent("doctor", "--url", f"mqtt://127.0.0.1:{free_port()}", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (1, "")
-    *_, problem, mend, empty, summary = run.stdout.splitlines()
+    *_, problem, fix, empty, summary = run.stdout.splitlines()
     assert problem.startswith("failure  broker ")
-    assert mend.strip().startswith("mend: on 127.0.0.1: sudo systemctl")
+    assert fix.strip().startswith("fix: on 127.0.0.1: sudo systemctl")
     assert (empty, summary.endswith(" 1 failures")) == ("", True)
 
 

@@ -62,19 +62,19 @@ def test_an_edge_tpu_without_its_library_is_told_with_where_to_get_one(tmp_path:
     (found,) = rest(accelerators(machine(tmp_path, CORAL)))
     assert found.state == "warning"
     assert "libedgetpu.so.1" in found.text
-    assert found.mend.endswith("sudo dpkg -i libedgetpu1-std_*.deb")
+    assert found.fix.endswith("sudo dpkg -i libedgetpu1-std_*.deb")
 
 
 def test_an_edge_tpu_that_may_not_be_opened_needs_a_rule(tmp_path: Path) -> None:
     environ = library(tmp_path, VERSION)
     (found,) = rest(accelerators(machine(tmp_path / "root", CORAL, environ=environ, may_use=lambda _: False)))
-    assert (found.state, found.mend) == ("warning", USB_RULE)
+    assert (found.state, found.fix) == ("warning", USB_RULE)
 
 
 def test_an_edge_tpu_on_a_slow_port_is_told(tmp_path: Path) -> None:
     files = CORAL | {"/sys/bus/usb/devices/2-1/speed": "480\n"}
     (found,) = rest(accelerators(machine(tmp_path / "root", files, environ=library(tmp_path, VERSION))))
-    assert (found.state, found.mend) == ("warning", "plug it into a USB 3 port")
+    assert (found.state, found.fix) == ("warning", "plug it into a USB 3 port")
 
 
 def test_a_card_without_its_driver_is_told(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_card_without_its_driver_is_told(tmp_path: Path) -> None:
     files = {f"{folder}/vendor": "0x1ac1\n", f"{folder}/device": "0x089a\n"}
     environ = library(tmp_path, VERSION)
     (found,) = rest(accelerators(machine(tmp_path / "root", files, environ=environ)))
-    assert (found.state, found.mend) == ("warning", GASKET)
+    assert (found.state, found.fix) == ("warning", GASKET)
     found_with_driver = rest(accelerators(machine(tmp_path / "root", files | {"/dev/apex_0": ""}, environ=environ)))
     assert states(found_with_driver) == ["ok"]
 
@@ -105,8 +105,8 @@ def test_a_provider_that_this_onnx_runtime_lacks_is_told_with_the_build_that_has
     loaded = asking(tmp_path, "openvino", {"provider": "OtherExecutionProvider"}, "cpu")
     by_name, by_provider = rest(accelerators(machine(tmp_path, config=loaded)))
     assert by_name.text == "model digits asks for openvino: this ONNX Runtime has no OpenVINOExecutionProvider"
-    assert by_name.mend.endswith(" -m pip install onnxruntime-openvino")
-    assert by_provider.mend == "install the build of ONNX Runtime that has OtherExecutionProvider"
+    assert by_name.fix.endswith(" -m pip install onnxruntime-openvino")
+    assert by_provider.fix == "install the build of ONNX Runtime that has OtherExecutionProvider"
 
 
 def test_a_delegate_of_one_s_own_is_loaded_to_see_whether_it_goes(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_a_delegate_of_one_s_own_is_loaded_to_see_whether_it_goes(tmp_path: Path
     loads = asking(tmp_path, {"delegate": "lib/own.so"})
     assert rest(accelerators(machine(tmp_path / "root", config=loads))) == []
     (found,) = rest(accelerators(machine(tmp_path / "root", config=asking(tmp_path, {"delegate": "lib/gone.so"}))))
-    assert (found.state, found.mend) == ("failure", f"ldd {tmp_path}/lib/gone.so  # names what it lacks")
+    assert (found.state, found.fix) == ("failure", f"ldd {tmp_path}/lib/gone.so  # names what it lacks")

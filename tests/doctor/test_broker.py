@@ -44,13 +44,13 @@ def test_a_port_where_nothing_listens_is_told(tmp_path: Path) -> None:
     found = only(look(tmp_path, f"mqtt://127.0.0.1:{port}"))
     assert found.state == "failure"
     assert "nothing listens there" in found.text
-    assert found.mend.startswith("on 127.0.0.1: sudo systemctl enable --now mosquitto")
+    assert found.fix.startswith("on 127.0.0.1: sudo systemctl enable --now mosquitto")
 
 
 def test_a_name_that_nobody_knows_is_told(tmp_path: Path) -> None:
     found = only(look(tmp_path, "mqtt://no-such-host.invalid"))
     assert "the name no-such-host.invalid is not known" in found.text
-    assert found.mend.startswith("getent hosts no-such-host.invalid")
+    assert found.fix.startswith("getent hosts no-such-host.invalid")
 
 
 def test_a_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
         found = only(look(tmp_path, guarded.url, username="pi", password_file=str(secret)))
         secret.write_text("right\n")
         assert states(look(tmp_path, guarded.url, username="pi", password_file=str(secret))) == ["ok"]
-    assert (found.state, found.mend) == (
+    assert (found.state, found.fix) == (
         "failure",
         "on 127.0.0.1: sudo mosquitto_passwd /etc/mosquitto/passwd pi",
     )
@@ -70,7 +70,7 @@ def test_a_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
 
 def test_a_password_file_that_can_not_be_read_is_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
     found = only(look(tmp_path, mosquitto.url, username="pi", password_file=str(tmp_path / "gone")))
-    assert (found.state, found.mend.startswith("give a file that pi can read")) == ("failure", True)
+    assert (found.state, found.fix.startswith("give a file that pi can read")) == ("failure", True)
 
 
 def test_a_certificate_of_another_authority_is_told(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_a_certificate_of_another_authority_is_told(tmp_path: Path) -> None:
         assert states(look(tmp_path, url, ca_file=authority.cert)) == ["ok"]
     assert found.state == "failure"
     assert "the broker's certificate is not accepted" in found.text
-    assert found.mend == f"openssl s_client -connect localhost:{guarded.port} -showcerts </dev/null"
+    assert found.fix == f"openssl s_client -connect localhost:{guarded.port} -showcerts </dev/null"
 
 
 def test_what_a_broker_can_not_do_is_told(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, ["max_qos 0", "retain_available false"]) as limited:
         found = look(tmp_path, limited.url)
     assert states(found) == ["ok", "warning", "warning"]
-    assert found[1].mend == "on 127.0.0.1, in mosquitto.conf: max_qos 2"
+    assert found[1].fix == "on 127.0.0.1, in mosquitto.conf: max_qos 2"
 
 
 def test_a_broker_that_says_nothing_is_not_waited_for_without_end(

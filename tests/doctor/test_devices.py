@@ -43,13 +43,13 @@ def test_a_device_that_the_user_may_not_open_is_told_with_its_group_and_the_comm
     bare = made_up(tmp_path, {**CAMERA, "/etc/group": f"cameras:x:{os.getgid()}:\n"}, may_use=lambda _: False)
     (found,) = [finding for finding in devices.cameras(bare) if finding.state == "warning"]
     assert found.text == "HD Webcam: pi may not open /dev/video0 (group cameras)"
-    assert found.mend == "sudo usermod -aG cameras pi  # then log out and in again"
+    assert found.fix == "sudo usermod -aG cameras pi  # then log out and in again"
 
 
 def test_a_user_who_has_joined_the_group_since_is_told_to_log_in_again(tmp_path: Path) -> None:
     files = {"/dev/ttyUSB0": "", "/etc/group": f"dialout:x:{os.getgid()}:root,pi\n"}
     found = only(devices.serial_ports(made_up(tmp_path, files, may_use=lambda _: False)))
-    assert (found.state, found.mend) == ("warning", "log out and in again")
+    assert (found.state, found.fix) == ("warning", "log out and in again")
 
 
 def test_a_camera_without_a_file_in_dev_is_told(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_camera_without_a_file_in_dev_is_told(tmp_path: Path) -> None:
 
 def test_a_camera_on_the_ribbon_cable_needs_the_tools_of_libcamera(tmp_path: Path) -> None:
     found = only(devices.cameras(made_up(tmp_path, RIBBON, environ=NOWHERE)))
-    assert (found.state, found.mend) == ("warning", "sudo apt install rpicam-apps-lite")
+    assert (found.state, found.fix) == ("warning", "sudo apt install rpicam-apps-lite")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_camera_of_the_configuration_that_is_not_there_is_a_failure(
     with_camera = made_up(tmp_path, CAMERA, environ=NOWHERE, config=configured(tmp_path, document))
     (found,) = [finding for finding in devices.cameras(with_camera) if finding.state == "failure"]
     assert found.text.startswith(said.removesuffix("…"))
-    assert found.mend == "v4l2-ctl --list-devices"
+    assert found.fix == "v4l2-ctl --list-devices"
 
 
 def test_a_camera_of_the_configuration_that_may_not_be_opened_is_a_failure(tmp_path: Path) -> None:
@@ -176,6 +176,6 @@ def test_failures_of_the_kernel_to_read_a_name_are_no_reason_to_fail(tmp_path: P
     assert found == ok("/dev/video0: ")
 
 
-def test_findings_that_need_no_mending_have_no_command() -> None:
-    assert ok("x").mend == ""
+def test_findings_that_need_no_fixing_have_no_command() -> None:
+    assert ok("x").fix == ""
     assert failure("x", "y") == Finding("failure", "x", "y")

@@ -59,7 +59,7 @@ def test_the_runtimes_of_this_environment_run_a_model(tmp_path: Path) -> None:
 
 def test_a_machine_without_a_runtime_is_told_how_to_install_one(tmp_path: Path) -> None:
     found = only(packages.engines(machine(tmp_path, python_path=site(tmp_path / "site"))))
-    assert (found.state, found.mend) == ("failure", f"{sys.executable} -m pip install ai-edge-litert onnxruntime")
+    assert (found.state, found.fix) == ("failure", f"{sys.executable} -m pip install ai-edge-litert onnxruntime")
 
 
 def test_a_runtime_that_is_missing_is_no_failure_while_there_is_another(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_tflite_runtime_with_a_newer_numpy_is_told_with_the_numpy_that_it_needs(
     module(folder, "onnxruntime", ONNX_RUNTIME)
     (found,) = [f for f in packages.engines(machine(tmp_path, python_path=path)) if f.state == "failure"]
     assert found.text == "tflite-runtime 2.14.0 is made for numpy 1 and does not run with numpy 2.2.1"
-    assert found.mend == f"{sys.executable} -m pip install 'numpy<2'"
+    assert found.fix == f"{sys.executable} -m pip install 'numpy<2'"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_runtime_that_runs_no_model_is_told_with_the_reason(code: str, said: s
     module(folder, "onnxruntime", code)
     found = packages.engines(machine(tmp_path, python_path=path))[0]
     assert found.text.startswith(f"ONNX Runtime 1.20.0 (onnxruntime) runs no model: {said}")
-    assert found.mend == f"{sys.executable} -m pip install --force-reinstall onnxruntime"
+    assert found.fix == f"{sys.executable} -m pip install --force-reinstall onnxruntime"
 
 
 def test_an_opencv_that_does_not_load_is_replaced_by_the_one_without_a_screen(tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_an_opencv_that_does_not_load_is_replaced_by_the_one_without_a_screen(tm
         "failure",
         "OpenCV does not load: ImportError: libGL.so.1: cannot open shared object file",
     )
-    assert found.mend.endswith("pip install opencv-python-headless")
+    assert found.fix.endswith("pip install opencv-python-headless")
 
 
 def test_two_builds_of_one_package_overwrite_each_other(tmp_path: Path) -> None:
     path = site(tmp_path / "site", onnxruntime="1.20.0", onnxruntime_openvino="1.20.0", opencv_python="4.10")
     found = only(packages.versions(machine(tmp_path, python_path=path)))
     assert found.text == "onnxruntime and onnxruntime-openvino are all ONNX Runtime and overwrite each other"
-    assert found.mend.endswith(" -m pip install onnxruntime-openvino")
+    assert found.fix.endswith(" -m pip install onnxruntime-openvino")
 
 
 def test_packages_that_go_together_are_passed_over(tmp_path: Path) -> None:

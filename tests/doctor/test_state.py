@@ -23,7 +23,7 @@ def test_each_mistake_of_a_configuration_is_a_failure(tmp_path: Path) -> None:
     broken = machine(tmp_path, file=Path("agent.yaml"), problems=("agent.yaml:1: x: wrong", "agent.yaml:2: y: wrong"))
     found = state.configuration(broken)
     assert states(found) == ["failure", "failure"]
-    assert {finding.mend for finding in found} == {"edge-agent check -c agent.yaml"}
+    assert {finding.fix for finding in found} == {"edge-agent check -c agent.yaml"}
 
 
 @pytest.mark.parametrize(("synced", "expected"), [(True, "ok"), (False, "warning")])
@@ -38,7 +38,7 @@ def test_a_clock_that_has_lost_the_time_is_a_failure(tmp_path: Path, monkeypatch
     monkeypatch.setattr(time, "time", lambda: 0.0)
     found = only(state.clock(machine(tmp_path)))
     assert (found.state, found.text[:19]) == ("failure", "1970-01-01 00:00:00")
-    assert found.mend.startswith("sudo timedatectl set-ntp true")
+    assert found.fix.startswith("sudo timedatectl set-ntp true")
 
 
 def test_a_disk_with_room_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_disk_with_room_is_written_to_and_left_as_it_was(tmp_path: Path) -> No
 def test_a_folder_that_is_not_there_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
     loaded = configured(tmp_path, {"outbox": {"path": "state/outbox.db"}})
     found = only(state.disk(machine(tmp_path, config=loaded)))
-    assert (found.state, found.mend) == ("failure", f"sudo install -d -o pi -m 700 {tmp_path}/state")
+    assert (found.state, found.fix) == ("failure", f"sudo install -d -o pi -m 700 {tmp_path}/state")
 
 
 def test_a_read_only_disk_is_told_with_the_command_that_makes_it_writable(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_read_only_disk_is_told_with_the_command_that_makes_it_writable(tmp_pa
         found = only(state.disk(machine(tmp_path / "root", config=loaded)))
     assert found.state == "failure"
     assert "Read-only file system" in found.text
-    assert found.mend.startswith("sudo mount -o remount,rw ")
+    assert found.fix.startswith("sudo mount -o remount,rw ")
 
 
 def test_a_full_disk_and_one_that_is_too_small_for_the_outbox_are_told(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_heat_and_throttling_are_told(degrees: str, flags: str, expected: list[s
     assert states(state.temperature(machine(tmp_path, files))) == expected
 
 
-def test_too_low_a_voltage_is_mended_by_a_power_supply(tmp_path: Path) -> None:
+def test_too_low_a_voltage_is_fixed_by_a_power_supply(tmp_path: Path) -> None:
     found = only(state.temperature(machine(tmp_path, {THROTTLED: "50000\n"})))
-    assert (found.text, "power supply" in found.mend) == ("since the start: under-voltage, throttled", True)
+    assert (found.text, "power supply" in found.fix) == ("since the start: under-voltage, throttled", True)
 
 
 def test_a_processor_that_the_kernel_holds_back_is_told(tmp_path: Path) -> None:

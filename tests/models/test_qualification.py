@@ -86,7 +86,7 @@ def test_a_golden_sample_that_is_no_picture_keeps_a_model_from_serving(bundle: P
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00" * 5000, b"0123\n" * 3])
-def test_a_damaged_record_means_a_trial_and_is_mended(content: bytes, bundle: Path, cache_dir: Path) -> None:
+def test_a_damaged_record_means_a_trial_and_is_fixed(content: bytes, bundle: Path, cache_dir: Path) -> None:
     cache_dir.mkdir(parents=True)
     (cache_dir / "passed").write_bytes(content)
     assert tried(bundle)

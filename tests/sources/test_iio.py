@@ -119,13 +119,13 @@ class TestPolled(SpoilableReadingsContract):
         def spoil() -> None:
             machine.set("in_accel_y_raw", "")
 
-        def mend(_: int) -> None:
+        def fix(_: int) -> None:
             machine.set("in_accel_y_raw", "-200")
 
         return Readings(
             open=lambda: machine.listener(rate=200, channels=AXES),
             origin={"device", "channels"},
-            feed=mend,
+            feed=fix,
             spoil=spoil,
         )
 
