@@ -1,4 +1,4 @@
-"""Which predictions are told: by label, confidence, size, and where in the frame they are."""
+"""Filters predictions by label, confidence, area and zone."""
 
 import dataclasses
 import difflib
@@ -14,15 +14,15 @@ Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 Polygon = Sequence[Point]
 
-# What a decoder is asked for at least where some of it is going to be left out.
+# Minimum `top_k` of the decoder where a filter drops some of its predictions.
 CANDIDATES = 300
-# Keypoints below this are guesses; the value is that of the public MoveNet demonstrations:
+# Keypoints below this confidence do not count as visible, as in the MoveNet tutorial:
 # https://www.tensorflow.org/hub/tutorials/movenet
 VISIBLE = 0.3
 
 
 def limits(options: settings.Pipeline, task: str) -> Limits:
-    """What is to be told of a task's predictions: as stated, else what suits the task."""
+    """The limits on predictions: those of the settings, else the defaults of the task."""
     top_k, min_confidence = (5, 0.0) if task == "classification" else (100, 0.25)
     return Limits(
         top_k=top_k if options.top_k is None else options.top_k,
@@ -32,15 +32,15 @@ def limits(options: settings.Pipeline, task: str) -> Limits:
 
 
 class Filter:
-    """Leaves out predictions that nobody wants to hear of.
+    """Drops predictions that the settings exclude.
 
     Args:
-        options: what is wanted.
-        limits: how many predictions of how much confidence are wanted.
+        options: the filters.
+        limits: of the predictions that remain.
 
     Attributes:
-        decoder_limits: what to ask the decoder for, so that what is left out here takes nobody's place among the
-            `top_k`, and a label with a lower confidence of its own comes through.
+        decoder_limits: wider limits for the decoder, so that dropped predictions do not count towards `top_k`, and
+            labels with a lower minimum confidence of their own are decoded.
     """
 
     def __init__(self, options: settings.Filters, limits: Limits) -> None:
@@ -54,15 +54,15 @@ class Filter:
         )
 
     def __call__(self, predictions: Sequence[Prediction], width: int, height: int) -> list[Prediction]:
-        """The predictions that are wanted, in the same order; with the names of their zones where there are zones.
+        """The remaining predictions, in the same order; where there are zones, with the names of theirs.
 
         Args:
-            predictions: of one frame, for each of its regions the most confident first.
+            predictions: of one frame; in each region, the most confident first.
             width: of the frame, in pixels.
             height: of the frame, in pixels.
 
         Raises:
-            InputError: the frame is smaller than a zone that is stated in pixels.
+            InputError: a zone in pixels reaches beyond the frame.
         """
         self._check_zones(width, height)
         kept = []
@@ -116,11 +116,11 @@ class Filter:
 
 
 def unknown_labels(options: settings.Filters, known: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The keys of settings with labels that a model never says, each with a sentence about it.
+    """Labels in the settings that the model does not have: the key of the setting, and a message.
 
     Args:
         options: the settings.
-        known: the model's labels; none: it says numbers, and nothing is known of them.
+        known: the model's labels; empty if it has only class numbers, which are not checked.
     """
     for key, wanted in (("labels", options.labels), ("min_confidence", options.min_confidence)):
         for label in wanted:
@@ -131,9 +131,9 @@ def unknown_labels(options: settings.Filters, known: Sequence[str]) -> Iterator[
 
 
 def extent(prediction: Prediction) -> Box | None:
-    """The box around a prediction, x1, y1, x2, y2 in pixels; None if it says no place.
+    """The bounding box of a prediction: x1, y1, x2, y2 in pixels of the frame; None if it has no position.
 
-    Its own box; else that of its keypoints, unless they are guesses; else that of its outline.
+    Its own box; else the bounding box of its visible keypoints and of its polygons.
     """
     if prediction.box is not None:
         return prediction.box
@@ -143,40 +143,39 @@ def extent(prediction: Prediction) -> Box | None:
 
 
 def is_visible(keypoint: Sequence[float]) -> bool:
-    """Whether a keypoint x, y, confidence (or x, y, where the model gives none) is more than a guess."""
+    """Whether a keypoint x, y, confidence is visible. One without a confidence (x, y) is."""
     return keypoint[-1] >= VISIBLE if len(keypoint) > len(("x", "y")) else True
 
 
 def bounding_box(points: Iterable[Sequence[float]]) -> Box:
-    """The box x1, y1, x2, y2 around points x, y."""
+    """The box x1, y1, x2, y2 around points x, y (further coordinates are ignored)."""
     x, y = zip(*(point[:2] for point in points), strict=True)
     return min(x), min(y), max(x), max(y)
 
 
 def ground_point(prediction: Prediction) -> Point | None:
-    """The point x, y in pixels by which a prediction is in a zone or not; None if it says no place.
+    """The point x, y in pixels that decides whether a prediction is in a zone; None if it has no position.
 
-    Zones are mostly drawn on the ground, and what is detected touches the ground at the middle of its box's lower edge:
-    the head of somebody who stands before a fence is seen behind it. What has no box is a shape seen by parts (a pose,
-    a mask), whose lower edge may be anywhere; the middle of all its parts is meant then.
+    Zones are mostly drawn on the ground, and objects touch the ground at the middle of their box's lower edge. Poses
+    and masks without a box may not show the lower end of the object; the centre of their bounding box is used.
     """
     box = extent(prediction)
     if box is None:
         return None
     x1, y1, x2, y2 = box
-    # Half a pixel up is the middle of its lowest row: a box that ends at the frame's edge stands inside the frame.
+    # Half a pixel up is the middle of the lowest row, so that a box at the frame's lower edge is inside the frame.
     return (x1 + x2) / 2, y2 - 0.5 if prediction.box is not None else (y1 + y2) / 2
 
 
 def in_pixels(polygon: Polygon, width: int, height: int) -> Polygon:
-    """A polygon of the settings in pixels of a frame: if no number is above 1, it is in fractions of the frame."""
+    """A polygon x, y of the settings in pixels of a frame. If no number is above 1, it is in fractions of the frame."""
     if max(max(point) for point in polygon) > 1:
         return polygon
     return [(x * width, y * height) for x, y in polygon]
 
 
 def contains(polygon: Polygon, x: float, y: float) -> bool:
-    """Whether a point lies in a polygon, by the even-odd rule; of two with a common edge exactly one has a point on it.
+    """Whether a point lies in a polygon, by the even-odd rule. A point on a common edge is in exactly one of the two.
 
     Source: https://wrfranklin.org/Research/Short_Notes/pnpoly.html
     """
@@ -190,5 +189,5 @@ def contains(polygon: Polygon, x: float, y: float) -> bool:
 
 
 def _pixels(limit: float | None, frame: int) -> float | None:
-    """Square pixels of an area that is stated as a share of the frame if it is not above 1."""
+    """An area limit in square pixels. A limit that is not above 1 is a fraction of the frame."""
     return limit * frame if limit is not None and limit <= 1 else limit

@@ -1,4 +1,4 @@
-"""What a classifier says from window to window, steadied: means or votes, and events of what begins and ends."""
+"""Smooths the labels of a classifier from window to window, by mean or majority, and finds when labels hold."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from edge_agent.timeseries.cutting import MAX_STREAMS
 
 @dataclass(frozen=True, slots=True)
 class LabelInterval:
-    """Something that began or ended.
+    """The start or the end of an interval in which a label holds.
 
     Attributes:
         kind: `start` or `end`.
         time: when, on the clock of `Sample.captured`.
-        seconds: for how long it had lasted then.
+        seconds: length of the interval so far.
         label, class_id: of the class.
-        confidence: the highest so far, steadied.
+        confidence: the highest smoothed confidence so far.
         topic: of the stream, where it has one.
     """
 
@@ -32,10 +32,10 @@ class LabelInterval:
     topic: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """As published, except for when and by whom."""
+        """As published, without the device, the pipeline and the time."""
         topic = {} if self.topic is None else {"topic": self.topic}
-        said = Prediction(self.label, self.class_id, self.confidence).as_dict()
-        return {"event": self.kind, "seconds": round(self.seconds, 3), **said, **topic}
+        label = Prediction(self.label, self.class_id, self.confidence).as_dict()
+        return {"event": self.kind, "seconds": round(self.seconds, 3), **label, **topic}
 
 
 class Moment(NamedTuple):
@@ -43,7 +43,7 @@ class Moment(NamedTuple):
 
     Attributes:
         captured: on the clock of `Sample.captured`.
-        position: seconds of the stream, where that knows its rate: it may come faster than it was taken.
+        position: in seconds of the stream, if its rate is known: a file may be read faster than real time.
     """
 
     captured: float
@@ -55,16 +55,16 @@ BEGIN = Moment(0.0, 0.0)
 
 @dataclass(slots=True)
 class _Holding:
-    """A label whose steadied confidence is high enough."""
+    """A label that holds: its smoothed confidence is high enough."""
 
     prediction: Prediction
     since: Moment
-    told: bool = False
+    reported: bool = False
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What is remembered of one stream."""
+    """The state of one stream."""
 
     recent: deque[dict[str, float]]
     holding: dict[str, _Holding] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class _Stream:
 
 
 class Smoother:
-    """Steadies the classifications of a pipeline; each topic is a stream of its own.
+    """Smooths the classifications of a pipeline. Each topic is a stream of its own.
 
     Args:
         options: of the pipeline.
@@ -84,14 +84,15 @@ class Smoother:
         self._streams: OrderedDict[str | None, _Stream] = OrderedDict()
 
     def update(self, predictions: Sequence[Prediction], sample: Sample) -> tuple[list[Prediction], list[LabelInterval]]:
-        """What is told in place of a result.
+        """Smooths one result.
 
         Args:
             predictions: of all classes.
-            sample: what they are of; in the order in which samples were taken.
+            sample: the input that they are about. Samples come in the order in which they were taken.
 
         Returns:
-            The same predictions with their steadied confidence, the most confident first, and what began or ended.
+            The same predictions with smoothed confidences, the most confident first, and the intervals that started or
+            ended.
         """
         topic = sample.stream
         stream = self._streams.setdefault(topic, _Stream(deque(maxlen=self._options.over)))
@@ -102,26 +103,26 @@ class Smoother:
         if isinstance(sample.data, Series) and sample.data.gap:
             intervals += self._ended(stream, set(stream.holding), stream.last, topic)
             stream.recent.clear()
-        stream.recent.append(self._said(predictions))
-        steadied = [
+        stream.recent.append(self._scores(predictions))
+        smoothed = [
             replace(one, confidence=sum(past.get(one.name, 0.0) for past in stream.recent) / len(stream.recent))
             for one in predictions
         ]
-        steadied.sort(key=lambda one: -(one.confidence or 0.0))
+        smoothed.sort(key=lambda one: -(one.confidence or 0.0))
         stream.last = _moment(sample)
-        return steadied, intervals + self._changes(stream, steadied, stream.last, topic)
+        return smoothed, intervals + self._changes(stream, smoothed, stream.last, topic)
 
-    def _said(self, predictions: Sequence[Prediction]) -> dict[str, float]:
-        """What one result gives to each label's steadied confidence."""
-        said = {one.name: one.confidence or 0.0 for one in predictions}
-        return {max(said, key=said.__getitem__): 1.0} if said and self._options.by == "majority" else said
+    def _scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """What one result adds to the smoothed confidence of each label."""
+        scores = {one.name: one.confidence or 0.0 for one in predictions}
+        return {max(scores, key=scores.__getitem__): 1.0} if scores and self._options.by == "majority" else scores
 
     def _changes(
-        self, stream: _Stream, steadied: Sequence[Prediction], now: Moment, topic: str | None
+        self, stream: _Stream, smoothed: Sequence[Prediction], now: Moment, topic: str | None
     ) -> list[LabelInterval]:
         over: set[str] = set()
         intervals: list[LabelInterval] = []
-        for one in steadied:
+        for one in smoothed:
             name, confidence = one.name, one.confidence or 0.0
             held = stream.holding.get(name)
             if held is None and confidence >= self._options.on:
@@ -133,8 +134,8 @@ class Smoother:
                 continue
             if confidence > (held.prediction.confidence or 0.0):
                 held.prediction = one
-            if not held.told and now.position - held.since.position >= self._options.min_duration:
-                held.told = True
+            if not held.reported and now.position - held.since.position >= self._options.min_duration:
+                held.reported = True
                 intervals.append(_interval("start", held, held.since, topic))
         return [*self._ended(stream, over, now, topic), *intervals]
 
@@ -142,7 +143,7 @@ class Smoother:
     def _ended(stream: _Stream, names: set[str], now: Moment, topic: str | None) -> Iterator[LabelInterval]:
         for name in [name for name in stream.holding if name in names]:
             held = stream.holding.pop(name)
-            if held.told:
+            if held.reported:
                 yield _interval("end", held, now, topic)
 
 

@@ -1,4 +1,4 @@
-"""What score is an anomaly: stated, or learned from what is normal."""
+"""The threshold of anomaly scores: set, or learned from normal inputs."""
 
 import contextlib
 import json
@@ -20,14 +20,14 @@ _MAX_FILE = 10_000
 
 
 class Threshold:
-    """Says of each score whether it is normal or an anomaly, once it is known where the border is.
+    """Labels scores as normal or anomaly, once the threshold is known.
 
     Args:
         name: of the pipeline.
         options: of the pipeline.
-        of_bundle: what the model's bundle states; None: nothing.
-        model: what a learned threshold holds for: the hash of the model's file.
-        file: where a learned threshold is kept; None: nowhere.
+        of_bundle: threshold in the model's bundle; None: it has none.
+        model: hash of the model's file. A learned threshold is valid for this model only.
+        file: where a learned threshold is stored; None: nowhere.
     """
 
     def __init__(self, name: str, options: Anomaly, of_bundle: float | None, model: str, file: Path | None) -> None:
@@ -41,19 +41,19 @@ class Threshold:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def __call__(self, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """The predictions of one input with their labels: `normal` or `anomaly`; none while it is being learned."""
-        judged = []
+        """The predictions of one input, labelled `normal` or `anomaly`; without a label while learning."""
+        labelled = []
         for one in predictions:
             label = None
             if one.value is not None and self._value is not None:
                 label = ANOMALY if one.value > self._value else NORMAL
             elif one.value is not None and self._learn is not None:
                 self._learn_from(one.value, self._learn)
-            judged.append(replace(one, label=label))
-        return judged
+            labelled.append(replace(one, label=label))
+        return labelled
 
     def _learn_from(self, score: float, enough: int) -> None:
-        """One more normal score; mean and variance by https://en.wikipedia.org/wiki/Algorithms_for_calculating_variance."""
+        """Adds a normal score (Welford): https://en.wikipedia.org/wiki/Algorithms_for_calculating_variance."""
         self._count += 1
         away = score - self._mean
         self._mean += away / self._count
@@ -64,7 +64,7 @@ class Threshold:
             self._keep()
 
     def _kept(self) -> float | None:
-        """The threshold that was learned before, for the same model and with the same options."""
+        """The stored threshold, if it was learned for the same model and with the same options."""
         document: Any = None
         if self._file is not None:
             with contextlib.suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
@@ -81,4 +81,6 @@ class Threshold:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             atomic_file.write(self._file, json.dumps({**self._key, "threshold": self._value}).encode())
         except OSError as error:
-            log.warning("%s: the threshold can't be kept, so it is learned anew after a restart: %s", self._name, error)
+            log.warning(
+                "%s: the threshold can't be kept, so it is learned again after a restart: %s", self._name, error
+            )

@@ -1,4 +1,4 @@
-"""Between a source and the queue of its pipeline: what comes is cut into windows, each a sample of its own."""
+"""Cuts the streams of a source into windows, each a sample of its own, before they enter the queue of the pipeline."""
 
 import threading
 from collections import OrderedDict
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WAV = b"RIFF"
-# Streams of one pipeline (topics) that are cut at a time; of more, the one that was silent for longest begins anew.
+# Maximum number of streams (topics) of a pipeline. Beyond it, the one that was silent for longest starts again.
 MAX_STREAMS = 256
 
 
 class StreamCutter:
-    """Cuts the streams of one source; each topic is a stream of its own.
+    """Cuts the streams of one source. Each topic is a stream of its own.
 
-    A window that a gap cuts off is counted as captured, and dropped as stale.
+    An incomplete window before a gap is counted as captured, and as dropped for being stale.
 
     Args:
-        numbers: how the model takes readings.
+        numbers: the model's preprocessing of readings.
         options: of the pipeline.
         counters: of the pipeline.
     """
@@ -39,13 +39,13 @@ class StreamCutter:
         self._options = options
         self._counters = counters
         self._streams: OrderedDict[str | None, WindowCutter] = OrderedDict()
-        # Of a live source that hangs, a second thread may read while the first is left behind.
+        # When a live source hangs and is opened again, its abandoned thread may still deliver something.
         self._lock = threading.Lock()
 
     def __call__(self, sample: Sample) -> list[Sample]:
-        """The windows that are complete with a sample; what can't be used comes back as an error.
+        """The windows that a sample completes; an error for a sample that can't be used.
 
-        A sample is done with the last window that it completes; if it completes none, at once.
+        The sample is done when the last window that it completes is done; if it completes none, at once.
         """
         with self._lock:
             windows = self._windows_of(sample.stream)
@@ -96,7 +96,7 @@ class StreamCutter:
 
 
 def read_series(data: bytes, numbers: SeriesPreprocess) -> Series:
-    """A piece of a stream that came as a message: numbers at the model's rate, or a WAV file.
+    """Parses a message that is a piece of a stream: numbers at the model's rate, or a WAV file.
 
     Raises:
         InputError: it is neither.
@@ -107,10 +107,17 @@ def read_series(data: bytes, numbers: SeriesPreprocess) -> Series:
 
 
 def _as_rows(values: "NDArray[np.float32]", numbers: SeriesPreprocess) -> "NDArray[np.float32]":
-    """Numbers of a message as (readings, channels): as they are nested, or, in one row, one reading after the other.
+    """The numbers of a message as readings.
+
+    Args:
+        values: (readings, channels), or one row that holds one reading after the other.
+        numbers: the model's preprocessing, for the number of channels.
+
+    Returns:
+        (readings, channels), float32.
 
     Raises:
-        InputError: they are nested deeper, or do not fill the last reading.
+        InputError: they are nested deeper, or the last reading is incomplete.
     """
     if values.ndim == 2:  # noqa: PLR2004 - readings, channels
         return values

@@ -1,6 +1,6 @@
-"""What models of sound take in place of samples: energies in bands of the mel scale, and their cosine transform.
+"""Features of sound: log-mel energies and mel-frequency cepstral coefficients (MFCC).
 
-As TensorFlow's signal functions make them, with which most small models of sound were trained:
+They are computed as TensorFlow's signal functions do, with which most small models of sound were trained:
 https://www.tensorflow.org/api_docs/python/tf/signal/linear_to_mel_weight_matrix and
 https://www.tensorflow.org/api_docs/python/tf/signal/mfccs_from_log_mel_spectrograms.
 """
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class Features:
-    """Makes rows of features of samples as they come.
+    """Computes rows of features from a stream of samples.
 
     Args:
-        options: which.
-        rate: samples a second.
+        options: of the model.
+        rate: samples per second.
 
     Attributes:
-        columns: numbers in a row, once a window is finished.
-        per_second: rows a second.
+        columns: features in a row, after `finish`.
+        per_second: rows per second.
     """
 
     def __init__(self, options: Options, rate: float) -> None:
         self._options = options
         self._frame, self._step = round(options.frame * rate), max(1, round(options.step * rate))
         self._size = 1 << (self._frame - 1).bit_length()
-        # Periodic, as TensorFlow's is.
+        # A periodic Hann window, as TensorFlow's.
         self._taper = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._frame) / self._frame)).astype(np.float32)
         self._bands = mel_weights(options.bands, self._size // 2 + 1, rate, options.low, options.high)
         self._cosines = _cosines(options.bands, options.coefficients)
@@ -40,13 +40,13 @@ class Features:
         self.per_second = rate / self._step
 
     def feed(self, samples: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """The rows that are complete with these samples: energies in the bands, and the largest sample last.
+        """The rows that these samples complete: energies of the bands, and the frame's largest sample.
 
         Args:
-            samples: (samples, 1).
+            samples: (samples, 1), float32, -1 to 1.
 
         Returns:
-            (rows, bands + 1).
+            (rows, bands + 1), float32.
         """
         waiting = np.concatenate([self._waiting, samples[:, 0]])
         count = max(0, (len(waiting) - self._frame) // self._step + 1)
@@ -64,10 +64,10 @@ class Features:
         """The features of a window.
 
         Args:
-            rows: (rows, bands + 1), as `feed` gives them.
+            rows: (rows, bands + 1), as returned by `feed`.
 
         Returns:
-            (rows, columns).
+            (rows, columns), float32.
         """
         energies, loudest = rows[:, :-1], float(rows[:, -1].max())
         if self._options.peak and loudest > 0:
@@ -77,24 +77,24 @@ class Features:
 
 
 def mel_weights(bands: int, bins: int, rate: float, low: float, high: float) -> "NDArray[np.float32]":
-    """The share of each frequency bin in each band, of triangular bands that are even in mel.
+    """The mel filter bank: the weight of each frequency bin in each triangular band.
 
     Args:
-        bands: how many.
-        bins: of the spectrum, from 0 to half of the rate.
-        rate: samples a second.
-        low: edge of the lowest band, in Hz.
-        high: edge of the highest band, in Hz.
+        bands: number of mel bands.
+        bins: number of bins of the spectrum, from 0 Hz to half of the rate.
+        rate: samples per second.
+        low: lower edge of the lowest band, in Hz.
+        high: upper edge of the highest band, in Hz.
 
     Returns:
-        (bins, bands).
+        (bins, bands), float32.
     """
     frequencies = _mel(np.linspace(0, rate / 2, bins))[:, None]
     edges = np.linspace(_mel(np.float64(low)), _mel(np.float64(high)), bands + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising, falling = (frequencies - lower) / (centre - lower), (upper - frequencies) / (upper - centre)
     weights = np.maximum(0, np.minimum(rising, falling))
-    weights[0] = 0  # a constant is no sound
+    weights[0] = 0  # the constant component
     return np.asarray(weights, np.float32)
 
 
@@ -103,6 +103,6 @@ def _mel(hertz: "NDArray[np.float64] | np.float64") -> "NDArray[np.float64]":
 
 
 def _cosines(bands: int, coefficients: int) -> "NDArray[np.float32]":
-    """The cosine transform (DCT-II) as a matrix (bands, coefficients)."""
+    """The discrete cosine transform (DCT-II) as a matrix (bands, coefficients), float32."""
     angles = np.pi / bands * (np.arange(bands)[:, None] + 0.5) * np.arange(coefficients)
     return np.asarray(np.cos(angles) * np.sqrt(2 / bands), np.float32)

@@ -1,4 +1,4 @@
-"""Readings that come as bytes, and the way from readings to a model's input tensor."""
+"""Parses messages of readings, and turns readings into a model's input tensor."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from edge_agent.settings.series import Input
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# JSON takes some ten times its size in memory while it is read.
+# Parsing JSON takes about ten times its size in memory.
 MAX_JSON = 4_000_000
 EXPECTED = 'numbers as JSON ({"values": […]} or a list) or as raw little-endian float32'
 _CONTROL = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
@@ -22,13 +22,13 @@ _FLOAT_BYTES = 4
 
 
 def read_numbers(data: bytes) -> "NDArray[np.float32]":
-    """Numbers of a message: JSON, `{"values": […]}` or a list, nested or not; or raw little-endian float32.
+    """Parses the numbers of a message: JSON, `{"values": […]}` or a list, nested or not; or raw little-endian float32.
 
     Returns:
-        float32, of the shape in which the lists are nested; raw numbers are one row.
+        float32, with the shape of the nested lists; raw numbers are one row.
 
     Raises:
-        InputError: it is neither; a value is no number that float32 can hold; lists of one level differ in length.
+        InputError: it is neither; a value does not fit into float32; lists of one level differ in length.
     """
     if not data:
         raise InputError(f"expected {EXPECTED}, found an empty message")
@@ -60,7 +60,7 @@ def _from_json(data: bytes) -> "NDArray[np.float32]":
         raise InputError("expected lists that are alike in length, found some that differ") from None
     if not isinstance(document, list) or values.dtype.kind not in "iuf":
         raise InputError(f"expected {EXPECTED}, found JSON with something else in it: {json.dumps(document)[:60]}")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
         return values.astype(np.float32)
 
 
@@ -69,7 +69,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether bytes that look like the begin of JSON are meant as text: a float may begin with any byte."""
+    """Whether bytes that start like JSON are text at all: a raw float may start with any byte."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -78,7 +78,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """The same values.
+    """Returns the values unchanged.
 
     Raises:
         InputError: one is NaN or infinite.
@@ -91,11 +91,11 @@ def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
 
 @dataclass(frozen=True, slots=True)
 class RawInput:
-    """What an item of the batch is, where it is no picture.
+    """An item of a batch of readings or sound; the counterpart of `Placement` for images.
 
     Attributes:
-        values: the real values that went into the model, float32.
-        region: there is none.
+        values: the real values that went into the model: the shape of one input, float32.
+        region: always None.
     """
 
     values: "NDArray[np.float32]"
@@ -104,15 +104,15 @@ class RawInput:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPreprocess:
-    """How one model wants its readings.
+    """How readings become the input tensor of a model.
 
     Attributes:
-        shape: of one input, without the axis of the batch.
-        batched: whether the input tensor has such an axis.
-        dtype: numpy name of its type.
-        scale, zero_point: real value = scale * (stored value - zero_point); scale 0: real values go in as they are.
-        mean, std: real value = (reading - mean) / std, one number, or one for each channel (the last axis).
-        input: what is stated of it besides.
+        shape: of one input, without the batch axis.
+        batched: whether the input tensor has a batch axis.
+        dtype: numpy name of the tensor's type.
+        scale, zero_point: real value = scale * (stored value - zero_point); scale 0: the tensor holds real values.
+        mean, std: real value = (reading - mean) / std; one number, or one per channel (the last axis).
+        input: its settings.
     """
 
     shape: tuple[int, ...]
@@ -125,13 +125,16 @@ class SeriesPreprocess:
     input: Input = field(default_factory=lambda: Input(kind="series"))
 
     def real(self, values: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Readings of one input as the real values that the model was trained with, of its shape.
+        """Normalises the readings of one input.
 
         Args:
-            values: a row, or nested like the model's input; axes of size 1 do not matter.
+            values: a row, or the shape of the model's input; axes of size 1 do not matter.
+
+        Returns:
+            (reading - mean) / std: `shape`, float32.
 
         Raises:
-            InputError: there are more or fewer, they are nested otherwise, or one is no number.
+            InputError: the number of values or their shape is wrong, or one is not finite.
         """
         axes, wanted = _axes(values.shape), _axes(self.shape)
         if values.size != math.prod(self.shape) or (len(axes) > 1 and axes != wanted):
@@ -147,10 +150,10 @@ class SeriesPreprocess:
         """The input tensor of a batch.
 
         Args:
-            items: as `real` gives them; one only where the model has no axis of the batch.
+            items: each of `shape`, as returned by `real`; only one if the model has no batch axis.
 
         Returns:
-            (batch, *shape), or shape, of the model's type.
+            (batch, *shape), or `shape` without a batch axis, of `dtype`.
         """
         tensor = np.stack(items) if self.batched else items[0]
         if self.scale:
@@ -159,9 +162,9 @@ class SeriesPreprocess:
         return tensor.astype(self.dtype, copy=False)
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[RawInput]]":
-        """Input of no meaning, to warm up with: the tensor of a batch, and where its items come from."""
-        nothing = np.zeros(self.shape, np.float32)
-        return self([nothing] * count), [RawInput(nothing)] * count
+        """The input tensor of `count` inputs of zeros and its items, for warming up."""
+        zeros = np.zeros(self.shape, np.float32)
+        return self([zeros] * count), [RawInput(zeros)] * count
 
 
 def _axes(shape: tuple[int, ...]) -> list[int]:

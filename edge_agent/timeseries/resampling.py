@@ -1,4 +1,4 @@
-"""From the rate at which readings come to the rate that a model was trained with, piece by piece as they come."""
+"""Resamples a stream of readings to the rate that a model was trained with, piece by piece."""
 
 import math
 from fractions import Fraction
@@ -9,21 +9,21 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Rates are taken as a ratio of whole numbers not larger than this.
+# Largest denominator of the ratio of the two rates.
 MAX_RATIO = 1000
-# Zero crossings of the sinc on each side: more is a steeper filter, and a later answer.
+# Zero crossings of the sinc on each side. More make the filter steeper and its delay longer.
 CROSSINGS = 8
-# Readings that come when they come: a pause longer than this many readings, and than so many seconds, is a gap.
+# Readings without a rate: a pause longer than this many readings, and than this many seconds, is a gap.
 PAUSE_READINGS = 10
 PAUSE_SECONDS = 0.5
 
 
 class Resampler:
-    """Changes an even rate to another one, as band-limited interpolation does: https://ccrma.stanford.edu/~jos/resample/.
+    """Resamples evenly spaced readings by band-limited interpolation: https://ccrma.stanford.edu/~jos/resample/.
 
     Args:
-        rate: of the readings that come, a second.
-        wanted: of those that leave.
+        rate: of the input, in readings per second.
+        wanted: of the output, in readings per second.
     """
 
     def __init__(self, rate: float, wanted: float) -> None:
@@ -38,24 +38,27 @@ class Resampler:
         self._step = 0
 
     def feed(self, values: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """What can be told so far of the new rate.
+        """The output readings that these input readings complete.
 
         Args:
-            values: (readings, channels).
+            values: (readings, channels), float32.
+
+        Returns:
+            (readings at the new rate, channels), float32.
         """
         if not len(values):
             return values
-        if self._waiting is None:  # before its begin a stream is taken to be as at its begin
+        if self._waiting is None:  # before its start, the stream is taken to hold its first value
             self._waiting = np.repeat(values[:1], self._reach - 1, axis=0)
         waiting = np.concatenate([self._waiting, values])
         taps = 2 * self._reach
-        # The reading k of the new rate lies at k * down / up of the old one; waiting[0] is reach - 1 before that.
-        most = max(0, ((len(waiting) - taps + 1) * self._up - self._step - 1) // self._down + 1)
-        places = self._step + np.arange(most) * self._down
+        # Output reading k lies at k * down / up of the input; waiting[0] is reach - 1 before that.
+        count = max(0, ((len(waiting) - taps + 1) * self._up - self._step - 1) // self._down + 1)
+        places = self._step + np.arange(count) * self._down
         starts, phases = places // self._up, places % self._up
-        windows = np.lib.stride_tricks.sliding_window_view(waiting, taps, axis=0)[starts] if most else None
+        windows = np.lib.stride_tricks.sliding_window_view(waiting, taps, axis=0)[starts] if count else None
         resampled = values[:0] if windows is None else np.einsum("nct,nt->nc", windows, self._kernels[phases])
-        self._step += most * self._down
+        self._step += count * self._down
         done = min(self._step // self._up, len(waiting))
         self._step -= done * self._up
         self._waiting = waiting[done:]
@@ -63,10 +66,10 @@ class Resampler:
 
 
 class Interpolator:
-    """Makes readings even that have come when they came: interpolated, linearly, between the moments of their arrival.
+    """Resamples readings without a rate by linear interpolation between their times of arrival.
 
     Args:
-        wanted: readings a second that leave.
+        wanted: rate of the output, in readings per second.
     """
 
     def __init__(self, wanted: float) -> None:
@@ -76,15 +79,18 @@ class Interpolator:
         self._last_at = self._next_at = 0.0
 
     def is_late(self, arrived: float) -> bool:
-        """Whether nothing has come for so long that something must be missing."""
+        """Whether the pause before `arrived` (in seconds) is so long that readings must be missing."""
         return self._last is not None and arrived - self._last_at > self._pause
 
     def feed(self, values: "NDArray[np.float32]", arrived: float) -> "NDArray[np.float32]":
-        """What can be told so far of the even rate.
+        """The output readings up to `arrived`.
 
         Args:
-            values: (readings, channels).
-            arrived: when the last of them came, in seconds.
+            values: (readings, channels), float32.
+            arrived: when the last of them arrived, in seconds.
+
+        Returns:
+            (readings at the output rate, channels), float32.
         """
         if not len(values):
             return values
@@ -92,7 +98,7 @@ class Interpolator:
             self._last, self._last_at, self._next_at = values[:1], arrived - len(values) * self._step, arrived
             self._next_at = self._last_at + self._step
         arrived = max(arrived, self._last_at + 1e-6)
-        # Several that come together have been on their way together.
+        # Readings that arrive together are spread evenly over the time since the last arrival.
         times = np.linspace(self._last_at, arrived, len(values) + 1)
         known = np.concatenate([self._last, values])
         wanted = np.arange(self._next_at, arrived + 1e-9, self._step)

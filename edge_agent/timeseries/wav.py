@@ -1,4 +1,4 @@
-"""Sound: plain samples (PCM), and WAV files.
+"""Sound: raw samples (PCM), and WAV files.
 
 The format of WAV: https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html. Python's own `wave` reads
 neither samples that are floating-point numbers nor, before 3.12, files whose format chunk is an extended one.
@@ -17,9 +17,10 @@ from edge_agent.samples import Series
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Bytes a sample, by the names that FFmpeg gives the formats.
+# FFmpeg's name of a sample format -> bytes per sample.
 SAMPLE_BYTES = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4}
-_MANY_TIMES_AS_FAST = 8
+# A live stream is read at most this many times as fast as real time.
+_MAX_SPEED = 8
 _MAX_CHANNELS, _MAX_RATE = 64, 768_000
 _MAX_CHUNKS = 1000
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -30,17 +31,17 @@ _FORMATS = {
     (_PCM, 32): "s32le",
     (_FLOAT, 32): "f32le",
 }
-# What a program writes that did not know how long the sound would become.
+# Size in the header of a file that was written to a pipe.
 _UNKNOWN = 0xFFFFFFFF
 
 
 class Pcm:
-    """Takes samples out of a stream as they come.
+    """Parses a stream of raw samples; see `StreamFormat`.
 
     Args:
         sample_format: a key of `SAMPLE_BYTES`.
-        rate: samples a second.
-        channels: how many, interleaved.
+        rate: samples per second.
+        channels: number of interleaved channels.
     """
 
     def __init__(self, sample_format: str, rate: float, channels: int) -> None:
@@ -49,10 +50,10 @@ class Pcm:
         self._channels = channels
         self._block = SAMPLE_BYTES[sample_format] * channels
         self._rest = b""
-        self.max_bytes_per_second = _MANY_TIMES_AS_FAST * rate * self._block
+        self.max_bytes_per_second = _MAX_SPEED * rate * self._block
 
     def feed(self, data: bytes) -> Iterator[Series | InputError]:
-        """All whole samples so far."""
+        """The samples that these bytes complete, full scale -1 to 1."""
         data = self._rest + data
         whole = len(data) - len(data) % self._block
         self._rest = data[whole:]
@@ -64,7 +65,7 @@ class Pcm:
                 yield InputError("samples that are no finite numbers")
 
     def end(self) -> Iterator[InputError]:
-        """Says if the stream ended within a sample."""
+        """An error if the stream ended within a sample."""
         if self._rest:
             yield InputError(
                 f"the stream ended within a sample, after {len(self._rest)} of {self._block} bytes: "
@@ -73,12 +74,15 @@ class Pcm:
 
 
 def pcm(data: bytes, sample_format: str, channels: int) -> "NDArray[np.float32]":
-    """Samples from their bytes: (samples, channels), full scale -1 to 1.
+    """Decodes raw samples.
 
     Args:
         data: whole samples, little-endian, channels interleaved.
         sample_format: a key of `SAMPLE_BYTES`.
-        channels: how many.
+        channels: number of channels.
+
+    Returns:
+        (samples, channels), float32, full scale -1 to 1.
     """
     match sample_format:
         case "u8":
@@ -98,12 +102,12 @@ def pcm(data: bytes, sample_format: str, channels: int) -> "NDArray[np.float32]"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a WAV file says of its sound.
+    """The format of a WAV file.
 
     Attributes:
         sample_format: a key of `SAMPLE_BYTES`.
-        channels: how many.
-        rate: samples a second.
+        channels: number of channels.
+        rate: samples per second.
         size: bytes of sound; None: up to the end of the file.
     """
 
@@ -114,15 +118,15 @@ class Header:
 
     @property
     def block(self) -> int:
-        """Bytes of one sample of all channels."""
+        """Bytes of one sample of all channels (block align)."""
         return SAMPLE_BYTES[self.sample_format] * self.channels
 
 
 def decode(data: bytes) -> Series:
-    """The sound of a whole WAV file.
+    """Decodes a WAV file.
 
     Raises:
-        InputError: it is none, of a format that is not known here, or cut off.
+        InputError: it is not a WAV file, is cut off, or has an unsupported format.
     """
     file = io.BytesIO(data)
     header = read_header(file)
@@ -133,10 +137,10 @@ def decode(data: bytes) -> Series:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Reads up to the first byte of sound.
+    """Reads the header, up to the first byte of sound.
 
     Raises:
-        InputError: it is no WAV file, or one of a format that is not known here.
+        InputError: it is not a WAV file, or has an unsupported format.
     """
     start = file.read(12)
     if start[:4] != b"RIFF" or start[8:] != b"WAVE":
@@ -159,7 +163,7 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def _facts(content: bytes) -> tuple[int, int, int, int]:
-    """Code, channels, rate and bits of a format chunk."""
+    """Format code, channels, rate and bits per sample of a format chunk."""
     if len(content) < 16:  # noqa: PLR2004 - of the shortest kind
         raise InputError("a WAV file whose format is cut off")
     code, channels, bits = (int.from_bytes(content[at : at + 2], "little") for at in (0, 2, 14))

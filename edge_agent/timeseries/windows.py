@@ -1,4 +1,4 @@
-"""A stream of readings or of sound becomes the inputs of a model: windows of its length, at its rate."""
+"""Cuts a stream of readings or sound into inputs of a model: windows of its length, at its rate."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Form(NamedTuple):
-    """What must stay the same from one piece of a stream to the next."""
+    """The properties of a stream; where they change, it is discontinuous."""
 
     channels: tuple[str, ...]
     columns: int
@@ -29,9 +29,9 @@ class CutWindow(NamedTuple):
     """One input of a model, cut from a stream.
 
     Attributes:
-        series: as much as the model takes; its gap says that it does not follow the window before it.
-        ago: by how many seconds it ended before the piece that it was complete with; 0 where no rate is known.
-        begins: at which second of the stream it begins, since the last gap; None where no rate is known.
+        series: the readings; its `gap` says that the window does not follow the previous one.
+        ago: seconds from the end of the window to the end of the piece that completed it; 0 if no rate is known.
+        begins: start of the window in seconds since the last gap; None if no rate is known.
     """
 
     series: Series
@@ -40,10 +40,10 @@ class CutWindow(NamedTuple):
 
 
 class WindowCutter:
-    """Cuts one stream into windows; begins anew wherever readings are missing.
+    """Cuts one stream into windows. After missing readings it starts a new window.
 
     Args:
-        numbers: how the model takes them.
+        numbers: the model's preprocessing of readings.
         options: of the pipeline.
     """
 
@@ -54,22 +54,22 @@ class WindowCutter:
         self._segment: _Segment | None = None
 
     def is_discontinuous(self, series: Series, arrived: float) -> bool:
-        """Whether a piece does not continue what came before it.
+        """Whether a piece does not continue the stream before it.
 
         Args:
             series: the piece.
-            arrived: when its last reading came, in seconds.
+            arrived: when its last reading arrived, in seconds.
         """
         form = Form(series.channels, series.values.shape[1], series.rate)
         return series.gap or form != self._form or (self._segment is not None and self._segment.is_late(arrived))
 
     def discard(self) -> bool:
-        """Gives up what waits for the rest of its window; returns whether there was something."""
+        """Drops an incomplete window; returns whether there was one."""
         segment, self._segment, self._form = self._segment, None, None
         return segment is not None and segment.has_begun
 
     def feed(self, series: Series, arrived: float) -> Iterator[CutWindow]:
-        """The windows that are complete with a piece of the stream.
+        """The windows that a piece of the stream completes.
 
         Args:
             series: the piece.
@@ -86,16 +86,16 @@ class WindowCutter:
 
 
 class _Segment:
-    """A stretch of a stream without gaps.
+    """A part of a stream without gaps.
 
     Args:
-        numbers: how the model takes readings.
+        numbers: the model's preprocessing of readings.
         options: of the pipeline.
-        channels: how many.
-        rate: readings a second; None: each counts as taken when it came.
+        channels: number of channels.
+        rate: readings per second; None: the time of a reading is when it arrived.
 
     Raises:
-        InputError: readings with so many channels can't be what the model takes.
+        InputError: the model does not take readings with this number of channels.
     """
 
     def __init__(self, numbers: SeriesPreprocess, options: Window, channels: int, rate: float | None) -> None:
@@ -130,12 +130,17 @@ class _Segment:
 
     @property
     def has_begun(self) -> bool:
-        """Whether something waits for the rest of its window that has not been in any window yet."""
+        """Whether there are readings that have not been in any window yet."""
         kept = self._context if self._fresh else max(0, self._length - self._hop)
         return len(self._waiting) > kept
 
     def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[CutWindow]:
-        """The windows that are complete with these readings."""
+        """The windows that these readings complete.
+
+        Args:
+            values: (readings, channels), float32.
+            arrived: when the last reading arrived, in seconds.
+        """
         if isinstance(self._resampler, Interpolator):
             values = self._resampler.feed(values, arrived)
         elif self._resampler is not None:
@@ -148,7 +153,7 @@ class _Segment:
             rows = waiting[at : at + self._length]
             if self._features is not None:
                 rows = self._features.finish(rows)
-            # A flat model takes one reading after the other.
+            # A model with a flat input takes one reading after the other.
             rows = rows.reshape(-1, 1) if self._flat else rows.T if self._channels_first else rows
             left = len(waiting) - at - self._length
             yield CutWindow(
@@ -173,7 +178,11 @@ class _Segment:
 
 
 def _chosen(series: Series, wanted: Input) -> "NDArray[np.float32]":
-    """The channels that the model takes, in its order; of sound, where none are named, the mean of all."""
+    """The channels that the model takes, in its order; of sound without named channels, the mean of all.
+
+    Returns:
+        (readings, channels), float32.
+    """
     if wanted.channels:
         names = series.channels or wanted.channels
         missing = [name for name in wanted.channels if name not in names]
