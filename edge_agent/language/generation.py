@@ -10,7 +10,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_agent.language import LanguageEngine
 from edge_agent.language.prefixes import PrefixCache
 from edge_agent.language.sampling import Sampler
-from edge_agent.language.stopping import Stops
+from edge_agent.language.stopping import StopSequences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ class Generation:
         tokens = self._tokens(job)
         kept, cached = self._cache.read(tokens, exact=job.seed is not None, going_on=limits.allow)
         sampler = Sampler(job.temperature, job.top_k, job.top_p, job.seed)
-        decode, stops = self._engine.decoder(), Stops(job.stop)
+        decode, stops = self._engine.decoder(), StopSequences(job.stop)
         most = min(job.max_tokens, self._engine.context - len(tokens))
         text, count, reason, first_token = "", 0, limits.reason, time.monotonic()
         while reason is None:

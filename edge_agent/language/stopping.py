@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-class Stops:
+class StopSequences:
     """Looks for the first of some texts in an answer that comes in pieces; there the answer ends.
 
     Args:

@@ -1,6 +1,6 @@
 import pytest
 
-from edge_agent.language.stopping import Stops
+from edge_agent.language.stopping import StopSequences
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from edge_agent.language.stopping import Stops
 def test_a_text_ends_before_the_first_stop_wherever_the_pieces_are_cut(
     pieces: list[str], text: str, found: bool
 ) -> None:
-    stops, told = Stops(["END", "\n\n"]), ""
+    stops, told = StopSequences(["END", "\n\n"]), ""
     for piece in pieces:
         told += stops.feed(piece)
         if stops.found:
@@ -26,9 +26,9 @@ def test_a_text_ends_before_the_first_stop_wherever_the_pieces_are_cut(
 
 
 def test_nothing_is_told_that_may_be_the_beginning_of_a_stop() -> None:
-    stops = Stops(["END"])
+    stops = StopSequences(["END"])
     assert [stops.feed(piece) for piece in ("a", "E", "N", "x")] == ["a", "", "", "ENx"]
 
 
 def test_without_stops_every_piece_is_told_at_once() -> None:
-    assert Stops([]).feed("END") == "END"
+    assert StopSequences([]).feed("END") == "END"
