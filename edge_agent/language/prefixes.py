@@ -9,7 +9,7 @@ from edge_agent.system.units import format_size
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class CachedSession:
     """A session, and what it holds.
 
     Attributes:
@@ -58,14 +58,14 @@ class PrefixCache:
     def __init__(self, engine: LanguageEngine, max_size: int) -> None:
         self._engine = engine
         self._capacity = min(max_size // engine.session_size, MAX_SESSIONS)
-        self._kept: list[Kept] = []  # that used last is the last one
+        self._kept: list[CachedSession] = []  # that used last is the last one
         if not self._capacity:
             raise ModelError(
                 f"{engine.context} tokens of context take {format_size(engine.session_size)}, and cache_size is "
                 f"{format_size(max_size)}: raise cache_size, or lower context"
             )
 
-    def read(self, tokens: Sequence[int], *, exact: bool, going_on: Callable[[], bool]) -> tuple[Kept, int]:
+    def read(self, tokens: Sequence[int], *, exact: bool, going_on: Callable[[], bool]) -> tuple[CachedSession, int]:
         """A session that has read the tokens.
 
         Args:
@@ -83,7 +83,7 @@ class PrefixCache:
             common = min(common, kept.aligned) // CHUNK * CHUNK
         if not kept.rewind(common):
             self._kept.remove(kept)
-            kept, common = Kept(self._engine.session()), 0
+            kept, common = CachedSession(self._engine.session()), 0
             self._kept.append(kept)
         while len(kept.tokens) < len(tokens) and going_on():
             place = len(kept.tokens)
@@ -94,11 +94,11 @@ class PrefixCache:
         """Lets go of everything; after a failure it is not known what sessions hold."""
         self._kept.clear()
 
-    def _choose(self, tokens: Sequence[int]) -> Kept:
+    def _choose(self, tokens: Sequence[int]) -> CachedSession:
         """That with the most tokens in common; where none has a chunk, a new one or that which was not used longest."""
         best = max(self._kept, key=lambda kept: kept.common(tokens), default=None)
         if best is None or best.common(tokens) < min(CHUNK, len(tokens) - 1):
-            best = Kept(self._engine.session()) if len(self._kept) < self._capacity else self._kept[0]
+            best = CachedSession(self._engine.session()) if len(self._kept) < self._capacity else self._kept[0]
         if best in self._kept:
             self._kept.remove(best)
         self._kept.append(best)
