@@ -55,7 +55,7 @@ class PromptTemplate:
         )
 
 
-class FoundQuestions:
+class PredictionQuestions:
     """Makes questions about what another pipeline finds; none where nothing is found, or too soon after another.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from edge_agent import settings
-from edge_agent.language.questions import FoundQuestions
+from edge_agent.language.questions import PredictionQuestions
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.observer import Observation, ResultObserver
@@ -82,7 +82,7 @@ class PipelineSource:
         return sure and (not self._source.labels or prediction.label in self._source.labels)
 
 
-def questions(ask: FoundQuestions, observation: Observation) -> list[Sample]:
+def questions(ask: PredictionQuestions, observation: Observation) -> list[Sample]:
     """The question about what was found, if it is time for one."""
     return ask(observation.sample, observation.predictions, observation.parent)
 
@@ -125,6 +125,10 @@ def create(source: settings.PipelineSource, context: Context) -> PipelineSource:
     observers = context.observers_of(source.name)
     if context.prompt_template is not None:
         return PipelineSource(
-            source, observers, partial(questions, FoundQuestions(context.prompt_template)), live=True, needs_image=False
+            source,
+            observers,
+            partial(questions, PredictionQuestions(context.prompt_template)),
+            live=True,
+            needs_image=False,
         )
     return PipelineSource(source, observers, partial(crops, source.margin), live=False, needs_image=True)

@@ -10,7 +10,7 @@ import pytest
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import InputError
-from edge_agent.language.questions import FoundQuestions, PromptTemplate, ReadingQuestions, Trend
+from edge_agent.language.questions import PredictionQuestions, PromptTemplate, ReadingQuestions, Trend
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.text import Text
 from edge_agent.sources.observer import Observation
@@ -35,7 +35,7 @@ class Asked:
         self._source = PipelineSource(
             source,
             [],
-            partial(questions, FoundQuestions(PromptTemplate(Text(**options), "porch-pi"))),
+            partial(questions, PredictionQuestions(PromptTemplate(Text(**options), "porch-pi"))),
             live=True,
             needs_image=False,
         )
