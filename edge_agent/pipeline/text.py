@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 MAX_CANCELLED = 100
 
 
-class Requests(SampleQueue):
-    """Requests that wait. One more than the bound is refused, unless it has been taken before and comes again.
+class RequestQueue(SampleQueue):
+    """RequestQueue that wait. One more than the bound is refused, unless it has been taken before and comes again.
 
     Args:
         most: that wait.
@@ -95,7 +95,7 @@ class TextPipeline:
         self._source = source
         self._sink = sink
         self._queue = (
-            Requests(options.text.queue, source.capacity, counters, self._refuse)
+            RequestQueue(options.text.queue, source.capacity, counters, self._refuse)
             if isinstance(options.source, settings.MqttSource)
             else SampleQueue(source.capacity, counters, keep_newest=source.live, cut=ReadingQuestions(template, name))
         )
