@@ -1,7 +1,7 @@
 """Language models: a request becomes text, token by token.
 
-The model runs in a process of its own (`worker.py`), at a lower priority: its runtime holds Python's lock while it
-reads a prompt, and a broken model can crash it. `generation.py` is what happens there; `process.py` is this side.
+The model runs in a process of its own (`worker.py`), at a lower priority: its runtime holds the GIL while it reads a
+prompt, and a broken model can crash it. `generation.py` runs in that process; `process.py` is the parent's side.
 """
 
 import importlib
@@ -19,18 +19,19 @@ ENGINES = {
     "genai": "edge_agent.language.genai",
     "gguf": "edge_agent.language.gguf",
 }
-# Tokens of a prompt that are read at a time; between them it can be cancelled. Larger ones are no faster.
+# Tokens of a prompt that are read in one call; between two calls the request can be cancelled. Larger chunks are no
+# faster.
 CHUNK = 64
-# Conversations that are kept, at most, however small they are.
+# Sessions that are cached, at most, however small they are.
 MAX_SESSIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The tokens.
+    """The tokens of a model.
 
     Attributes:
-        size: number of values that the model gives for each token.
+        size: length of the logits.
         ends: tokens that end an answer.
     """
 
@@ -39,18 +40,18 @@ class Vocabulary:
 
 
 class Session(Protocol):
-    """What a model has read so far, and can go on from."""
+    """The state of a model after the tokens that it has read: keys and values. It can read on from there."""
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Reads on."""
         ...
 
     def logits(self) -> "NDArray[np.float32]":
-        """(vocabulary,): what the next token may be, after the last one that was read."""
+        """Scores for the token that follows the last one that was read, shape (vocabulary,), float32."""
         ...
 
     def rewind(self, length: int) -> bool:
-        """Forgets all but the first `length` tokens; False if it can't, and must not be used any more."""
+        """Drops all but the first `length` tokens; False if it can't: then the session must not be used any more."""
         ...
 
 
@@ -62,39 +63,39 @@ class LanguageEngine(Protocol):
     context: int
     """Tokens that a session holds, prompt and answer together."""
     session_size: int
-    """Bytes that a session takes at most."""
+    """Bytes that a session takes, at most."""
     vocabulary: Vocabulary
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text; those with a meaning of their own may stand in it as they are written."""
+        """Tokens of a text. Special tokens may stand in the text as they are written."""
         ...
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """A conversation as the model was trained to read it, up to where its answer begins.
+        """Applies the chat template: the text of a conversation, up to where the answer begins.
 
         Raises:
-            InputError: the model has no template for conversations, or that can't take this one.
+            InputError: the model has no chat template, or the template refuses this conversation.
         """
         ...
 
     def has_template(self) -> bool:
-        """Whether the model was trained on conversations."""
+        """Whether the model has a chat template."""
         ...
 
     def decoder(self) -> Callable[[int], str]:
-        """A function that takes the tokens of an answer one by one and gives the characters that each completes."""
+        """A function that takes the tokens of an answer one by one and returns the characters that each completes."""
         ...
 
     def constraint_tokenizer(self) -> Any:
-        """The tokens in the form that constraints need: an `LLTokenizer` of llguidance; takes up to a second.
+        """The vocabulary in the form that constraints need: an `LLTokenizer` of llguidance; takes up to a second.
 
         Raises:
-            ValueError: they are of a kind that is not supported.
+            ValueError: llguidance does not support this kind of tokenizer.
         """
         ...
 
     def session(self) -> Session:
-        """A new session in which nothing has been read."""
+        """A new, empty session."""
         ...
 
 
@@ -105,7 +106,7 @@ def load_engine(path: Path, file_format: str, threads: int, context: int) -> Lan
         path: of the folder or file.
         file_format: one of `ENGINES`.
         threads: CPU threads.
-        context: most tokens of a session; the model's own limit holds besides.
+        context: tokens of a session, at most; the model's own limit also applies.
 
     Raises:
         MissingExtraError: the runtime is not installed.

@@ -1,7 +1,7 @@
-"""Answers that must follow a JSON schema, or be one of some texts: only tokens that lead there can be picked.
+"""Constrained decoding: the answer follows a JSON schema or is one of several texts. Other tokens are masked.
 
-This is llguidance, https://github.com/guidance-ai/llguidance, which ONNX Runtime GenAI has inside as well; there it is
-tied to a generator, and so would cost the prefix cache.
+This uses llguidance, https://github.com/guidance-ai/llguidance. ONNX Runtime GenAI contains it as well, but there it is
+tied to a generator, which the prefix cache would lose.
 """
 
 import json
@@ -21,14 +21,14 @@ try:
 except ImportError:
     raise MissingExtraError("answers by json_schema or choices", "language") from None
 
-# A schema that takes more work than this is refused, so that none holds up the device.
+# A schema that takes more work than this is refused, so that none blocks the device.
 MAX_GRAMMAR_SIZE = 100_000
 MAX_ITEMS_IN_A_STEP = 50_000
 LEXER_FUEL = 1_000_000
 
 
 class Constraint:
-    """Follows an answer and says what may come next.
+    """Follows an answer token by token and masks what must not come next.
 
     Args:
         tokenizer: see `LanguageEngine.constraint_tokenizer`.
@@ -36,7 +36,7 @@ class Constraint:
         choices: the answer must be one of these; used where there is no schema.
 
     Raises:
-        InputError: the schema is wrong, can't be satisfied, or uses what is not supported; says which.
+        InputError: the schema is wrong, can't be satisfied, or uses what is not supported; the message has the reason.
     """
 
     def __init__(self, tokenizer: Any, json_schema: object, choices: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class Constraint:
             grammar = llguidance.LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, choices)))
         else:
             what = "json_schema"
-            # Without room for spaces and lines between its parts: a small model could fill it without end.
+            # No optional white space: a small model could fill an answer with it without end.
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.dumps(json_schema), overrides={"whitespace_flexible": False}
             )
@@ -61,17 +61,20 @@ class Constraint:
         self._check()
 
     def mask(self, logits: "NDArray[np.float32]") -> None:
-        """Puts -inf, in place, where a token must not come.
+        """Sets the logits of tokens that must not come next to -inf.
+
+        Args:
+            logits: shape (vocabulary,); changed in place.
 
         Raises:
-            InputError: the schema turns out to take too much work.
+            InputError: the schema takes too much work.
         """
         masks.fill_next_token_bitmask(self._matcher, self._mask, 0)
         self._check()
         masks.apply_token_bitmask_inplace(logits, self._mask[0])
 
     def accept(self, token: int) -> None:
-        """Takes the token that was picked."""
+        """Goes on to the state after the token that was picked."""
         self._matcher.consume_token(token)
         self._check()
 
@@ -83,6 +86,6 @@ class Constraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             problem = reason(ValueError(self._matcher.get_error()))
-            # It is at its end, and says in one word of its own why.
+            # An error that is one word names a state of the parser.
             problem = problem if " " in problem else f"there is nothing that it allows ({problem})"
             raise InputError(f"{self._what}: {problem}")

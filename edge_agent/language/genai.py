@@ -28,7 +28,7 @@ _FATAL_ONLY = 4
 
 
 class GenaiSession:
-    """A generator of ONNX Runtime GenAI, which holds the keys and values of what it has read."""
+    """A generator of ONNX Runtime GenAI, which holds the keys and values of the tokens that it has read."""
 
     def __init__(self, model: Any, context: int) -> None:
         options = og.GeneratorParams(model)
@@ -47,7 +47,7 @@ class GenaiSession:
         """See `Session.rewind`."""
         try:
             self._generator.rewind_to(length)
-        except RuntimeError:  # a model whose memory is no list of tokens
+        except RuntimeError:  # a model whose state is not one of keys and values per token
             return False
         return True
 
@@ -114,7 +114,7 @@ def load(path: Path, threads: int, context: int) -> GenaiEngine:
     """Loads the model in a folder.
 
     Raises:
-        ModelError: a file is missing or the runtime refuses it; says why.
+        ModelError: a file is missing or the runtime refuses it; the message has the reason.
     """
     try:
         return GenaiEngine(path, threads, context)

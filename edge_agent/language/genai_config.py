@@ -1,4 +1,4 @@
-"""What `genai_config.json` says of a language model: https://onnxruntime.ai/docs/genai/reference/config.html."""
+"""Reads the sizes of a language model: https://onnxruntime.ai/docs/genai/reference/config.html."""
 
 import json
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Sizes:
     """Sizes of a model.
 
     Attributes:
-        context: tokens that it can hold.
-        vocabulary: number of values that it gives for each token.
-        cached: numbers that it keeps for each token that it has read.
+        context: tokens of a session, at most.
+        vocabulary: length of the logits.
+        cached: numbers that a session keeps for each token (keys and values).
     """
 
     context: int
@@ -29,7 +29,7 @@ class Sizes:
     cached: int
 
     def session(self, context: int) -> int:
-        """Bytes of a session: keys and values of the whole context, and the output for one chunk of a prompt."""
+        """Bytes of a session: keys and values of the whole context, and the logits for one chunk of a prompt."""
         return _BYTES_OF_A_NUMBER * (self.cached * min(context, self.context) + CHUNK * self.vocabulary)
 
 
@@ -37,7 +37,7 @@ def read_sizes(folder: Path) -> Sizes:
     """The sizes of the model in a folder.
 
     Raises:
-        ModelError: they are not stated there.
+        ModelError: `genai_config.json` is missing, damaged or incomplete.
     """
     try:
         with (folder / CONFIG).open("rb") as file:

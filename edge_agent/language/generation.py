@@ -1,4 +1,4 @@
-"""From a request to an answer: the whole way, in one function."""
+"""From a request to an answer, in one function: `Generation.answer`."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +28,12 @@ _CUT_SHORT = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the worker is asked.
+    """A request as the worker gets it.
 
     Attributes:
-        messages: the conversation, role and content; a model without a template for conversations gets the contents.
-        chat: whether it must be read as a conversation.
-        stream: whether the text is wanted in pieces.
+        messages: the conversation: role and content of each turn. A model without a chat template gets the contents.
+        chat: whether a chat template is required.
+        stream: whether the text is sent in pieces as well.
         deadline: seconds from now.
         max_tokens, temperature, top_k, top_p, seed, stop, json_schema, choices: as in `settings.text.Generation`.
     """
@@ -54,16 +54,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model has said.
+    """The answer of a model.
 
     Attributes:
-        finish_reason: `stop`: it came to an end, or to a stop text; `length`: to max_tokens, or to the end of the
-            context; `cancelled`; `deadline`.
-        prompt_tokens: of the whole prompt.
-        cached_tokens: of those, how many were not read again.
-        output_tokens: of the answer.
-        first_token_ms: from the request to the first token.
-        output_ms: from there to the end.
+        finish_reason: `stop`: an end token or a stop sequence; `length`: max_tokens, or the end of the context;
+            `cancelled`; `deadline`.
+        prompt_tokens: tokens of the whole prompt.
+        cached_tokens: tokens of the prompt that the cache had.
+        output_tokens: tokens of the answer.
+        first_token_ms: from the request to the first token, in milliseconds.
+        output_ms: from the first token to the last, in milliseconds.
     """
 
     text: str
@@ -80,7 +80,7 @@ class Generation:
 
     Args:
         engine: the model.
-        cache: of it.
+        cache: of its sessions.
     """
 
     def __init__(self, engine: LanguageEngine, cache: PrefixCache) -> None:
@@ -92,37 +92,37 @@ class Generation:
         """Reads one token, so that the first request is not slow.
 
         Raises:
-            Exception: of the runtime: the model can't be run.
+            Exception: the model can't be run; of whatever type the runtime raises.
         """
-        kept, _ = self._cache.read([0], exact=False, going_on=lambda: True)
-        kept.session.logits()
+        session, _ = self._cache.read([0], exact=False, proceed=lambda: True)
+        session.logits()
         self._cache.clear()
 
-    def forget(self) -> None:
-        """After a failure: what has been read is read anew."""
+    def reset(self) -> None:
+        """Drops all cached sessions: after a failure their state is not known."""
         self._cache.clear()
 
     def answer(self, job: Job, piece: Callable[[str], None], cancelled: Callable[[], bool]) -> Answer:
         """Answers a job.
 
         Args:
-            job: what is asked.
+            job: the request.
             piece: called with every piece of the text, possibly empty, as it comes.
-            cancelled: asked between tokens.
+            cancelled: called between chunks of the prompt and between tokens; True ends the answer.
 
         Raises:
-            InputError: the prompt is too long or has unknown words, the constraint can't be met.
+            InputError: the prompt is too long or has unknown words, or the constraint can't be met.
         """
         limits = _Limits(job.deadline, cancelled)
         constraint = self._constraint(job)
         tokens = self._tokens(job)
-        kept, cached = self._cache.read(tokens, exact=job.seed is not None, going_on=limits.allow)
+        session, cached = self._cache.read(tokens, exact=job.seed is not None, proceed=limits.allow)
         sampler = Sampler(job.temperature, job.top_k, job.top_p, job.seed)
         decode, stops = self._engine.decoder(), StopSequences(job.stop)
         most = min(job.max_tokens, self._engine.context - len(tokens))
         text, count, reason, first_token = "", 0, limits.reason, time.monotonic()
         while reason is None:
-            token = _next_token(kept.session.logits(), sampler, constraint)
+            token = _next_token(session.logits(), sampler, constraint)
             if count == 0:
                 first_token = time.monotonic()
             count += 1
@@ -137,7 +137,7 @@ class Generation:
             elif count >= most:
                 reason = "length"
             elif limits.allow():
-                kept.extend([token])
+                session.extend([token])
             else:
                 reason = limits.reason
         if constraint is not None and reason in _CUT_SHORT:
@@ -156,7 +156,11 @@ class Generation:
         )
 
     def _tokens(self, job: Job) -> list[int]:
-        """The prompt's tokens, within the bounds of the model."""
+        """The tokens of the prompt.
+
+        Raises:
+            InputError: there are none, too many, or some that the model does not know.
+        """
         engine = self._engine
         if job.chat or engine.has_template():
             text = engine.chat(job.messages)
@@ -193,11 +197,11 @@ class _Limits:
 
     Args:
         deadline: seconds from now.
-        cancelled: asked every time.
+        cancelled: called by each `allow`.
 
     Attributes:
-        started: now.
-        reason: why it has ended, once it has.
+        started: when this was made, on the monotonic clock.
+        reason: why the answer ends; None while it may go on.
     """
 
     def __init__(self, deadline: float, cancelled: Callable[[], bool]) -> None:
@@ -207,7 +211,7 @@ class _Limits:
         self._cancelled = cancelled
 
     def allow(self) -> bool:
-        """Whether the answer may go on; after a no it may not."""
+        """Whether the answer may go on; sets `reason` if not."""
         if self._cancelled():
             self.reason = "cancelled"
         elif time.monotonic() > self._deadline:

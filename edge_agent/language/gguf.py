@@ -22,7 +22,7 @@ try:
 except ImportError:
     raise MissingExtraError("running .gguf models", "gguf") from None
 
-# Bytes of a key or value, and of an output.
+# Bytes of a key or value, and of a logit.
 _BYTES_OF_A_HALF, _BYTES_OF_A_NUMBER = 2, 4
 _MAX_PIECE = 4096
 _NULL_LOG = llama.llama_log_callback(lambda _level, _text, _data: None)
@@ -54,7 +54,7 @@ class GgufSession:
         """
         for start in range(0, len(tokens), CHUNK):
             part = tokens[start : start + CHUNK]
-            numbers = (llama.llama_token * len(part))(*part)  # the batch does not keep it
+            numbers = (llama.llama_token * len(part))(*part)  # a name keeps it alive: the batch does not
             if problem := llama.llama_decode(self._context, llama.llama_batch_get_one(numbers, len(part))):
                 raise ModelError(f"inference failed: llama.cpp says {problem}")
 
@@ -86,7 +86,7 @@ class GgufEngine:
         self._bos = llama.llama_vocab_bos(self._words)
         size = llama.llama_vocab_n_tokens(self._words)
         self.context = min(context, llama.llama_model_n_ctx_train(self._model))
-        # Keys and values for the whole context, and the outputs of one chunk.
+        # Keys and values for the whole context, and the logits of one chunk.
         heads, kv_heads = llama.llama_model_n_head(self._model), llama.llama_model_n_head_kv(self._model)
         width = llama.llama_model_n_embd(self._model) * kv_heads // max(1, heads)
         cached = 2 * llama.llama_model_n_layer(self._model) * width * self.context
@@ -105,7 +105,7 @@ class GgufEngine:
         if count < 0:
             raise InputError("the prompt can't be made into tokens")
         found = [int(token) for token in tokens[:count]]
-        # Where the template writes the sign that a text begins, it is there twice.
+        # If the chat template writes the BOS token as well, it is there twice.
         return found[1:] if found[:2] == [self._bos, self._bos] else found
 
     def has_template(self) -> bool:
@@ -118,7 +118,7 @@ class GgufEngine:
             raise InputError("the model has no template for conversations: send a prompt instead of messages")
         try:
             return str(self._format(messages=list(messages)).prompt)
-        except Exception as error:  # noqa: BLE001 - templates are programs, and raise what they like
+        except Exception as error:  # noqa: BLE001 - a template is a program and may raise anything
             raise InputError(f"the model's template does not take these messages: {reason(error)}") from None
 
     def decoder(self) -> Callable[[int], str]:
@@ -135,7 +135,7 @@ class GgufEngine:
         from llguidance.llamacpp import lltokenizer_from_vocab
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it calls llama.cpp by names that are old by now
+            warnings.simplefilter("ignore", DeprecationWarning)  # it uses deprecated names of llama.cpp
             return lltokenizer_from_vocab(self._words, eos_token=list(self.vocabulary.ends))
 
     def _piece(self, token: int, *, special: bool = False) -> bytes:

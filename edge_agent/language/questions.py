@@ -1,4 +1,4 @@
-"""What a pipeline asks its language model of its own accord: a template, filled in with what was found or measured."""
+"""Prompts that a pipeline makes itself: a template, filled in with predictions or readings."""
 
 import json
 import math
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Predictions, or channels, that a question tells of.
-MAX_TOLD = 20
-# How much of a rise or a fall readings must show to be called one: their correlation with time, 0 to 1.
-CLEAR = 0.5
+# Predictions, or channels, that a prompt contains at most.
+MAX_ITEMS = 20
+# Readings rise or fall if the absolute value of their correlation with time is at least this; else they are steady.
+MIN_CORRELATION = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ class PromptTemplate:
         return Sample(
             json.dumps({"prompt": prompt}).encode(),
             captured_at=captured_at,
-            captured=time.monotonic(),  # a deadline counts from the question
+            captured=time.monotonic(),  # the deadline counts from here
             origin=origin,
         )
 
 
 class PredictionQuestions:
-    """Makes questions about what another pipeline finds; none where nothing is found, or too soon after another.
+    """Makes prompts about the predictions of another pipeline: none if there are none, or within `min_interval`.
 
     Args:
         template: of the prompts.
@@ -67,33 +67,33 @@ class PredictionQuestions:
         self._asked: float | None = None
 
     def __call__(self, sample: Sample, predictions: Sequence[Prediction], parent: Mapping[str, Any]) -> list[Sample]:
-        """The question, if it is time for one.
+        """The prompt, or nothing.
 
         Args:
-            sample: what the other pipeline's result is about.
-            predictions: in it.
+            sample: the sample of the other pipeline.
+            predictions: its result.
             parent: that pipeline's name, and the `seq` of its result.
         """
         too_soon = self._asked is not None and sample.captured - self._asked < self._template.text.min_interval
         if not predictions or too_soon:
             return []
         self._asked = sample.captured
-        told = predictions[:MAX_TOLD]
+        named = predictions[:MAX_ITEMS]
         words = {
-            "predictions": ", ".join(map(in_words, told)),
-            "labels": ", ".join(dict.fromkeys(one.name for one in told)),
+            "predictions": ", ".join(map(in_words, named)),
+            "labels": ", ".join(dict.fromkeys(one.name for one in named)),
             "pipeline": parent["pipeline"],
         }
-        origin = {"parent": {**parent, "predictions": [one.as_dict() for one in told]}}
+        origin = {"parent": {**parent, "predictions": [one.as_dict() for one in named]}}
         return [self._template.fill(sample.captured_at, words, origin)]
 
 
 class ReadingQuestions:
-    """Makes of a stream of readings one question in every `min_interval`, about the readings since the one before.
+    """Makes one prompt per `min_interval` from a stream of readings, about the readings since the last prompt.
 
     Args:
         template: of the prompts.
-        pipeline: its name.
+        pipeline: name of the pipeline.
     """
 
     def __init__(self, template: PromptTemplate, pipeline: str) -> None:
@@ -101,11 +101,11 @@ class ReadingQuestions:
         self._pipeline = pipeline
         self._began: float | None = None
         self._trends: dict[tuple[int, str], Trend] = {}
-        # Of a live source that hangs, a second thread may read while the first is left behind.
+        # A live source that hangs is read by a second thread while the first one is still there.
         self._lock = threading.Lock()
 
     def __call__(self, sample: Sample) -> list[Sample]:
-        """The question, if it is time for one; what is no reading comes back as it is."""
+        """The prompt, or nothing. A sample that is not readings is returned unchanged."""
         if not isinstance(sample.data, Series):
             return [sample]
         with self._lock:
@@ -113,13 +113,13 @@ class ReadingQuestions:
             self._began = sample.captured if self._began is None else self._began
             if sample.captured - self._began < self._template.text.min_interval:
                 return []
-            told = dict(list(self._trends.items())[:MAX_TOLD])
+            trends = dict(list(self._trends.items())[:MAX_ITEMS])
             self._began, self._trends = sample.captured, {}
         words = {
-            "readings": ", ".join(f"{name} {trend.in_words()}".lstrip() for (_, name), trend in told.items()),
+            "readings": ", ".join(f"{name} {trend.in_words()}".lstrip() for (_, name), trend in trends.items()),
             "pipeline": self._pipeline,
         }
-        facts = [trend.as_dict(name) for (_, name), trend in told.items()]
+        facts = [trend.as_dict(name) for (_, name), trend in trends.items()]
         return [self._template.fill(sample.captured_at, words, {**sample.origin, "readings": facts})]
 
     def _add(self, series: Series) -> None:
@@ -129,16 +129,16 @@ class ReadingQuestions:
 
 
 class Trend:
-    """How the readings of a channel go, kept in a few numbers however many they are."""
+    """Whether the readings of a channel rise or fall, in constant memory."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first = self._last = 0.0
-        # Of the readings' differences from the first: their sum, that of their squares, and that of them times time.
+        # Sums over the differences from the first reading: of d, of d squared, and of d times its index.
         self._sum = self._squares = self._moments = 0.0
 
     def add(self, values: "NDArray[np.float32]") -> None:
-        """Takes readings, (n,); those before them were earlier."""
+        """Adds readings, shape (n,), in the order of time."""
         for value in values.tolist():
             self._first = value if self._count == 0 else self._first
             away = value - self._first
@@ -151,17 +151,18 @@ class Trend:
     def in_words(self) -> str:
         """`21.5 rising from 19.8`, `19.8 falling from 21.5`, or `20.4 steady`, with the last reading first."""
         first, last = number_in_words(self._first), number_in_words(self._last)
-        if first == last or abs(self._correlation()) < CLEAR or self._correlation() * (self._last - self._first) < 0:
+        correlation, rise = self._correlation(), self._last - self._first
+        if first == last or abs(correlation) < MIN_CORRELATION or correlation * rise < 0:
             return f"{last} steady"
-        return f"{last} {'rising' if self._last > self._first else 'falling'} from {first}"
+        return f"{last} {'rising' if rise > 0 else 'falling'} from {first}"
 
     def as_dict(self, name: str) -> dict[str, Any]:
-        """As published."""
+        """The trend as results carry it."""
         facts = {"first": float(f"{self._first:.7g}"), "last": float(f"{self._last:.7g}"), "count": self._count}
         return ({"label": name} if name else {}) | facts
 
     def _correlation(self) -> float:
-        """With time; 0 where all readings are the same. https://en.wikipedia.org/wiki/Pearson_correlation_coefficient."""
+        """Pearson correlation with time, -1 to 1: https://en.wikipedia.org/wiki/Pearson_correlation_coefficient."""
         n = self._count
         spread = (n * self._squares - self._sum**2) * (n**2 * (n**2 - 1) / 12)
         return (n * self._moments - n * (n - 1) / 2 * self._sum) / math.sqrt(spread) if spread > 0 else 0.0
@@ -178,5 +179,5 @@ def in_words(prediction: Prediction) -> str:
 
 
 def number_in_words(value: float) -> str:
-    """With four digits that count, and no exponent: a small model takes 1.2e+04 for 1.2."""
+    """Four significant digits, without an exponent: small models read 1.2e+04 as 1.2."""
     return f"{Decimal(f'{value:.4g}'):f}"

@@ -1,4 +1,4 @@
-"""What is asked of a language model: plain text, or JSON with options."""
+"""Requests to a language model: plain text, or JSON with options."""
 
 import json
 from collections.abc import Mapping
@@ -25,18 +25,18 @@ class Message(Frozen):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    """Who says it."""
+    """Whose turn it is."""
     content: Words
-    """What is said."""
+    """The text."""
 
 
 class Request(Generation):
     """One request."""
 
     id: str | None = Field(None, min_length=1, max_length=64)
-    """Stands in the result and in the pieces of a stream; the request can be cancelled by it."""
+    """The result and the pieces of a stream carry it, and a cancellation names it."""
     prompt: Prompt | None = None
-    """What the user says; the model's template for conversations goes around it where the model has one."""
+    """The text of the user, put into the model's chat template if the model has one."""
     messages: tuple[Message, ...] = Field((), max_length=256)
     """A conversation, the latest turn last."""
 
@@ -57,7 +57,7 @@ class Request(Generation):
         """The request as a conversation.
 
         Args:
-            system: what it begins with if it has no system message of its own.
+            system: system message; not used if the request has one.
         """
         messages = [message.model_dump() for message in self.messages]
         messages = messages or [{"role": "user", "content": self.prompt or ""}]
@@ -66,11 +66,11 @@ class Request(Generation):
         return messages
 
     def job(self, system: str, age: float) -> Job:
-        """What the worker is asked.
+        """The request as the worker gets it.
 
         Args:
             system: see `conversation`.
-            age: seconds for which the request has waited.
+            age: seconds since the request came.
         """
         stated = {name: getattr(self, name) for name in Generation.model_fields}
         stated["deadline"] = max(0.0, self.deadline - age)
@@ -82,10 +82,10 @@ def read_request(data: bytes, defaults: Generation) -> Request:
 
     Args:
         data: a JSON object with the fields of `Request`, or plain text in UTF-8: a prompt.
-        defaults: what holds where the request does not state it.
+        defaults: for what the request does not set.
 
     Raises:
-        InputError: it is none; says what is wrong with every field that is wrong.
+        InputError: it is not a request; the message has what is wrong with each field.
     """
     if len(data) > MAX_SIZE:
         raise InputError(f"{format_size(len(data))}: a request has at most {format_size(MAX_SIZE)}")
@@ -117,7 +117,7 @@ def _fields(text: str) -> dict[str, Any]:
 
 def _validated(fields: Mapping[str, Any], defaults: Generation) -> Request:
     problems = _RequestProblems(Path("request"))
-    # One that the request states takes the place of the pipeline's.
+    # A constraint in the request replaces those of the pipeline.
     others = set(CONSTRAINTS) if any(fields.get(key) for key in CONSTRAINTS) else None
     stated = defaults.model_dump(exclude_unset=True, exclude=others)
     request = validate(Request, stated | dict(fields), problems)
@@ -127,7 +127,7 @@ def _validated(fields: Mapping[str, Any], defaults: Generation) -> Request:
 
 
 class _RequestProblems(Problems):
-    """What is wrong with a request, which has no lines worth naming."""
+    """Problems of a request, without line numbers."""
 
     def add(self, key: Key, message: str, line: int | None = None) -> None:
         """See `Problems.add`."""

@@ -1,4 +1,4 @@
-"""Which token comes next."""
+"""Sampling: picks the next token from the logits."""
 
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Picks tokens by the model's output; with the same seed the same ones, in every engine.
+    """Picks tokens. The same seed and logits give the same tokens, in every engine.
 
     Args:
-        temperature: 0: always the likeliest token. Above: the higher, the more the less likely ones are picked.
-        top_k: only so many of the likeliest.
-        top_p: of those, only the likeliest that together have this probability.
-        seed: of the random numbers; None: another one every time.
+        temperature: 0: always the likeliest token. The higher, the more often less likely tokens are picked.
+        top_k: only this many of the likeliest tokens.
+        top_p: of those, only the likeliest that together have this probability (nucleus sampling).
+        seed: of the random numbers; None: a different one every time.
     """
 
     def __init__(self, temperature: float, top_k: int, top_p: float, seed: int | None) -> None:
@@ -28,7 +28,7 @@ class Sampler:
         """The next token.
 
         Args:
-            logits: (vocabulary,); -inf for what must not come.
+            logits: shape (vocabulary,); -inf for tokens that must not be picked.
         """
         if self._temperature == 0:
             return int(logits.argmax())

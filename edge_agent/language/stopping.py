@@ -1,13 +1,16 @@
-"""Texts at which an answer ends."""
+"""Stop sequences: texts at which an answer ends."""
 
 from collections.abc import Sequence
 
 
 class StopSequences:
-    """Looks for the first of some texts in an answer that comes in pieces; there the answer ends.
+    """Looks for stop sequences in an answer that comes in pieces; the answer ends before the first.
 
     Args:
-        texts: none is empty.
+        texts: the stop sequences; none is empty.
+
+    Attributes:
+        found: whether one has been found.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -16,7 +19,7 @@ class StopSequences:
         self.found = False
 
     def feed(self, piece: str) -> str:
-        """What is certain to be part of the answer, now that a piece has come."""
+        """Takes a piece; returns the text that now surely belongs to the answer."""
         text = self._held + piece
         places = [place for stop in self._texts if (place := text.find(stop)) >= 0]
         if places:
@@ -27,11 +30,11 @@ class StopSequences:
         return text[: len(text) - keep]
 
     def rest(self) -> str:
-        """What has been held back, now that nothing follows."""
+        """The text that was held back, at the end of the answer."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of a text with which a stop text begins."""
+    """Length of the longest end of a text that is the beginning of a stop sequence."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -147,7 +147,7 @@ def _answer(
     except InputError as error:
         send("invalid", str(error))
     except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base
-        generation.forget()
+        generation.reset()
         send("failed", _in_words(error, MAX_MEMORY))
 
 

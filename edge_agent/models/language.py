@@ -1,4 +1,4 @@
-"""A language model that is ready to serve: where it lies, and the process that it runs in."""
+"""Language models: found on disk, and loaded in a process of their own."""
 
 import hashlib
 import threading
@@ -25,7 +25,7 @@ GGUF_MAGIC = b"GGUF"
 WEIGHTS = ".safetensors"
 MAX_FILES = 100
 MAX_QUOTED = 60
-# Measured: what a model takes in memory, in sizes of its files, and the rest of the process that it runs in.
+# Measured: memory of a loaded model relative to the size of its files, and bytes of the rest of its process.
 LOADED = {"genai": 1.5, "gguf": 1.0}
 PROCESS_SIZE = 100_000_000
 
@@ -40,7 +40,7 @@ class LanguageSource:
         version: as the bundle states it, else "1".
         sha256: of all files, in the order of their names.
         size: of all files, in bytes.
-        golden: prompts with the answers by which it proves itself.
+        golden: golden samples: prompts with the expected answers.
     """
 
     path: Path
@@ -51,14 +51,14 @@ class LanguageSource:
     golden: tuple[bundle.GoldenText, ...] = ()
 
     def cache_size(self, options: Language) -> int:
-        """Bytes that it will keep of what it has read, at most."""
+        """Bytes of cached sessions, at most."""
         if self.format == "gguf":
             return options.cache_size
         session = read_sizes(self.path).session(options.context)
         return min(options.cache_size // session, MAX_SESSIONS) * session
 
     def weights_size(self) -> int:
-        """Bytes that its weights take in memory, about, once the runtime has laid them out as it likes them."""
+        """Bytes that its weights take in memory, about, in the layout of the runtime."""
         return round(self.size * LOADED[self.format])
 
     def memory(self, options: Language) -> int:
@@ -67,14 +67,13 @@ class LanguageSource:
 
 
 class LanguageModel:
-    """A loaded language model. Requests wait for each other.
+    """A loaded language model. It answers one request at a time.
 
     Attributes:
         identity: name, version and hash, as results carry them.
         engine: what runs it.
         task: `text`.
-        labels: see `Model`: there are none.
-        threshold: likewise.
+        labels, threshold: see `Model`; there are none.
     """
 
     task = "text"
@@ -99,11 +98,11 @@ class LanguageModel:
         return self.source.memory(self.options.language)
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line for the log."""
         return f"{self.source.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.task}"
 
     def facts(self) -> dict[str, Any]:
-        """What `info` says of it."""
+        """What the topic `info` reports about it."""
         return self.identity | {
             "sha256": self.source.sha256,
             "engine": self.engine.runtime,
@@ -124,28 +123,28 @@ class LanguageModel:
         }
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Waits until requests of others have been answered; starts the process anew if it has ended.
+    def exclusive(self) -> Iterator[None]:
+        """Waits until no other pipeline has a request in progress; starts the process again if it has ended.
 
         Raises:
-            ModelError: that fails.
+            ModelError: the process can't be started.
         """
         with self._lock:
             self.engine.restart_if_ended()
             yield
 
     def ask(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
-        """See `LanguageProcess.ask`; to be called in one's turn."""
+        """See `LanguageProcess.ask`; to be called within `exclusive`."""
         return self.engine.ask(job, cancelled)
 
     fallback = ""
-    """Why it does not run on the first accelerator asked for: there is but one for language models."""
+    """See `Model.fallback`; empty, since language models run on the CPU only."""
 
     def when_moved(self, moved: Callable[[], None]) -> None:
         """It stays where it is; see `Model.when_moved`."""
 
     def retire(self) -> None:
-        """See `Model.retire`: nobody asks any more."""
+        """See `Model.retire`."""
         self.close()
 
     def close(self) -> None:
@@ -202,10 +201,10 @@ def load(
     threads: int,
     budget: Budget,
 ) -> LanguageModel:
-    """Loads a language model; since that happens in a process of its own, it is its own trial.
+    """Loads a language model; since that happens in a process of its own, there is no self-test before.
 
     Raises:
-        ModelError: it does not fit in the memory, or can't be loaded; says why.
+        ModelError: it does not fit in the memory, or can't be loaded; the message has the reason.
         MissingExtraError: the runtime is not installed.
     """
     if "cpu" not in options.accelerators:
@@ -233,13 +232,13 @@ def load(
 
 
 def _check(model: LanguageModel, golden: bundle.GoldenText, number: int) -> None:
-    """Asks a golden sample.
+    """Runs a golden sample.
 
     Raises:
-        ModelError: the answer is another one.
+        ModelError: the answer differs from the expected one.
     """
     request = ask(golden.prompt, Generation(json_schema=golden.json_schema))
-    with model.turn():
+    with model.exclusive():
         *_, answer = model.ask(request.job(golden.system, age=0.0), lambda: False)
     found = answer.text if isinstance(answer, Answer) else answer
     if found != golden.text:

@@ -1,7 +1,7 @@
-"""The road of a request: source → request → model → publish.
+"""A pipeline of requests and answers: source → request → model → publish; see `TextPipeline._process`.
 
-`TextPipeline._travel` is the whole story. One worker walks it, since a model answers one request at a time; what waits
-is bounded, and one request more is refused.
+One worker thread processes the requests, since a model answers one at a time. The queue is bounded: what does not fit
+is refused.
 """
 
 import logging
@@ -27,18 +27,18 @@ from edge_agent.sources.queue import SampleQueue
 
 log = logging.getLogger(__name__)
 
-# Cancellations that are remembered, for requests that wait.
+# Cancellations that are kept, for requests that wait.
 MAX_CANCELLED = 100
 
 
 class RequestQueue(SampleQueue):
-    """RequestQueue that wait. One more than the bound is refused, unless it has been taken before and comes again.
+    """Requests that wait. When it is full, further requests are refused, except those that the broker redelivers.
 
     Args:
-        most: that wait.
-        capacity: of those that come again.
+        most: requests that wait, at most.
+        capacity: the same for redelivered requests.
         counters: of the pipeline.
-        refuse: told of a request that is refused; it is counted as captured.
+        refuse: called with a request that is refused; the queue has counted it as captured.
     """
 
     def __init__(self, most: int, capacity: int, counters: Counters, refuse: Callable[[Sample], None]) -> None:
@@ -51,27 +51,28 @@ class RequestQueue(SampleQueue):
         return self.put(sample)
 
     def _put(self, sample: Sample) -> bool:
-        """Does not wait."""
+        """See `SampleQueue`; does not wait."""
         with self._changed:
             if len(self._samples) < self._most or sample.origin.get("redelivered") or self._closed:
+                log.debug("request queued behind %d others", len(self._samples))
                 return self._add(sample)
             self._counters.capture()
         self._refuse(sample)
         return True
 
 
-class _AbandonedError(Exception):
-    """The pipeline has been stopped before the answer was complete."""
+class _DiscardedError(Exception):
+    """The pipeline ends before the answer is complete."""
 
 
 class TextPipeline:
-    """One source of requests, one language model, one stream of answers. For the rest see `pipeline.Pipeline`.
+    """One source of requests, one language model, one stream of answers. See also `pipeline.Pipeline`.
 
     Args:
         name: of the pipeline.
         options: its settings.
         source: where requests come from.
-        model: what answers them; may be shared with other pipelines.
+        model: answers them; may be shared with other pipelines.
         counters: of this pipeline.
         template: of prompts about readings, if these are what the source gives.
         sink: takes answers, pieces of answers that are requested as a stream, and errors.
@@ -88,7 +89,7 @@ class TextPipeline:
         sink: ResultSink,
     ) -> None:
         self.name = name
-        self._told = {"pipeline": name}  # what log lines are about
+        self._log_extra = {"pipeline": name}
         self.options = options
         self.model = model
         self.counters = counters
@@ -102,11 +103,11 @@ class TextPipeline:
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
         self._hang_detector = HangDetector()
         self._cancelled: deque[tuple[str, float]] = deque(maxlen=MAX_CANCELLED)
-        self._guard = threading.Lock()
-        self._abandoned = False
+        self._lock = threading.Lock()
+        self._discarded = False
 
     def start(self) -> None:
-        """Begins to take requests."""
+        """Starts the worker and the source."""
         self._worker.start()
         self._source.start(self._queue, lambda error: self._sink.report(error, None))
 
@@ -115,26 +116,26 @@ class TextPipeline:
         return self._source.wait_ready(timeout)
 
     def cancel(self, request_id: str) -> None:
-        """Ends the answer to a request, that which is at hand or one that waits, where it is."""
-        with self._guard:
+        """Cancels a request, in progress or waiting: its answer ends where it is."""
+        with self._lock:
             self._cancelled.append((request_id, time.monotonic()))
 
     def stop(self) -> None:
-        """Stops taking requests; what has been taken goes on."""
+        """Stops taking requests; those taken already are still answered."""
         self._source.stop()
 
     def finish(self, deadline: float) -> None:
-        """After `stop`: waits for what has been taken.
+        """After `stop`: waits until the requests taken so far are answered.
 
         Args:
-            deadline: on the monotonic clock; what is not answered then is given up, in mid-sentence if need be. It is
-                not done, so that requests from a broker come again.
+            deadline: on the monotonic clock. Requests that are not answered then, the one in progress included, are
+                not done: the broker delivers those of QoS 1 again.
         """
         self._worker.join(max(0.0, deadline - time.monotonic()))
-        self._abandoned = True
+        self._discarded = True
         if left := self._queue.discard_pending() + self._worker.is_alive():
             log.warning(
-                "%s: %d requests are not answered; those of QoS 1 come again", self.name, left, extra=self._told
+                "%s: %d requests are not answered; those of QoS 1 come again", self.name, left, extra=self._log_extra
             )
 
     def close(self, deadline: float) -> None:
@@ -148,39 +149,39 @@ class TextPipeline:
 
     @property
     def ended(self) -> bool:
-        """Whether a finite source has ended and everything it gave has been answered."""
+        """Whether a finite source has ended and all its requests have been answered."""
         return not self._worker.is_alive()
 
     def busy_for(self) -> float:
-        """Seconds since the model's last output for the request at hand; 0 when there is none."""
+        """Seconds since the model's last output for the request in progress; 0 if there is none."""
         return self._hang_detector.busy_for()
 
     def _work(self) -> None:
         while samples := self._queue.get():
             [sample] = samples
             try:
-                self._travel(sample)
-            except _AbandonedError:
+                self._process(sample)
+            except _DiscardedError:
                 self.counters.drop("superseded")
                 return
             except InputError as error:
-                self._give_up(sample, error, "invalid")
+                self._fail(sample, error, "invalid")
             except ModelError as error:
-                self._give_up(sample, error, "failed")
+                self._fail(sample, error, "failed")
             except Exception as error:
-                log.warning(
-                    "%s: a defect in edge-agent: this request is given up", self.name, exc_info=error, extra=self._told
-                )
-                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+                what = "%s: a defect in edge-agent: this request is given up"
+                log.warning(what, self.name, exc_info=error, extra=self._log_extra)
+                self._fail(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
-    def _travel(self, sample: Sample) -> None:
-        """The road."""
+    def _process(self, sample: Sample) -> None:
+        """From a request to its published answer."""
         timing, watch = Timing(), Stopwatch(sample.captured)
         request = self._request(sample)
         request_id = request.id or uuid.uuid4().hex[:8]
         pieces = 0
-        with self.model.turn():
+        with self.model.exclusive():
             timing.queue = watch.lap()
+            log.debug("%s: request %s: waited %.0f ms", self.name, request_id, timing.queue, extra=self._log_extra)
             job = request.job(self.options.text.system, age=time.monotonic() - sample.captured)
             for part in self._parts(job, lambda: self._is_cancelled(request_id, sample)):
                 if isinstance(part, Answer):
@@ -188,11 +189,12 @@ class TextPipeline:
                 elif part:
                     self._sink.piece(sample, request_id, pieces, part)
                     pieces += 1
-        if self._abandoned and answer.finish_reason == "cancelled":
-            raise _AbandonedError
+        if self._discarded and answer.finish_reason == "cancelled":
+            raise _DiscardedError
         timing.preprocess, timing.inference = answer.first_token_ms, answer.output_ms
         self._sink.answer(sample, self.model, answer, {**sample.origin, "id": request_id}, timing)
         self.counters.infer()
+        log.debug("%s: request %s: answered: %s ms", self.name, request_id, timing, extra=self._log_extra)
 
     def _request(self, sample: Sample) -> Request:
         if isinstance(sample.data, InputError):
@@ -202,7 +204,7 @@ class TextPipeline:
         return read_request(sample.data, self.options.text.options)
 
     def _parts(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
-        """What the model answers, piece by piece. Only waiting for the model counts as busy."""
+        """The output of the model, piece by piece. Only waiting for the model counts as busy."""
         parts = self.model.ask(job, cancelled)
         part: str | Answer | None = ""
         while part is not None:
@@ -212,17 +214,17 @@ class TextPipeline:
                 yield part
 
     def _is_cancelled(self, request_id: str, sample: Sample) -> bool:
-        """A cancellation is for requests that came before it."""
-        with self._guard:
+        """Whether it is to end. A cancellation applies to requests that came before it."""
+        with self._lock:
             named = any(name == request_id and when > sample.captured for name, when in self._cancelled)
-        return named or self._abandoned
+        return named or self._discarded
 
     def _refuse(self, sample: Sample) -> None:
         waiting = self.options.text.queue
         error = InputError(f"{waiting} requests are waiting already: ask again later, or raise text.queue")
-        self._give_up(sample, error, "refused")
+        self._fail(sample, error, "refused")
 
-    def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+    def _fail(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         self.counters.drop(reason)
         self._sink.report(error, sample)
         sample.done()

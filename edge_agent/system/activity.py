@@ -1,4 +1,4 @@
-"""Whether samples are being worked on, told to processes that rest meanwhile: one byte of memory, shared with them."""
+"""Whether this process is working on samples, published to its worker processes in one byte of shared memory."""
 
 import mmap
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Activity:
-    """Counts the workers that have a sample at hand; each is within `with` for so long.
+    """Counts the threads that work on a sample; each is within `with` while it does.
 
     Attributes:
         file: descriptor of the shared memory, for `watch`.
@@ -33,10 +33,10 @@ class Activity:
 
 
 def watch(file: int) -> Callable[[], bool]:
-    """The other side: in a process that has inherited the descriptor, says whether there is a sample at hand."""
+    """For a process that has inherited the descriptor: a function that returns whether any thread works on a sample."""
     shared = mmap.mmap(file, 1, prot=mmap.PROT_READ)
     return lambda: shared[0] != 0
 
 
-# One for the process, as the cores are.
+# One per process: all pipelines share the cores.
 ACTIVITY = Activity()

@@ -12,19 +12,19 @@ MAX_CHATTER = 1_000_000
 
 
 def for_models() -> int | None:
-    """Bytes that models may take now; None where the system does not tell what is free."""
+    """Bytes that models may take now; None if the system does not report what is free."""
     free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
 
 
 def limit(most: int) -> int:
-    """Bounds what this process takes from now on, for dangerous work on behalf of another one.
+    """Limits the memory that this process takes from now on. For worker processes.
 
     Args:
-        most: bytes; less, if less is free.
+        most: bytes; the limit is lower if less is free.
 
     Returns:
-        The bound in bytes.
+        The limit in bytes.
     """
     free = for_models()
     bound = most if free is None else min(most, free)
@@ -33,6 +33,6 @@ def limit(most: int) -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))
     with contextlib.suppress(OSError):  # not everywhere allowed
-        # Should memory run out nevertheless, this process goes and not its parent.
+        # If memory runs out nevertheless, the kernel ends this process and not its parent.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return bound

@@ -45,7 +45,7 @@ def said() -> Iterator[Callable[[str, Generation], str]]:
     model = language.load("intents", settings.Model(path=INTENTS), source, lambda: None, 1, Budget(None))
 
     def answer(prompt: str, options: Generation) -> str:
-        with model.turn():
+        with model.exclusive():
             *_, found = model.ask(ask(prompt, options).job("", age=0), lambda: False)
         assert isinstance(found, Answer)
         return found.text

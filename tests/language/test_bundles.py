@@ -44,7 +44,7 @@ def write_bundle(folder: Path, text: str) -> Path:
 def what_it_says(tmp_path: Path) -> str:
     model = loaded(write_model(tmp_path / "bare"))
     request = ask("light on", Generation.model_validate({"json_schema": SCHEMA}))
-    with model.turn():
+    with model.exclusive():
         *_, answer = model.ask(request.job("You are a lamp.", age=0), lambda: False)
     model.close()
     assert not isinstance(answer, str)

@@ -17,7 +17,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> GenaiEngine:
 
 def read(cache: PrefixCache, tokens: list[int], *, exact: bool = False) -> tuple[int, np.ndarray]:
     """How many tokens were not read again, and the output after the last one."""
-    kept, cached = cache.read(tokens, exact=exact, going_on=lambda: True)
+    kept, cached = cache.read(tokens, exact=exact, proceed=lambda: True)
     return cached, kept.session.logits()
 
 
@@ -40,7 +40,7 @@ def test_an_exact_output_is_the_same_to_the_last_bit_whatever_was_read_before(en
     tokens = [*PROMPT, 7, 8, 9]
     _, fresh = read(PrefixCache(engine, engine.session_size), tokens, exact=True)
     cache = PrefixCache(engine, engine.session_size)
-    kept, _ = cache.read([*PROMPT[:100], 5], exact=False, going_on=lambda: True)
+    kept, _ = cache.read([*PROMPT[:100], 5], exact=False, proceed=lambda: True)
     for token in tokens[101:150]:
         kept.extend([token])
     cached, again = read(cache, tokens, exact=True)
@@ -63,5 +63,5 @@ def test_a_bound_that_holds_no_session_is_refused_with_the_numbers(engine: Genai
 
 def test_reading_ends_when_it_may_not_go_on(engine: GenaiEngine) -> None:
     answers = iter([True, False])
-    kept, _ = PrefixCache(engine, engine.session_size).read(PROMPT, exact=False, going_on=lambda: next(answers))
+    kept, _ = PrefixCache(engine, engine.session_size).read(PROMPT, exact=False, proceed=lambda: next(answers))
     assert len(kept.tokens) == CHUNK
