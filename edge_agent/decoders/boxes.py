@@ -17,7 +17,7 @@ def xywh_to_xyxy(boxes: "NDArray[np.float32]") -> "NDArray[np.float32]":
     return np.asarray(corners, np.float32)
 
 
-def whole(size: tuple[int, int]) -> "NDArray[np.float32]":
+def box_scale(size: tuple[int, int]) -> "NDArray[np.float32]":
     """width, height, width, height: what makes boxes that are fractions of an input of (height, width) pixels of it."""
     return np.array([size[1], size[0], size[1], size[0]], np.float32)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import whole
+from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
@@ -56,7 +56,7 @@ class HeatMaps:
             boxes.append(np.stack([left, top, left + wide, top + high], axis=1))
             scores.append(peaks[1:])
             class_ids.append(np.full(count - 1, class_id))
-        corners = np.concatenate(boxes).astype(np.float32) / whole((rows, columns)) * whole(self.size)
+        corners = np.concatenate(boxes).astype(np.float32) / box_scale((rows, columns)) * box_scale(self.size)
         return Candidates(corners, np.concatenate(scores), np.concatenate(class_ids), corners[:, 4:])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import Limits, check_finite, real_values
-from edge_agent.decoders.boxes import whole
+from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, items, label_of
 from edge_agent.decoders.recognition import RAW, Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.decoders.yolo_pose import Keypoints
@@ -61,7 +61,7 @@ class SinglePose:
             confidence = float(counted.mean()) if len(counted) else 0.0
             if confidence >= limits.min_confidence:
                 with np.errstate(over="ignore"):  # what becomes infinite is clipped to the picture
-                    points = placement.to_picture(values[:, 1::-1] * whole(self.size)[:2])
+                    points = placement.to_picture(values[:, 1::-1] * box_scale(self.size)[:2])
                 keypoints = np.concatenate([points, scores[:, None]], axis=1)
                 predictions.append(
                     Prediction(
@@ -93,7 +93,7 @@ class Persons:
         values = real_values(item[0], self.spec)
         check_finite(values)
         values = values[values[:, -1] >= min_score]
-        boxes = values[:, [-4, -5, -2, -3]] * whole(self.size)
+        boxes = values[:, [-4, -5, -2, -3]] * box_scale(self.size)
         keypoints = values[:, :-5].reshape(-1, KEYPOINTS, _NUMBERS)[:, :, [1, 0, 2]]
         keypoints = keypoints.reshape(len(values), KEYPOINTS * _NUMBERS)
         return Candidates(boxes, values[:, -1], np.zeros(len(values), np.intp), keypoints)

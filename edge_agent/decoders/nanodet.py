@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import grid, strongest, whole
+from edge_agent.decoders.boxes import box_scale, grid, strongest
 from edge_agent.decoders.classification import softmax
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import (
@@ -69,7 +69,7 @@ class Distances:
         distances = bins @ np.arange(BINS, dtype=np.float32) * self.strides[rows]
         points = self.points[rows]
         boxes = np.concatenate([points - distances[:, :2], points + distances[:, 2:]], axis=1)
-        boxes = np.clip(boxes, 0, whole(self.size))
+        boxes = np.clip(boxes, 0, box_scale(self.size))
         return Candidates(boxes, best[rows], values[:, : self.classes].argmax(axis=1), values[:, values.shape[1] :])
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import whole
+from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, class_numbers
 from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
@@ -67,7 +67,7 @@ class PostProcessed:
         scores = scores[told]
         check_finite(scores)
         rows = np.flatnonzero(scores >= min_score)
-        corners = boxes[told][rows][:, [1, 0, 3, 2]] * whole(self.size)
+        corners = boxes[told][rows][:, [1, 0, 3, 2]] * box_scale(self.size)
         return Candidates(corners, scores[rows], class_numbers(classes[told][rows]), corners[:, 4:])
 
 

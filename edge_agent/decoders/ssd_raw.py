@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import grid_sides, strongest, whole
+from edge_agent.decoders.boxes import box_scale, grid_sides, strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, is_batch, picture_size
 from edge_agent.decoders.ultraface import recognise_ultraface
@@ -69,7 +69,7 @@ class Encoded:
         anchors = self.anchors[rows]
         centres = encoded[:, :2] / CENTRE_SCALE * anchors[:, 2:] + anchors[:, :2]
         half = np.exp(np.minimum(encoded[:, 2:] / SIZE_SCALE, _MAX_EXPONENT)) * anchors[:, 2:] / 2
-        boxes = np.concatenate([centres - half, centres + half], axis=1)[:, [1, 0, 3, 2]] * whole(self.size)
+        boxes = np.concatenate([centres - half, centres + half], axis=1)[:, [1, 0, 3, 2]] * box_scale(self.size)
         return Candidates(boxes, best[rows], stored[rows].argmax(axis=1) + 1, boxes[:, 4:])
 
 

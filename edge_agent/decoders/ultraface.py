@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import grid_sides, strongest, whole
+from edge_agent.decoders.boxes import box_scale, grid_sides, strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
@@ -49,7 +49,7 @@ class Faces:
         faces = real_values(item[self.scores][:, _FACE], self.specs[self.scores])
         check_finite(faces)
         rows = strongest(faces, min_score, MAX_CANDIDATES)
-        boxes = real_values(item[self.boxes][rows], self.specs[self.boxes]) * whole(self.size)
+        boxes = real_values(item[self.boxes][rows], self.specs[self.boxes]) * box_scale(self.size)
         return Candidates(boxes, faces[rows], np.full(len(rows), _FACE), boxes[:, 4:])
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.boxes import strongest, whole, xywh_to_xyxy
+from edge_agent.decoders.boxes import box_scale, strongest, xywh_to_xyxy
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape, class_numbers
 from edge_agent.decoders.recognition import (
     UNIT,
@@ -160,7 +160,7 @@ def objects(
 
 def to_pixels(largest: "NDArray[np.float32] | np.float32", size: Size) -> "NDArray[np.float32]":
     """What to multiply boxes by, of which the largest coordinate is given, so that they are pixels of the input."""
-    return whole(size) if largest <= MAX_FRACTION else np.ones(4, np.float32)
+    return box_scale(size) if largest <= MAX_FRACTION else np.ones(4, np.float32)
 
 
 def anchored(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = False) -> Anchored | None:
