@@ -1,4 +1,4 @@
-"""Decoders: output tensors to predictions. One file a family; `families` is the table of them."""
+"""Decoders: output tensors to predictions. One file per model family; `families` is the table of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a user wants to hear of.
+    """Limits on the predictions of a decoder.
 
     Attributes:
-        top_k: at most so many predictions for an item of the batch, the most confident first.
-        min_confidence: less confident ones are left out, 0 to 1.
-        max_overlap: of two boxes that overlap by more than this (intersection over union, 0 to 1) the less confident
-            one is left out.
-        class_agnostic: also where they are of different classes.
+        top_k: maximum number of predictions for an item of the batch, the most confident first.
+        min_confidence: predictions with a lower confidence are dropped, 0 to 1.
+        max_overlap: IoU threshold of non-maximum suppression, 0 to 1: of two boxes that overlap by more than this, the
+            less confident is dropped.
+        class_agnostic: whether boxes of different classes suppress each other as well.
     """
 
     top_k: int
@@ -34,33 +34,33 @@ class Limits:
 
 
 class Decoder(Protocol):
-    """Output tensors of one model to predictions."""
+    """Decodes the output tensors of one model to predictions."""
 
     @property
     def task(self) -> str:
-        """As in results: `classification`, `detection`, `pose` and so on."""
+        """As published in results: `classification`, `detection`, `pose` and so on."""
         ...
 
     def __call__(
         self, outputs: "Sequence[NDArray[Any]]", placements: Sequence[Any], limits: Limits
     ) -> "list[Prediction]":
-        """Predictions of a batch, item after item, for each the most confident first.
+        """The predictions of a batch, item after item; of each item, the most confident first.
 
         Args:
-            outputs: of the engine, the first axis of each is the batch.
-            placements: for each item, where in which picture it comes from (`Placement`; coordinates come out in pixels
-                of that picture), or what it is, where it is no picture (`RawInput`).
-            limits: how many, how confident.
+            outputs: of the engine, in the model's order and types; the first axis of each is the batch.
+            placements: for each item of the batch, a `Placement`, which maps coordinates of the model's input to pixels
+                of the image, or a `RawInput` for readings and sound.
+            limits: on the number and the confidence of predictions.
 
         Raises:
-            InputError: the model's answer has values that are not numbers.
-            ModelError: the model's answer is not of the shape that the family has.
+            InputError: an output has values that are not finite.
+            ModelError: an output does not have the shape of the family.
         """
         ...
 
 
 def real_values(stored: "NDArray[Any]", spec: "TensorSpec") -> "NDArray[np.float32]":
-    """The real values of an output tensor, or of a part of it: dequantised where it is quantised."""
+    """Dequantises an output tensor, or a part of it: the same shape, float32. Real values are returned unchanged."""
     values = stored.astype(np.float32, copy=False)
     if spec.scale:
         values = (values - np.float32(spec.zero_point)) * np.float32(spec.scale)
@@ -68,7 +68,7 @@ def real_values(stored: "NDArray[Any]", spec: "TensorSpec") -> "NDArray[np.float
 
 
 def check_finite(*arrays: "NDArray[np.float32]") -> None:
-    """Refuses an answer that is no answer.
+    """Refuses outputs that are not finite.
 
     Raises:
         InputError: a value is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Anomalies: a model that was trained to give back what is normal gives back badly what is not."""
+"""Anomaly detection with autoencoders: what differs from the training data is reconstructed badly."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """Decodes what an autoencoder gives back of its input to one score: the mean squared error between the two.
+    """Decodes a reconstruction of the input to one score: the mean squared error between the two.
 
     This is the score of the MLPerf Tiny reference: https://github.com/mlcommons/tiny.
 
@@ -37,14 +37,14 @@ class Anomaly:
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[RawInput], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch: see `Decoder`. A score has no confidence, so all of them are told."""
+        """Predictions of a batch: see `Decoder`. A score has no confidence, so the limits do not apply."""
         del limits
         predictions = []
         for given, item in zip(placements, items(outputs, len(placements)), strict=True):
             if item[0].size != given.values.size:
                 raise ModelError(f"expected {given.values.size} values, found an output of shape {list(item[0].shape)}")
             difference = real_values(item[0].reshape(-1), self.spec) - given.values.reshape(-1)
-            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+            with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
                 score = np.square(difference).mean(dtype=np.float32)
             check_finite(score)
             predictions.append(Prediction(None, None, None, value=float(f"{score:.7g}")))
@@ -52,7 +52,7 @@ class Anomaly:
 
 
 def recognise_anomaly(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """An output of the shape of the input."""
+    """An output with the shape of the input."""
     output = sole_output(file)
     if output is None or len(file.inputs) != 1:
         return None

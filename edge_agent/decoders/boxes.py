@@ -1,4 +1,4 @@
-"""What the detection families share: boxes, their overlap, the choice among them, and grids of cells."""
+"""Functions that the detection families share: boxes, overlap (IoU), non-maximum suppression, and grids of cells."""
 
 import math
 from collections.abc import Sequence
@@ -11,23 +11,28 @@ if TYPE_CHECKING:
 
 
 def xywh_to_xyxy(boxes: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Boxes (N, 4) of centre x, centre y, width, height as x1, y1, x2, y2."""
+    """Converts boxes (N, 4) from centre x, centre y, width, height to x1, y1, x2, y2, float32, in the same unit."""
     half = boxes[:, 2:] / 2
     corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
     return np.asarray(corners, np.float32)
 
 
 def box_scale(size: tuple[int, int]) -> "NDArray[np.float32]":
-    """width, height, width, height: what makes boxes that are fractions of an input of (height, width) pixels of it."""
+    """Factors (4,) that turn boxes x1, y1, x2, y2 in fractions of the input into pixels; `size` is height, width."""
     return np.array([size[1], size[0], size[1], size[0]], np.float32)
 
 
 def iou(first: "NDArray[np.float32]", second: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Intersection over union of each of (N, 4) with each of (M, 4) boxes x1, y1, x2, y2: (N, M), 0 to 1.
+    """Intersection over union of all pairs of boxes. A box without an area has an IoU of 0 with all others.
 
-    Boxes without an area overlap with nothing.
+    Args:
+        first: (N, 4), x1, y1, x2, y2.
+        second: (M, 4), x1, y1, x2, y2 in the same unit.
+
+    Returns:
+        (N, M), float32, 0 to 1.
     """
-    # Column by column: several times as fast as on axes of two.
+    # Column by column is several times as fast as on an axis of size 2.
     x1, y1, x2, y2 = (first[:, None, edge] for edge in range(4))
     left, top, right, bottom = (second[None, :, edge] for edge in range(4))
     wide = np.maximum(np.minimum(x2, right) - np.maximum(x1, left), 0)
@@ -38,7 +43,7 @@ def iou(first: "NDArray[np.float32]", second: "NDArray[np.float32]") -> "NDArray
 
 
 def strongest(scores: "NDArray[np.float32]", min_score: float, count: int) -> "NDArray[np.intp]":
-    """Indices of at most `count` scores (N,) that are not below `min_score`, the largest first."""
+    """Indices of the `count` largest of the scores (N,) that are not below `min_score`, the largest first."""
     rows = np.flatnonzero(scores >= min_score)
     if len(rows) > count:
         rows = np.sort(rows[np.argpartition(-scores[rows], count - 1)[:count]])
@@ -52,14 +57,17 @@ def nms(
     count: int,
     class_ids: "NDArray[np.intp] | None" = None,
 ) -> "NDArray[np.intp]":
-    """Greedy non-maximum suppression: indices of the boxes that stay, the best first.
+    """Greedy non-maximum suppression.
 
     Args:
-        boxes: (N, 4) x1, y1, x2, y2.
+        boxes: (N, 4), x1, y1, x2, y2.
         scores: (N,).
-        max_overlap: a box that overlaps with a better one by more than this (IoU) goes.
-        count: at most so many stay.
+        max_overlap: a box that overlaps a better one by more than this (IoU) is dropped.
+        count: maximum number of boxes to keep.
         class_ids: (N,); only boxes of the same class suppress each other. None: all do.
+
+    Returns:
+        Indices of the kept boxes, the best first.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, classes = boxes[order], np.zeros(len(order)) if class_ids is None else class_ids[order]
@@ -67,27 +75,30 @@ def nms(
     while len(order) and len(kept) < count:
         kept.append(order[0])
         stays = (iou(boxes[:1], boxes)[0] <= max_overlap) | (classes != classes[0])
-        stays[0] = False  # it has been kept
+        stays[0] = False  # already kept
         order, boxes, classes = order[stays], boxes[stays], classes[stays]
     return np.asarray(kept, np.intp)
 
 
 def grid_sides(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Rows and columns of cells of a feature map; `size` is height, width of the input."""
+    """Rows and columns of a feature map; `size` is height, width of the input in pixels."""
     return math.ceil(size[0] / stride), math.ceil(size[1] / stride)
 
 
 def cell_count(size: tuple[int, int], strides: Sequence[int]) -> int:
-    """Number of cells of all feature maps; `size` is height, width of the input."""
+    """Number of cells of all feature maps; `size` is height, width of the input in pixels."""
     return sum(math.prod(grid_sides(size, stride)) for stride in strides)
 
 
 def grid(size: tuple[int, int], strides: Sequence[int]) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
-    """Column and row (N, 2) of each cell and its stride (N, 1), map after map, row after row.
+    """The cells of all feature maps, map after map, row after row.
 
     Args:
         size: height, width of the input in pixels.
         strides: of the feature maps, in pixels.
+
+    Returns:
+        Column, row of each cell (N, 2) and its stride (N, 1), both float32.
     """
     cells, steps = [], []
     for stride in strides:

@@ -1,4 +1,4 @@
-"""Classification: one score a class."""
+"""Classification: one score per class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ Output = Literal["probabilities", "logits", "sigmoid"]
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Scores to the most confident labels.
+    """Decodes (batch, classes), with axes of size 1 anywhere, to the most confident labels.
 
     Attributes:
         spec: the output tensor.
-        labels: one for each class, in the order of the output.
-        output: what the scores are; `sigmoid` scores stand each for themselves and need not sum to 1.
+        labels: one per class, in the order of the output.
+        output: what the scores are. `sigmoid` scores are independent and need not sum to 1.
     """
 
     task = "classification"
@@ -36,11 +36,17 @@ class Classification:
     output: Output
 
     def confidences(self, outputs: Sequence["NDArray[Any]"]) -> "NDArray[np.float32]":
-        """Confidences of shape (batch, classes), 0 to 1.
+        """The confidences of a batch.
+
+        Args:
+            outputs: of the engine; the first one holds the scores.
+
+        Returns:
+            (batch, classes), float32, 0 to 1.
 
         Raises:
-            InputError: the output has values that are not numbers.
-            ModelError: the output is not one score a class.
+            InputError: the output has values that are not finite.
+            ModelError: the number of scores is not a multiple of the number of labels.
         """
         stored = outputs[0]
         if stored.size % len(self.labels):
@@ -52,7 +58,7 @@ class Classification:
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch: see `Decoder`. Of placements only the region's name counts."""
+        """Predictions of a batch: see `Decoder`. Of placements, only the name of the region is used."""
         predictions = []
         for placement, item in zip(placements, items([self.confidences(outputs)], len(placements)), strict=True):
             confidences = item[0]
@@ -65,13 +71,13 @@ class Classification:
 
 
 def softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Probabilities over the last axis."""
+    """Probabilities over the last axis, float32, of the shape of the logits."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
 def _largest(values: "NDArray[np.float32]", count: int) -> "NDArray[np.intp]":
-    """Indices of the largest values, largest first, the lower index first among equals."""
+    """Indices of the `count` largest values (N,), the largest first; of equal ones, the lower index first."""
     candidates = np.arange(len(values))
     if count < len(values):
         candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])

@@ -1,7 +1,7 @@
-"""From candidates to detections: what all families that find objects have in common.
+"""From candidates to detections: what all families that detect objects have in common.
 
-A family reads candidates from its tensors; the rest of the way, choosing among those that overlap and leading them back
-to the picture, is here. Poses and instance masks are detections with something more.
+A family reads candidates from its tensors. Non-maximum suppression, and mapping coordinates back to the image, is done
+here. Poses and instance masks are detections with additional values.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ from edge_agent.samples import Prediction
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# More than this are above a threshold only where the threshold says nothing.
+# Only with a threshold near 0 are there more candidates. Bounds the cost of non-maximum suppression.
 MAX_CANDIDATES = 1000
-# Far outside of any picture; keeps the arithmetic of areas finite.
+# Pixels, far outside of any image. Clipping keeps areas finite.
 _FARTHEST = 1e6
 _LARGEST_CLASS = 1e6
 
@@ -31,10 +31,10 @@ class Candidates:
     """What a family reads from the tensors of one item, in any order.
 
     Attributes:
-        boxes: (N, 4) x1, y1, x2, y2 in pixels of the model's input.
-        scores: (N,) 0 to 1.
-        class_ids: (N,).
-        extras: (N, E) what more a family says of each: keypoints, mask coefficients; E may be 0.
+        boxes: (N, 4), float32, x1, y1, x2, y2 in pixels of the model's input.
+        scores: (N,), float32, 0 to 1.
+        class_ids: (N,), integers.
+        extras: (N, E), float32, further values of each: keypoints, mask coefficients; E may be 0.
     """
 
     boxes: "NDArray[np.float32]"
@@ -43,34 +43,34 @@ class Candidates:
     extras: "NDArray[np.float32]"
 
     def take(self, rows: "NDArray[np.intp]") -> "Candidates":
-        """Some of them, in that order."""
+        """The candidates with these indices, in this order."""
         return Candidates(self.boxes[rows], self.scores[rows], self.class_ids[rows], self.extras[rows])
 
 
 Read = Callable[[Sequence["NDArray[Any]"], float], Candidates]
-"""From the tensors of one item (without the axis of the batch) and a least score to candidates, below it or not."""
+"""From the tensors of one item (without the batch axis) and a minimum score to candidates; some may be below it."""
 
 Details = Callable[[Candidates, Sequence["NDArray[Any]"], Placement], Iterable[dict[str, Any]]]
-"""From the chosen candidates, the tensors of their item and its placement to what else a `Prediction` says of each."""
+"""From the kept candidates, the tensors of their item and its placement to further fields of each `Prediction`."""
 
 
 def no_details(found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement) -> Iterable[dict[str, Any]]:
-    """Of a plain detection: see `Details`."""
+    """No further fields, for plain detections: see `Details`."""
     del item, placement
     return ({} for _ in found.scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Decoder of everything that finds objects: see `Decoder`.
+    """Decoder of all families that detect objects: see `Decoder`.
 
     Attributes:
         read: from tensors to candidates.
-        labels: one for each class id; None: there are only numbers.
-        overlapping: whether candidates may show the same object, so that the best has to be chosen.
-        batched: whether outputs have an axis of the batch; else there is one item.
-        task: as in results.
-        details: what else a prediction says.
+        labels: one per class id; None: there are only numbers.
+        overlapping: whether candidates may show the same object, so that non-maximum suppression is needed.
+        batched: whether outputs have a batch axis; else there is one item.
+        task: as published in results.
+        details: further fields of a prediction.
     """
 
     read: Read
@@ -86,7 +86,7 @@ class Detector:
         """Predictions of a batch: see `Decoder`."""
         batch = outputs if self.batched else [output[None] for output in outputs]
         predictions: list[Prediction] = []
-        # What overflows becomes infinite, and infinite values are clipped or refused.
+        # Overflows become infinite, and infinite values are clipped or refused.
         with np.errstate(over="ignore", invalid="ignore"):
             for placement, item in zip(placements, items(batch, len(placements)), strict=True):
                 predictions += self._predictions(item, placement, limits)
@@ -105,7 +105,7 @@ class Detector:
     def _choose(
         self, found: Candidates, placement: Placement, limits: Limits
     ) -> "tuple[Candidates, NDArray[np.float32]]":
-        """The candidates that are told, the best first, and their boxes in the picture."""
+        """The kept candidates, the best first, and their boxes (N, 4), x1, y1, x2, y2 in pixels of the image."""
         found = found.take(strongest(found.scores, limits.min_confidence, MAX_CANDIDATES))
         check_finite(found.boxes, found.extras)
         in_reach = np.clip(found.boxes, -_FARTHEST, _FARTHEST)
@@ -135,10 +135,14 @@ def label_of(class_id: int, labels: Sequence[str] | None) -> str:
 
 
 def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArray[Any]"]]:
-    """The tensors of each item of a batch, without the axis of the batch.
+    """The tensors of each item of a batch, without the batch axis.
+
+    Args:
+        outputs: (count, …) each.
+        count: size of the batch.
 
     Raises:
-        ModelError: an output is no batch of that size.
+        ModelError: an output is not a batch of this size.
     """
     for output in outputs:
         if not output.ndim or len(output) != count:
@@ -150,7 +154,7 @@ def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArr
 
 
 def check_shape(tensor: "NDArray[Any]", *sizes: int) -> None:
-    """Refuses a tensor that is not of the shape that the model has declared.
+    """Refuses a tensor whose shape is not the declared one.
 
     Args:
         tensor: of one item.
@@ -166,10 +170,10 @@ def check_shape(tensor: "NDArray[Any]", *sizes: int) -> None:
 
 
 def class_numbers(values: "NDArray[np.float32]") -> "NDArray[np.intp]":
-    """Class ids that a model states as numbers of its output's type.
+    """Rounds class ids (N,) that a model outputs as real numbers to integers (N,).
 
     Raises:
-        InputError: they are not numbers.
+        InputError: one is not finite.
     """
     check_finite(values)
     return np.clip(np.rint(values), -1, _LARGEST_CLASS).astype(np.intp)

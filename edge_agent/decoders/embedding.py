@@ -1,4 +1,4 @@
-"""Embeddings: one vector for a picture, to be compared with others."""
+"""Embeddings: one vector per image, to be compared with others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_NUMBERS = 65_536
-# These bring a vector to length 1 (TFLite, ONNX), which only embeddings need.
+# Operators that normalise a vector to length 1 (TFLite, ONNX), which only embeddings need.
 _NORMALIZING = {"L2_NORMALIZATION", "LpNormalization"}
 _NAMES = ("embedding", "feature")
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Decodes (batch, numbers), with axes of size 1 anywhere, to one vector each, as the model gives it.
+    """Decodes (batch, numbers), with axes of size 1 anywhere, to one vector per item, not normalised.
 
     Attributes:
         spec: the tensor.
@@ -37,7 +37,7 @@ class Embedding:
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch: see `Decoder`. There is nothing in them that limits apply to."""
+        """Predictions of a batch: see `Decoder`. Limits do not apply."""
         del limits
         predictions = []
         for placement, item in zip(placements, items(outputs, len(placements)), strict=True):
@@ -51,7 +51,7 @@ class Embedding:
 
 
 def recognise_embedding(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """[1, numbers]; by shape alone it could be a classifier's scores."""
+    """[1, numbers]. The shape alone could be that of a classifier's scores."""
     output = sole_output(file)
     if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or not output.shape[1:]:
         return None

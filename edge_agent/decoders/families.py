@@ -1,6 +1,6 @@
 """The table of decoder families, and which of them fit a model file.
 
-Classification is not among them: its file shows no more than a row of scores.
+Classification is not among them: a file shows only a row of scores, which fits too much.
 """
 
 from collections.abc import Collection, Sequence
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class Recognise(Protocol):
-    """What a family sees in a file; None if the file is none of it."""
+    """Recognises a family in a model file; None if the file is not of this family."""
 
     def __call__(self, file: ModelFile, *, stated: bool = False) -> Recognition | None:
         """Looks at a file.
 
         Args:
             file: its facts.
-            stated: the user names this family: only what contradicts it counts.
+            stated: the user names this family, so it is refused only if the file contradicts it.
         """
         ...
 
@@ -50,8 +50,8 @@ class Family:
     """A row of the table.
 
     Attributes:
-        recognise: what it sees in a file.
-        outputs: of which shape, for a person.
+        recognise: recognises the family in a file.
+        outputs: their shapes, for messages.
     """
 
     recognise: Recognise
@@ -79,32 +79,32 @@ FAMILIES = {
     "anomaly": Family(recognise_anomaly, "the shape of its input"),
 }
 OF_NUMBERS = ("embedding", "regression", "anomaly")
-"""What models of readings and sounds can be, besides classifiers."""
+"""Families of models of readings and sound, besides classifiers."""
 OF_PICTURES = tuple(name for name in FAMILIES if name != "anomaly")
 
 
 def fitting(file: ModelFile, label_count: int | None = None, known: Collection[str] = OF_PICTURES) -> list[Recognition]:
-    """The families that fit a file. More than one: the user has to say which.
+    """The families that fit a file. If there is more than one, the user has to say which.
 
     Args:
         file: its facts.
-        label_count: number of labels that are stated; None: those in the file count, if there are any.
-        known: names of the families that its input allows.
+        label_count: number of labels in the settings; None: those in the file count, if there are any.
+        known: names of the families that the model's input allows.
     """
     if label_count is None and file.labels is not None:
         label_count = len(file.labels)
     found = [one for name in known if (one := FAMILIES[name].recognise(file))]
     if label_count is not None and len(found) > 1:
         found = [recognition for recognition in found if recognition.takes(label_count)] or found
-    # What the file says of itself outweighs what its shapes may mean.
+    # Names and metadata in the file outweigh shapes.
     return [recognition for recognition in found if recognition.named] or found
 
 
 def stated(file: ModelFile, family: str, known: Collection[str] = OF_PICTURES) -> Recognition:
-    """The family that the user states.
+    """The family that the user has set.
 
     Raises:
-        ModelError: there is none of that name, or the file contradicts it.
+        ModelError: there is no family of this name, or the file contradicts it.
     """
     if family not in known:
         raise ModelError(f"decoder: expected one of classification, {', '.join(known)}, found {family!r}")
@@ -129,10 +129,10 @@ def build(
 
     Args:
         recognition: of its file.
-        outputs: as the engine has them, in its order.
-        labels: one for each class; the background, where there is one, may be left out. None: numbers only.
-        anchors: of `ssd_raw`, where they are stated.
-        output: of `ssd_raw`, where it is stated.
+        outputs: of the engine, in its order.
+        labels: one per class; that of a background class may be left out. None: numbers only.
+        anchors: of `ssd_raw`, (N, 4) centre y, centre x, height, width as fractions of the input, if they are set.
+        output: of `ssd_raw`, if it is set.
 
     Raises:
         ModelError: labels or anchors do not fit.

@@ -1,6 +1,6 @@
-"""FOMO: a heat map for each class; cells of a class that touch are one object.
+"""FOMO: a heat map per class; adjacent cells of a class are one object.
 
-It finds where objects are, not how large: boxes are made of the cells of the map.
+It finds the position of objects, not their size: boxes are made of cells of the map.
 
 Source: https://docs.edgeimpulse.com/studio/projects/learning-blocks/blocks/object-detection/fomo, and
 edge-impulse-sdk/classifier/ei_fill_result_struct.h (ei_cube_check_overlap) in
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STRIDES = (8, 16)
-_TOUCHING = 8  # neighbours of a cell, the diagonal ones too
+_TOUCHING = 8  # neighbours of a cell, including diagonal ones
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMaps:
-    """Reads (rows, columns, classes), of which the first is the background.
+    """Reads (rows, columns, classes), scores 0 to 1; class 0 is the background.
 
     Attributes:
         spec: the tensor.
@@ -52,7 +52,7 @@ class HeatMaps:
             count, parts, stats, _ = cv2.connectedComponentsWithStats(hot.astype(np.uint8), connectivity=_TOUCHING)
             peaks = np.zeros(count, np.float32)
             np.maximum.at(peaks, parts[hot].astype(np.intp), maps[:, :, class_id][hot])
-            left, top, wide, high = (stats[1:, column] for column in range(4))  # 0 is what is not hot
+            left, top, wide, high = (stats[1:, column] for column in range(4))  # label 0 is the background
             boxes.append(np.stack([left, top, left + wide, top + high], axis=1))
             scores.append(peaks[1:])
             class_ids.append(np.full(count - 1, class_id))

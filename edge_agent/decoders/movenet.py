@@ -1,4 +1,4 @@
-"""MoveNet: 17 keypoints of one person, or of six.
+"""MoveNet: 17 keypoints of one person, or of up to six.
 
 Sources: https://www.tensorflow.org/hub/tutorials/movenet and the model cards that it links (outputs, preprocessing),
 https://github.com/tensorflow/examples/blob/master/lite/examples/pose_estimation/raspberry_pi/data.py (person).
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEYPOINTS = 17  # nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; the left one first
 LABELS = ("person",)
-# Keypoints below this do not count for the score of a person.
+# Keypoints below this score do not count towards the confidence of a person.
 MIN_KEYPOINT_SCORE = 0.1
 _NUMBERS = 3
 _PERSON = KEYPOINTS * _NUMBERS + 5
@@ -33,11 +33,11 @@ _PERSON = KEYPOINTS * _NUMBERS + 5
 
 @dataclass(frozen=True, slots=True)
 class SinglePose:
-    """Decodes (1, 17, 3) y, x, confidence, fractions of the input; the model gives neither box nor score of the person.
+    """Decodes (1, 17, 3): y, x, confidence, as fractions of the input. The model outputs no box and no person score.
 
     Attributes:
         spec: the tensor.
-        labels: one.
+        labels: exactly one.
         size: height, width of the model's input.
     """
 
@@ -50,7 +50,7 @@ class SinglePose:
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch: see `Decoder`. The confidence is the mean of that of the keypoints."""
+        """Predictions of a batch: see `Decoder`. The confidence is the mean of the keypoints' confidences."""
         predictions = []
         for placement, item in zip(placements, items(outputs, len(placements)), strict=True):
             check_shape(item[0], 1, KEYPOINTS, _NUMBERS)
@@ -60,7 +60,7 @@ class SinglePose:
             counted = scores[scores > MIN_KEYPOINT_SCORE]
             confidence = float(counted.mean()) if len(counted) else 0.0
             if confidence >= limits.min_confidence:
-                with np.errstate(over="ignore"):  # what becomes infinite is clipped to the picture
+                with np.errstate(over="ignore"):  # infinite values are clipped to the image
                     points = placement.to_picture(values[:, 1::-1] * box_scale(self.size)[:2])
                 keypoints = np.concatenate([points, scores[:, None]], axis=1)
                 predictions.append(
@@ -77,7 +77,7 @@ class SinglePose:
 
 @dataclass(frozen=True, slots=True)
 class Persons:
-    """Reads (persons, 56): 17 times y, x, confidence, then y1, x1, y2, x2, score; fractions of the input.
+    """Reads (persons, 56): 17 times y, x, confidence, then y1, x1, y2, x2, score, as fractions of the input.
 
     Attributes:
         spec: the tensor.
@@ -101,7 +101,7 @@ class Persons:
 
 def recognise_movenet(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """[1, 1, 17, 3], or [1, persons, 56]."""
-    del stated  # its shape is its own
+    del stated  # the shape is unique
     output, size = sole_output(file), picture_size(file)
     if output is None or size is None or not output.shape or not is_batch(output.shape[0]):
         return None

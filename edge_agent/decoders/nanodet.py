@@ -1,4 +1,4 @@
-"""NanoDet and NanoDet-Plus: scores of classes, and each edge of a box as a distribution over distances from the cell.
+"""NanoDet and NanoDet-Plus: class scores, and for each edge of a box a distribution over distances from the cell.
 
 Sources: https://github.com/RangiLyu/nanodet/blob/main/nanodet/model/head/nanodet_plus_head.py (get_bboxes,
 _forward_onnx; cells at their upper left corner, strides 8 to 64) and
@@ -32,7 +32,7 @@ from edge_agent.modelfile.facts import ModelFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BINS = 8  # reg_max + 1 distances for an edge: 0 to 7 strides
+BINS = 8  # reg_max + 1 distances per edge: 0 to 7 strides
 PLUS_STRIDES = (8, 16, 32, 64)
 NORMALIZATION = ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
 _EDGES = 4
@@ -44,10 +44,10 @@ class Distances:
 
     Attributes:
         spec: the tensor.
-        classes: their number.
-        points: (cells, 2) x, y in pixels of the input from which distances count.
-        strides: (cells, 1) pixels.
-        size: height, width of the model's input; boxes end there.
+        classes: number of classes.
+        points: (cells, 2), x, y in pixels of the input: the origin of the distances.
+        strides: (cells, 1), in pixels.
+        size: height, width of the model's input; boxes are clipped to it.
     """
 
     spec: TensorSpec
@@ -75,7 +75,7 @@ class Distances:
 
 def recognise_nanodet(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """[1, cells, classes + 32]."""
-    del stated  # without its grid it can't be read
+    del stated  # it can't be decoded without its grid
     output, size = sole_output(file), picture_size(file)
     if output is None or size is None or len(output.shape) != 3 or not is_batch(output.shape[0]):  # noqa: PLR2004 - axes
         return None

@@ -1,4 +1,4 @@
-"""What a decoder family sees in a model file, and what a decoder is built from."""
+"""The result of recognising a decoder family in a model file, and what a decoder is built from."""
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +31,14 @@ STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a decoder is built from, besides what was recognised.
+    """What a decoder is built from, besides the recognition.
 
     Attributes:
-        outputs: as the engine has them, in its order.
-        labels: one for each class; where there is a background it may be left out. None: numbers only.
-        anchors: of SSD, (N, 4) centre y, centre x, height, width as fractions of the input; None: those that the
-            recognition tells of.
-        output: what scores are, where it is stated.
+        outputs: of the engine, in its order.
+        labels: one per class; that of a background class may be left out. None: numbers only.
+        anchors: of SSD, (N, 4) centre y, centre x, height, width as fractions of the input; None: those of the
+            published models.
+        output: what the scores are, if it is set.
     """
 
     outputs: Sequence[TensorSpec]
@@ -49,22 +49,20 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What a family sees in a model file.
+    """A decoder family, recognised in a model file.
 
     Attributes:
-        family: its name, as `decoder:` states it.
-        task: as in results.
-        evidence: sentences.
+        family: its name, as in the setting `decoder`.
+        task: as published in results.
+        evidence: sentences that `inspect` prints.
         build: makes the decoder.
-        named: whether something in the file names the family, so that others that fit by shape alone are out.
-        classes: number of classes that the outputs have; None where they do not show it.
-        background: whether class 0 is the background; labels may leave it out.
-        labels: those that the family defines itself; () where predictions need none.
-        resize, color, normalization: of the input, as the family's published source states them, the last as (mean,
-            std), one value or one a channel: x becomes (x - mean) / std, pixels count from 0 to 255. None: it says
-            nothing.
-        missing: what has to be stated before the decoder can be built, a sentence for each of `anchors` and `output`
-            of `Parts` that is.
+        named: whether names or metadata in the file show the family; it then outweighs families that fit by shape.
+        classes: number of classes of the outputs; None where the file does not show it.
+        background: whether class 0 is the background, whose label may be left out.
+        labels: those that the family defines itself; () if predictions need none.
+        resize, color, normalization: of the input, as in the family's published source. The last is mean, std, each one
+            value or one per channel: x becomes (x - mean) / std, with pixels from 0 to 255. None: not published.
+        missing: what has to be set before the decoder can be built: `anchors` or `output` -> a sentence about it.
     """
 
     family: str
@@ -81,13 +79,13 @@ class Recognition:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, label_count: int) -> bool:
-        """Whether so many labels fit."""
+        """Whether this number of labels fits."""
         return self.classes is None or label_count in (self.classes, self.classes - self.background)
 
 
 def picture_size(file: ModelFile) -> Size | None:
-    """Height and width of the one picture that a model takes; None if it takes something else."""
-    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch and three axes of a picture
+    """Height, width of the input of a model that takes one image; None for other models."""
+    if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch and three axes of an image
         return None
     _, first, second, last = file.inputs[0].shape
     height, width = (first, second) if last in (1, 3) else (second, last)
@@ -97,17 +95,17 @@ def picture_size(file: ModelFile) -> Size | None:
 
 
 def strides_of(size: Size, cells: int) -> tuple[int, ...] | None:
-    """The strides of the feature maps that have so many cells in all; None if no published set has."""
+    """The published set of strides whose feature maps have this total number of cells; None if there is none."""
     return next((strides for strides in STRIDES if cell_count(size, strides) == cells), None)
 
 
 def cells_sentence(cells: int, strides: Sequence[int], size: Size) -> str:
-    """The evidence that a number is one of cells."""
+    """The evidence that a number is a number of cells."""
     return f"{cells} cells of strides {', '.join(map(str, strides))} at {size[1]} x {size[0]}"
 
 
 def ultralytics_task(file: ModelFile) -> str | None:
-    """`detect`, `segment`, `pose`, … as an Ultralytics export states it in the file; None if it is none.
+    """The task in the metadata of an Ultralytics export: `detect`, `segment`, `pose`, …; None for other files.
 
     https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py
     """
@@ -115,7 +113,7 @@ def ultralytics_task(file: ModelFile) -> str | None:
 
 
 def embedded_list(metadata: Mapping[str, str], key: str) -> tuple[int, ...] | None:
-    """A short list of numbers that an Ultralytics export has written as text, such as `[17, 3]`."""
+    """A short list of numbers in the metadata of an Ultralytics export, written as text, such as `[17, 3]`."""
     text = metadata.get(key, "")
     try:
         values = ast.literal_eval(text) if len(text) <= 64 else None  # noqa: PLR2004 - longer is no such list
@@ -127,15 +125,15 @@ def embedded_list(metadata: Mapping[str, str], key: str) -> tuple[int, ...] | No
 
 
 def sole_output(file: ModelFile) -> Tensor | None:
-    """The output of a model that has one."""
+    """The output of a model that has exactly one; else None."""
     return file.outputs[0] if len(file.outputs) == 1 else None
 
 
 def is_batch(size: int) -> bool:
-    """Whether an axis can be that of the batch."""
+    """Whether an axis of this size can be the batch axis."""
     return size in (1, -1)
 
 
 def with_background(labels: Sequence[str] | None, classes: int) -> Sequence[str] | None:
-    """Labels for all columns of the scores, where the first column is the background and may be left out."""
+    """Labels for all classes, where class 0 is the background and its label may be left out."""
     return ("background", *labels) if labels is not None and len(labels) == classes - 1 else labels

@@ -1,4 +1,4 @@
-"""Regression: numbers that mean themselves, such as an age or an angle."""
+"""Regression: real values, such as an age or an angle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from edge_agent.samples import Prediction
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# An output that ends in one of these is a probability.
+# The output of one of these operators is a probability.
 _OF_SCORES = {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax"}
 
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """Decodes (batch, values), with axes of size 1 anywhere, to a prediction for each value, in the model's order.
+    """Decodes (batch, values), with axes of size 1 anywhere, to one prediction per value, in the model's order.
 
     Attributes:
         spec: the tensor.
-        labels: a name for each value; None: they have only numbers.
+        labels: one name per value; None: they have only numbers.
     """
 
     task = "regression"
@@ -36,7 +36,7 @@ class Regression:
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits
     ) -> list[Prediction]:
-        """Predictions of a batch: see `Decoder`. A value has no confidence, so all of them are told."""
+        """Predictions of a batch: see `Decoder`. A value has no confidence, so the limits do not apply."""
         del limits
         predictions = []
         for placement, item in zip(placements, items(outputs, len(placements)), strict=True):
@@ -49,7 +49,7 @@ class Regression:
 
 
 def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """[1, 1]; several values by shape alone could be a classifier's scores."""
+    """[1, 1]. The shape of several values could be that of a classifier's scores."""
     output = sole_output(file)
     if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or -1 in output.shape[1:]:
         return None

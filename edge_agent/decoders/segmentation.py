@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for each pixel, stated as its number (argmax map) or as scores of all classes.
+"""Semantic segmentation: a class for each pixel, as its number (argmax map) or as scores of all classes.
 
 Source of the first: https://github.com/tensorflow/models/tree/master/research/deeplab (export_model.py).
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CLASSES = 10_000
-# Maps of scores are the input's size or an even part of it.
+# Maps have the size of the input, or an integer fraction of it.
 PARTS = (1, 2, 4, 8)
 _ARGMAX = {"ARG_MAX", "ArgMax"}
-# What the published models end in: scores brought to a larger size, or turned into probabilities.
+# Last operators of published models: scores are resized, or turned into probabilities.
 _SCORES = {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "Resize", "Softmax"}
 
 Kind = Literal["numbers", "scores, classes last", "scores, classes first"]
@@ -36,15 +36,15 @@ _CLASS_AXIS = {"scores, classes last": 2, "scores, classes first": 0}
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Decodes a map of the classes of pixels: a prediction for each class that is there, the largest first.
+    """Decodes a map of the classes of pixels: one prediction per class that occurs, the largest area first.
 
-    Such a model gives no confidence, and so `min_confidence` does not apply.
+    The model outputs no confidence, so `min_confidence` does not apply.
 
     Attributes:
         spec: the tensor.
-        labels: one for each class; None: there are only numbers.
+        labels: one per class; None: there are only numbers.
         size: height, width of the model's input.
-        kind: of map.
+        kind: of map: (height, width), (height, width, classes) or (classes, height, width), each without the batch.
     """
 
     task = "segmentation"
@@ -79,7 +79,7 @@ class Segmentation:
         return predictions
 
     def _classes(self, stored: "NDArray[Any]") -> "NDArray[np.uint16]":
-        """The class of each pixel of the model's input: (height, width)."""
+        """The class of each pixel of the model's input: (height, width), uint16."""
         if self.kind == "numbers":
             numbers = real_values(stored, self.spec) if stored.dtype.kind == "f" else stored
             numbers = numbers.reshape([size for size in stored.shape if size != 1])
@@ -107,7 +107,7 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
         classes, what = None, f"the number of a class for each pixel ({operator or output.dtype})"
     elif kind is not None:
         classes = output.shape[1:][_CLASS_AXIS[kind]]
-        # A picture of three channels has the same shape as the scores of three classes.
+        # An image with three channels has the same shape as the scores of three classes.
         if not stated and not (operator in _SCORES and (classes > 3 or file.labels is not None)):  # noqa: PLR2004 - channels
             return None
         what = f"{kind}: {classes} classes, the last operator is {operator or 'not known'}"
@@ -136,7 +136,7 @@ def _kind(output: Tensor, size: Size) -> Kind | None:
 
 
 def _seen(classes: "NDArray[np.uint16]", placement: Placement) -> "tuple[NDArray[np.uint16], tuple[int, int]]":
-    """The part of a map that shows the picture, not what pads it, and where in the input it begins: x, y."""
+    """Cuts the padding off a map (height, width) of the model's input; returns the rest and its x, y in the input."""
     left, top = max(0, round(placement.pad_x)), max(0, round(placement.pad_y))
     right = round(placement.pad_x + placement.crop_width * placement.scale_x)
     bottom = round(placement.pad_y + placement.crop_height * placement.scale_y)

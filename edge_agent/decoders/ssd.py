@@ -1,7 +1,7 @@
-"""SSD, EfficientDet-Lite and others that end in the operator TFLite_Detection_PostProcess, which suppresses overlaps.
+"""SSD, EfficientDet-Lite and others that end in the operator TFLite_Detection_PostProcess, which includes NMS.
 
-Its four outputs come in an order that changes from one export to the next, so each is found by its name, its shape, and
-if neither tells, its values.
+The order of its four outputs differs between exporters, so each is identified by its name or its shape or, if these are
+ambiguous, by its values.
 
 Sources:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/kernels/detection_postprocess.cc (the outputs),
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OPERATOR = "TFLite_Detection_PostProcess"
 ROLES = ("boxes", "classes", "scores", "count")
-# First lines of label files that count the background, which the operator's class numbers do not.
+# First labels of files that count the background, which the operator's class numbers do not.
 BACKGROUND_LABELS = {"???", "background", "__background__", "unlabeled"}
 _METADATA_NAMES = {
     "boxes": {"location", "locations", "detection_boxes"},
@@ -44,8 +44,8 @@ class PostProcessed:
     """Reads boxes (N, 4) y1, x1, y2, x2 as fractions of the input, classes (N,), scores (N,) and their count.
 
     Attributes:
-        specs: the outputs; the shapes in them are not known before the first inference.
-        places: which of the outputs has which role; what is missing is told by shapes and values.
+        specs: the outputs. Their shapes are not known before the first inference.
+        places: role -> index of the output. Empty: roles are derived from shapes and values at each inference.
         size: height, width of the model's input.
     """
 
@@ -62,17 +62,17 @@ class PostProcessed:
         check_shape(boxes, -1, 4)
         check_shape(classes, len(boxes))
         check_shape(scores, len(boxes))
-        # Rows behind the count are whatever was in memory.
-        told = slice(0, max(0, min(len(boxes), round(float(count.reshape(-1)[0])))))
-        scores = scores[told]
+        # Rows beyond the count are uninitialised memory.
+        valid = slice(0, max(0, min(len(boxes), round(float(count.reshape(-1)[0])))))
+        scores = scores[valid]
         check_finite(scores)
         rows = np.flatnonzero(scores >= min_score)
-        corners = boxes[told][rows][:, [1, 0, 3, 2]] * box_scale(self.size)
-        return Candidates(corners, scores[rows], class_numbers(classes[told][rows]), corners[:, 4:])
+        corners = boxes[valid][rows][:, [1, 0, 3, 2]] * box_scale(self.size)
+        return Candidates(corners, scores[rows], class_numbers(classes[valid][rows]), corners[:, 4:])
 
 
 def recognise_ssd(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """Four outputs of the operator."""
+    """The four outputs of the operator."""
     size = picture_size(file)
     if size is None or len(file.outputs) != len(ROLES):
         return None
@@ -105,12 +105,12 @@ def _build(parts: Parts, places: Mapping[str, int], size: Size) -> Detector:
 
 
 def _places(file: ModelFile) -> tuple[dict[str, int], str]:
-    """Which of the outputs has which role, and the evidence; nothing where names do not tell."""
+    """The roles of the outputs by their names, and the evidence; no roles if the names are not known."""
     for key in ("name", "signature"):
         names = [file.metadata.get(f"output{number}.{key}", "").lower() for number in range(len(ROLES))]
         roles = {role: number for number, name in enumerate(names) for role in ROLES if name in _METADATA_NAMES[role]}
         if len(roles) == len(ROLES):
-            return roles, f"outputs: {_told(roles)}, by the names in the file's metadata"
+            return roles, f"outputs: {_in_order(roles)}, by the names in the file's metadata"
     # The operator's own tensors are numbered in its order, those of a TF 2 function and its signature in reverse.
     for kind, pattern, order, names in (
         ("tensors", rf"{OPERATOR}(?::([0-3]))?", ROLES, [tensor.name for tensor in file.outputs]),
@@ -125,19 +125,22 @@ def _places(file: ModelFile) -> tuple[dict[str, int], str]:
         found = [re.fullmatch(pattern, name) for name in names]
         roles = {order[int(match[1] or 0)]: place for place, match in enumerate(found) if match}
         if len(roles) == len(ROLES):
-            return roles, f"outputs: {_told(roles)}, by the names of the {kind}"
+            return roles, f"outputs: {_in_order(roles)}, by the names of the {kind}"
     return {}, "outputs: boxes and count are told by their shapes, class numbers from scores by being whole numbers"
 
 
-def _told(roles: Mapping[str, int]) -> str:
+def _in_order(roles: Mapping[str, int]) -> str:
     return ", ".join(sorted(roles, key=lambda role: roles[role]))
 
 
 def places_by_values(values: Sequence["NDArray[np.float32]"]) -> dict[str, int]:
-    """The roles of the four outputs of one item: boxes have two axes, the count none, class numbers are whole.
+    """The roles of the four outputs of one item: boxes have two axes, the count none, class numbers are integers.
+
+    Args:
+        values: (N, 4), (N,), (N,) and (), in any order.
 
     Raises:
-        InputError: this answer does not tell.
+        InputError: the values are ambiguous: classes and scores can't be told apart.
         ModelError: the outputs have other shapes.
     """
     axes = [tensor.ndim for tensor in values]
@@ -145,13 +148,13 @@ def places_by_values(values: Sequence["NDArray[np.float32]"]) -> dict[str, int]:
         raise ModelError(f"expected boxes, classes, scores and their count, found outputs of {axes} axes")
     boxes, count = axes.index(2), axes.index(0)
     check_finite(values[count])
-    told = slice(0, max(0, round(float(values[count]))))
+    valid = slice(0, max(0, round(float(values[count]))))
     first, second = (place for place in range(len(ROLES)) if axes[place] == 1)
-    whole = [bool((values[place][told] == np.rint(values[place][told])).all()) for place in (first, second)]
-    above_one = [bool((values[place][told] > 1).any()) for place in (first, second)]
-    # Scores are whole only where all of them are 1.
+    whole = [bool((values[place][valid] == np.rint(values[place][valid])).all()) for place in (first, second)]
+    above_one = [bool((values[place][valid] > 1).any()) for place in (first, second)]
+    # Scores are integers only if all of them are 0 or 1.
     is_class = above_one if whole[0] == whole[1] else whole
-    if is_class[0] == is_class[1] and values[first][told].size:
+    if is_class[0] == is_class[1] and values[first][valid].size:
         raise InputError("the model's answer does not show which of its outputs has the classes and which the scores")
     classes, scores = (first, second) if is_class[0] else (second, first)
     return {"boxes": boxes, "classes": classes, "scores": scores, "count": count}

@@ -1,4 +1,4 @@
-"""SSD without its post-processing: boxes encoded relative to anchors, scores for each anchor.
+"""SSD without post-processing: boxes encoded relative to anchors, and scores for each anchor.
 
 Sources:
 https://github.com/tensorflow/models/tree/master/research/object_detection: box_coders/faster_rcnn_box_coder.py,
@@ -26,7 +26,7 @@ from edge_agent.modelfile.facts import ModelFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Published models encode with these: offsets in tenths of an anchor, sizes in fifths of their logarithm.
+# Scales of the box encoding in the published models (`y_scale`, `x_scale` 10; `height_scale`, `width_scale` 5).
 CENTRE_SCALE, SIZE_SCALE = 10.0, 5.0
 FIRST_STRIDE, MAPS = 16, 6
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
@@ -38,13 +38,13 @@ _PROBABILITIES = {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid",
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Reads boxes (anchors, 4) ty, tx, th, tw, and scores (anchors, classes), of which the first is the background.
+    """Reads boxes (anchors, 4) ty, tx, th, tw, and scores (anchors, classes); class 0 is the background.
 
     Attributes:
-        boxes, scores: which of the outputs each is.
+        boxes, scores: indices of the outputs.
         specs: the outputs.
-        anchors: (anchors, 4) centre y, centre x, height, width as fractions of the input.
-        logits: whether a sigmoid is still to be applied to scores.
+        anchors: (anchors, 4), centre y, centre x, height, width as fractions of the input.
+        logits: whether a sigmoid has to be applied to the scores.
         size: height, width of the model's input.
     """
 
@@ -74,10 +74,13 @@ class Encoded:
 
 
 def ssd_anchors(size: Size) -> "NDArray[np.float32]":
-    """The anchors (N, 4) of the published MobileNet SSD models: centre y, centre x, height, width as fractions.
+    """The anchors of the published MobileNet SSD models.
 
     Args:
         size: height, width of the input in pixels.
+
+    Returns:
+        (N, 4), float32, centre y, centre x, height, width as fractions of the input.
     """
     scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * number / (MAPS - 1) for number in range(MAPS)] + [1.0]
     anchors = []
@@ -86,7 +89,7 @@ def ssd_anchors(size: Size) -> "NDArray[np.float32]":
         shapes = [(scale, ratio) for ratio in RATIOS] + [(math.sqrt(scale * following), 1.0)]
         if number == 0:
             shapes = [(0.1, 1.0), (scale, 2.0), (scale, 1 / 2)]
-        # On an input that is not square, an anchor of ratio 1 is.
+        # An anchor of ratio 1 is square in pixels, also if the input is not.
         unit_y, unit_x = min(size) / size[0], min(size) / size[1]
         sides = [(scale / math.sqrt(ratio) * unit_y, scale * math.sqrt(ratio) * unit_x) for scale, ratio in shapes]
         y, x = np.divmod(np.arange(rows * columns), columns)
@@ -97,9 +100,12 @@ def ssd_anchors(size: Size) -> "NDArray[np.float32]":
 
 
 def read_anchors(path: Path) -> "NDArray[np.float32]":
-    """Reads anchors (N, 4) from a text file: numbers as fractions of the input, separated by spaces or commas.
+    """Reads anchors from a text file of numbers separated by spaces or commas.
 
-    Either a line for each anchor with centre y, centre x, height, width, or four lines with all of each.
+    The file has one line per anchor with centre y, centre x, height, width, or four lines, one for each of these.
+
+    Returns:
+        (N, 4), float32, centre y, centre x, height, width as fractions of the input.
 
     Raises:
         ModelError: the file can't be read or holds something else.
@@ -179,7 +185,7 @@ def _build(parts: Parts, boxes: int, size: Size, count: int) -> Detector:
 
 
 def _maps(size: Size) -> list[tuple[int, int]]:
-    """Rows and columns of the feature maps, each half of the one before."""
+    """Rows, columns of the feature maps, each half the size of the one before."""
     maps = [grid_sides(size, FIRST_STRIDE)]
     for _ in range(MAPS - 1):
         maps.append(grid_sides(maps[-1], 2))

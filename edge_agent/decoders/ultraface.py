@@ -1,4 +1,4 @@
-"""UltraFace: faces, boxes as fractions of the input.
+"""UltraFace: faces, with boxes as fractions of the input.
 
 Source: https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB (vision/ssd/config/fd_config.py, and
 run_video_face_detect_onnx.py: preprocessing and outputs).
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LABELS = ("background", "face")
-# Stride of a feature map in pixels, and the boxes that each of its cells has.
+# Stride of a feature map in pixels, and the number of boxes per cell.
 FEATURE_MAPS = ((8, 3), (16, 2), (32, 2), (64, 3))
 NORMALIZATION = ((127.0,), (128.0,))
 _FACE = 1
@@ -29,10 +29,10 @@ _FACE = 1
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Reads scores (boxes, 2) of background and face, and boxes (boxes, 4) x1, y1, x2, y2.
+    """Reads scores (boxes, 2) of background and face, and boxes (boxes, 4) x1, y1, x2, y2 as fractions of the input.
 
     Attributes:
-        scores, boxes: which of the outputs each is.
+        scores, boxes: indices of the outputs.
         specs: the outputs.
         size: height, width of the model's input.
     """

@@ -1,7 +1,7 @@
-"""YOLO: YOLOv5 and YOLOv7 (with objectness), YOLOv8 to YOLO11 (without), and exports that suppress overlaps themselves.
+"""YOLO: YOLOv5 and YOLOv7 (with objectness), YOLOv8 to YOLO11 (without), and exports that include NMS.
 
-Boxes are centre x, centre y, width, height; the last kind has corners. Whether they are in pixels of the input or in
-fractions of it is told from the values: cells reach across the whole input, so the largest centre is about 1, or
+Boxes are centre x, centre y, width, height; exports with NMS have corners. Whether they are in pixels of the input or
+in fractions of it is derived from the values: cells cover the whole input, so the largest centre is about 1, or
 hundreds.
 
 Sources:
@@ -38,23 +38,23 @@ from edge_agent.modelfile.facts import ModelFile, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ANCHORS = 3  # a cell, in YOLOv5 and YOLOv7
+ANCHORS = 3  # per cell, in YOLOv5 and YOLOv7
 MAX_END_TO_END = 1000
-# A centre is hardly above 1 where it is a fraction; where it counts pixels it is from the first cells on.
+# A centre in fractions is hardly above 1; in pixels it is larger from the second cell on.
 MAX_FRACTION = 2.0
 _BOX, _WITH_OBJECTNESS, _END_TO_END, _END_TO_END_V7 = 4, 5, 6, 7
 
 
 @dataclass(frozen=True, slots=True)
 class Rows(ABC):
-    """An output of one row for each candidate, and how to read it: see `Read`.
+    """An output with one row per candidate, and how to read it: see `Read`.
 
     Attributes:
-        spec: the output: from the file, until the engine tells.
+        spec: the output; from the file, until the engine is loaded.
         size: height, width of the model's input.
-        sentence: what the output is, as evidence.
-        classes: their number; None where rows state a class instead of scores.
-        output: which of the outputs it is.
+        sentence: describes the output, as evidence.
+        classes: number of classes; None if rows hold a class id instead of scores.
+        output: index of the output.
     """
 
     spec: TensorSpec
@@ -70,7 +70,7 @@ class Rows(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Anchored(Rows):
-    """(cells x anchors, 5 + classes + extras): box, objectness, scores of the classes (YOLOv5, YOLOv7)."""
+    """(cells x anchors, 5 + classes + extras): box, objectness, class scores (YOLOv5, YOLOv7)."""
 
     def __call__(self, item: Sequence["NDArray[Any]"], min_score: float) -> Candidates:
         """Candidates: see `Read`."""
@@ -86,7 +86,7 @@ class Anchored(Rows):
 
 @dataclass(frozen=True, slots=True)
 class AnchorFree(Rows):
-    """(4 + classes + extras, cells), or that transposed: box, scores of the classes (YOLOv8 and later).
+    """(4 + classes + extras, cells), or transposed: box, class scores (YOLOv8 and later).
 
     Attributes:
         cells_first: whether it is transposed.
@@ -99,7 +99,7 @@ class AnchorFree(Rows):
         check_shape(item[self.output], *self.spec.shape[1:])
         stored = item[self.output].T if self.cells_first else item[self.output]
         end = _BOX + (self.classes or 0)
-        # The largest stored score is that of the largest real one: only one value a cell is dequantised.
+        # Dequantisation is monotonic: take the maximum of the stored scores, and dequantise one value per cell.
         best = real_values(stored[_BOX:end].max(axis=0), self.spec)
         check_finite(best)
         rows = strongest(best, min_score, MAX_CANDIDATES)
@@ -111,7 +111,7 @@ class AnchorFree(Rows):
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd(Rows):
-    """(detections, 6 + extras): x1, y1, x2, y2, score, class; unused rows have a score of 0."""
+    """(detections, 6 + extras): x1, y1, x2, y2, score, class. Unused rows have a score of 0."""
 
     def __call__(self, item: Sequence["NDArray[Any]"], min_score: float) -> Candidates:
         """Candidates: see `Read`."""
@@ -125,7 +125,7 @@ class EndToEnd(Rows):
 
 @dataclass(frozen=True, slots=True)
 class EndToEndV7(Rows):
-    """(detections, 7): number in the batch, x1, y1, x2, y2, class, score, as YOLOv7 has it."""
+    """(detections, 7): index in the batch, x1, y1, x2, y2, class, score, as YOLOv7 exports it."""
 
     def __call__(self, item: Sequence["NDArray[Any]"], min_score: float) -> Candidates:
         """Candidates: see `Read`."""
@@ -140,16 +140,23 @@ class EndToEndV7(Rows):
 def objects(
     stored: "NDArray[Any]", spec: TensorSpec, classes: int, min_score: float
 ) -> "tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]":
-    """The strongest rows of (cells, 5 + classes + …), their scores and class ids.
+    """The best rows of an output with objectness. A score is the objectness times the class score.
 
-    A score is the objectness times that of the class.
+    Args:
+        stored: (cells, 5 + classes + …): box, objectness, class scores, and further columns; of the output's type.
+        spec: of the output.
+        classes: number of classes.
+        min_score: rows with a lower score are left out.
+
+    Returns:
+        Indices (N,) of the rows, their scores (N,) and class ids (N,), the best first.
 
     Raises:
-        InputError: scores are not numbers.
+        InputError: a score is not finite.
     """
     objectness = real_values(stored[:, 4], spec)
     check_finite(objectness)
-    # A product is never above its first factor.
+    # Class scores are at most 1, so a score is at most the objectness.
     rows = np.flatnonzero(objectness >= min_score)
     of_classes = stored[rows, _WITH_OBJECTNESS : _WITH_OBJECTNESS + classes]
     scores = objectness[rows] * real_values(of_classes.max(axis=1), spec)
@@ -159,12 +166,12 @@ def objects(
 
 
 def to_pixels(largest: "NDArray[np.float32] | np.float32", size: Size) -> "NDArray[np.float32]":
-    """What to multiply boxes by, of which the largest coordinate is given, so that they are pixels of the input."""
+    """Factors (4,) that turn boxes into pixels of the input; `largest` is the largest coordinate of all boxes."""
     return box_scale(size) if largest <= MAX_FRACTION else np.ones(4, np.float32)
 
 
 def anchored(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = False) -> Anchored | None:
-    """Reads [1, 3 x cells, 5 + classes + extras]; None if the output is not of that shape."""
+    """Reads [1, 3 x cells, 5 + classes + extras]; None if the output has another shape."""
     if not _is_rows(tensor):
         return None
     _, rows, columns = tensor.shape
@@ -177,7 +184,7 @@ def anchored(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = Fals
 
 
 def anchor_free(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = False) -> AnchorFree | None:
-    """Reads [1, 4 + classes + extras, cells], or that transposed; None if the output is not of that shape."""
+    """Reads [1, 4 + classes + extras, cells], or transposed; None if the output has another shape."""
     if not _is_rows(tensor):
         return None
     _, columns, cells = tensor.shape
@@ -193,7 +200,7 @@ def anchor_free(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = F
 
 
 def end_to_end(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = False) -> EndToEnd | None:
-    """Reads [1, detections, 6 + extras]; None if the output is not of that shape."""
+    """Reads [1, detections, 6 + extras]; None if the output has another shape."""
     if not _is_rows(tensor) or tensor.shape[2] != _END_TO_END + extras or tensor.shape[1] > MAX_END_TO_END:
         return None
     rows = tensor.shape[1]
@@ -207,7 +214,7 @@ def end_to_end(tensor: Tensor, size: Size, extras: int = 0, *, stated: bool = Fa
 
 
 def recognised(family: str, rows: Rows, output: Tensor, **more: Any) -> Recognition:
-    """One of the kin, with what all of them want of a picture. Keywords: as of `Recognition`."""
+    """A recognition with the preprocessing that all YOLO models share. Keywords: see `Recognition`."""
     known: dict[str, Any] = {
         "task": "detection",
         "evidence": (
@@ -224,7 +231,7 @@ def recognised(family: str, rows: Rows, output: Tensor, **more: Any) -> Recognit
 
 
 def detector(rows: Rows, *, batched: bool = True) -> Callable[[Parts], Detector]:
-    """What builds the decoder that finds boxes."""
+    """Builds the decoder of plain detections."""
     return lambda parts: Detector(
         replace(rows, spec=parts.outputs[rows.output]),
         parts.labels,
@@ -254,11 +261,11 @@ def recognise_yolov8(file: ModelFile, *, stated: bool = False) -> Recognition | 
 
 
 def recognise_end_to_end(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """Exports that suppress overlaps themselves: YOLOv10, YOLO26, `nms=True` of Ultralytics, `--end2end` of YOLOv7."""
+    """Exports that include NMS: YOLOv10, YOLO26, `nms=True` of Ultralytics, `--end2end` of YOLOv7."""
     output, size, task = sole_output(file), picture_size(file), ultralytics_task(file)
     if output is None or size is None or task not in (None, "detect"):
         return None
-    # YOLOv7 has the operator in its graph; seven columns alone could be anything.
+    # YOLOv7 has the operator in its graph. Seven columns alone could be anything.
     if len(output.shape) == 2 and output.shape[1] == _END_TO_END_V7:  # noqa: PLR2004 - axes
         if "NonMaxSuppression" not in file.operators and not stated:
             return None

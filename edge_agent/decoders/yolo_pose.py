@@ -1,4 +1,4 @@
-"""YOLO pose: detections that each carry keypoints.
+"""YOLO pose: detections with keypoints.
 
 Source: https://github.com/ultralytics/ultralytics/blob/main/ultralytics/nn/modules/head.py (Pose).
 """
@@ -36,8 +36,8 @@ class Keypoints:
     """Keypoints of detections: see `Details`.
 
     Attributes:
-        count: of keypoints.
-        numbers: of each: 2 are x, y; 3 are x, y, confidence.
+        count: number of keypoints.
+        numbers: per keypoint: 2 (x, y) or 3 (x, y, confidence).
         size: height, width of the model's input.
     """
 
@@ -48,13 +48,13 @@ class Keypoints:
     def __call__(
         self, found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement
     ) -> Iterator[dict[str, Any]]:
-        """The keypoints of each, in pixels of the picture."""
+        """The keypoints of each detection: x, y in pixels of the image, and the confidence if the model has one."""
         del item
         values = found.extras.reshape(-1, self.numbers)
-        # Like boxes: pixels or fractions of the input.
+        # In pixels or in fractions of the input, like boxes.
         points = placement.to_picture(values[:, :2] * to_pixels(values[:, :2].max(initial=0), self.size)[:2])
-        told = np.concatenate([points, np.minimum(values[:, 2:], 1)], axis=1).reshape(-1, self.count, self.numbers)
-        yield from ({"keypoints": tuple(map(tuple, person))} for person in told.tolist())
+        keypoints = np.concatenate([points, np.minimum(values[:, 2:], 1)], axis=1).reshape(-1, self.count, self.numbers)
+        yield from ({"keypoints": tuple(map(tuple, person))} for person in keypoints.tolist())
 
 
 def recognise_yolo_pose(file: ModelFile, *, stated: bool = False) -> Recognition | None:
@@ -68,7 +68,7 @@ def recognise_yolo_pose(file: ModelFile, *, stated: bool = False) -> Recognition
     extras = shape[0] * shape[1]
     rows: Rows | None = anchor_free(output, size, extras) or end_to_end(output, size, extras)
     if rows is None or (task is None and not stated and rows.classes != 1):
-        return None  # what the file does not name is taken for a pose only if it can be the published one of persons
+        return None  # without a name in the file, only the published model of persons is recognised
     keypoints = Keypoints(*shape, size)
     return recognised(
         "yolo_pose",

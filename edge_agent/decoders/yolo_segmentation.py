@@ -1,4 +1,4 @@
-"""YOLO instance segmentation: detections that each carry the coefficients of a mask over shared prototypes.
+"""YOLO instance segmentation: detections with coefficients, which combine shared prototypes to a mask.
 
 Sources: https://github.com/ultralytics/ultralytics/blob/main/ultralytics/utils/ops.py (process_mask_native),
 https://github.com/ultralytics/ultralytics/blob/main/ultralytics/nn/modules/head.py (Segment),
@@ -25,18 +25,18 @@ from edge_agent.preprocess.placement import Placement
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Prototypes are so much smaller than the input.
+# Factor by which prototypes are smaller than the input.
 STRIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Prototypes:
-    """Where the prototypes of masks are, and how they lie.
+    """The output with the prototypes of masks.
 
     Attributes:
-        output: which of the outputs it is.
-        count: of prototypes, and so of each detection's coefficients.
-        channels_last: whether the axes are height, width, count rather than count, height, width.
+        output: index of the output.
+        count: number of prototypes, and of coefficients of each detection.
+        channels_last: whether the axes are height, width, count; else they are count, height, width.
         size: height, width of the model's input.
     """
 
@@ -61,7 +61,7 @@ class Masks:
     def __call__(
         self, found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement
     ) -> Iterator[dict[str, Any]]:
-        """The outline and the area of each, in pixels of the picture."""
+        """The polygons and the area of each detection, in pixels of the image."""
         stored = item[self.prototypes.output]
         check_shape(stored, *self.spec.shape[1:])
         stored = stored.transpose(2, 0, 1) if self.prototypes.channels_last else stored
@@ -72,15 +72,22 @@ class Masks:
     def _mask(
         self, stored: "NDArray[Any]", box: "NDArray[np.float32]", coefficients: "NDArray[np.float32]"
     ) -> "tuple[NDArray[Any], tuple[int, int]]":
-        """The mask (bool) within a box, one value a pixel of the input, and where in the input it begins: x, y.
+        """The mask within a box: the weighted sum of the prototypes, resized to the input, is above 0 on the object.
 
-        The weighted sum of the prototypes, brought to the input's size, is above 0 where the object is. Only the part
-        under the box is computed.
+        Only the part under the box is computed.
+
+        Args:
+            stored: (count, height, width), prototypes of the output's type.
+            box: (4,), x1, y1, x2, y2 in pixels of the model's input.
+            coefficients: (count,).
+
+        Returns:
+            (height, width), bool, one value per pixel of the model's input, and x, y of its first pixel there.
         """
         height, width = self.prototypes.size
         x1, y1 = (int(edge) for edge in np.clip(np.floor(box[:2]), 0, [width - 1, height - 1]))
         x2, y2 = (int(edge) for edge in np.clip(np.ceil(box[2:]), [x1 + 1, y1 + 1], [width, height]))
-        # One cell more on each side: interpolation looks at neighbours.
+        # One more cell on each side, for the interpolation.
         left, top = max(0, x1 // STRIDE - 1), max(0, y1 // STRIDE - 1)
         right, bottom = math.ceil(x2 / STRIDE) + 1, math.ceil(y2 / STRIDE) + 1
         part = real_values(stored[:, top:bottom, left:right], self.spec)
@@ -94,7 +101,7 @@ class Masks:
 
 def recognise_yolo_segmentation(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """An output of detections with coefficients, and one of prototypes at a quarter of the input's size."""
-    del stated  # without its prototypes it can't be read
+    del stated  # it can't be decoded without its prototypes
     size, task = picture_size(file), ultralytics_task(file)
     if size is None or task not in (None, "segment") or len(file.outputs) != 2:  # noqa: PLR2004 - those two
         return None

@@ -1,8 +1,8 @@
 """YOLOX: boxes relative to their cell, with objectness.
 
 Sources: https://github.com/Megvii-BaseDetection/YOLOX/blob/main/yolox/utils/demo_utils.py (demo_postprocess) and
-yolox/data/data_augment.py (preproc). Models exported with `--decode_in_inference` have boxes in pixels already, which
-the values tell: no centre is half the input away from its own cell.
+yolox/data/data_augment.py (preproc). Models exported with `--decode_in_inference` have boxes in pixels already. This is
+derived from the values: a relative centre is never half the input away from its cell.
 """
 
 from collections.abc import Sequence
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BEFORE_CLASSES = 5
-# Sizes are powers of e: a cell of 64 pixels and this exponent are far wider than any input.
+# Sizes are exp(value) * stride. With this exponent they are far larger than any input.
 _MAX_EXPONENT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """Reads (cells, 5 + classes): box relative to the cell, objectness, scores of the classes.
+    """Reads (cells, 5 + classes): box relative to the cell, objectness, class scores.
 
     Attributes:
         spec: the tensor.
-        classes: their number.
+        classes: number of classes.
         size: height, width of the model's input.
-        cells: (cells, 2) column, row of each.
-        strides: (cells, 1) pixels.
+        cells: (cells, 2), column, row of each cell.
+        strides: (cells, 1), in pixels.
     """
 
     spec: TensorSpec
@@ -70,7 +70,7 @@ class Relative:
 
 def recognise_yolox(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """[1, cells, 5 + classes]."""
-    del stated  # without its grid it can't be read
+    del stated  # it can't be decoded without its grid
     output, size = sole_output(file), picture_size(file)
     if output is None or size is None or len(output.shape) != 3 or not is_batch(output.shape[0]):  # noqa: PLR2004 - axes
         return None
