@@ -57,7 +57,7 @@ class Notice(NamedTuple):
     def answered(self, refusal: Refusal | None) -> None:
         """The broker has acknowledged it, or refused it."""
         if refusal is not None:
-            log.warning("%s: a message about this device is refused: %s", self.topic, refusal.why)
+            log.warning("%s: the broker refuses a message about this device: %s", self.topic, refusal.why)
 
 
 class Outbox:
