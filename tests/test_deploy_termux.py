@@ -226,7 +226,7 @@ def test_the_service_starts_reloads_stops_in_order_and_comes_back_after_a_crash(
         wait_until(lambda: statuses(client) == [b"online"], 30, "it is online")
         assert phone.calls("termux-wake-lock") == [""]
         runit.sv("hup")
-        wait_until(lambda: "the configuration has been reloaded" in log.read_text(), 20, "it has reloaded")
+        wait_until(lambda: "configuration reloaded" in log.read_text(), 20, "it has reloaded")
         assert runit.sv("down").startswith("ok: down:")
         assert statuses(client) == [b"online", b"offline"]
         assert "SIGTERM: stopping" in log.read_text()

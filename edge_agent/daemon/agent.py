@@ -133,7 +133,7 @@ class Agent:
         """The counters of each pipeline, as published in `stats`."""
         return self._state.pipelines.counters()
 
-    # What is done again and again.
+    # Periodic actions.
 
     def _schedule(self, *, once: bool) -> None:
         def stats_interval() -> float:
@@ -161,7 +161,7 @@ class Agent:
             return
         state.paused = state.battery.low
         if state.paused:
-            log.warning("the battery is low: all pipelines are paused until it is being charged")
+            log.warning("battery low: pausing all pipelines until it is charged")
             self._stop_pipelines(state.pipelines.running)
         else:
             log.info("battery recovered: resuming pipelines")
@@ -192,14 +192,14 @@ class Agent:
         except ConfigError as error:
             for problem in error.problems:
                 log.error("%s", problem)
-            log.error("the new configuration is refused, the old one goes on")
+            log.error("the new configuration is invalid: keeping the old one")
         except _StopRequestedError:
             return
         else:
             self._state.loaded = loaded
             self._change_to(fresh, models)
-            gc.collect()  # frees the models that nothing uses any more, now rather than some time
-            log.info("the configuration has been reloaded")
+            gc.collect()  # frees unused models now, not at some later time
+            log.info("configuration reloaded")
         self._updates.start(self._state.loaded)
         systemd.notify_ready()
 

@@ -1,4 +1,4 @@
-"""The battery of a phone, asked through Termux:API (https://wiki.termux.com/wiki/Termux-battery-status)."""
+"""The battery of a phone, read through Termux:API (https://wiki.termux.com/wiki/Termux-battery-status)."""
 
 import json
 import logging
@@ -14,22 +14,22 @@ from edge_agent.errors import SourceError
 log = logging.getLogger(__name__)
 
 PROGRAM = "termux-battery-status"
-# It asks an app, which may be asleep, or not be there at all.
+# Seconds. The program asks an app, which may be asleep or missing.
 PATIENCE = 20.0
 _MAX_ANSWER = 65536
-# So many percent above the level at which everything was paused, it goes on.
+# A low battery has recovered when it is this many percent above the level.
 _RECOVERED = 5.0
 
 
 class Battery:
-    """Asks for its state now and then, in a thread of its own; does nothing where there is no way to ask.
+    """Polls the battery in a thread of its own; does nothing where Termux:API is not installed.
 
     Args:
-        options: how often, and below which level it counts as low.
+        options: how often to poll, and below which level the battery counts as low.
 
     Attributes:
-        facts: percentage, whether it is plugged in, and its temperature in °C, as far as they are known; as published.
-        low: it is below the level, and not being charged. So it stays until it is plugged in, or well above the level.
+        facts: percentage, whether it is plugged in, and its temperature in °C, as published; empty while unknown.
+        low: the battery is below the level and not being charged; True until it is plugged in, or well above the level.
     """
 
     def __init__(self, options: settings.Battery) -> None:
@@ -37,51 +37,50 @@ class Battery:
         self.low = False
         self._options = options
         self._stopping = threading.Event()
-        self._said = False
+        self._logged = False
 
     def start(self) -> None:
-        """Begins to ask."""
+        """Starts polling."""
         if shutil.which(PROGRAM):
             threading.Thread(target=self._watch, name="battery", daemon=True).start()
         elif self._options.pause_below is not None:
-            log.warning("battery: there is no %s: nothing is paused (Termux: pkg install termux-api)", PROGRAM)
+            log.warning("battery: no %s: battery.pause_below has no effect (Termux: pkg install termux-api)", PROGRAM)
 
     def stop(self) -> None:
-        """Asks no more; does not wait."""
+        """Stops polling; does not wait for the thread."""
         self._stopping.set()
 
     def _watch(self) -> None:
         while True:
             try:
-                self._take(_ask(self._stopping))
-                self._said = False
+                self._update(_read(self._stopping))
+                self._logged = False
             except (SourceError, ValueError, TypeError, RecursionError) as error:
                 self.facts = {}
-                if not self._said and not self._stopping.is_set():
-                    log.warning(
-                        "battery: %s gives no answer that can be used: is Termux:API installed? (%s)", PROGRAM, error
-                    )
-                self._said = True
+                if not self._logged and not self._stopping.is_set():
+                    log.warning("battery: no usable answer from %s: is Termux:API installed? (%s)", PROGRAM, error)
+                self._logged = True
             if self._stopping.wait(self._options.interval):
                 return
 
-    def _take(self, answer: dict[str, Any]) -> None:
+    def _update(self, answer: dict[str, Any]) -> None:
         percentage, plugged = float(answer["percentage"]), answer["plugged"] != "UNPLUGGED"
         facts = {"percentage": percentage, "plugged": plugged}
         if isinstance(answer.get("temperature"), int | float):
             facts["temperature_c"] = answer["temperature"]
+        log.debug("battery: %s", facts)
         self.facts = facts
         level = self._options.pause_below
         if level is not None:
             self.low = not plugged and percentage < level + (_RECOVERED if self.low else 0)
 
 
-def _ask(stopping: threading.Event) -> dict[str, Any]:
-    """What the program answers.
+def _read(stopping: threading.Event) -> dict[str, Any]:
+    """Runs the program once.
 
     Raises:
-        SourceError: it can't be run, or has not answered in time.
-        ValueError: it has answered something else.
+        SourceError: the program can't be run, or does not answer in time.
+        ValueError: the answer is not the JSON object that is expected.
     """
     from edge_agent.sources.child import Child
 

@@ -1,4 +1,4 @@
-"""The main thread's loop: it runs what signals and other threads ask for, and what is due again."""
+"""The main thread's loop: runs functions for signal handlers and other threads, and periodic actions."""
 
 import logging
 import queue
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-# While something else is waited for, a call waits up to this long, in seconds.
+# Seconds for which `wait` may delay a call.
 CALL_LATENCY = 0.2
 # An action that takes longer delays all others.
 SLOW = 1.0
@@ -16,12 +16,12 @@ SLOW = 1.0
 
 @dataclass(slots=True)
 class PeriodicAction:
-    """Something that is done again and again.
+    """An action with an interval.
 
     Attributes:
         name: for the log.
-        interval: read after each run, since a reload may change it; seconds.
-        action: what is done.
+        interval: seconds; read after each run, since a reload may change it.
+        action: the action.
         next: when it is due, on the monotonic clock.
     """
 
@@ -32,7 +32,7 @@ class PeriodicAction:
 
 
 class MainLoop:
-    """Runs calls and periodic actions, one after the other, until it is stopped. Sleeps in between."""
+    """Runs calls and periodic actions one after the other, and sleeps in between, until it is stopped."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -40,7 +40,7 @@ class MainLoop:
         self._stopped = False
 
     def call(self, function: Callable[[], None]) -> None:
-        """Has a function called in the main thread; for signal handlers and other threads."""
+        """Queues a function for the main thread; may be used by signal handlers and other threads."""
         self._calls.put(function)
 
     def every(
@@ -50,14 +50,14 @@ class MainLoop:
 
         Args:
             interval: seconds; may change.
-            action: what is done.
+            action: the action.
             name: for the log.
-            at_once: whether it is due now, and not only after the first interval.
+            at_once: whether it is due now; otherwise after the first interval.
         """
         self._actions.append(PeriodicAction(name, interval, action, time.monotonic() + (0 if at_once else interval())))
 
     def stop(self) -> None:
-        """Ends `run` after the call or the action at hand."""
+        """Ends `run` after the current call or action."""
         self._stopped = True
 
     def run(self) -> None:
@@ -81,7 +81,7 @@ class MainLoop:
         """Waits for a condition; returns whether it came true. Returns early when a call is waiting.
 
         Args:
-            condition: waits for itself, up to the seconds that it is given; returns whether it is true.
+            condition: waits for up to the seconds that are passed to it; returns whether it is true.
             timeout: seconds.
         """
         deadline = time.monotonic() + timeout

@@ -58,10 +58,10 @@ class Presence:
         state.uplink = Uplink(state.config, device, state.pipelines.counters_of, commands, self._announcements)
         state.uplink.connect(restore=restore)
         if not self._loop.wait(state.uplink.connection.wait_until_tried, FIRST_CONNECT_TIMEOUT):
-            log.warning("%s: not reached yet: trying on", state.uplink.endpoint.address)
+            log.warning("%s: not reached yet: retrying in the background", state.uplink.endpoint.address)
 
     def come_online(self) -> None:
-        """Announces the agent, once a client that receives that can send input that will be answered."""
+        """Announces the agent as soon as its sources take input; waits for them for a while."""
         state = self._state
         deadline = time.monotonic() + FIRST_CONNECT_TIMEOUT
         for pipeline in state.pipelines.running.values():
@@ -102,5 +102,5 @@ class Presence:
             self._discovery = None
 
     def disconnect(self) -> None:
-        """Delivers or saves the results at hand, publishes the last counters and `offline`, and closes the session."""
+        """Delivers or saves pending results, publishes the last counters and `offline`, and closes the session."""
         self._state.uplink.disconnect(self._reports.stats())

@@ -1,8 +1,8 @@
 """Commands over MQTT: `P/cmd`, and `{topic_prefix}/all/cmd` for every device.
 
-A command is JSON, `{"command": NAME, …}`. There are few, and none of them carries anything that would be run or loaded:
-whoever can give commands can have a device look for signed releases sooner, or go back to a version that it has.
-The answer goes to the request's response topic (MQTT 5), else to `P/cmd/reply`.
+A command is JSON, `{"command": NAME, …}`. None of the commands carries anything that is executed or loaded: a client
+that may send them can make a device check for signed releases now, or roll back to a version that it already has.
+The answer goes to the request's response topic (MQTT 5), otherwise to `P/cmd/reply`.
 """
 
 import json
@@ -20,24 +20,24 @@ from edge_agent.mqtt.link import Link, Subscription
 from edge_agent.system.terminal import printable
 
 MAX_COMMAND = 10_000
-# Commands that wait; more are answered with a refusal.
+# Waiting commands; further ones are refused.
 MAX_WAITING = 16
 
 log = logging.getLogger(__name__)
 
-# Carries a command out; what it returns is part of the answer, what it raises is the answer.
+# Executes a command. The answer consists of what it returns, or of the error that it raises.
 Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class RemoteCommands:
-    """Takes commands from the broker and has them carried out, one after the other, in another thread.
+    """Receives commands from the broker and passes them to another thread, which executes one after the other.
 
     Args:
         prefix: of the device's topics.
         all_topic: where commands for all devices arrive.
         device_id: of the device.
-        commands: what can be asked for.
-        hand_over: has something called in the thread that carries commands out.
+        commands: the known ones, by name.
+        call: calls a function in the thread that executes commands.
     """
 
     def __init__(
@@ -46,28 +46,29 @@ class RemoteCommands:
         all_topic: str,
         device_id: str,
         commands: Mapping[str, Command],
-        hand_over: Callable[[Callable[[], None]], None],
+        call: Callable[[Callable[[], None]], None],
     ) -> None:
         self._prefix = prefix
         self._device_id = device_id
         self._commands = commands
-        self._hand_over = hand_over
+        self._call = call
         self._room = threading.BoundedSemaphore(MAX_WAITING)
         self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1))
 
     def received(self, link: Link, message: MQTTMessage) -> None:
-        """A message has come; called in the network thread, which must not wait."""
+        """Takes a message; called in the network thread, so it must not wait."""
         if message.qos:
             link.ack(message.mid)
-        if message.retain:  # it was meant for some moment long ago, and would come again after each reconnect
-            log.warning("%s: a retained command is not carried out", message.topic)
+        if message.retain:  # it may be long outdated, and would be executed again after each reconnect
+            log.warning("%s: ignoring a retained command", message.topic)
             return
         if not self._room.acquire(blocking=False):
             self._answer(link, message, {"ok": False, "error": "too many commands are waiting"})
             return
-        self._hand_over(lambda: self._carry_out(link, message))
+        log.debug("%s: command queued", message.topic)
+        self._call(lambda: self._execute(link, message))
 
-    def _carry_out(self, link: Link, message: MQTTMessage) -> None:
+    def _execute(self, link: Link, message: MQTTMessage) -> None:
         self._room.release()
         try:
             name, request = self._read(message)
@@ -92,11 +93,11 @@ class RemoteCommands:
         return name, request
 
     def _answer(self, link: Link, message: MQTTMessage, answer: Mapping[str, Any]) -> None:
-        asked: Mapping[str, Any] = vars(message.properties) if message.properties else {}
-        topic, properties = asked.get("ResponseTopic", ""), None
+        request: Mapping[str, Any] = vars(message.properties) if message.properties else {}
+        topic, properties = request.get("ResponseTopic", ""), None
         if not topic or set("+#\0") & set(topic):
             topic = f"{self._prefix}/cmd/reply"
-        elif "CorrelationData" in asked:
+        elif "CorrelationData" in request:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-            properties.CorrelationData = asked["CorrelationData"]
+            properties.CorrelationData = request["CorrelationData"]
         link.publish(topic, json.dumps({"device_id": self._device_id} | dict(answer)), 1, properties=properties)

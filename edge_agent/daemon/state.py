@@ -1,4 +1,4 @@
-"""What an agent consists of while it runs, in one place for all who need to see it."""
+"""The parts of a running agent, for the modules that need to see them."""
 
 import time
 import uuid
@@ -22,8 +22,8 @@ class State:
     Attributes:
         loaded: the configuration as its file states it.
         config: the same, with the active versions of updated models in place of the configured ones.
-        pipelines: the running ones, and what outlasts each of them.
-        thermal: the temperature, and what follows from it.
+        pipelines: the running pipelines, with their counters and observers.
+        thermal: the temperature, and how far live sources are slowed down.
         battery: replaced when its options change.
         uplink: the session with the broker; there is none before the start.
         models: those in use.

@@ -1,9 +1,9 @@
-"""The heat of the device, and how live sources are slowed down by it.
+"""The temperature of the device, and how far live sources are slowed down because of it.
 
-Everything is read under /sys: temperatures, and the cooling devices by which the kernel lowers the CPU's frequency
-(https://docs.kernel.org/driver-api/thermal/sysfs-api.html), and on a Raspberry Pi what its firmware says of itself, the
-same word as `vcgencmd get_throttled` (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled). The
-limits of cpufreq are not: they do not tell heat from what the owner has chosen.
+Everything is read from /sys: temperatures, the cooling devices by which the kernel lowers the CPU's frequency
+(https://docs.kernel.org/driver-api/thermal/sysfs-api.html), and on a Raspberry Pi the firmware's flags, the same as
+`vcgencmd get_throttled` (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled). The limits of
+cpufreq are not used: they may as well have been set by the owner.
 """
 
 import logging
@@ -19,15 +19,15 @@ from edge_agent import settings
 log = logging.getLogger(__name__)
 
 READ_EVERY = 5.0
-# A step has its effect only after a while.
+# Seconds. A step takes effect only after a while.
 STEP_EVERY = 10.0
 STEP = 2.0
-# °C below `slow_down_at` at which it is cool enough again.
+# °C below `slow_down_at` at which live sources speed up again.
 HYSTERESIS = 5.0
 # °C; some drivers report nonsense for a sensor that is off.
 PLAUSIBLE = (-40.0, 150.0)
 FIRMWARE = Path("devices/platform/soc/soc:firmware/get_throttled")
-# Bits of the firmware's word that say what is so now; those from 16 on say that it was once.
+# Flags of the firmware for the present state; those from bit 16 on are set if it has occurred since the start.
 NOW = 0b1111
 _CPU = re.compile(r"cpu|soc|pkg|package|core|big|little", re.IGNORECASE)
 _CPU_COOLING = re.compile(r"cpufreq|processor|cpu-idle", re.IGNORECASE)
@@ -35,11 +35,11 @@ _CPU_COOLING = re.compile(r"cpufreq|processor|cpu-idle", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """What the device says of itself; None where it says nothing.
+    """The sensors' readings; None where there is no sensor.
 
     Attributes:
         temperature: of the CPU, in °C.
-        throttled: whether the CPU is being held back, for its temperature or its power supply.
+        throttled: whether the CPU is throttled, because of its temperature or its power supply.
     """
 
     temperature: float | None
@@ -47,7 +47,7 @@ class Heat:
 
 
 def read_heat(sys: Path) -> Heat:
-    """Looks at all sensors.
+    """Reads all sensors.
 
     Args:
         sys: the folder /sys.
@@ -85,18 +85,18 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(errors="replace").strip()
     except OSError:
-        return ""  # a sensor that is off, or that is not for everybody to read
+        return ""  # the sensor is off, or this user may not read it
 
 
 class Thermal:
-    """Watches the heat, and says which share of their frames live sources may have.
+    """Watches the temperature, and sets the share of its work that a live source may do.
 
     Args:
-        options: what is wanted; may be replaced at any time.
-        sys: the folder /sys; default: that, or `EDGE_AGENT_SYS`.
+        options: the thresholds; may be replaced at any time.
+        sys: the folder /sys; default: `EDGE_AGENT_SYS`, or /sys.
 
     Attributes:
-        factor: that share, 0 to 1.
+        factor: that share, above 0 to 1.
     """
 
     def __init__(self, options: settings.Thermal, sys: Path | None = None) -> None:
@@ -113,14 +113,16 @@ class Thermal:
             now: on the monotonic clock.
         """
         self._heat = read_heat(self._sys)
+
         if (wanted := self._wanted()) == self.factor or now < self._next_step:
             return
         self._next_step = now + STEP_EVERY
         before, self.factor = self.factor, wanted
+        log.debug("thermal: factor %g, before %g (%s)", wanted, before, self._in_words())
         if before == 1:
-            log.warning("%s: live sources are slowed down until it is cooler", self._in_words())
+            log.warning("%s: slowing down live sources", self._in_words())
         elif wanted == 1:
-            log.info("%s: live sources have all their frames again", self._in_words())
+            log.info("%s: live sources at full rate again", self._in_words())
 
     def _wanted(self) -> float:
         limit, celsius = self.options.slow_down_at, self._heat.temperature

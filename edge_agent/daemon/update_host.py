@@ -1,4 +1,4 @@
-"""The agent, as the updater sees it: `update.host.Host`. Called from the updater's thread."""
+"""The agent's side of updates: implements `update.host.Host`. Called from the updater's thread."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ Models = Mapping[ModelKey, Model]
 
 
 class UpdateHost:
-    """Loads versions of models beside those in use, and hands them to the main thread.
+    """Loads new versions of models while the old ones serve, and passes them to the main thread.
 
     Args:
         state: of the agent.
         reports: of the agent.
-        call: has a function called in the main thread.
-        adopt: has loaded models serve; to be called in the main thread.
+        call: calls a function in the main thread.
+        adopt: puts loaded models into service; to be called in the main thread.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class UpdateHost:
         self._adopt = adopt
 
     def serving(self, name: str) -> dict[ModelKey, Model]:
-        """The models that serve under a name."""
+        """The loaded copies of a model that serve now."""
         return {key: model for key, model in self._state.models.items() if key[0] == name and isinstance(model, Model)}
 
     def pipelines(self, name: str) -> list[Pipeline]:
@@ -49,7 +49,7 @@ class UpdateHost:
         return [one for one in running if isinstance(one, Pipeline) and one.options.model == name]
 
     def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
-        """Loads a version of a model, beside those that serve; see `Host.load_version`."""
+        """Loads a version of a model while the old one serves; see `Host.load_version`."""
         options = self._state.loaded.settings.models[name]
         wanted = with_version(self._state.config, name, options if path is None else version_of(options, path))
         try:
@@ -63,7 +63,7 @@ class UpdateHost:
         return {key: model for key, model in loaded.items() if key[0] == name and isinstance(model, Model)}
 
     def adopt(self, models: Models) -> threading.Event:
-        """Has the active version of a model serve from the next sample on; see `Host.adopt`."""
+        """Puts the active version of a model into service; see `Host.adopt`."""
         done = threading.Event()
 
         def adopt() -> None:

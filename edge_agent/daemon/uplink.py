@@ -28,7 +28,7 @@ class Uplink:
         config: the configuration in use.
         device: whose session it is.
         counters: of a pipeline, by its name.
-        commands: what the broker's clients may ask for, where the device is updated.
+        commands: remote commands, subscribed to where updates are configured.
         announcements: what to publish first after each connect.
 
     Attributes:
@@ -91,7 +91,7 @@ class Uplink:
         return self.connection.link
 
     def connect(self, *, restore: bool) -> None:
-        """Takes up the results that are on the disk, and begins to connect; does not wait for the broker.
+        """Loads the results that are on the disk, and starts to connect; does not wait for the broker.
 
         Args:
             restore: whether these results are from an earlier run, and so have yet to be counted.
@@ -100,7 +100,7 @@ class Uplink:
         self.connection.start()
 
     def disconnect(self, stats: Notice) -> None:
-        """Delivers or saves the results at hand, and publishes `offline`.
+        """Delivers or saves pending results, and publishes `offline`.
 
         Args:
             stats: the last counters.
@@ -113,17 +113,17 @@ class Uplink:
             self._embedded.stop()
 
     def notify(self, notices: Iterable[Notice]) -> None:
-        """Publishes at QoS 1, after what waits in the outbox; dropped while the broker is away."""
+        """Publishes at QoS 1 through the outbox's thread; dropped while there is no connection."""
         for notice in notices:
             self.outbox.notify(notice.topic, notice.payload, retain=notice.retain)
 
     def publish(self, notice: Notice, qos: int = 0) -> None:
-        """Publishes now, past the outbox; dropped while the broker is away."""
+        """Publishes at once; dropped while there is no connection."""
         if (link := self.link) is not None:
             link.publish(notice.topic, notice.payload, qos, retain=notice.retain)
 
     def facts(self) -> dict[str, Any]:
-        """Which broker it is, whether it is connected, and if not, why."""
+        """The broker's address, whether it is connected, and if not, why."""
         connected = self.link is not None
         return {
             "address": self.endpoint.address,

@@ -112,7 +112,7 @@ def test_a_machine_without_a_way_to_ask_has_no_battery(
     with Watched(pause_below=20):
         pass
     assert caplog.messages == [
-        "battery: there is no termux-battery-status: nothing is paused (Termux: pkg install termux-api)"
+        "battery: no termux-battery-status: battery.pause_below has no effect (Termux: pkg install termux-api)"
     ]
 
 
@@ -141,7 +141,7 @@ def test_an_answer_that_cannot_be_used_is_said_once_and_the_next_may_be_fine(
         phone.set_program(f"cat {phone.folder}/answer")
         watched.wait_for(57)
     [said] = caplog.messages
-    assert said.startswith("battery: termux-battery-status gives no answer that can be used: is Termux:API installed?")
+    assert said.startswith("battery: no usable answer from termux-battery-status: is Termux:API installed?")
     assert why in said
 
 
@@ -174,5 +174,5 @@ def test_the_daemon_tells_the_battery_and_pauses_while_it_is_low(
         phone.answers(percentage=19, plugged="PLUGGED_AC")
         told(client, 19, paused=False)
         wait_until(lambda: answers(client) == 1, 20, "the answer to what came meanwhile")
-        assert daemon.log().count("the battery is low: all pipelines are paused") == 1
+        assert daemon.log().count("battery low: pausing all pipelines") == 1
         assert daemon.log().count("battery recovered: resuming pipelines") == 1

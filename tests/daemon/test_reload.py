@@ -169,7 +169,7 @@ def test_an_invalid_change_is_refused_and_the_old_one_goes_on(
     scene.change(damage)
     log = scene.daemon.log()
     assert complaint in log
-    assert "the new configuration is refused, the old one goes on" in log
+    assert "the new configuration is invalid: keeping the old one" in log
     later = scene.ask("to/a", "a")
     assert (later["boot_id"], later["seq"], later["model"]) == (first["boot_id"], first["seq"] + 1, first["model"])
 

@@ -16,7 +16,7 @@ from tests.models.hostile_models import crashing_tflite, hanging_onnx, memory_ea
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
 DEVICE = "tried"
-REFUSED = "the new configuration is refused, the old one goes on"
+REFUSED = "the new configuration is invalid: keeping the old one"
 
 
 class Scene:

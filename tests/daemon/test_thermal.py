@@ -88,8 +88,8 @@ def test_heat_slows_down_step_by_step_and_cold_brings_everything_back(
         for celsius, now, factor in course:
             assert seen(thermal, tmp_path, celsius, now) == factor, (celsius, now)
     assert [record.getMessage() for record in caplog.records] == [
-        "75 °C: live sources are slowed down until it is cooler",
-        "60 °C: live sources have all their frames again",
+        "75 °C: slowing down live sources",
+        "60 °C: live sources at full rate again",
     ]
     assert thermal.as_dict() == {"temperature_c": 60.0, "throttled": None, "factor": 1.0}
 
@@ -98,7 +98,7 @@ def test_a_throttled_cpu_slows_down_at_any_temperature(tmp_path: Path, caplog: p
     thermal = Thermal(settings.Thermal(), tmp_path)
     write(tmp_path / FIRMWARE, "5")
     assert seen(thermal, tmp_path, 40, 0) == 0.5
-    assert caplog.messages == ["40 °C, the CPU is throttled: live sources are slowed down until it is cooler"]
+    assert caplog.messages == ["40 °C, the CPU is throttled: slowing down live sources"]
     write(tmp_path / FIRMWARE, "50000")
     assert seen(thermal, tmp_path, 40, STEP_EVERY) == 1
 
