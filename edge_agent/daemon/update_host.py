@@ -48,12 +48,12 @@ class UpdateHost:
         running = list(self._state.pipelines.running.values())
         return [one for one in running if isinstance(one, Pipeline) and one.options.model == name]
 
-    def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> dict[ModelKey, Model]:
+    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> dict[ModelKey, Model]:
         """Loads a version of a model while the old one serves; see `Host.load_version`."""
         options = self._state.loaded.settings.models[name]
         wanted = with_version(self._state.config, name, options if path is None else version_of(options, path))
         try:
-            loaded = load_models(wanted, self._state.models, waiting=go_on)
+            loaded = load_models(wanted, self._state.models, waiting=check_stop)
             compatibility.check(wanted, loaded)
         except ConfigError as error:
             about = [f": models.{name}: ", *(f": pipelines.{pipeline.name}." for pipeline in self.pipelines(name))]

@@ -20,13 +20,13 @@ class UpdateControl:
     Args:
         host: the agent.
         adopt: has a version that is loaded serve at once; called in the agent's main thread.
-        go_on: called about twice a second while a version is on trial; what it raises ends the trial.
+        check_stop: called about twice a second while a version is on trial; what it raises ends the trial.
     """
 
-    def __init__(self, host: "Host", adopt: "Callable[[Models], None]", go_on: Callable[[], None]) -> None:
+    def __init__(self, host: "Host", adopt: "Callable[[Models], None]", check_stop: Callable[[], None]) -> None:
         self._host = host
         self._adopt = adopt
-        self._go_on = go_on
+        self._check_stop = check_stop
         self._loaded: Config | None = None
         self._updater: Updater | None = None
 
@@ -77,7 +77,7 @@ class UpdateControl:
         try:
             key = store.roll_back("by command")
             path = None if key is None else store.archive(key)
-            self._adopt(self._host.load_version(name, path, self._go_on))
+            self._adopt(self._host.load_version(name, path, self._check_stop))
         finally:
             self.start(self._loaded)
         return {"version": store.state().name(key)}

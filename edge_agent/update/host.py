@@ -53,13 +53,13 @@ class Host(Protocol):
         """The pipelines that a model serves."""
         ...
 
-    def load_version(self, name: str, path: Path | None, go_on: Callable[[], None]) -> Models:
+    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Models:
         """Loads a version of a model, after its trial in a process of its own. What serves goes on.
 
         Args:
             name: of the model.
             path: of the archive; None: what the configuration names.
-            go_on: called about twice a second during the trial; what it raises ends it.
+            check_stop: called about twice a second during the trial; what it raises ends it.
 
         Raises:
             ConfigError: it can't be used here.

@@ -77,32 +77,32 @@ class Repository:
             raise UpdateError(f"{error.filename or self._folder}: {error.strerror}") from None
         return [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
 
-    def fetch(self, release: Release, part: Path, max_rate: int | None, going_on: Callable[[int], None]) -> None:
+    def fetch(self, release: Release, part: Path, max_rate: int | None, progress: Callable[[int], None]) -> None:
         """Makes `part` the release's archive, going on from what it holds already.
 
         Args:
             release: of the verified list.
             part: the file to fill; its folder exists.
             max_rate: bytes a second; None: as many as come.
-            going_on: called with the bytes that are there, as they become more; what it raises ends the download.
+            progress: called with the bytes that are there, as they become more; what it raises ends the download.
 
         Raises:
             UpdateError: it can't be had, or is not what was signed.
         """
         began, first = time.monotonic(), -1
 
-        def progress(have: int) -> None:
+        def report(have: int) -> None:
             nonlocal first
             first = have if first < 0 else min(first, have)
-            going_on(have)
+            progress(have)
             ahead = (have - first) / max_rate - (time.monotonic() - began) if max_rate else 0.0
             while ahead > 0:
                 time.sleep(min(ahead, 0.2))
                 ahead -= 0.2
-                going_on(have)
+                progress(have)
 
         try:
-            fetch(f"{self._url}/targets/{release.address}", part, release.size, release.sha256, progress)
+            fetch(f"{self._url}/targets/{release.address}", part, release.size, release.sha256, report)
         except ModelError as error:
             raise UpdateError(str(error)) from None
         except OSError as error:

@@ -122,7 +122,7 @@ def run_beside(
     models: Models,
     options: ShadowOptions,
     max_error_rate: float,
-    go_on: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> dict[str, Any]:
     """Has a new version run beside the active one for as long as is stated; returns what that has shown.
 
@@ -132,7 +132,7 @@ def run_beside(
         models: the new version.
         options: how long, and what is asked of it.
         max_error_rate: the share of samples at which it may fail.
-        go_on: called about twice a second; what it raises ends the run.
+        check_stop: called about twice a second; what it raises ends the run.
 
     Raises:
         RefusedError: it is not good enough.
@@ -142,7 +142,7 @@ def run_beside(
     with _shadows(host, name, models, tally):
         deadline = time.monotonic() + options.timeout
         while time.monotonic() < deadline and not tally.wait(POLL_EVERY):
-            go_on()
+            check_stop()
     active_ms, new_ms = inference_ms(work_of(host.serving(name)), before), inference_ms(work_of(models), new_before)
     if tally.failures > tally.samples * max_error_rate:
         raise RefusedError(f"it failed at {tally.failures} of the {tally.samples} samples of its shadow run")

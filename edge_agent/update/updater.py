@@ -127,14 +127,14 @@ class Updater:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._asked, seconds)
             self._asked = False
-        self._go_on()
+        self._check_stop()
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping, seconds)
-        self._go_on()
+        self._check_stop()
 
-    def _go_on(self, *_: object) -> None:
+    def _check_stop(self, *_: object) -> None:
         """Ends what is being done if the agent wants that."""
         if self._stopping:
             raise _StoppedError
@@ -157,7 +157,7 @@ class Updater:
 
     def _guarded(self, name: str, task: Callable[[str], None]) -> None:
         """What goes wrong with one model is told, and keeps no other one from its update."""
-        self._go_on()
+        self._check_stop()
         try:
             task(name)
         except EdgeAgentError as error:
@@ -170,7 +170,7 @@ class Updater:
 
     def _step(self, name: str, step: str, version: str, reason: str = "", **facts: Any) -> None:
         """Says which step has been reached."""
-        self._go_on()
+        self._check_stop()
         (log.warning if reason else log.info)("%s: update to %s: %s%s", name, version, step, reason and f": {reason}")
         self._steps[name] = {"step": step, "version": version, "reason": reason or None, **facts}
         self._host.publish_state(self.document())
@@ -199,7 +199,7 @@ class Updater:
             store.refuse(release.key, str(refusal))
             self._step(name, "refused", release.name, str(refusal))
             return
-        self._go_on()
+        self._check_stop()
         store.activate(release.key, inference_ms(work_of(self._host.serving(name))))
         self._adopt(models)
         self._step(name, "activated", release.name, shadow=shown and shown | {"memory_mb": round(memory, 1)})
@@ -225,7 +225,7 @@ class Updater:
         if free < size * ROOM:
             needed = format_size(size * ROOM)
             raise UpdateError(f"{part.parent}: {format_size(free)} are free, {release.name} needs {needed}: make room")
-        self._repository.fetch(release, part, self._options.max_rate, self._go_on)
+        self._repository.fetch(release, part, self._options.max_rate, self._check_stop)
         self._step(name, "verified", release.name)
         store.take_in(release)
 
@@ -235,7 +235,7 @@ class Updater:
         self._step(name, "trying", release.name)
         store.begin(release.key)
         try:
-            models = self._host.load_version(name, store.archive(release.key), self._go_on)
+            models = self._host.load_version(name, store.archive(release.key), self._check_stop)
         except ConfigError as error:
             raise RefusedError("; ".join(error.problems)) from None
         for key, model in self._host.serving(name).items():
@@ -249,7 +249,7 @@ class Updater:
         if not options.samples:
             return None
         self._step(name, "shadow", release.name)
-        return run_beside(self._host, name, models, options, max_error_rate, self._go_on)
+        return run_beside(self._host, name, models, options, max_error_rate, self._check_stop)
 
     def _see_through_probation(self, name: str) -> None:
         """Watches the active version, if it is on probation, and commits it or goes back."""
@@ -264,7 +264,7 @@ class Updater:
         except RefusedError as refusal:
             self._roll_back(name, str(refusal))
         else:
-            self._go_on()
+            self._check_stop()
             store.commit(state.active)
             self._step(name, "committed", version)
 
@@ -275,7 +275,7 @@ class Updater:
         key, models = store.roll_back(reason, revoked=revoked), None
         while models is None:
             try:
-                models = self._host.load_version(name, store.archive(key) if key else None, self._go_on)
+                models = self._host.load_version(name, store.archive(key) if key else None, self._check_stop)
             except ConfigError as error:
                 if key is None:
                     raise
@@ -286,7 +286,7 @@ class Updater:
     def _adopt(self, models: Models) -> None:
         done = self._host.adopt(models)
         while not done.wait(0.1):
-            self._go_on()
+            self._check_stop()
 
 
 def _last_step(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _instrument(point: str) -> None:
             if have > HALF_WAY:
                 _cut()
 
-        _replace(Updater, "_go_on", lambda _: half_way)
+        _replace(Updater, "_check_stop", lambda _: half_way)
     else:
 
         def publish(original: Callable[..., None]) -> Callable[..., None]:
