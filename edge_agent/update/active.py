@@ -1,4 +1,4 @@
-"""Which version of each model serves: what stands in the configuration, or what an update has put in its place."""
+"""Which version of each model is active: the configured one, or the one that an update has activated."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ log = logging.getLogger(__name__)
 
 
 def stores_of(config: Config) -> dict[str, Store]:
-    """The versions of each model that is updated, by its name."""
+    """The store of each model that is updated, by the model's name."""
     update = config.settings.update
     return {name: Store(config.updates_path() / "models" / name) for name in update.models} if update else {}
 
 
 def with_active(config: Config) -> Config:
-    """The configuration, with the versions that are active in the place of those that it names.
+    """The configuration, with the active versions in place of the configured ones.
 
     Raises:
-        ConfigError: updates are wanted, and what they need is not installed.
+        ConfigError: updates are configured, but the package that they need is not installed.
     """
     if config.settings.update is None:
         return config
     try:
-        import tuf  # noqa: F401 - asked for now, and not only when the first list is to be verified
+        import tuf  # noqa: F401 - reports a missing package now, not at the first check
     except ImportError:
         error = MissingExtraError("updating models", "update")
         raise ConfigError([f"{config.where('update')}: {error}"]) from None
@@ -42,25 +42,25 @@ def with_active(config: Config) -> Config:
 
 
 def with_version(config: Config, name: str, version: settings.Model) -> Config:
-    """The configuration, with a model's settings in the place of those that it has."""
+    """The configuration, with other settings for one model."""
     models = config.settings.models | {name: version}
     return replace(config, settings=config.settings.model_copy(update={"models": models}))
 
 
 def version_of(options: settings.Model, archive: Path) -> settings.Model:
-    """The settings of a model, for a version of it."""
+    """The settings of a model, for another version of it."""
     return options.model_copy(update={"path": archive.absolute()})
 
 
 def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Config, Loaded]:
-    """Loads what is active; a version that can't serve here any more gives way to the one before it.
+    """Loads the active versions; one that can no longer be loaded is rolled back.
 
     Args:
-        config: as it stands in the file.
+        config: as its file states it.
         load: loads the models of a configuration.
 
     Raises:
-        ConfigError: what the configuration names can't be loaded.
+        ConfigError: a configured model can't be loaded.
     """
     stores = stores_of(config)
     try:
@@ -74,20 +74,20 @@ def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Con
             return wanted, load(wanted)
         except ConfigError as error:
             try:
-                if not _gone_back(wanted, stores, error):
+                if not _rolled_back(wanted, stores, error):
                     raise
             except UpdateError as trouble:
-                log.error("%s: the models that the configuration names serve", trouble)
+                log.error("%s: using the configured models", trouble)
                 return config, load(config)
 
 
-def _gone_back(wanted: Config, stores: Mapping[str, Store], error: ConfigError) -> bool:
-    """Whether there was a version to blame, which then is active no more."""
-    blamed = False
+def _rolled_back(wanted: Config, stores: Mapping[str, Store], error: ConfigError) -> bool:
+    """Rolls back the active versions that an error is about; returns whether there was any."""
+    done = False
     for name, store in stores.items():
         reasons = [problem for problem in error.problems if problem.startswith(f"{wanted.where('models', name)}: ")]
         if reasons and store.state().active is not None:
-            log.error("%s: the version before serves again", reasons[0])
+            log.error("%s: rolling back to the previous version", reasons[0])
             store.roll_back(reasons[0])
-            blamed = True
-    return blamed
+            done = True
+    return done

@@ -1,4 +1,4 @@
-"""How much of what two models say of the same picture is the same."""
+"""How far the predictions of two models for the same sample agree."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from edge_agent.decoders.boxes import iou
 from edge_agent.samples import Prediction
 
 MIN_OVERLAP = 0.5
-# Values that differ by less than this share of the larger one are the same.
+# Values that differ by up to this share of the larger one agree.
 SAME_VALUE = 0.1
-# Each model has a measure of its own for these.
+# Their scale differs from model to model.
 NOT_COMPARABLE = ("embedding", "anomaly")
 
 
 def agreement(task: str, one: Sequence[Prediction], other: Sequence[Prediction]) -> float:
-    """The share, 0 to 1, of what two models say that is the same.
+    """The share of the predictions of two models that agree, 0 to 1.
 
-    Of a classification, the winning label (of each region). Of things with boxes, those that both find: the same label
-    at the same place. Of values, those that differ by less than a tenth. Of what is left, the labels. Vectors of two
-    models, and their scores of anomalies, can't be compared: they agree.
+    Classification: the same top label, in each region. Predictions with boxes: found by both, with the same label and
+    overlapping boxes. Regression: values within a tenth of each other. Other tasks: the labels. Embeddings and anomaly
+    scores of two models can't be compared and count as agreeing.
     """
     if task in NOT_COMPARABLE:
         return 1.0

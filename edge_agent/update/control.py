@@ -1,4 +1,4 @@
-"""An agent's part in updates: the updater that looks for them, and the commands that concern them."""
+"""Starts and stops the updater, and implements the remote commands `update` and `rollback`."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ STOP_TIMEOUT = 0.4
 
 
 class UpdateControl:
-    """Keeps an updater where the configuration wants one.
+    """Runs an updater where updates are configured.
 
     Args:
         host: the agent.
-        adopt: has a version that is loaded serve at once; called in the agent's main thread.
-        check_stop: called about twice a second while a version is on trial; what it raises ends the trial.
+        adopt: puts a loaded version into service at once; called in the agent's main thread.
+        check_stop: called about twice a second while a version is being tested; raises to cancel that.
     """
 
     def __init__(self, host: "Host", adopt: "Callable[[Models], None]", check_stop: Callable[[], None]) -> None:
@@ -31,10 +31,10 @@ class UpdateControl:
         self._updater: Updater | None = None
 
     def start(self, loaded: Config) -> None:
-        """Begins to look for updates.
+        """Starts checking for updates.
 
         Args:
-            loaded: the configuration as it stands in its file.
+            loaded: the configuration as its file states it.
         """
         self._loaded = loaded
         if loaded.settings.update is not None:
@@ -44,7 +44,7 @@ class UpdateControl:
             self._updater.start()
 
     def stop(self) -> None:
-        """Looks no more; what has been begun is taken up again after the next start."""
+        """Stops checking; an update in progress continues after the next start."""
         if self._updater is not None:
             self._updater.stop(STOP_TIMEOUT)
             self._updater = None
@@ -54,7 +54,7 @@ class UpdateControl:
         return None if self._updater is None else self._updater.document()
 
     def check_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The command `update`; with `"again": true`, versions that were refused are taken again."""
+        """The command `update`; with `"again": true`, refused versions are tried again."""
         if request.get("again") is True and self._loaded is not None:
             for store in stores_of(self._loaded).values():
                 store.forget_refusals()
@@ -63,10 +63,10 @@ class UpdateControl:
         return {}
 
     def roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The command `rollback`: back to the version before, which is on this device.
+        """The command `rollback`: back to the previous version, which is on this device.
 
         Raises:
-            UpdateError: there is no such model, or no version before.
+            UpdateError: there is no such model, or no previous version.
         """
         stores = {} if self._loaded is None else stores_of(self._loaded)
         name = str(request.get("model"))

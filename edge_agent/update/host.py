@@ -1,4 +1,4 @@
-"""What the updater wants of the agent, and a word that its steps share."""
+"""The interface through which the updater uses the agent, and what its steps share."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -19,19 +19,19 @@ class RefusedError(UpdateError):
 
 
 class Work(NamedTuple):
-    """How often models have run, and for how many seconds."""
+    """How often models have run, and for how many seconds altogether."""
 
     runs: int
     busy: float
 
 
 def work_of(models: Models) -> Work:
-    """What models have done so far, together."""
+    """The sum over several models."""
     return Work(sum(model.runs for model in models.values()), sum(model.busy for model in models.values()))
 
 
 def inference_ms(now: Work, before: Work = Work(0, 0.0)) -> float:  # noqa: B008 - it is immutable
-    """Milliseconds that a run took on average, since `before`; 0 if there was none."""
+    """Mean duration of the runs since `before`, in milliseconds; 0 if there were none."""
     runs = now.runs - before.runs
     return (now.busy - before.busy) / runs * 1000 if runs > 0 else 0.0
 
@@ -43,38 +43,38 @@ def resident_mb() -> float:
 
 
 class Host(Protocol):
-    """The agent, as the updater sees it; called from the updater's thread."""
+    """What the updater needs of the agent; called from the updater's thread."""
 
     def serving(self, name: str) -> Models:
-        """The models that serve under a name."""
+        """The loaded copies of a model that serve now."""
         ...
 
     def pipelines(self, name: str) -> list[Pipeline]:
-        """The pipelines that a model serves."""
+        """The running pipelines of a model."""
         ...
 
     def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Models:
-        """Loads a version of a model, after its trial in a process of its own. What serves goes on.
+        """Loads a version of a model, after a self-test in a process of its own. The active version keeps serving.
 
         Args:
             name: of the model.
-            path: of the archive; None: what the configuration names.
-            check_stop: called about twice a second during the trial; what it raises ends it.
+            path: of the archive; None: the configured model.
+            check_stop: called about twice a second during the self-test; raises to cancel it.
 
         Raises:
-            ConfigError: it can't be used here.
-            UpdateError: something else is wrong, which is not its fault.
+            ConfigError: the version can't be used here.
+            UpdateError: loading failed for another reason.
         """
         ...
 
     def adopt(self, models: Models) -> Event:
-        """Has the version of a model that is active, as the disk says, serve from the next sample on.
+        """Puts the version of a model that the store has as active into service, from the next sample on.
 
         Args:
             models: that version, loaded.
 
         Returns:
-            What is set when that has happened.
+            An event that is set when it serves.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""A new version serves, and is watched: whether it fails, and how long it takes. Whether it crashes, `Store` knows."""
+"""Watches failures and latency of a new version in service. Crashes are counted by `Store`."""
 
 import time
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from edge_agent.settings.update import Probation
 from edge_agent.update.host import Host, RefusedError, inference_ms, work_of
 
 POLL_EVERY = 0.5
-# Fewer failures, or fewer inferences, prove nothing.
+# Fewer failures, or fewer inferences, are not significant.
 MIN_FAILURES = 3
 MIN_RUNS = 10
 
 
 def watch(host: Host, name: str, before_ms: float, options: Probation, pause: Callable[[float], None]) -> None:
-    """Watches a version for as long as is stated.
+    """Watches a version for `options.duration`.
 
     Args:
         host: the agent.
         name: of the model.
-        before_ms: how long an inference of the version before took, on average; 0 if unknown.
-        options: how long, and what is asked of it.
-        pause: waits so many seconds; what it raises ends the watch.
+        before_ms: mean duration of an inference of the previous version; 0 if unknown.
+        options: the duration and the limits.
+        pause: sleeps for the given seconds; raises to cancel.
 
     Raises:
-        RefusedError: it is not good enough.
+        RefusedError: the version exceeds a limit.
     """
     work, (seen, failed) = work_of(host.serving(name)), _outcomes(host, name)
     deadline = time.monotonic() + options.duration
@@ -43,7 +43,7 @@ def watch(host: Host, name: str, before_ms: float, options: Probation, pause: Ca
 
 
 def _outcomes(host: Host, name: str) -> tuple[int, int]:
-    """How many inputs the model's pipelines have been through with, and at how many of them it failed."""
+    """The number of inputs that the model's pipelines have processed, and how many of them failed."""
     counts = [pipeline.counters.as_dict() for pipeline in host.pipelines(name)]
     failed = sum(count["dropped"]["failed"] for count in counts)
     return sum(count["inferred"] for count in counts) + failed, failed

@@ -1,4 +1,4 @@
-"""What a release is, and which devices it is for. Both sides, who signs and who installs, read it the same way."""
+"""What a release is, and which devices it is for; used by the signing side and by the installing side."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_agent.errors import UpdateError
 
-# Shares of all devices are counted in these, since signed JSON has no fractions.
+# Shares of all devices are in ten thousandths, since canonical JSON has no fractions.
 WHOLE = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -18,14 +18,14 @@ class Release:
     """One version of a model, as the signed list states it.
 
     Attributes:
-        channel: what devices follow.
+        channel: the channel that devices follow.
         version: of the bundle.
-        number: counts the releases of a channel, from 1: the highest that is for a device is the one that it takes.
+        number: counts the releases of a channel, from 1. A device takes the highest number that is for it.
         sha256: of the bundle's archive, in hexadecimal digits.
         size: of the archive, in bytes.
-        share: of all devices, in ten thousandths, that it is for.
-        groups: devices with one of these labels are meant besides.
-        revoked: nobody shall have it any more.
+        share: of all devices that it is for, in ten thousandths.
+        groups: it is also for devices with one of these labels.
+        revoked: no device may use it any more.
     """
 
     channel: str
@@ -39,26 +39,26 @@ class Release:
 
     @property
     def name(self) -> str:
-        """`birds/3`: what people call it."""
+        """For people: `birds/3`."""
         return f"{self.channel}/{self.version}"
 
     @property
     def key(self) -> str:
-        """What it is called on a device's disk; other content is another release, whatever its name."""
+        """Its name on a device's disk; includes the hash, so that other content has another key."""
         return f"{self.number}-{self.sha256[:16]}"
 
     @property
     def address(self) -> str:
-        """Of its archive in the repository: with its hash, so that an address never means other bytes."""
+        """Path of its archive in the repository; includes the hash, so that a file never changes."""
         return f"{self.channel}/{self.sha256}.{self.version}.zip"
 
     def is_for(self, device_id: str, labels: Collection[str]) -> bool:
-        """Whether a device is meant. Whoever is meant stays so as the share grows."""
+        """Whether the release is for a device. It stays so as the share grows."""
         place = hashlib.sha256(f"{self.channel}/{self.number}\n{device_id}".encode()).digest()
         return int.from_bytes(place[:8]) % WHOLE < self.share or not set(self.groups).isdisjoint(labels)
 
     def facts(self) -> dict[str, Any]:
-        """For the signed list: what neither the target's path nor its hash says."""
+        """The fields that the signed list has besides the target's path, length and hash."""
         return {"number": self.number, "share": self.share, "groups": list(self.groups), "revoked": self.revoked}
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, An
         facts: see `Release.facts`.
 
     Raises:
-        UpdateError: this is no release.
+        UpdateError: the target is not a release.
     """
     channel, _, version = path.removesuffix(".zip").partition("/")
     try:
@@ -101,14 +101,14 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 def choose(
     releases: Iterable[Release], device_id: str, labels: Collection[str], active: str | None, refused: Collection[str]
 ) -> Release | None:
-    """The release that a device is to change to, if any: the newest that is for it, if it is newer than what is active.
+    """The release that a device should change to, if any: the newest that is for it and newer than the active one.
 
     Args:
         releases: of one channel.
         device_id: whose.
         labels: of the device.
-        active: key of the release that is active; None if none is.
-        refused: keys of releases that have failed here.
+        active: key of the active release; None if there is none.
+        refused: keys of the releases that have failed on this device.
     """
     number = int(active.partition("-")[0]) if active else 0
     fit = [
@@ -123,5 +123,5 @@ def choose(
 
 
 def is_revoked(releases: Iterable[Release], key: str | None) -> bool:
-    """Whether nobody shall have the release of this key any more."""
+    """Whether the release with this key has been revoked."""
     return any(release.revoked for release in releases if release.key == key)

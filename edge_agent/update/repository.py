@@ -1,8 +1,8 @@
-"""The device's view of a repository of releases: nothing is believed that the pinned keys do not vouch for.
+"""The device's side of a repository of releases: only what is signed by trusted keys is used.
 
-Who is trusted for what, and every check, is The Update Framework's client workflow,
-https://theupdateframework.github.io/specification/latest/#detailed-client-workflow, done by python-tuf. Archives are
-then fetched by `models.download`, which goes on where it was cut off, by the size and hash of the signed list.
+Verification is The Update Framework's client workflow, done by python-tuf:
+https://theupdateframework.github.io/specification/latest/#detailed-client-workflow. Archives are downloaded by
+`models.download`, which resumes, and are checked against size and hash in the signed list.
 """
 
 import time
@@ -24,7 +24,7 @@ from edge_agent.errors import ModelError, UpdateError
 from edge_agent.models.download import fetch
 from edge_agent.update.releases import Release, read
 
-# Bounds on what a server may send as signed lists, and on how long it may take over one of them.
+# Limits on the signed lists that a server sends: bytes, new roots at a time, and seconds for one of them.
 MAX_ROOT, MAX_TIMESTAMP, MAX_SNAPSHOT, MAX_TARGETS = 100_000, 20_000, 100_000, 2_000_000
 MAX_NEW_ROOTS = 32
 SECONDS_FOR_A_LIST = 60.0
@@ -32,12 +32,12 @@ PAUSE_S = 10.0
 
 
 class Repository:
-    """A repository, as far as this device knows it.
+    """A repository of releases.
 
     Args:
-        url: where it is.
-        root: the pinned file.
-        folder: for the lists that were verified last, by which an older one is known to be older.
+        url: of the repository.
+        root: the pinned root.json.
+        folder: keeps the lists that were verified last, for protection against rollback.
     """
 
     def __init__(self, url: str, root: Path, folder: Path) -> None:
@@ -46,10 +46,10 @@ class Repository:
         self._folder = folder
 
     def releases(self) -> list[Release]:
-        """Fetches and verifies what has changed, and returns all that is released.
+        """Fetches and verifies the lists, and returns all releases.
 
         Raises:
-            UpdateError: it can't be fetched, or is not to be trusted.
+            UpdateError: the lists can't be fetched, or fail verification.
         """
         config = UpdaterConfig(
             max_root_rotations=MAX_NEW_ROOTS,
@@ -69,7 +69,7 @@ class Repository:
                     bootstrap=self._root.read_bytes(),
                 )
                 updater.refresh()
-            # What `refresh` leaves there is what it has verified.
+            # `refresh` writes only what it has verified.
             targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed.targets
         except (exceptions.DownloadError, exceptions.RepositoryError) as error:
             raise UpdateError(f"{self._url}: {_explained(error)}") from None
@@ -78,16 +78,16 @@ class Repository:
         return [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
 
     def fetch(self, release: Release, part: Path, max_rate: int | None, progress: Callable[[int], None]) -> None:
-        """Makes `part` the release's archive, going on from what it holds already.
+        """Downloads a release's archive to `part`; resumes a partial download.
 
         Args:
             release: of the verified list.
-            part: the file to fill; its folder exists.
-            max_rate: bytes a second; None: as many as come.
-            progress: called with the bytes that are there, as they become more; what it raises ends the download.
+            part: the file to write to; its folder exists.
+            max_rate: bytes a second; None: unlimited.
+            progress: called with the number of bytes so far; raises to cancel.
 
         Raises:
-            UpdateError: it can't be had, or is not what was signed.
+            UpdateError: the download fails, or is not what was signed.
         """
         began, first = time.monotonic(), -1
 
@@ -110,22 +110,22 @@ class Repository:
 
 
 class _Fetcher(FetcherInterface):
-    """Fetches one signed list; bounded in time, however slowly a server sends. Its caller bounds the length further.
+    """Fetches signed lists, each within a time limit. The caller limits the length further.
 
     Args:
-        pool: holds the connection, for the next list.
+        pool: keeps the connection open for the next list.
     """
 
     def __init__(self, pool: PoolManager) -> None:
         self._pool = pool
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        # Compressed, a few bytes could become a great many.
+        # No compression: a small answer could expand to a huge one.
         headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
         answer = self._pool.request("GET", url, headers=headers, timeout=Timeout(PAUSE_S), preload_content=False)
         with closing(answer):
             blocks = list(_blocks(answer))
-            if answer.status != HTTPStatus.OK:  # not even a redirect: nothing else answers for a repository
+            if answer.status != HTTPStatus.OK:  # redirects are not followed either
                 message = f"the server answers {answer.status} {answer.reason}"
                 raise exceptions.DownloadHTTPError(message, answer.status)
             return iter(blocks)
@@ -142,7 +142,7 @@ def _blocks(answer: BaseHTTPResponse) -> Iterator[bytes]:
         yield block
 
 
-# What a refusal means, and what to do; the first that fits.
+# What an error means and what to do about it; the first match counts.
 _MEANINGS: dict[type[Exception], str] = {
     exceptions.ExpiredMetadataError: (
         "newer lists are held back, or the repository was not renewed (`edge-agent release renew`), or this device's "
@@ -160,10 +160,10 @@ _MEANINGS: dict[type[Exception], str] = {
 
 def _explained(error: exceptions.DownloadError | exceptions.RepositoryError) -> str:
     """What has happened and what it means, in one sentence."""
-    told = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     for kind, meaning in _MEANINGS.items():
         if isinstance(error, kind):
-            return f"{told}: {meaning}"
+            return f"{text}: {meaning}"
     return f"can't be reached ({_cause(error)})"
 
 

@@ -1,6 +1,7 @@
-"""A new version runs beside the active one: on the same live input, without a word to anybody, and is compared."""
+"""Runs a new version on the same live input as the active one, publishes nothing, and compares the two."""
 
 import copy
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +20,16 @@ from edge_agent.sources.observer import Observation
 from edge_agent.update.agreement import agreement
 from edge_agent.update.host import Host, Models, RefusedError, inference_ms, work_of
 
+log = logging.getLogger(__name__)
+
 POLL_EVERY = 0.5
 
 
 class Tally:
-    """What the comparison has shown so far, from any thread.
+    """The results of the comparison so far; may be used from any thread.
 
     Args:
-        samples: how many are wanted.
+        samples: the number of samples to compare.
     """
 
     def __init__(self, samples: int) -> None:
@@ -36,7 +39,7 @@ class Tally:
         self.samples = self.failures = 0
 
     def compared(self, agreement: float | None) -> None:
-        """A sample has been through both; None if the new version has failed at it."""
+        """Adds a sample; None if the new version failed on it."""
         with self._changed:
             self.samples += 1
             if agreement is None:
@@ -46,24 +49,24 @@ class Tally:
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
-        """Whether all samples that are wanted have been compared, after so many seconds at the most."""
+        """Waits for up to `timeout` seconds; returns whether all samples have been compared."""
         with self._changed:
             return self._changed.wait_for(lambda: self.samples >= self._wanted, timeout)
 
     @property
     def agreement(self) -> float:
-        """On average, 0 to 1; 1 if nothing could be compared."""
+        """The mean agreement, 0 to 1; 1 if nothing could be compared."""
         with self._changed:
             return sum(self._agreements) / len(self._agreements) if self._agreements else 1.0
 
 
 class Shadow:
-    """Has the new version answer samples of one pipeline as well, one at a time, never making the pipeline wait.
+    """Runs the new version on samples of one pipeline, one at a time, in a thread; the pipeline never waits for it.
 
     Args:
         pipeline: its settings.
         model: the new version.
-        tally: of the comparison.
+        tally: takes the results.
     """
 
     def __init__(self, pipeline: settings.Pipeline, model: Model, tally: Tally) -> None:
@@ -81,11 +84,11 @@ class Shadow:
         return False
 
     def on_result(self, observation: Observation) -> None:
-        """Takes what the active version predicts for a sample, if the sample before is done."""
+        """Takes a sample and the active version's predictions, unless the previous sample is still in progress."""
         sample, predictions = observation.sample, observation.predictions
         with self._changed:
             if self._next is None and not self._closed:
-                # A frame's memory may be used again for the next one. Nobody is answered, nothing is acknowledged.
+                # A copy, since a frame's buffer may be reused; without reply and acknowledgement.
                 data = copy.copy(sample.data)
                 self._next = replace(sample, data=data, reply_to=None, on_done=None), predictions
                 self._changed.notify_all()
@@ -94,7 +97,7 @@ class Shadow:
         """There will be no more samples."""
 
     def close(self) -> None:
-        """Takes no more samples; the one that is being answered is finished."""
+        """Takes no more samples; the current one is finished."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -108,7 +111,11 @@ class Shadow:
                 sample, predictions = self._next
             try:
                 answer = self._predictor.ask(sample).predictions
-            except EdgeAgentError:
+            except EdgeAgentError as error:
+                log.debug("shadow run: %s", error)
+                self._tally.compared(None)
+            except Exception:  # it counts against the new version, and must not end the agent
+                log.exception("a defect in edge-agent: a sample of the shadow run failed")
                 self._tally.compared(None)
             else:
                 self._tally.compared(agreement(self._task, predictions, answer))
@@ -124,18 +131,18 @@ def run_beside(
     max_error_rate: float,
     check_stop: Callable[[], None],
 ) -> dict[str, Any]:
-    """Has a new version run beside the active one for as long as is stated; returns what that has shown.
+    """Runs a new version beside the active one until enough samples are compared; returns the measurements.
 
     Args:
         host: the agent.
         name: of the model.
         models: the new version.
-        options: how long, and what is asked of it.
-        max_error_rate: the share of samples at which it may fail.
-        check_stop: called about twice a second; what it raises ends the run.
+        options: the number of samples, the timeout and the limits.
+        max_error_rate: the share of samples on which it may fail.
+        check_stop: called about twice a second; raises to cancel the run.
 
     Raises:
-        RefusedError: it is not good enough.
+        RefusedError: the version exceeds a limit.
     """
     tally = Tally(options.samples)
     before, new_before = work_of(host.serving(name)), work_of(models)
@@ -166,7 +173,7 @@ def run_beside(
 
 @contextmanager
 def _shadows(host: Host, name: str, models: Models, tally: Tally) -> Iterator[None]:
-    """The new version answers samples of every pipeline of the model."""
+    """Runs the new version on every pipeline of the model."""
     shadows = [
         (pipeline, Shadow(pipeline.options, models[key_of(pipeline.options)], tally))
         for pipeline in host.pipelines(name)

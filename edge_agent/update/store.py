@@ -1,7 +1,7 @@
-"""The versions of one model on this device's disk: archives, which of them is active, and what has happened to them.
+"""The versions of one model on this device's disk: the archives, which one is active, and the history.
 
-What is written is whole after a power cut: an archive gets its name once it is complete and on the disk, and the state
-is one small file that is replaced as a whole. Whoever changes it, the daemon or a command, reads it anew under a lock.
+All writes are atomic, also in a power cut: an archive is renamed once it is complete and on the disk, and the state is
+one small file that is replaced as a whole. The daemon and commands read it again under a lock before they change it.
 """
 
 import contextlib
@@ -26,8 +26,7 @@ MAX_HISTORY = 100
 MAX_REFUSED = 50
 MAX_GOOD = 2
 MAX_REASON = 500
-# So often may the agent end without being asked to while a version is on trial or on probation: not every power cut is
-# the version's fault.
+# How often the agent may end unexpectedly while a version is tested or on probation: it may have been a power cut.
 MAX_ENDS = 2
 
 log = logging.getLogger(__name__)
@@ -35,18 +34,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class State:
-    """What is known of a model's versions. They are named by their keys.
+    """The state of a model's versions. They are identified by `Release.key`.
 
     Attributes:
-        versions: those on the disk, and what was signed of each.
-        active: the one that serves; None: the one that the configuration names.
-        good: those that have served well, in order; the last one is what a failure goes back to.
-        trying: the one that is being tried, beside the active one.
-        on_probation: whether the active one has yet to prove itself.
-        ends: how often the agent has ended without being asked to since it tries, or serves on probation.
-        inference_ms: how long an inference of the version before took; 0 if unknown.
-        refused: those that are not taken again: what people call them, and why.
-        history: what has happened, the oldest first.
+        versions: those on the disk, each with the signed facts.
+        active: the one that serves; None: the configured one.
+        good: those that have been committed, in order; a rollback goes to the last one.
+        trying: the one that is being tested beside the active one.
+        on_probation: whether the active one is on probation.
+        ends: how often the agent has ended unexpectedly while a version was tested or on probation.
+        inference_ms: mean duration of an inference of the previous version; 0 if unknown.
+        refused: those that are not tried again, each with its name and the reason.
+        history: events, the oldest first.
     """
 
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -65,18 +64,18 @@ class State:
         self.history = [*self.history, event | ({"reason": reason} if reason else {})][-MAX_HISTORY:]
 
     def refuse(self, key: str, reason: str) -> None:
-        """A version is not taken again."""
+        """Marks a version as not to be tried again."""
         self.refused.pop(key, None)
         self.refused[key] = {"version": self.name(key), "reason": reason[:MAX_REASON]}
         self.refused = dict([*self.refused.items()][-MAX_REFUSED:])
 
     def keep_what_is_needed(self) -> None:
-        """Lets go of versions that are neither active, nor good, nor being tried."""
+        """Drops the versions that are neither active, nor good, nor being tested."""
         kept = {self.active, self.trying, *self.good}
         self.versions = {key: facts for key, facts in self.versions.items() if key in kept}
 
     def name(self, key: str | None) -> str:
-        """What people call a version."""
+        """The name of a version for people."""
         if key is None:
             return "as configured"
         facts = self.versions.get(key)
@@ -87,36 +86,36 @@ class Store:
     """The versions of one model.
 
     Args:
-        folder: of this model; made when it is first needed.
+        folder: of this model; created when it is first needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def archive(self, key: str) -> Path:
-        """Where the archive of a version lies, or will lie."""
+        """Path of a version's archive."""
         return self._folder / f"{key}.zip"
 
     def part(self, key: str) -> Path:
-        """Where what has been downloaded of it so far lies."""
+        """Path of a version's partial download."""
         return self._folder / f"{key}.part"
 
     def state(self) -> State:
-        """What is known now."""
+        """Reads the state."""
         try:
             return State(**json.loads(self._file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return State()
         except (OSError, ValueError, TypeError) as error:
-            log.error("%s: can't be read (%s): the model that the configuration names serves", self._file, error)
+            log.error("%s: can't be read (%s): using the configured model", self._file, error)
             return State()
 
     @contextmanager
     def changing(self) -> Iterator[State]:
-        """The state, to be changed; it is on the disk when the block has ended, or is as it was before.
+        """Yields the state to be changed; it is written when the block ends, unless the block raises.
 
         Raises:
-            UpdateError: it can't be written.
+            UpdateError: the state can't be written.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +128,7 @@ class Store:
             before = state.versions
             yield state
             atomic_file.write(self._file, json.dumps(asdict(state), indent=1).encode())
-            # Only now does nothing point to them any more.
+            # Only after that may the archives be removed.
             for key in before.keys() - state.versions.keys():
                 self.archive(key).unlink(missing_ok=True)
                 archive.forget(before[key]["sha256"])
@@ -139,25 +138,25 @@ class Store:
             os.close(lock)
 
     def take_in(self, release: Release) -> None:
-        """Gives a completely downloaded archive its name, and notes it."""
+        """Adds a completely downloaded archive."""
         with self.changing() as state:
             self.part(release.key).replace(self.archive(release.key))
             atomic_file.sync_folder(self._folder)
             state.versions[release.key] = release.as_dict()
 
     def begin(self, key: str) -> None:
-        """A version is being tried."""
+        """Notes that a version is being tested."""
         with self.changing() as state:
             if state.trying != key:
                 state.trying, state.ends = key, 0
                 state.note("trying", key)
 
     def activate(self, key: str, inference_ms: float) -> None:
-        """From now on a version serves, on probation.
+        """Makes a version the active one, on probation.
 
         Args:
             key: of the version.
-            inference_ms: of the version that it replaces; 0 if unknown.
+            inference_ms: mean duration of an inference of the version that it replaces; 0 if unknown.
         """
         with self.changing() as state:
             state.active, state.trying, state.on_probation, state.ends = key, None, True, 0
@@ -165,7 +164,7 @@ class Store:
             state.note("activated", key)
 
     def commit(self, key: str) -> None:
-        """A version has served well; what it has replaced stays, what is older goes."""
+        """Ends a version's probation. The version that it has replaced is kept, older ones are removed."""
         with self.changing() as state:
             if state.active == key and state.on_probation:
                 state.on_probation, state.ends = False, 0
@@ -174,7 +173,7 @@ class Store:
             state.keep_what_is_needed()
 
     def refuse(self, key: str, reason: str) -> None:
-        """A version that is not active has failed its trial."""
+        """Notes that a version has failed its test and is not to be tried again."""
         with self.changing() as state:
             state.refuse(key, reason)
             state.trying, state.ends = None, 0
@@ -182,17 +181,17 @@ class Store:
             state.keep_what_is_needed()
 
     def roll_back(self, reason: str, *, revoked: Collection[str] = ()) -> str | None:
-        """Goes back from the active version to the last good one before it; the active one is not taken again.
+        """Makes the last good version before the active one the active one; the failed one is not tried again.
 
         Args:
-            reason: why.
-            revoked: keys of versions that are not good any more.
+            reason: for the history.
+            revoked: keys of versions that are not to be used either.
 
         Returns:
-            What is active then.
+            The key of the version that is active then; None: the configured one.
 
         Raises:
-            UpdateError: there is nothing to go back from.
+            UpdateError: the configured version is the active one.
         """
         if self.state().active is None:
             raise UpdateError(
@@ -209,15 +208,15 @@ class Store:
             return state.active
 
     def forget_refusals(self) -> None:
-        """Versions that have failed are taken again."""
+        """Allows refused versions to be tried again."""
         if self.state().refused:
             with self.changing() as state:
                 state.refused = {}
 
     def began(self) -> None:
-        """The agent has started: if it has not been stopped before, a version that it tries may be why.
+        """Notes a start of the agent: if the last run ended unexpectedly, the version under test may be the cause.
 
-        A version that it happens to too often is given up.
+        A version with more than `MAX_ENDS` of these is refused or rolled back.
         """
         state = self.state()
         if state.trying is None and not state.on_probation:
@@ -233,14 +232,14 @@ class Store:
             self.roll_back(f"{reason} while this version was on probation")
 
     def ended(self) -> None:
-        """The agent ends since it was told to."""
+        """Notes that the agent was stopped in order."""
         state = self.state()
         if state.trying is not None or state.on_probation:
             with self.changing() as state:
                 state.ends -= 1
 
     def clear_parts(self, keep: str) -> None:
-        """Removes what was downloaded of other versions, and archives that nothing knows of."""
+        """Removes partial downloads of other versions, and archives that are not in the state."""
         known = self.state().versions
         with contextlib.suppress(OSError):
             for file in self._folder.iterdir():

@@ -1,9 +1,9 @@
-"""The update of a device's models, step by step. Each step is published, and may be cut off by a power cut.
+"""Updates the models of a device, step by step. Each step is published, and may be interrupted by a power cut.
 
     check → download → verify → try → shadow → activate → probation → commit
 
-`Updater._update` is the whole story. What has been reached lies on the disk (`store`), so that every start, after a
-stop, a reload or a power cut, begins at the top again: what is done already is skipped.
+`Updater._update` shows all of it. Progress is kept on the disk (`store`): after a stop, a reload or a power cut, an
+update starts at the top again, and skips the steps that are done.
 """
 
 import gc
@@ -29,24 +29,24 @@ from edge_agent.update.shadow import run_beside
 
 log = logging.getLogger(__name__)
 
-# The first look at the repository comes within so many seconds after the start: not that of all devices at once.
+# Seconds after the start within which the first check comes, at random, so that not all devices check at once.
 FIRST_CHECK_WITHIN = 300.0
 JITTER = 0.2
-# Refused versions that are published, the latest ones.
-MAX_PUBLISHED_REFUSALS = 10
-# Room that an archive needs on the disk, with what is unpacked of it, in multiples of its size.
+# The latest refused versions are published.
+MAX_REFUSED_PUBLISHED = 10
+# Free disk space that an archive needs, including the unpacked files, in multiples of its size.
 ROOM = 3
 
 
 class _StoppedError(Exception):
-    """The agent wants the updater to end."""
+    """The updater has been asked to stop."""
 
 
 class Updater:
-    """Looks for releases, and brings them into service, in a thread of its own.
+    """Checks for releases, and puts them into service, in a thread of its own.
 
     Args:
-        config: as it stands in the file; it has an `update` section.
+        config: as its file states it; it has an `update` section.
         host: the agent.
     """
 
@@ -59,20 +59,20 @@ class Updater:
         root = config.resolve(self._options.root)
         self._repository = Repository(self._options.url, root, config.updates_path() / "metadata")
         self._changed = threading.Condition()
-        self._stopping = self._asked = False
+        self._stopping = self._check_requested = False
         self._steps = {name: _last_step(store.state().history) for name, store in self._stores.items()}
         self._error, self._checked_at = "", ""
         self._thread = threading.Thread(target=self._run, name="update", daemon=True)
 
     def start(self) -> None:
-        """Begins, in the background."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ends, wherever it is; what was begun goes on after the next start.
+        """Ends the thread at any step; the update continues after the next start.
 
         Args:
-            timeout: seconds; a step that can't be cut short is left to end by itself, and nothing follows it.
+            timeout: seconds to wait; a step that can't be interrupted ends by itself later, and no other follows.
         """
         with self._changed:
             self._stopping = True
@@ -80,9 +80,9 @@ class Updater:
         self._thread.join(timeout)
 
     def check_now(self) -> None:
-        """Looks for releases now, not only when it is time to."""
+        """Checks for releases now."""
         with self._changed:
-            self._asked = True
+            self._check_requested = True
             self._changed.notify_all()
 
     def document(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Updater:
             "active": active and {key: active[key] for key in ("version", "number", "sha256")},
             "on_probation": state.on_probation,
             "refused": {
-                facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_PUBLISHED_REFUSALS:]
+                facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_REFUSED_PUBLISHED:]
             },
             **self._steps[name],
         }
@@ -118,15 +118,15 @@ class Updater:
             self._wait(random.uniform(0, min(self._options.interval, FIRST_CHECK_WITHIN)))  # noqa: S311 - spreads load
             while True:
                 self._check()
-                self._wait(self._options.interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - likewise
+                self._wait(self._options.interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load
         except _StoppedError:
             pass
 
     def _wait(self, seconds: float) -> None:
-        """Waits for the next check, or for somebody to ask for one."""
+        """Waits for the next check, or for `check_now`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._asked, seconds)
-            self._asked = False
+            self._changed.wait_for(lambda: self._stopping or self._check_requested, seconds)
+            self._check_requested = False
         self._check_stop()
 
     def _pause(self, seconds: float) -> None:
@@ -135,7 +135,7 @@ class Updater:
         self._check_stop()
 
     def _check_stop(self, *_: object) -> None:
-        """Ends what is being done if the agent wants that."""
+        """Raises if the updater has been asked to stop."""
         if self._stopping:
             raise _StoppedError
 
@@ -143,10 +143,10 @@ class Updater:
         try:
             releases = self._repository.releases()
         except UpdateError as error:
-            log.warning("no updates: %s", error)
+            log.warning("update check failed: %s", error)
             self._error = str(error)
         except Exception as error:
-            log.exception("a defect in edge-agent: no updates for now")
+            log.exception("a defect in edge-agent: update check failed")
             self._error = f"internal error: {error!r}"
         else:
             self._error, self._checked_at = "", timestamp(time.time())
@@ -156,7 +156,7 @@ class Updater:
                 self._guarded(name, partial(self._update, [one for one in releases if one.channel == channel]))
 
     def _guarded(self, name: str, task: Callable[[str], None]) -> None:
-        """What goes wrong with one model is told, and keeps no other one from its update."""
+        """Runs a task for one model. A failure is published, and does not affect the other models."""
         self._check_stop()
         try:
             task(name)
@@ -165,18 +165,18 @@ class Updater:
         except _StoppedError:
             raise
         except Exception as error:
-            log.exception("%s: a defect in edge-agent: the update is given up", name)
+            log.exception("%s: a defect in edge-agent: the update failed", name)
             self._step(name, "failed", self._steps[name].get("version", ""), f"internal error: {error!r}")
 
     def _step(self, name: str, step: str, version: str, reason: str = "", **facts: Any) -> None:
-        """Says which step has been reached."""
+        """Logs and publishes that a step has been reached."""
         self._check_stop()
         (log.warning if reason else log.info)("%s: update to %s: %s%s", name, version, step, reason and f": {reason}")
         self._steps[name] = {"step": step, "version": version, "reason": reason or None, **facts}
         self._host.publish_state(self.document())
 
     def _update(self, releases: Sequence[Release], name: str) -> None:
-        """The story of one update."""
+        """One update of one model, from the choice of a release to its commit."""
         store = self._stores[name]
         if not self._host.serving(name):
             raise UpdateError(f"{name}: no pipeline uses it, or it is a language model: it is not updated")
@@ -203,11 +203,11 @@ class Updater:
         store.activate(release.key, inference_ms(work_of(self._host.serving(name))))
         self._adopt(models)
         self._step(name, "activated", release.name, shadow=shown and shown | {"memory_mb": round(memory, 1)})
-        gc.collect()  # frees the models that nothing uses any more, now rather than some time
+        gc.collect()  # frees unused models now, not at some later time
         self._see_through_probation(name)
 
     def _download(self, name: str, release: Release) -> None:
-        """Sees to it that the whole archive is on the disk."""
+        """Downloads the archive, unless it is on the disk."""
         store = self._stores[name]
         store.clear_parts(keep=release.key)
         if release.key in store.state().versions and store.archive(release.key).is_file():
@@ -230,7 +230,7 @@ class Updater:
         store.take_in(release)
 
     def _try(self, name: str, release: Release) -> Models:
-        """Loads the new version, which must do what the one before does."""
+        """Loads the new version, which must have the same task as the active one."""
         store = self._stores[name]
         self._step(name, "trying", release.name)
         store.begin(release.key)
@@ -252,7 +252,7 @@ class Updater:
         return run_beside(self._host, name, models, options, max_error_rate, self._check_stop)
 
     def _see_through_probation(self, name: str) -> None:
-        """Watches the active version, if it is on probation, and commits it or goes back."""
+        """Watches the active version if it is on probation, and commits it or rolls it back."""
         store = self._stores[name]
         state = store.state()
         if state.active is None or not state.on_probation:
@@ -269,7 +269,7 @@ class Updater:
             self._step(name, "committed", version)
 
     def _roll_back(self, name: str, reason: str, revoked: Sequence[str] = ()) -> None:
-        """Goes back to the last good version; if that can't serve either, to the one before it."""
+        """Rolls back to the last good version; if that can't be loaded, to the one before it."""
         store = self._stores[name]
         state = store.state()
         key, models = store.roll_back(reason, revoked=revoked), None
@@ -290,7 +290,7 @@ class Updater:
 
 
 def _last_step(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What was reached before this start."""
+    """The step that was reached before this start."""
     if not history:
         return {"step": "idle", "version": None, "reason": None}
     return {"step": history[-1]["step"], "version": history[-1]["version"], "reason": history[-1].get("reason")}

@@ -121,4 +121,4 @@ def test_a_damaged_state_is_as_if_there_was_none(store: Store, caplog: pytest.Lo
     serve(store, 1)
     (store.archive("x").parent / "state.json").write_text("{")
     assert store.state() == State()
-    assert "the model that the configuration names serves" in caplog.text
+    assert "using the configured model" in caplog.text
