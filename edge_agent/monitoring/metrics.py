@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. What the agent counts anyhow is read at each scrape; only durations are noted here."""
+"""Metrics for Prometheus. The agent's own counters are read at each scrape; only durations are recorded here."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ except ImportError:
     raise MissingExtraError("serving metrics", "metrics") from None
 
 Status = dict[str, Any]
-# Seconds; from a small model on a fast machine to a language model on a slow one.
+# Seconds: from a small model on a fast machine to a language model on a slow one.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # Names follow https://prometheus.io/docs/practices/naming/. In each: the counter's key, and what it counts.
@@ -44,10 +44,10 @@ REASONS = (
 
 
 class Metrics:
-    """What is told to Prometheus.
+    """The metrics of an agent.
 
     Args:
-        status: the state of the agent, as `Agent.status` gives it; asked for at each scrape.
+        status: returns the state of the agent, see `AgentStatus.status`; called at each scrape.
 
     Attributes:
         app: answers scrapes.
@@ -68,13 +68,13 @@ class Metrics:
         self.app: App = make_wsgi_app(registry)
 
     def observe(self, pipeline: str, timing: Timing) -> None:
-        """Notes where the time of one input went."""
+        """Records the durations of one input."""
         for stage in ("queue", "preprocess", "inference", "postprocess"):
             self._durations.labels(pipeline, stage).observe(getattr(timing, stage) / 1000)
 
 
 class _Agent(Collector):
-    """Reads the state of the agent, at one moment for each pipeline, so that its sums balance in a scrape."""
+    """Reads the agent's state, all counters of a pipeline at one moment, so that its sums balance in a scrape."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status

@@ -1,4 +1,4 @@
-"""What can be looked at over HTTP, as far as the configuration wants it. What is off is not imported."""
+"""Serves metrics and the status page over HTTP, where they are configured. What is off is not imported."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -28,12 +28,12 @@ class Monitoring:
         self._servers: list[Web] = []
 
     def open(self, config: Config) -> None:
-        """Takes the addresses of what the configuration wants; whoever asks there waits for `start`.
+        """Binds the configured addresses; requests wait until `start`.
 
         Raises:
             MissingExtraError: a package is missing.
             ConfigError: the token can't be read.
-            EdgeAgentError: an address can't be listened at.
+            EdgeAgentError: an address can't be bound.
         """
         if (wanted := config.settings.metrics) is not None:
             from edge_agent.monitoring.metrics import Metrics
@@ -50,13 +50,13 @@ class Monitoring:
             self._servers.append(Web(Page(self._agent, token, page.hosts), page.listen, "http.listen", "http"))
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts to answer requests."""
         for server in self._servers:
             server.start()
             log.info("%s: http://%s", server.key.partition(".")[0], server.address)
 
     def change(self, fresh: Config) -> None:
-        """Serves what another configuration wants instead; what can't be served is logged and left out."""
+        """Serves what another configuration states; what can't be served is logged and left out."""
         self.stop()
         if fresh.settings.metrics is None:
             self._metrics = None
@@ -67,12 +67,12 @@ class Monitoring:
         self.start()
 
     def stop(self) -> None:
-        """Serves nothing any more."""
+        """Stops serving."""
         for server in self._servers:
             server.stop()
         self._servers = []
 
     def observe(self, pipeline: str, timing: Timing) -> None:
-        """Takes note of where the time of one input went."""
+        """Records the durations of one input."""
         if (metrics := self._metrics) is not None:
             metrics.observe(pipeline, timing)

@@ -1,4 +1,4 @@
-"""A small HTTP server in threads of its own: waitress, which bounds what a client can hold up."""
+"""A small HTTP server in threads of its own: waitress, with limits on connections, sizes and idle time."""
 
 import logging
 import socket
@@ -16,31 +16,31 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application (https://peps.python.org/pep-3333/)."""
 
 THREADS = 2
-# Further ones wait to be let in.
+# Further connections wait to be accepted.
 MOST_CONNECTIONS = 32
-# A connection without traffic is closed after so many seconds.
+# Seconds after which a connection without traffic is closed.
 IDLE_TIMEOUT = 30
 MAX_REQUEST = 16_384
-# The loop is woken by what happens; nothing has to be looked at in between.
+# Seconds. Events wake the loop, so it need not poll more often.
 LOOP_TIMEOUT = 30.0
 
 
 class WebError(EdgeAgentError):
-    """An address can't be listened at."""
+    """An address can't be bound."""
 
 
 class Web:
-    """Serves an application at an address, from `start` to `stop`; whoever asks before that waits.
+    """Serves an application at an address, from `start` to `stop`; requests before that wait.
 
     Args:
         app: the application.
         address: `HOST:PORT`.
         key: of the configuration, for messages.
-        extra: the optional part of edge-agent that brings the server.
+        extra: the extra of the package that installs the server.
 
     Raises:
         MissingExtraError: the server is not installed.
-        WebError: the address can't be listened at.
+        WebError: the address can't be bound.
     """
 
     def __init__(self, app: App, address: str, key: str, extra: str) -> None:
@@ -49,7 +49,7 @@ class Web:
         except ImportError:
             raise MissingExtraError(f"serving {key.partition('.')[0]}", extra) from None
         self.key, self.address = key, address
-        # It warns of each request that has to wait for a thread.
+        # waitress logs a warning for each request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._listener = _listen(address, key)
         self._connections: dict[int, Any] = {}
@@ -70,11 +70,11 @@ class Web:
         self._thread = threading.Thread(target=self._server.run, name=key, daemon=True)
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts to answer requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Closes all connections and lets go of the address."""
+        """Closes all connections and releases the address."""
         from waitress.wasyncore import close_all
 
         self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))

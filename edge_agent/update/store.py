@@ -225,7 +225,7 @@ class Store:
             state.ends += 1
         if state.ends <= MAX_ENDS:
             return
-        reason = f"the agent has ended {state.ends} times without being told to"
+        reason = f"the agent has ended {state.ends} times unexpectedly"
         if state.trying is not None:
             self.refuse(state.trying, f"{reason} while this version was tried")
         else:

@@ -94,7 +94,7 @@ def test_a_version_with_which_the_agent_ends_again_and_again_is_given_up(stage: 
     with stage.daemon:
         assert stage.serving() == "2"
         wait_until(lambda: NEW in stage.states()[-1]["refused"], 20, "the state of updates is published")
-        assert "has ended 3 times without being told to" in stage.states()[-1]["refused"][NEW]
+        assert "has ended 3 times unexpectedly" in stage.states()[-1]["refused"][NEW]
 
 
 @pytest.mark.faults

@@ -1,4 +1,4 @@
-"""Who may look at the status page: names that browsers may ask for it by, and its token."""
+"""Access to the status page: the host names by which it may be requested, and the token."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ def read_token(stated: str, folder: Path) -> str:
         folder: of the configuration file.
 
     Raises:
-        ConfigError: it can't be read, or is easy to guess.
+        ConfigError: the token can't be read, or is too short.
     """
     token = read_secret(KEY, stated, folder, "token")
     if len(token) < LEAST_CHARACTERS:
@@ -34,8 +34,8 @@ def read_token(stated: str, folder: Path) -> str:
 def allows_host(header: str, names: Sequence[str]) -> bool:
     """Whether a `Host` header names this machine.
 
-    A page from elsewhere, whose name has been made to lead here (DNS rebinding), would ask by that name. What asks by
-    an address has been told the address.
+    Protects against DNS rebinding, where another site's name resolves to this machine's address: requests then carry
+    that name. Addresses are always allowed.
 
     Args:
         header: `NAME`, `NAME:PORT`, `ADDRESS`, `[IPv6]:PORT`.
@@ -52,8 +52,8 @@ def allows_host(header: str, names: Sequence[str]) -> bool:
     return True
 
 
-def is_foreign(headers: Mapping[str, str]) -> bool:
-    """Whether another site's page asks for something to take into itself; to follow a link from there is no such thing.
+def is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether another site's page makes the request; a link that a user follows there is allowed.
 
     Args:
         headers: of the request, as WSGI names them (https://www.w3.org/TR/fetch-metadata/).
@@ -62,10 +62,10 @@ def is_foreign(headers: Mapping[str, str]) -> bool:
     return site not in ("none", "same-origin") and mode != "navigate"
 
 
-def knows(token: str, authorization: str) -> bool:
+def is_authorized(token: str, authorization: str) -> bool:
     """Whether an `Authorization` header holds the token: as Bearer, or as the password of any user (Basic).
 
-    The time it takes tells nothing of the token.
+    Compares in constant time.
     """
     scheme, _, credentials = authorization.partition(" ")
     given = credentials.strip().encode("latin-1", "replace")

@@ -1,4 +1,4 @@
-"""What the status page sees of the agent."""
+"""The interface through which the status page reads the agent's state."""
 
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ from edge_agent.sources.observer import ResultObserver
 
 
 class AgentStatus(Protocol):
-    """The agent, looked at from other threads."""
+    """The state of an agent; may be read from any thread."""
 
     def status(self) -> dict[str, Any]:
         """The state of everything."""
@@ -27,5 +27,5 @@ class AgentStatus(Protocol):
         ...
 
     def observers_of(self, pipeline: str) -> list[ResultObserver]:
-        """Who observes a pipeline's results; the list may be changed."""
+        """The observers of a pipeline's results; the list may be changed."""
         ...

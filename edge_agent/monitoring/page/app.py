@@ -1,7 +1,6 @@
-"""The status page: a WSGI application that shows what the agent does, and changes nothing.
+"""The status page: a WSGI application that shows the agent's state, and changes nothing.
 
-The page asks for state and pictures again and again; nothing is pushed. So nobody who looks holds a thread, however
-slowly, and everything is bounded by what one request costs.
+The page polls state and pictures; nothing is pushed, so that a slow client does not occupy a thread for long.
 """
 
 import importlib.resources
@@ -23,7 +22,7 @@ FILES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-# Nothing from elsewhere, nothing for elsewhere.
+# Loads nothing from other sites, and may not be embedded in them.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,7 +35,7 @@ HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
-# For whoever watches over services; they need no token.
+# For health checks; no token needed.
 OPEN = ("/healthz", "/readyz")
 PICTURES = "/pictures/"
 MOST_PREDICTIONS, MOST_TEXT = 8, 500
@@ -57,8 +56,8 @@ class Page:
 
     Args:
         agent: the agent.
-        token: what a browser must know; None: nothing.
-        hosts: further names that it may ask by.
+        token: required in requests; None: none is.
+        hosts: further host names by which the page may be requested.
     """
 
     def __init__(self, agent: AgentStatus, token: str | None, hosts: Sequence[str]) -> None:
@@ -92,22 +91,22 @@ class Page:
         return _in_words(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     def _refusal(self, environ: Mapping[str, Any]) -> Answer | None:
-        """Why a request gets nothing, if so."""
+        """The refusal of a request; None if it is allowed."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _in_words(HTTPStatus.METHOD_NOT_ALLOWED, "only to be looked at", ("Allow", "GET, HEAD"))
         if not access.allows_host(environ.get("HTTP_HOST", ""), self._hosts):
             return _in_words(HTTPStatus.FORBIDDEN, "not known by this name: add it to http.hosts")
-        if access.is_foreign(environ):
+        if access.is_cross_site(environ):
             return _in_words(HTTPStatus.FORBIDDEN, "not for other sites")
         if self._token is None or environ["PATH_INFO"] in OPEN:
             return None
-        if access.knows(self._token, environ.get("HTTP_AUTHORIZATION", "")):
+        if access.is_authorized(self._token, environ.get("HTTP_AUTHORIZATION", "")):
             return None
         ask = ("WWW-Authenticate", 'Basic realm="edge-agent", charset="UTF-8"')
         return _in_words(HTTPStatus.UNAUTHORIZED, "the token, please, with any user name", ask)
 
     def _health(self, path: str) -> Answer:
-        """Whether inputs are worked on; and whether the broker is there besides. Tells no more, since all may ask."""
+        """Whether inputs are processed; `/readyz` also whether the broker is connected. No details: no token needed."""
         status = self._agent.status()
         if status["hung"]:
             return _in_words(HTTPStatus.SERVICE_UNAVAILABLE, "an input takes too long")
@@ -126,7 +125,7 @@ class Page:
         return status
 
     def _picture(self, pipeline: str, query: str) -> Answer:
-        """The latest picture; no content if it is the one that the browser has (`after=NUMBER`), or there is none."""
+        """The latest picture; no content if there is none, or if the browser has it (`after=NUMBER`)."""
         try:
             picture = self._preview.latest(pipeline)
         except KeyError:
@@ -141,7 +140,7 @@ def _in_words(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answe
 
 
 def _in_short(result: Result) -> dict[str, Any]:
-    """As much of a result as the page shows."""
+    """The parts of a result that the page shows."""
     predictions = result.content.get("predictions", ())
     return {
         "seq": result.seq,

@@ -1,4 +1,4 @@
-"""Live pictures: drawn only while somebody looks, each of them once, whoever looks."""
+"""Live pictures of the status page: drawn only while a browser asks for them, and once for all browsers."""
 
 import contextlib
 import itertools
@@ -12,30 +12,30 @@ from edge_agent import settings
 from edge_agent.monitoring.page.agent_status import AgentStatus
 from edge_agent.publish.snapshots import Snapshots
 
-# Pictures a second and their size, for all who look together.
+# Interval and size of the pictures.
 LIVE = settings.Snapshot(interval=0.25, max_side=640, max_size=60_000)
-# Nobody looks any more when nobody has asked for so long, in seconds.
+# Seconds without a request after which no more pictures are drawn.
 PATIENCE = 5.0
 
 
 class Picture(NamedTuple):
-    """A picture with what was found in it; numbers grow."""
+    """A JPEG with the predictions drawn into it, and its number; later ones have higher numbers."""
 
     number: int
     jpeg: bytes
 
 
 @dataclass(slots=True)
-class _Wall:
-    """What hangs there for one pipeline: its latest picture, and when somebody last asked for it."""
+class _Channel:
+    """One pipeline: the observer that draws, the time of the last request, and the latest picture."""
 
     snapshots: Snapshots
-    asked: float
+    requested: float
     picture: Picture | None = None
 
 
 class LivePreview:
-    """Follows the pipelines that somebody looks at.
+    """Observes the pipelines whose pictures are being requested.
 
     Args:
         agent: the agent.
@@ -43,37 +43,37 @@ class LivePreview:
 
     def __init__(self, agent: AgentStatus) -> None:
         self._agent = agent
-        self._walls: dict[str, _Wall] = {}
+        self._channels: dict[str, _Channel] = {}
         self._numbers = itertools.count(1)
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
     def latest(self, pipeline: str) -> Picture | None:
-        """The latest picture, if there has been one since somebody began to look; never waits for one.
+        """The latest picture; None if there has been none since the first request. Never waits for one.
 
         Raises:
             KeyError: there is no such pipeline.
         """
         options = self._agent.options_of(pipeline)
         observers = self._agent.observers_of(pipeline)
-        with self._guard:
-            wall = self._walls.get(pipeline)
-            if wall is None or wall.snapshots not in observers:
-                snapshots = Snapshots(options, LIVE, partial(self._hang, pipeline))
-                wall = self._walls[pipeline] = _Wall(
-                    snapshots, time.monotonic(), None if wall is None else wall.picture
+        with self._lock:
+            channel = self._channels.get(pipeline)
+            if channel is None or channel.snapshots not in observers:
+                snapshots = Snapshots(options, LIVE, partial(self._show, pipeline))
+                channel = self._channels[pipeline] = _Channel(
+                    snapshots, time.monotonic(), None if channel is None else channel.picture
                 )
                 observers.append(snapshots)
-            wall.asked = time.monotonic()
-            return wall.picture
+            channel.requested = time.monotonic()
+            return channel.picture
 
-    def _hang(self, pipeline: str, jpeg: bytes) -> None:
-        """Takes a picture, in the pipeline's thread; the last one, if nobody looks any more."""
-        with self._guard:
-            wall = self._walls.get(pipeline)
-            if wall is None:
+    def _show(self, pipeline: str, jpeg: bytes) -> None:
+        """Takes a picture, in the pipeline's thread; stops observing if there were no requests for a while."""
+        with self._lock:
+            channel = self._channels.get(pipeline)
+            if channel is None:
                 return
-            wall.picture = Picture(next(self._numbers), jpeg)
-            if time.monotonic() - wall.asked > PATIENCE:
-                del self._walls[pipeline]
+            channel.picture = Picture(next(self._numbers), jpeg)
+            if time.monotonic() - channel.requested > PATIENCE:
+                del self._channels[pipeline]
                 with contextlib.suppress(ValueError):
-                    self._agent.observers_of(pipeline).remove(wall.snapshots)
+                    self._agent.observers_of(pipeline).remove(channel.snapshots)

@@ -116,7 +116,7 @@ class Card {
     if (pipeline.pictures && !this.looking) this.look();
   }
 
-  // The next picture is asked for when the one before has come: whoever has a slow line sees fewer.
+  // The next picture is requested when the previous one has arrived: a slow connection gets fewer of them.
   async look() {
     this.looking = true;
     while (!this.gone) {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ConfigError
-from edge_agent.monitoring.page.access import allows_host, is_foreign, knows, read_token
+from edge_agent.monitoring.page.access import allows_host, is_authorized, is_cross_site, read_token
 
 TOKEN = "correct horse battery"
 
@@ -37,11 +37,11 @@ def test_it_may_not_be_asked_for_by_a_name_that_somebody_else_has_made_to_lead_h
 
 
 def test_what_a_page_of_another_site_asks_for_is_foreign_and_a_link_that_is_followed_is_not() -> None:
-    assert is_foreign({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "no-cors"})
-    assert is_foreign({"HTTP_SEC_FETCH_SITE": "same-site", "HTTP_SEC_FETCH_MODE": "cors"})
-    assert not is_foreign({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate"})
-    assert not is_foreign({"HTTP_SEC_FETCH_SITE": "same-origin", "HTTP_SEC_FETCH_MODE": "cors"})
-    assert not is_foreign({})
+    assert is_cross_site({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "no-cors"})
+    assert is_cross_site({"HTTP_SEC_FETCH_SITE": "same-site", "HTTP_SEC_FETCH_MODE": "cors"})
+    assert not is_cross_site({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate"})
+    assert not is_cross_site({"HTTP_SEC_FETCH_SITE": "same-origin", "HTTP_SEC_FETCH_MODE": "cors"})
+    assert not is_cross_site({})
 
 
 def basic(password: str) -> str:
@@ -50,7 +50,7 @@ def basic(password: str) -> str:
 
 @pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)])
 def test_the_token_is_taken_as_bearer_and_as_the_password_of_any_user(header: str) -> None:
-    assert knows(TOKEN, header)
+    assert is_authorized(TOKEN, header)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_the_token_is_taken_as_bearer_and_as_the_password_of_any_user(header: st
     ["", "Bearer", "Bearer x", f"Digest {TOKEN}", TOKEN, basic(""), basic(TOKEN + "x"), "Basic !", "Basic \xff"],
 )
 def test_nothing_else_is_taken(header: str) -> None:
-    assert not knows(TOKEN, header)
+    assert not is_authorized(TOKEN, header)
 
 
 def test_a_token_with_letters_beyond_ascii_works() -> None:
-    assert knows("Ölstandsanzeiger 7", basic("Ölstandsanzeiger 7"))
+    assert is_authorized("Ölstandsanzeiger 7", basic("Ölstandsanzeiger 7"))
 
 
 def test_the_token_is_the_first_line_of_its_file_or_comes_from_the_environment(
