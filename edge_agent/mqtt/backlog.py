@@ -1,4 +1,4 @@
-"""Results that wait to be sent: the latest in memory, those that have waited longer on the disk."""
+"""Results that wait to be published: the latest in memory, older ones on the disk."""
 
 import itertools
 import logging
@@ -17,19 +17,26 @@ from edge_agent.mqtt.replay import Replay
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# While the disk can't be written, so many wait in memory before the first is given up.
+# Results that wait in memory while the disk can't be written; beyond that they are discarded.
 MAX_IN_MEMORY = 48
+# Seconds until the disk is tried again.
 DISK_RETRY = 5.0
 
 
 class Backlog:
-    """Keeps results in order until they are sent. Not thread-safe.
+    """Keeps results in order until they are published. Not thread-safe.
 
     Args:
-        options: of the configuration.
-        path: of the database file.
-        counters: of a pipeline, by its name.
-        done: called with each result that was in memory and is safe on the disk now, or given up for good.
+        options: settings of the outbox.
+        path: the database file.
+        counters: returns the counters of a pipeline, by its name.
+        done: called with each result that has been moved from memory to the disk, or discarded.
+
+    Attributes:
+        in_memory: results that are not on the disk, oldest first.
+        waiting_since: when the first of them was added, on the monotonic clock.
+        problem: why the disk can't be used; empty: it can.
+        retry_at: when the disk is tried again, on the monotonic clock.
     """
 
     def __init__(
@@ -52,28 +59,28 @@ class Backlog:
         self._restore = True
 
     def open(self, *, restore: bool) -> None:
-        """Takes up results that were left on the disk.
+        """Opens the results that were left on the disk.
 
         Args:
-            restore: count them; False when they are from this run and so are counted already.
+            restore: whether to count them; False: they are from this run and counted already.
         """
         self._restore = restore
         if self._disk.exists:
-            self._on_disk(self._open)
+            self._use_disk(self._open)
 
     def accept(self, delivery: Delivery) -> None:
-        """Takes a new result."""
+        """Adds a new result."""
         delivery.number = next(self._numbers)
         self._add([delivery])
 
     def put_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Takes results back that have been sent and not acknowledged, each into its place in the order."""
+        """Adds results again that were published and not acknowledged, each in its place in the order."""
         in_memory = []
         for delivery in deliveries:
             if delivery.row_id is None:
                 in_memory.append(delivery)
-            elif not self._replay.again(delivery):
-                self.give_up(delivery, "damaged")
+            elif not self._replay.put_back(delivery):
+                self.discard(delivery, "damaged")
         self._add(in_memory)
         self.in_memory = deque(sorted(self.in_memory, key=lambda delivery: delivery.number))
 
@@ -83,73 +90,75 @@ class Backlog:
         self.in_memory.extend(deliveries)
 
     def next(self, window: int, *, replay_first: bool) -> Delivery | None:
-        """The next result to be sent; a live one, as a rule.
+        """The next result to publish: from memory, or from the disk if there is none in memory.
 
         Args:
-            window: most replayed results under way at a time.
-            replay_first: whether it is the turn of what waits on the disk.
+            window: most replayed results without a PUBACK at a time.
+            replay_first: whether results on the disk come before those in memory.
         """
         if replay_first or not self.in_memory:
-            replayed = self._on_disk(lambda: self._replay.take(window))
+            replayed = self._use_disk(lambda: self._replay.take(window))
             if replayed is not None:
                 return replayed
         return self.in_memory.popleft() if self.in_memory else None
 
     def replay_at(self, window: int) -> float | None:
-        """When the next result on the disk may be sent, on the monotonic clock; None: that hangs on something else."""
+        """When the next result on the disk may be published, on the monotonic clock; None: not before a PUBACK."""
         return self._replay.due_at(window)
 
     def done(self, delivery: Delivery) -> None:
-        """A result from the disk is with the broker, or given up."""
+        """A result from the disk is acknowledged or discarded."""
         self._replay.done(delivery)
-        self._on_disk(self._replay.remove_done)
+        self._use_disk(self._replay.remove_done)
 
     @property
     def on_disk(self) -> bool:
-        """Whether results wait on the disk."""
+        """Whether there are results on the disk."""
         return len(self._disk) > 0
 
     def facts(self) -> dict[str, Any]:
-        """How full it is; from any thread."""
+        """Results and bytes on the disk, and its problem, if any; from any thread."""
         return {"on_disk": len(self._disk), "bytes": self._disk.size, "problem": self.problem}
 
     def save(self) -> None:
-        """Moves what waits in memory to the disk."""
+        """Moves the results in memory to the disk."""
         batch = list(self.in_memory)
-        saved = self._on_disk(lambda: self._append(batch))
+        saved = self._use_disk(lambda: self._append(batch))
         if saved is None:
             self.trim()
             return
-        self._say_well()
+        self._report_recovery()
         self.in_memory.clear()
         for delivery in batch[:saved]:
+            log.debug("%s: stored on disk", delivery)
             self._done(delivery)
         for delivery in batch[saved:]:
-            self.give_up(delivery, "outbox_full")
+            self.discard(delivery, "outbox_full")
 
     def retry(self) -> None:
-        """Tries whether the disk can be used again."""
+        """Tries to use the disk again."""
         if self.in_memory:
             self.save()
-        elif self._on_disk(self._open):
-            self._say_well()
+        elif self._use_disk(self._open):
+            self._report_recovery()
 
     def trim(self) -> None:
-        """Bounds what waits in memory while the disk can't be written."""
+        """Bounds the results in memory while the disk can't be written."""
         while len(self.in_memory) > MAX_IN_MEMORY:
-            self.give_up(self.in_memory.popleft() if self._drop_oldest else self.in_memory.pop(), "outbox_full")
+            self.discard(self.in_memory.popleft() if self._drop_oldest else self.in_memory.pop(), "outbox_full")
 
-    def give_up(self, delivery: Delivery, reason: Discarded) -> None:
-        """A result is not delivered, for good."""
+    def discard(self, delivery: Delivery, reason: Discarded) -> None:
+        """Drops a result for good."""
+        log.debug("%s: discarded: %s", delivery, reason)
         self._counters(delivery.pipeline).discard(reason)
         self._done(delivery)
 
     def remove_done(self) -> None:
-        """Takes what has been delivered off the disk."""
-        self._on_disk(lambda: self._replay.remove_done(all_of_them=True))
+        """Removes what is acknowledged from the disk."""
+        self._use_disk(lambda: self._replay.remove_done(now=True))
 
     def close(self) -> None:
-        """Saves what can be saved, and closes the file."""
+        """Moves the results in memory to the disk, if that is possible, and closes the file."""
         self.save()
         self.remove_done()
         if self.in_memory:
@@ -157,13 +166,13 @@ class Backlog:
         self._disk.close()
 
     def _append(self, batch: list[Delivery]) -> int:
-        self._replay.remove_done(all_of_them=True)
+        self._replay.remove_done(now=True)
         if not batch:
             return 0
         self._open()
         rows = [to_row(delivery) for delivery in batch]
-        saved, gave_way = self._disk.append(rows, drop_oldest=self._drop_oldest, keep=self._replay.under_way())
-        for pipeline, count in gave_way.items():
+        saved, dropped = self._disk.append(rows, drop_oldest=self._drop_oldest, keep=self._replay.in_flight())
+        for pipeline, count in dropped.items():
             self._counters(pipeline).discard("outbox_full", count)
         return saved
 
@@ -174,13 +183,13 @@ class Backlog:
                 self._counters(pipeline).restore(count)
         return True
 
-    def _say_well(self) -> None:
+    def _report_recovery(self) -> None:
         if self.problem:
             log.info("the outbox can be used again")
             self.problem = ""
 
-    def _on_disk(self, work: Callable[[], T]) -> T | None:
-        """Does something with the disk; None, and said once, if that fails."""
+    def _use_disk(self, work: Callable[[], T]) -> T | None:
+        """Calls `work`; returns None if the disk fails, which is logged once."""
         try:
             return work()
         except DamagedError as error:

@@ -1,4 +1,4 @@
-"""One result on its way, and the forms that it takes: messages to the broker, a row on the disk."""
+"""One result, and the forms that it takes: PUBLISH packets to the broker, a row on the disk."""
 
 import json
 import logging
@@ -19,12 +19,12 @@ from edge_agent.samples import ReplyTo
 
 log = logging.getLogger(__name__)
 
-# Fixed header, length of the topic, packet id.
+# Bytes of the fixed header, the length of the topic and the packet id.
 _PACKET_OVERHEAD = 9
-# All that can stand before a payload: a topic and correlation data, of 64 KiB each at most, and the rest.
+# Most bytes before a payload: a topic and correlation data, of at most 64 KiB each, and the rest.
 MAX_HEADER = 2 * 65_535 + 100
 
-# To make an encoder takes longer than to use it.
+# Creating an encoder takes longer than using it.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -33,18 +33,18 @@ class Delivery:
     """One result to be delivered.
 
     Attributes:
-        pipeline: whose counters count it.
+        pipeline: name of the pipeline whose counters count it.
         topic: the pipeline's result topic.
-        document: the result document; once it has waited on the disk, its JSON.
-        qos: of all its copies.
-        retain: whether the broker keeps it for later subscribers, on its own topic and on `extra_topic`.
-        extra_topic: where a copy goes.
-        reply_to: where a copy goes that was asked for.
-        deadline: on the monotonic clock: after it nobody wants the result; None: always wanted.
-        on_done: called once the result is safe: with the broker, on the disk, or given up for good.
-        replayed: whether it could not be delivered at once (and so may arrive twice).
-        row_id: its row on the disk, while it is sent from there; None while it is in memory.
-        number: its place in the order of results in memory.
+        document: the result document; as JSON when it was read from the disk.
+        qos: QoS of all copies.
+        retain: whether the broker retains it, on `topic` and on `extra_topic`.
+        extra_topic: topic of a second copy.
+        reply_to: response topic of the request that it answers, for another copy.
+        deadline: when the result expires, on the monotonic clock; None: never.
+        on_done: called once the result is safe: acknowledged by the broker, on the disk, or discarded.
+        replayed: whether it is not sent for the first time, or not at once (so it may arrive twice).
+        row_id: its row on the disk, when it was read from there.
+        number: its place in the order of the results in memory.
     """
 
     pipeline: str
@@ -60,6 +60,12 @@ class Delivery:
     row_id: int | None = None
     number: int = 0
 
+    def __str__(self) -> str:
+        """For debug output: the pipeline, and the result's number or row."""
+        if isinstance(self.document, bytes):
+            return f"{self.pipeline}: row {self.row_id}"
+        return f"{self.pipeline}: result {self.document.get('seq')}"
+
     def payload(self) -> bytes:
         """The document as JSON."""
         if isinstance(self.document, bytes):
@@ -67,15 +73,15 @@ class Delivery:
         return _encode(self.document | {"replayed": self.replayed}).encode()
 
     def expired(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def copies(self, on_done: Callable[["Delivery", Refusal | None], None]) -> "list[Copy]":
         """The PUBLISH packets of one attempt to send it, that on the result topic first.
 
         Args:
-            on_done: called once, when the broker has answered all of them, with why it has refused the one on the
-                result topic, or None. Whether it refuses the others makes no difference.
+            on_done: called once, when all of them are acknowledged or refused, with the refusal of the one on the
+                result topic, or None. Refusals of the others are logged only.
         """
         completion, payload = Completion(self, on_done), self.payload()
         copies = [Copy(completion, payload, self.topic, self.retain, decisive=True)]
@@ -93,7 +99,7 @@ class Completion:
 
     Attributes:
         on_done: see `Delivery.copies`.
-        outstanding: copies that the broker has not answered yet.
+        outstanding: copies without a PUBACK.
         refusal: why the broker has refused the copy on the result topic.
     """
 
@@ -118,8 +124,12 @@ class Copy:
     correlation_data: bytes | None = None
     decisive: bool = False
 
+    def __str__(self) -> str:
+        """For debug output: the result."""
+        return str(self.completion.delivery)
+
     def properties(self) -> Properties:
-        """The MQTT 5 properties, when it is sent now."""
+        """The MQTT 5 properties of its PUBLISH, when it is sent now."""
         deadline = self.completion.delivery.deadline
         if deadline is None and self.correlation_data is None:
             return _usual_properties()
@@ -133,8 +143,8 @@ class Copy:
         properties = self.properties().pack()  # type: ignore[no-untyped-call]  # paho leaves this one untyped
         return _PACKET_OVERHEAD + len(self.topic.encode()) + len(properties) + len(self.payload)
 
-    def answered(self, refusal: Refusal | None) -> None:
-        """The broker has acknowledged it, or refused it."""
+    def acknowledged(self, refusal: Refusal | None) -> None:
+        """The PUBACK has come; `refusal`: its reason code is a failure."""
         completion = self.completion
         if self.decisive:
             completion.refusal = refusal
@@ -146,7 +156,7 @@ class Copy:
 
 
 def json_properties(correlation_data: bytes | None) -> Properties:
-    """What MQTT 5 tells of a JSON document, and of the request that it answers."""
+    """MQTT 5 properties of a JSON document, with the correlation data of the request that it answers."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
     properties.ContentType = "application/json"
     if correlation_data is not None:
@@ -155,10 +165,10 @@ def json_properties(correlation_data: bytes | None) -> Properties:
 
 
 def to_row(delivery: Delivery) -> Row:
-    """A result as it waits on the disk.
+    """The row for a result; marks it as replayed.
 
-    The deadline holds by the monotonic clock for as long as the machine is up. After a reboot only the wall clock is
-    left, and if that was not right when the result was made, the result does not expire.
+    The deadline is kept on the monotonic clock, which is valid until the next reboot. For after that it is kept on the
+    wall clock as well, if that was synchronized when the result was produced; otherwise the result does not expire.
     """
     delivery.replayed = True
     deadline, expires_at = delivery.deadline, None
@@ -180,7 +190,7 @@ def to_row(delivery: Delivery) -> Row:
 
 
 def from_row(row_id: int, row: Row) -> Delivery:
-    """A result that has waited on the disk."""
+    """The result of a row."""
     deadline = row.deadline
     if row.boot != _boot() and deadline is not None:
         deadline = row.expires_at and row.expires_at - time.time() + time.monotonic()
@@ -200,13 +210,13 @@ def from_row(row_id: int, row: Row) -> Delivery:
 
 @cache
 def _usual_properties() -> Properties:
-    """Of nearly all results. To make them anew for each one takes longer than to make its JSON."""
+    """Properties of nearly all results. Creating them for each one takes longer than encoding its JSON."""
     return json_properties(None)
 
 
 @cache
 def _boot() -> str:
-    """Names the current boot of this machine; where the kernel does not tell, this process."""
+    """Identifies the current boot of this machine; where the kernel has no id for it, this process."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

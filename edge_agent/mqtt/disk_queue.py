@@ -1,4 +1,4 @@
-"""Results on disk, in the order in which they were produced. SQLite; written only while results can't be delivered."""
+"""Results on disk, in the order in which they were produced: an SQLite file, written only while the broker is away."""
 
 import sqlite3
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_agent.system import atomic_file
 
-# Of the layout below. A file of another version is set aside, like a damaged one.
+# Version of the schema below. A file of another version is set aside, like a damaged one.
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE results (
@@ -28,7 +28,7 @@ CREATE TABLE results (
     expires_at REAL
 )
 """
-# The write-ahead log is emptied into the database when it has so many pages.
+# Pages at which the write-ahead log is written back into the database.
 _LOG_PAGES = 250
 _PAGE = 4096
 _ROW_OVERHEAD = 150
@@ -37,11 +37,11 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A result as it waits.
+    """One result on the disk.
 
     Attributes:
-        deadline: on the monotonic clock of the boot of this machine that `boot` names; None: none.
-        expires_at: the same, seconds since the epoch; None: none, or not known.
+        deadline: on the monotonic clock of the boot that `boot` identifies; None: never expires.
+        expires_at: the same, in seconds since the epoch; None: never, or the wall clock was not synchronized.
     """
 
     pipeline: str
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes on disk: what does not fit into a part of a page takes whole pages of its own."""
+        """Bytes on disk: a row that does not fit into a page takes whole overflow pages."""
         size = len(self.payload) + len(self.topic) + len(self.correlation_data or b"") + _ROW_OVERHEAD
         return size if size < _PAGE else -(-size // _PAGE) * _PAGE
 
@@ -72,7 +72,7 @@ class DamagedError(OSError):
     """The file could not be used and has been set aside.
 
     Attributes:
-        lost: how many results of each pipeline were known to be in it.
+        lost: results of each pipeline that were known to be in it.
     """
 
     def __init__(self, message: str, lost: Counter[str]) -> None:
@@ -87,7 +87,7 @@ class DiskQueue:
 
     Args:
         path: the database file.
-        max_size: bound on the results in it, bytes on disk. On top come a megabyte and one batch of write-ahead log.
+        max_size: bound on the results in it, bytes on disk; without the write-ahead log, of 1 MB and one batch.
     """
 
     def __init__(self, path: Path, max_size: int) -> None:
@@ -107,23 +107,23 @@ class DiskQueue:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something on the disk, opened or not."""
+        """Whether there is a file, opened or not."""
         return self._db is not None or self.path.exists()
 
     def open(self) -> Counter[str]:
-        """Opens the file, making it if there is none; returns how many results of each pipeline were found.
+        """Opens the file, or creates it; returns how many results of each pipeline it has.
 
         Raises:
-            DamagedError: what was there has been set aside; the next call begins a new file.
+            DamagedError: the file has been set aside; the next call creates a new one.
             OSError: the disk is full, read-only or failing, or another process has the file open.
         """
         if self._db is not None:
             return Counter()
-        with self._explained():
+        with self._sqlite_errors():
             new = not self.path.exists()
             if new:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._unlink()  # a log that was left behind would be taken for the new file's
+                self._unlink()  # SQLite would apply a log that was left behind to the new file
             self._db = db = sqlite3.connect(self.path, check_same_thread=False, timeout=1.0)
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
@@ -143,20 +143,20 @@ class DiskQueue:
         return self._counts.copy()
 
     def append(self, rows: Sequence[Row], *, drop_oldest: bool, keep: Collection[int] = ()) -> tuple[int, Counter[str]]:
-        """Adds rows; they are on the disk, not only on their way, when this returns.
+        """Adds rows; they are flushed to the disk when this returns.
 
         Args:
             rows: oldest first.
-            drop_oldest: what gives way when there is no room: the oldest in the queue, or else the last of `rows`.
-            keep: ids of rows that do not give way.
+            drop_oldest: which rows are dropped when there is no room: the oldest on the disk, or the last of `rows`.
+            keep: ids of rows that are not dropped.
 
         Returns:
-            How many of `rows` were added (the first so many), and how many others, by pipeline, gave way.
+            How many of `rows` were added, from the first, and how many rows on the disk were dropped, by pipeline.
 
         Raises:
             OSError: as for `open`; nothing has been added.
         """
-        with self._explained():
+        with self._sqlite_errors():
             db = self._opened()
             with db:
                 added, counts, size = 0, self._counts.copy(), self._size
@@ -172,9 +172,9 @@ class DiskQueue:
                     counts[row.pipeline] += 1
                     size += row.size
                     added += 1
-            gave_way = self._counts + Counter(row.pipeline for row in rows[:added]) - counts
+            dropped = self._counts + Counter(row.pipeline for row in rows[:added]) - counts
             self._counts, self._size = +counts, size
-        return added, gave_way
+        return added, dropped
 
     def after(self, row_id: int, limit: int) -> list[tuple[int, Row]]:
         """The oldest rows with a larger id than `row_id`, at most `limit`, oldest first.
@@ -184,20 +184,20 @@ class DiskQueue:
         """
         if self._db is None:
             return []
-        with self._explained():
+        with self._sqlite_errors():
             found = self._db.execute(_SELECT, (row_id, limit)).fetchall()
         return [(row_id, Row(*values)) for row_id, *values in found]
 
     def remove(self, ids: Collection[int]) -> None:
-        """Takes rows out; when none is left, the file is removed.
+        """Deletes rows; when none is left, the file is removed.
 
         Raises:
             OSError: as for `open`; the rows are still there.
         """
         if self._db is None:
             return
-        with self._explained():
-            if len(ids) == len(self):  # nothing need be written for that, which a full disk would not allow
+        with self._sqlite_errors():
+            if len(ids) == len(self):  # removing the file works on a full disk as well
                 self.close()
                 self._unlink()
                 return
@@ -221,8 +221,8 @@ class DiskQueue:
         return self._db
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns SQLite's errors into ours, and sets a file aside that can't be used any more."""
+    def _sqlite_errors(self) -> Iterator[None]:
+        """Turns SQLite's errors into ours, and sets a damaged file aside."""
         try:
             yield
         except sqlite3.Error as error:
@@ -246,7 +246,7 @@ class DiskQueue:
         return DamagedError(f"{self.path}: can't be used ({why}): set aside as {aside}, a new one is begun", lost)
 
     def _unlink(self) -> None:
-        # The database last: without its log it is what it was a while ago, the log without it is of no use.
+        # The database last: without its log it is valid, in an earlier state; a log without its database is of no use.
         for path in reversed(self._files(self.path)):
             path.unlink(missing_ok=True)
 
@@ -256,10 +256,10 @@ class DiskQueue:
 
 
 def _pop(db: sqlite3.Connection, keep: Collection[int]) -> tuple[str, int] | None:
-    """Takes the oldest row out that need not be kept; returns its pipeline and size."""
-    spared = ", ".join(str(int(row_id)) for row_id in keep)
+    """Deletes the oldest row that is not in `keep`; returns its pipeline and size."""
+    kept = ", ".join(str(int(row_id)) for row_id in keep)
     query = (
-        f"DELETE FROM results WHERE id = (SELECT min(id) FROM results WHERE id NOT IN ({spared}))"  # noqa: S608 - numbers
+        f"DELETE FROM results WHERE id = (SELECT min(id) FROM results WHERE id NOT IN ({kept}))"  # noqa: S608 - numbers
         " RETURNING pipeline, size"
     )
     rows = db.execute(query).fetchall()

@@ -27,8 +27,8 @@ def main() -> None:
     outbox.start()
     for number in itertools.count(1):
         document = {"boot_id": "boot", "seq": counters.produce(), "clock_synced": True, "padding": "x" * 400}
-        settle = lambda safe=number: print(safe, flush=True)  # noqa: E731 - binds the number
-        outbox.put(Delivery("lab", "edge/bench/lab/result", document, on_done=settle))
+        on_done = lambda safe=number: print(safe, flush=True)  # noqa: E731 - binds the number
+        outbox.put(Delivery("lab", "edge/bench/lab/result", document, on_done=on_done))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Bench:
         self.path = folder / "outbox.db"
         self.boot_id = uuid.uuid4().hex[:8]
         self.counters: dict[str, Counters] = defaultdict(Counters)
-        self.settled: list[int] = []
+        self.done: list[int] = []
         self.outbox = Outbox(settings.Outbox(**options), self.path, lambda name: self.counters[name])
         self.connection = Connection(
             Endpoint.from_settings(settings.Mqtt(url=url), folder),
@@ -72,8 +72,8 @@ class Bench:
                 "padding": "x" * max(0, size - 130),
             }
             topic = f"edge/bench/{pipeline}/result"
-            settle = lambda number=seq: self.settled.append(number)  # noqa: E731 - binds the number
-            self.outbox.put(Delivery(pipeline, topic, document, on_done=settle, **options))
+            on_done = lambda number=seq: self.done.append(number)  # noqa: E731 - binds the number
+            self.outbox.put(Delivery(pipeline, topic, document, on_done=on_done, **options))
 
     def counts(self, pipeline: str = "lab") -> dict[str, Any]:
         counts = self.counters[pipeline].as_dict()

@@ -22,21 +22,21 @@ def test_a_result_is_complete_once_when_every_copy_is_acknowledged(order: tuple[
     sent = Sent()
     for place in order:
         assert not sent.completed
-        sent.copies[place].answered(None)
+        sent.copies[place].acknowledged(None)
     assert sent.completed == [None]
 
 
 def test_the_copy_on_the_result_topic_decides_whether_the_result_is_refused() -> None:
     sent = Sent()
     for copy, refusal in zip(sent.copies, (QUOTA, None, None), strict=True):
-        copy.answered(refusal)
+        copy.acknowledged(refusal)
     assert sent.completed == [QUOTA]
 
 
 def test_other_copies_that_are_refused_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     sent = Sent()
     for copy, refusal in zip(sent.copies, (None, QUOTA, QUOTA), strict=True):
-        copy.answered(refusal)
+        copy.acknowledged(refusal)
     assert sent.completed == [None]
     assert "extra: a copy of a result is refused: Quota exceeded" in caplog.text
     assert "reply: a copy of a result is refused: Quota exceeded" in caplog.text
@@ -45,6 +45,6 @@ def test_other_copies_that_are_refused_are_logged(caplog: pytest.LogCaptureFixtu
 def test_each_attempt_counts_for_itself() -> None:
     delivery, completed = Delivery("lab", "result", {"seq": 1}), []
     first, second = (delivery.copies(lambda *_: completed.append(1))[0] for _ in range(2))
-    first.answered(None)
-    second.answered(None)
+    first.acknowledged(None)
+    second.acknowledged(None)
     assert completed == [1, 1]

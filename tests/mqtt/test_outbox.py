@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.mqtt.outbox import MAX_IN_HAND, MAX_NOTICES_SIZE
+from edge_agent.mqtt.outbox import MAX_NOTICES_SIZE, MAX_PENDING
 from edge_agent.samples import ReplyTo
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.mqtt.bench import RESULTS, Bench, arrived, url
@@ -24,7 +24,7 @@ def test_results_are_delivered_and_settled_and_nothing_touches_the_disk(broker: 
         bench.wait_for(acknowledged=500, queued=0)
         assert _bytes_written() == before
         ledger = arrived(client, 500)
-        assert sorted(bench.settled) == list(range(1, 501))
+        assert sorted(bench.done) == list(range(1, 501))
         assert list(tmp_path.iterdir()) == []
     ledger.without_gaps("lab")
     ledger.in_order("lab")
@@ -57,7 +57,7 @@ def test_a_copy_goes_to_whoever_asked_and_to_the_extra_topic(broker: Mosquitto, 
     assert set(copies) == {"edge/bench/lab/result", "answers/1", "home/porch"}
     assert len({message.payload for message in copies.values()}) == 1
     assert getattr(copies["answers/1"].properties, "CorrelationData", None) == b"id"
-    assert bench.settled == [1]
+    assert bench.done == [1]
 
 
 def test_a_reply_topic_that_can_not_be_published_to_holds_nothing_up(broker: Mosquitto, tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_a_slow_network_loses_nothing(proxy: Proxy, tmp_path: Path, broker: Mosq
 def test_whoever_brings_too_much_waits(tmp_path: Path) -> None:
     with ScriptedBroker(on_publish=lambda _: None) as mute, Bench(tmp_path, url(mute.port)) as bench:
         bench.wait_until_connected()
-        producer = threading.Thread(target=bench.produce, args=(MAX_IN_HAND + 10,))
+        producer = threading.Thread(target=bench.produce, args=(MAX_PENDING + 10,))
         producer.start()
-        wait_until(lambda: len(mute.published) == MAX_IN_HAND, 5, "as many as may be in hand are sent")
+        wait_until(lambda: len(mute.published) == MAX_PENDING, 5, "as many as may be pending are sent")
         assert producer.is_alive()
-        assert bench.counts()["queued"] <= MAX_IN_HAND + 1
+        assert bench.counts()["queued"] <= MAX_PENDING + 1
         bench.outbox.stop(0.1)
         producer.join(5)
 

@@ -25,7 +25,7 @@ def test_results_wait_on_disk_while_the_broker_is_away_and_come_in_order(mosquit
         bench.produce(300)
         bench.wait_until_saved()
         assert bench.counts()["queued"] == 300
-        assert sorted(bench.settled) == list(range(1, 301))
+        assert sorted(bench.done) == list(range(1, 301))
         assert bench.path.exists()
         mosquitto.start()
         with Subscriber(mosquitto.port, RESULTS) as client:
@@ -160,7 +160,7 @@ def test_a_full_outbox_gives_up_the_oldest(broker: Mosquitto, tmp_path: Path) ->
         waiting = counts["queued"]
         assert 80 <= waiting <= 100
         assert counts["discarded"]["outbox_full"] == 500 - waiting
-        assert len(bench.settled) == 500
+        assert len(bench.done) == 500
         assert sum(path.stat().st_size for path in tmp_path.glob("outbox*")) < 100_000 + 1_500_000
     with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, broker.url) as later:
         later.wait_for(acknowledged=waiting)
