@@ -39,7 +39,7 @@ def in_process(module: str, **request: Any) -> dict[str, Any] | None:
     with WorkerProcess(module) as worker:
         try:
             worker.send(request)
-            measured: dict[str, Any] = worker.receive(math.inf)  # whoever finds it too slow presses Ctrl-C
+            measured: dict[str, Any] = worker.receive(math.inf)  # no deadline: a user can press Ctrl-C
         except WorkerEndedError:
             return None
     return measured

@@ -22,7 +22,7 @@ DEVICE = "desk"
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
 SYSTEM = "You are a lamp. " * 30
-# The time for so many tokens grows with their square: it takes half a minute, and nobody waits for its end.
+# The time for N tokens grows with N squared: this takes half a minute, and no test waits for its end.
 ENDLESS = {"prompt": "say something", "max_tokens": 16_000, "stream": True}
 
 
@@ -138,10 +138,10 @@ def test_pieces_results_and_errors_go_to_the_response_topic(talk: Talk) -> None:
     talk.documents("chat/result")
     talk.ask({"prompt": "hello", "colour": "red"}, properties=properties)
     [error] = talk.documents("chat/error")
-    wait_until(lambda: b"error" in talk.messages("answers/me")[-1].payload, 20, "the error is told to who has asked")
+    wait_until(lambda: b"error" in talk.messages("answers/me")[-1].payload, 20, "the error reaches the response topic")
     messages = talk.messages("answers/me")
-    *pieces, result, told = [json.loads(message.payload) for message in messages]
-    assert told == error
+    *pieces, result, last = [json.loads(message.payload) for message in messages]
+    assert last == error
     assert "".join(piece["text"] for piece in pieces) == result["text"]
     assert pieces
     assert {vars(message.properties)["CorrelationData"] for message in messages} == {b"42"}

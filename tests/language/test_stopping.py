@@ -17,12 +17,12 @@ from edge_agent.language.stopping import StopSequences
 def test_a_text_ends_before_the_first_stop_wherever_the_pieces_are_cut(
     pieces: list[str], text: str, found: bool
 ) -> None:
-    stops, told = StopSequences(["END", "\n\n"]), ""
+    stops, taken = StopSequences(["END", "\n\n"]), ""
     for piece in pieces:
-        told += stops.feed(piece)
+        taken += stops.feed(piece)
         if stops.found:
             break
-    assert (told + stops.rest(), stops.found) == (text, found)
+    assert (taken + stops.rest(), stops.found) == (text, found)
 
 
 def test_nothing_is_told_that_may_be_the_beginning_of_a_stop() -> None:
