@@ -116,7 +116,7 @@ class WorkerProcess:
 
     def __init__(self, module: str, *, pass_fds: Sequence[int] = (), keep_stderr: bool = False) -> None:
         connection, theirs = Pipe()
-        lifeline, self._lifeline = Pipe(duplex=False)
+        lifeline, self._lifeline = Pipe(duplex=False)  # nothing is written to it: the process ends when it closes
         _bound_stalls(connection.fileno())
         self._stderr = None
         if keep_stderr:
