@@ -1,4 +1,4 @@
-"""Sound files (WAV) of a folder or a glob pattern."""
+"""WAV files of a folder or a glob pattern."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ from edge_agent.sources.reader import Reader
 from edge_agent.timeseries.wav import pcm, read_header
 
 _ENDINGS = {".wav", ".wave"}
-# Seconds of sound that come at a time.
-_AT_A_TIME = 0.1
+# Seconds of sound per sample.
+_CHUNK_SECONDS = 0.1
 
 
 class Audio:
-    """The files in the order of their names; of a folder only those whose names end like a WAV file's."""
+    """Files in the order of their names; in a folder, only those with the suffix of a WAV file."""
 
     live = False
     stall_timeout = 0.0
@@ -29,7 +29,7 @@ class Audio:
         self._pattern = pattern
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample]:
-        """A tenth of a second of sound at a time; the first of each file comes after a gap."""
+        """Chunks of a tenth of a second. The first one of each file is marked as following a gap."""
         paths = files(self._pattern, _ENDINGS)
         if not paths:
             raise SourceError(f"{self.name}: there is no WAV file")
@@ -45,13 +45,13 @@ class Audio:
 
 
 def read(path: Path) -> Iterator[Series | InputError]:
-    """The sound of a WAV file, full scale -1 to 1; an error where it can't be read (any more)."""
+    """Reads a WAV file in chunks (samples, channels), float32, full scale -1 to 1; an error where it can't be read."""
     try:
         with path.open("rb") as file:
             header = read_header(file)
-            at_a_time = max(1, round(header.rate * _AT_A_TIME)) * header.block
+            chunk_bytes = max(1, round(header.rate * _CHUNK_SECONDS)) * header.block
             left, gap = header.size, True
-            while data := file.read(at_a_time if left is None else min(at_a_time, left)):
+            while data := file.read(chunk_bytes if left is None else min(chunk_bytes, left)):
                 whole = len(data) - len(data) % header.block
                 if whole:
                     values = pcm(data[:whole], header.sample_format, header.channels)

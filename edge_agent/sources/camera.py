@@ -1,5 +1,6 @@
 """V4L2 cameras, through OpenCV."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ from edge_agent.sources.reader import Reader
 from edge_agent.sources.v4l2 import find_device
 from edge_agent.sources.video import FrozenFrameDetector, stream
 
+log = logging.getLogger(__name__)
+
 
 class Camera:
-    """Frames of a camera as they come."""
+    """Frames of a camera: (height, width, 3), uint8, BGR."""
 
     live = True
 
@@ -26,13 +29,13 @@ class Camera:
         self._frozen = FrozenFrameDetector(self.name, source.stall_timeout)
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """One sample a frame."""
+        """One sample per frame."""
         path = find_device(self._settings.device)
         capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
         try:
             if not capture.isOpened():
                 raise SourceError(f"{self.name}: {path} can't be opened: {_why_not(Path(path))}")
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest of a queue
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest one in a queue
             for key, value in (
                 (cv2.CAP_PROP_FRAME_WIDTH, self._settings.width),
                 (cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height),
@@ -40,6 +43,8 @@ class Camera:
             ):
                 if value is not None:
                     capture.set(key, value)
+            width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            log.debug("%s: opened %s: %g x %g at %g fps", self.name, path, width, height, capture.get(cv2.CAP_PROP_FPS))
             yield from stream(capture, self.name, self._settings.fps, self._frozen, stopping)
         finally:
             capture.release()

@@ -1,4 +1,4 @@
-"""A program that is run for its output: started, read from, and ended with everything that it has started itself."""
+"""Runs a program for its output: starts it, reads from it, and ends it together with its child processes."""
 
 import logging
 import os
@@ -17,24 +17,24 @@ from edge_agent.system.terminal import printable
 
 log = logging.getLogger(__name__)
 
-# So long, at most, it goes unnoticed that a quiet program is not wanted any more.
-_LOOK_UP_MS = 200
-# So long, at most, its end goes unnoticed.
-_LOOK_AT_END_MS = 20
-# From SIGTERM to SIGKILL.
+# How often a quiet program is checked for `over`, and a stopping program for its end.
+_POLL_MS, _POLL_AT_END_MS = 200, 20
+# Seconds from SIGTERM to SIGKILL.
 GRACE = 2.0
 _CHUNK = 65536
-_MAX_SAID, _LONG_ENOUGH = 400, 4096  # characters told of a line, and bytes among which addresses are looked for
-_SAID_BURST, _SAID_SECONDS = 10, 10.0
+# Of a line on standard error: characters that are logged, and bytes that are searched for credentials.
+_MAX_LOGGED, _MAX_SEARCHED = 400, 4096
+# At most this many lines are logged in this many seconds.
+_MAX_LINES, _LINES_SECONDS = 10, 10.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
-# What programs need to find their files, their sound server and, on phones, Android. Nothing else of ours: the
-# environment may hold passwords.
+# Variables that programs need to find their files, their sound server and, on phones, Android. No others are passed on:
+# the environment may hold passwords.
 _ENVIRONMENT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|ALSA_CONFIG_\w+|PREFIX|LD_PRELOAD"
     r"|LD_LIBRARY_PATH|TERMUX_\w+|ANDROID_\w+|BOOTCLASSPATH|DEX2OATBOOTCLASSPATH|EXTERNAL_STORAGE"
 )
-# Outlives us if we are killed, and then ends the program's process group: the pipe breaks that it reads from. A line
-# from us means that there is nothing left to end.
+# Outlives the agent if that is killed, and then ends the program's process group: the pipe that it reads from breaks. A
+# line on the pipe means that there is nothing left to end.
 _WATCH = 'read -r _ || { kill -s TERM -- "-$1" && sleep 2 && kill -s KILL -- "-$1"; } 2>/dev/null'
 
 
@@ -43,7 +43,7 @@ class Child:
 
     Args:
         argv: the program and its arguments.
-        folder: where it is run; what a path of a program is relative to.
+        folder: its working directory; a relative path of the program is relative to it.
         name: for messages.
 
     Raises:
@@ -54,7 +54,7 @@ class Child:
         program = str(folder / argv[0]) if "/" in argv[0] else argv[0]
         environment = {key: value for key, value in os.environ.items() if _ENVIRONMENT.fullmatch(key)}
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - to run what the configuration says is what this is for
+            self._process = subprocess.Popen(  # noqa: S603 - the configuration says what to run
                 [program, *argv[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -68,7 +68,7 @@ class Child:
         except OSError as error:
             raise SourceError(f"{name}: can't be started: {error.strerror}") from None
         try:
-            self._watch = subprocess.Popen(  # noqa: S603 - a script and a number of ours
+            self._watch = subprocess.Popen(  # noqa: S603 - our own script and a number
                 ["sh", "-c", _WATCH, "sh", str(self._process.pid)],  # noqa: S607 - where `sh` is differs on phones
                 stdin=subprocess.PIPE,
                 env=environment,
@@ -84,19 +84,24 @@ class Child:
         self._errors = _Errors(name)
         self._stopped = False
 
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self._process.pid
+
     def read(self, over: Callable[[], bool]) -> Iterator[bytes]:
-        """What it writes, as it comes, until it closes its output, or `over` says that it is enough."""
+        """The bytes that it writes, as they arrive, until it closes its output or `over` returns True."""
         while not over() and self._out in self._open:
-            yield from self._come(_LOOK_UP_MS)
+            yield from self._receive(_POLL_MS)
 
     def stop(self, patience: float = 0.0) -> int | None:
-        """Ends it, and everything that it has started itself. Once is enough.
+        """Ends the program and its child processes. Further calls have no effect.
 
         Args:
             patience: seconds in which it may still end by itself.
 
         Returns:
-            The exit code with which it ended by itself, or minus the signal that ended it; None if it did not.
+            Its exit code, or minus the number of the signal, if it ended by itself; else None.
         """
         if self._stopped:
             return None
@@ -105,7 +110,7 @@ class Child:
         by_itself = self._process.poll()
         self._signal(signal.SIGTERM)
         self._wait(GRACE)
-        self._signal(signal.SIGKILL)  # whatever of the group is left
+        self._signal(signal.SIGKILL)  # the rest of the group
         self._process.wait()
         self._watch.communicate(b"\n")
         for pipe in (self._process.stdout, self._process.stderr):
@@ -113,8 +118,8 @@ class Child:
                 pipe.close()
         return by_itself
 
-    def _come(self, milliseconds: int) -> Iterator[bytes]:
-        """What comes within this time to its output; what comes to its standard error goes to the log."""
+    def _receive(self, milliseconds: int) -> Iterator[bytes]:
+        """The output that arrives within this time. Standard error goes to the log."""
         poller = select.poll()
         for descriptor in self._open:
             poller.register(descriptor, select.POLLIN)
@@ -128,10 +133,10 @@ class Child:
                 yield data
 
     def _wait(self, seconds: float) -> None:
-        """Waits for its end. It may still write: one that can't be rid of its output might never look at signals."""
+        """Waits for its end and discards its output meanwhile: with a full pipe, it might never handle signals."""
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
-            for _ in self._come(_LOOK_AT_END_MS):
+            for _ in self._receive(_POLL_AT_END_MS):
                 pass
 
     def _signal(self, number: signal.Signals) -> None:
@@ -140,29 +145,29 @@ class Child:
 
 
 class _Errors:
-    """What a program writes to its standard error, line by line into our log: not too long, not too often."""
+    """Logs a program's standard error line by line, with limits on length and rate."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._rest = b""
         self._since = 0.0
-        self._said = 0
+        self._logged = 0
 
     def take(self, data: bytes) -> None:
-        """Takes what has come; nothing, at its end."""
+        """Takes what has arrived; empty at the end."""
         *lines, self._rest = re.split(rb"[\r\n]+", self._rest + data)
         if self._rest and (not data or len(self._rest) > _CHUNK):
             lines, self._rest = [*lines, self._rest], b""
         for line in filter(None, map(bytes.strip, lines)):
-            self._say(line)
+            self._log(line)
 
-    def _say(self, line: bytes) -> None:
+    def _log(self, line: bytes) -> None:
         now = time.monotonic()
-        if now - self._since > _SAID_SECONDS:
-            if self._said > _SAID_BURST:
-                log.info("%s: (%d more lines, left out)", self._name, self._said - _SAID_BURST)
-            self._since, self._said = now, 0
-        self._said += 1
-        if self._said <= _SAID_BURST:
-            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_LONG_ENOUGH].decode(errors="replace"))
-            log.info("%s: %s", self._name, printable(text[:_MAX_SAID]))
+        if now - self._since > _LINES_SECONDS:
+            if self._logged > _MAX_LINES:
+                log.info("%s: (%d more lines, left out)", self._name, self._logged - _MAX_LINES)
+            self._since, self._logged = now, 0
+        self._logged += 1
+        if self._logged <= _MAX_LINES:
+            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_MAX_SEARCHED].decode(errors="replace"))
+            log.info("%s: %s", self._name, printable(text[:_MAX_LOGGED]))

@@ -1,5 +1,6 @@
-"""Programs whose standard output is a stream of pictures, sound or readings."""
+"""Programs whose standard output is a stream of images, sound or readings."""
 
+import logging
 import signal
 import threading
 import time
@@ -15,21 +16,24 @@ from edge_agent.sources.child import Child
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.streams import SampleBuilder, StreamFormat
 
-# Between the end of a program's output and the end of the program.
-_LAST_WORDS = 1.0
-_LONGEST_PAUSE = 0.1
+log = logging.getLogger(__name__)
+
+# Seconds from the end of a program's output to the end of the program.
+_END_PATIENCE = 1.0
+# A live source is paused only when it is ahead by more than this many seconds.
+_MAX_AHEAD = 0.1
 
 
 class Command:
-    """What a program writes.
+    """The output of a program.
 
     Args:
         argv: the program and its arguments.
-        folder: where it is run.
+        folder: its working directory.
         name: for messages; without the arguments, which may hold passwords.
-        origin: facts about where the stream comes from.
-        fresh: makes what reads a stream of its format.
-        live: it is started again when it ends, and read no faster than anything real writes.
+        origin: published with each sample.
+        new_format: makes a parser for the stream; called at each start of the program.
+        live: whether it is started again when it ends, and read at a limited rate.
         stall_timeout: seconds; see `Readable`.
     """
 
@@ -39,7 +43,7 @@ class Command:
         folder: Path,
         name: str,
         origin: Mapping[str, Any],
-        fresh: Callable[[], StreamFormat],
+        new_format: Callable[[], StreamFormat],
         *,
         live: bool,
         stall_timeout: float,
@@ -50,18 +54,19 @@ class Command:
         self._argv = argv
         self._folder = folder
         self._origin = origin
-        self._fresh = fresh
+        self._new_format = new_format
         self._broken = False
         self._alone = threading.Lock()
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """Pictures one by one; readings and sound as they come."""
-        # A run that is given up takes a moment to end, and the next may want the same camera.
+        """Images one by one; readings and sound in chunks, as they arrive."""
+        # A program that is stopped takes a moment to end, and the next one may use the same camera.
         with self._alone:
             if stopping.is_set():
                 return
             child = Child(self._argv, self._folder, self.name)
-            stream = self._fresh()
+            log.debug("%s: started as process %d", self.name, child.pid)
+            stream = self._new_format()
             samples_of = SampleBuilder(self._origin, broken=self._broken)
             self._broken = True
             code = None
@@ -71,26 +76,27 @@ class Command:
                     yield from samples_of(stream.feed(data))
                     if self.live:
                         due = max(due, time.monotonic()) + len(data) / stream.max_bytes_per_second
-                        if (early := due - time.monotonic()) > _LONGEST_PAUSE:
+                        if (early := due - time.monotonic()) > _MAX_AHEAD:
                             stopping.wait(early)
                 if not stopping.is_set():
                     yield from samples_of(stream.end())
-                    code = child.stop(_LAST_WORDS)
+                    code = child.stop(_END_PATIENCE)
             finally:
                 child.stop()
+            log.debug("%s: %s", self.name, _in_words(code))
             if not stopping.is_set() and (self.live or code != 0):
                 raise SourceError(f"{self.name}: {_in_words(code)}")
 
 
 def _in_words(code: int | None) -> str:
-    """How a program ended; see `Child.stop`."""
+    """How a program ended, from the result of `Child.stop`."""
     if code is None:
         return "has closed its output"
     return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
 
 def stream_format_of(source: settings.CommandSource) -> StreamFormat:
-    """A fresh one of what the settings say."""
+    """A new parser for the format in the settings."""
     channels = source.channels
     match source.format:
         case "mjpeg":

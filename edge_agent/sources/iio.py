@@ -1,4 +1,4 @@
-"""Sensors that Linux knows as industrial I/O devices: asked for each reading, or read from their buffer."""
+"""Linux industrial I/O (IIO) sensors: each reading is polled, or readings are taken from the kernel's buffer."""
 
 import logging
 import os
@@ -22,15 +22,15 @@ from edge_agent.sources.streams import SampleBuilder
 log = logging.getLogger(__name__)
 
 DEV = Path("/dev")
-# How long after `stopping` is set a quiet device is noticed to be unwanted.
-_LOOK_UP_MS = 200
-# The kernel's buffer holds the readings of so many seconds, at least so many.
+# How often a quiet device is checked for `stopping`.
+_POLL_MS = 200
+# Length of the kernel's buffer in seconds, and its minimum in readings.
 _SECONDS, _READINGS = 2, 128
 _CHUNK = 65536
 
 
 class Sensor:
-    """Readings of a device as they come."""
+    """Readings of a device, as they arrive."""
 
     live = True
 
@@ -41,7 +41,7 @@ class Sensor:
         self._broken = False
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """One reading at a time, or, from the buffer, as many as have come; `origin` has the units."""
+        """One reading per sample or, from the buffer, all that have arrived; `origin` has the units."""
         try:
             folder = iio_device.find(self._settings.device, iio_device.ROOT)
             channels = iio_device.channels(folder, self._settings.channels)
@@ -50,6 +50,7 @@ class Sensor:
                 for channel in channels
             }
             samples_of = SampleBuilder({"device": iio_device.name_of(folder), "channels": facts}, broken=self._broken)
+            log.debug("%s: opened %s: %s", self.name, folder, ", ".join(facts))
             if self._settings.buffered:
                 readings = self._buffered(folder, channels, stopping)
             else:
@@ -63,7 +64,7 @@ class Sensor:
     def _polled(self, channels: list[Channel], stopping: threading.Event) -> Iterator[Series | InputError]:
         rate = self._settings.rate or 1.0
         names = tuple(channel.name for channel in channels)
-        due, late, told = time.monotonic(), False, False
+        due, late, reported = time.monotonic(), False, False
         while not stopping.wait(max(0.0, due - time.monotonic())):
             try:
                 values = np.array([[channel.read() for channel in channels]], np.float32)
@@ -74,9 +75,9 @@ class Sensor:
             due += 1 / rate
             if late := time.monotonic() > due + 1 / rate:
                 due = time.monotonic()
-                if not told:
+                if not reported:
                     log.warning("%s: can't be read %g times a second: readings are missing", self.name, rate)
-                told = True
+                reported = True
 
     def _buffered(
         self, folder: Path, channels: list[Channel], stopping: threading.Event
@@ -88,7 +89,7 @@ class Sensor:
             poller.register(descriptor, select.POLLIN)
             rest = b""
             while not stopping.is_set():
-                if not poller.poll(_LOOK_UP_MS):
+                if not poller.poll(_POLL_MS):
                     continue
                 data = os.read(descriptor, _CHUNK - _CHUNK % scan.itemsize)
                 if not data:
@@ -106,6 +107,7 @@ class Sensor:
 def _real(
     channel: Channel, element: Element, stored: "np.ndarray[tuple[int], np.dtype[np.int64]]"
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Values (readings,) in the channel's unit from stored numbers (readings,)."""
     return (element.value(stored.astype(np.int64)) + channel.offset) * channel.scale
 
 
@@ -113,10 +115,13 @@ def _real(
 def _buffer(
     folder: Path, channels: list[Channel], rate: float | None
 ) -> Iterator[tuple[int, list[Element], float | None]]:
-    """Switches the buffer on for these channels, and off at the end: its descriptor, what is in it, and how fast.
+    """Enables the buffer for these channels, and disables it at the end.
+
+    Yields:
+        File descriptor, elements of a scan, readings per second (None if the device does not state it).
 
     Raises:
-        SourceError: it can't be switched on.
+        SourceError: it can't be enabled.
     """
     buffer, scan = folder / "buffer", folder / "scan_elements"
     if not buffer.is_dir():
@@ -131,7 +136,7 @@ def _buffer(
         why = "it is in use by another program" if error.errno == 16 else error.strerror  # noqa: PLR2004 - EBUSY
         raise SourceError(f"{path} can't be opened: {why}") from None
     try:
-        _write(buffer / "enable", 0)  # left on by a program that was killed
+        _write(buffer / "enable", 0)  # may have been left enabled by a program that was killed
         wanted = {f"in_{channel.name}_en" for channel in channels}
         for file in scan.glob("*_en"):
             _write(file, int(file.name in wanted))
@@ -140,7 +145,7 @@ def _buffer(
         real = _own_rate(folder) or rate
         _write(buffer / "length", max(_READINGS, round(_SECONDS * (real or 0))))
         _write(buffer / "enable", 1)
-        elements = iio_device.elements(folder)  # a driver may have switched on more
+        elements = iio_device.elements(folder)  # the driver may have enabled more
         yield descriptor, elements, real
     finally:
         with suppress(SourceError):

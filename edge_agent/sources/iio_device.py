@@ -1,6 +1,6 @@
-"""What a sensor says of itself in sysfs: its channels, their units, and how they lie in its buffer.
+"""The description of an IIO sensor in sysfs: its channels, their units, and the layout of its buffer.
 
-The kernel's description: https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-iio.
+The kernel's documentation: https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-iio.
 """
 
 import re
@@ -14,7 +14,7 @@ from edge_agent.errors import InputError, SourceError
 
 ROOT = Path("/sys/bus/iio/devices")
 
-# Of a value after scale and offset, by the kind of channel.
+# Kind of channel -> unit of its values after offset and scale.
 UNITS = {
     "accel": "m/s²",
     "altvoltage": "mV",
@@ -47,8 +47,8 @@ class Channel:
 
     Attributes:
         name: as in sysfs, without `in_` and what follows: `accel_x`.
-        file: whose content is the latest value.
-        unit: "" where the kernel knows none.
+        file: its content is the latest raw value.
+        unit: "" if the kernel defines none.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Channel:
     unit: str
 
     def read(self) -> float:
-        """The latest value, asked for now.
+        """Reads the latest value, in `unit`.
 
         Raises:
-            InputError: it can't be told just now.
+            InputError: it can't be read at the moment.
             SourceError: the device is gone.
         """
         try:
@@ -78,14 +78,14 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """Where a channel lies in a scan, and how it is written there.
+    """A channel in a scan of the buffer, and how it is stored there.
 
     Attributes:
         name: of the channel.
-        index: its place in the order of the channels.
-        dtype: of the stored number.
-        bits: that count, from the least significant one after the shift.
-        shift: bits to the right.
+        index: its position in the order of the channels.
+        dtype: numpy type of the stored number.
+        bits: number of valid bits, from the least significant one after the shift.
+        shift: by how many bits to the right.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Element:
     def value(
         self, stored: "np.ndarray[tuple[int], np.dtype[np.int64]]"
     ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        """Raw values from stored ones."""
+        """Raw values (readings,), float64, from stored numbers (readings,), int64: shifted and sign-extended."""
         unused = 64 - self.bits
         counted = (stored >> self.shift) << unused
         if self.dtype[1] == "u":
@@ -109,7 +109,7 @@ def find(device: int | str, root: Path) -> Path:
     """The folder of a device given by number, name or label.
 
     Raises:
-        SourceError: there is none; names those that there are.
+        SourceError: there is none; lists those that exist.
     """
     folders = sorted(root.glob("iio:device*"), key=lambda folder: (len(folder.name), folder.name))
     for folder in folders:
@@ -120,15 +120,15 @@ def find(device: int | str, root: Path) -> Path:
 
 
 def name_of(folder: Path) -> str:
-    """What the driver calls the device."""
+    """The device's label, else the driver's name for it."""
     return _text(folder / "label") or _text(folder / "name") or folder.name
 
 
 def channels(folder: Path, wanted: Sequence[str] | None) -> list[Channel]:
-    """The channels that a device has, or those that are wanted, in that order.
+    """The channels of a device: all, or the wanted ones in their order.
 
     Raises:
-        SourceError: there is none, or not every one that is wanted; names those that there are.
+        SourceError: there is none, or one of the wanted ones is missing; lists those that exist.
     """
     found = {}
     for file in sorted(folder.glob("in_*_raw")) + sorted(folder.glob("in_*_input")):
@@ -143,10 +143,10 @@ def channels(folder: Path, wanted: Sequence[str] | None) -> list[Channel]:
 
 
 def elements(folder: Path) -> list[Element]:
-    """What is switched on in the buffer, in the order in which it lies there.
+    """The enabled elements of the buffer, in the order in which they are stored.
 
     Raises:
-        SourceError: the driver describes it in a way that is not known here.
+        SourceError: the driver describes one in an unknown way.
     """
     scan = folder / "scan_elements"
     found = []
@@ -166,7 +166,7 @@ def elements(folder: Path) -> list[Element]:
 
 
 def layout(found: Sequence[Element]) -> "np.dtype[np.void]":
-    """Of one scan: each element at a multiple of its size, the whole a multiple of the largest one's."""
+    """The type of one scan: each element is aligned to its size, the scan to that of its largest element."""
     offsets, end, largest = [], 0, 1
     for element in found:
         size = np.dtype(element.dtype).itemsize

@@ -16,7 +16,7 @@ _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 class Images:
-    """The files in the order of their names; of a folder only those whose names end like an image's."""
+    """Files in the order of their names; in a folder, only those with the suffix of an image."""
 
     live = False
     stall_timeout = 0.0
@@ -26,7 +26,7 @@ class Images:
         self._pattern = pattern
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample]:  # noqa: ARG002 - nothing here waits
-        """One sample a file, undecoded."""
+        """One sample per file, not decoded."""
         paths = files(self._pattern, _ENDINGS)
         if not paths:
             raise SourceError(f"{self.name}: there is no image file")
@@ -35,7 +35,7 @@ class Images:
 
 
 def files(pattern: str, endings: Collection[str]) -> list[Path]:
-    """The files that a glob pattern finds, or those of a folder that have one of the endings, in order."""
+    """The files that match a glob pattern, or those of a folder with one of the suffixes, in order."""
     folder = Path(pattern)
     if folder.is_dir():
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file())

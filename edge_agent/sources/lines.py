@@ -1,6 +1,6 @@
-"""Readings that come as lines of text: JSON, or CSV.
+"""Parses readings from lines of text: JSON, or CSV.
 
-A line that can't be read is an error of its own and leaves a gap; the next one may be fine.
+A line that can't be parsed is reported as an error and leaves a gap. The next line is parsed as usual.
 """
 
 import json
@@ -21,27 +21,27 @@ _LARGEST = float(np.finfo(np.float32).max)
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 
 
-# Values of one reading by the names of their channels: "0", "1", … where they have none.
+# Name of a channel -> its value in one reading. Channels without names are "0", "1", …
 Values = Mapping[str, Any]
 
 
 class ReadingParser(Protocol):
-    """How a reading is written."""
+    """Parses readings from lines."""
 
     def read(self, line: str) -> Iterator[Values | InputError]:
-        """The reading that is complete with this line, if one is, and what can't be read."""
+        """The reading that this line completes, if any, and errors."""
         ...
 
 
 class Lines:
-    """Takes readings out of a stream of lines.
+    """Parses a stream of lines; see `StreamFormat`.
 
     Args:
-        parser: how they are written; a fresh one.
-        channels: names of the wanted ones in order, or of the columns if they have none; None: all numbers of the
-            first reading.
-        rate: readings a second, if that is known.
-        begins_anywhere: the stream may begin in the middle of a line, which is then left out.
+        parser: a new parser.
+        channels: names of the channels to use, in order, or of the columns if they have no names; None: all numbers of
+            the first reading.
+        rate: readings per second, if it is known.
+        begins_anywhere: the stream may start within a line, which is then skipped.
     """
 
     max_bytes_per_second = 1e6
@@ -62,7 +62,7 @@ class Lines:
         self._skipping = begins_anywhere
 
     def feed(self, data: bytes) -> Iterator[Series | InputError]:
-        """The readings that are complete with these bytes."""
+        """The readings that these bytes complete."""
         rows: list[list[float]] = []
         names: tuple[str, ...] = ()
         for reading in self._readings(data):
@@ -78,7 +78,7 @@ class Lines:
             yield Series(np.array(rows, np.float32), names, self._rate)
 
     def end(self) -> Iterator[InputError]:
-        """Says if the stream ended within a line."""
+        """An error if the stream ended within a line."""
         if self._rest and not self._skipping:
             yield InputError("the stream ended within a line")
 
@@ -98,7 +98,7 @@ class Lines:
             self._rest, self._skipping = b"", True
 
     def _reading(self, found: Values) -> tuple[tuple[str, ...], list[float]] | InputError:
-        """Names and values of the wanted channels; an error if one is missing or no finite number."""
+        """Names and values of the wanted channels; an error if one is missing or not a finite number."""
         unnamed = all(name.isdigit() for name in found)
         wanted = self._wanted or tuple(name for name, value in found.items() if unnamed or _is_number(value))
         if not 0 < len(wanted) <= MAX_CHANNELS:
@@ -120,9 +120,9 @@ class Lines:
 
 
 class Json:
-    """One JSON document a reading: an object, a list, or a number. It may take several lines, the inner ones indented.
+    """One JSON document per reading: an object, a list, or a number. It may span several lines, if these are indented.
 
-    Numbers within objects and lists are named by the way to them, `gyro.x`; `values` is left out of it.
+    Numbers within objects and lists are named by their path, `gyro.x`. The key `values` is not part of the path.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Json:
 
 
 class Csv:
-    """Numbers with commas between them; a line of names may come before, and again when a device begins anew."""
+    """Comma-separated numbers. A header with names may come first, and again when a device restarts."""
 
     def __init__(self) -> None:
         self._header: tuple[str, ...] = ()
@@ -171,14 +171,14 @@ class Csv:
         if not self._columns:
             self._columns = len(fields)
             if len(self._header) != len(fields):
-                self._header = ()  # it was some text or other
+                self._header = ()  # it was other text
         if len(fields) == self._columns:
             yield dict(zip(self._header or map(str, range(len(fields))), values, strict=True))
         else:
             yield InputError(f"a line of {len(fields)} fields, not {self._columns}: {_quoted(line)}")
 
     def _take_header(self, names: tuple[str, ...]) -> Iterator[InputError]:
-        """The last text before the first numbers is their header, if it has as many fields; any other is none."""
+        """Stores a line without numbers as the header. Only the last one before the first numbers can be it."""
         if names == self._header:
             return
         refused = names

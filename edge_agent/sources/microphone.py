@@ -1,4 +1,4 @@
-"""Sound from ALSA, recorded by the program `arecord`, which every distribution has."""
+"""Sound from ALSA, recorded by the program `arecord`, which all distributions have."""
 
 import shutil
 import threading
@@ -12,12 +12,12 @@ from edge_agent.sources.command import Command
 from edge_agent.sources.reader import Reader
 from edge_agent.timeseries.wav import Pcm
 
-# What comes at a time, and what may wait in ALSA, in microseconds.
+# ALSA's period and buffer, in microseconds.
 _PERIOD, _BUFFER = 50_000, 1_000_000
 
 
 class Microphone:
-    """Sound as it comes."""
+    """Sound of a microphone, as it arrives."""
 
     live = True
 
@@ -37,7 +37,7 @@ class Microphone:
         )
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """Some 50 ms of sound at a time."""
+        """Chunks of about 50 ms: (samples, channels), full scale -1 to 1."""
         if shutil.which("arecord") is None:
             raise SourceError(f"{self.name}: the program arecord is missing: apt-get install alsa-utils")
         yield from self._command.samples(stopping)

@@ -1,4 +1,4 @@
-"""Raw video: frames of a stated size and pixel format, one after the other, nothing between them."""
+"""Raw video: frames of a known size and pixel format, one after the other."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from edge_agent.preprocess.opencv import cv2
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Rows of bytes for each row of pixels, bytes for each pixel of such a row, and how OpenCV makes BGR of it. yuv420p is
-# a plane of full size and two of a quarter.
+# Pixel format -> rows of bytes per row of pixels, bytes per pixel of such a row, OpenCV's conversion to BGR. yuv420p is
+# one plane of full size and two of a quarter.
 _LAYOUTS = {
     "bgr24": (1.0, 3, None),
     "rgb24": (1.0, 3, cv2.COLOR_RGB2BGR),
@@ -22,11 +22,11 @@ _LAYOUTS = {
 
 
 class RawVideo:
-    """Cuts a stream into frames of shape (height, width, 3), uint8, BGR.
+    """Splits a stream into frames (height, width, 3), uint8, BGR; see `StreamFormat`.
 
     Args:
         width: in pixels; even for yuv420p.
-        height: likewise.
+        height: in pixels; even for yuv420p.
         pixel_format: a key of `_LAYOUTS`, named as in FFmpeg.
     """
 
@@ -39,7 +39,7 @@ class RawVideo:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> "Iterator[NDArray[np.uint8]]":
-        """The frames that are complete with these bytes."""
+        """The frames that these bytes complete."""
         self._buffer += data
         while len(self._buffer) >= self._size:
             pixels = np.frombuffer(bytes(self._buffer[: self._size]), np.uint8).reshape(self._shape)
@@ -47,7 +47,7 @@ class RawVideo:
             yield pixels if self._conversion is None else np.asarray(cv2.cvtColor(pixels, self._conversion), np.uint8)
 
     def end(self) -> Iterator[InputError]:
-        """Says if the stream ended within a frame."""
+        """An error if the stream ended within a frame."""
         if self._buffer:
             yield InputError(
                 f"the stream ended within a frame, after {len(self._buffer)} of {self._size} bytes: "

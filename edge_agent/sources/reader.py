@@ -1,8 +1,8 @@
-"""Runs a source that iterates: one thread reads, and for a live source another one watches over it.
+"""Runs a source that is an iterator: one thread reads, and for a live source another one supervises it.
 
-A read may fail, but it may also block for ever or repeat the last frame for ever, which is what capture libraries do
-when a camera is unplugged. So a live source is watched: when it has given no sign of life for its stall timeout, the
-reading thread is abandoned and the source is opened again, with back-off, for as long as it takes.
+When a camera is unplugged, a read may fail, but capture libraries may also block or return the last frame for ever. So
+a live source is supervised: without a sign of life for its stall timeout, the reading thread is abandoned and the
+source is opened again, with back-off and without a limit on attempts.
 """
 
 import logging
@@ -20,27 +20,27 @@ from edge_agent.system.backoff import Backoff
 log = logging.getLogger(__name__)
 
 REOPEN_CEILING = 30.0
-# A source that lives for so long is well again: the next failure is a new one, not one more of a series.
+# Seconds of operation after which the back-off starts again from its first delay.
 STABLE_AFTER = 10.0
-# From the opening to the first frame, which takes longer than from one frame to the next.
+# Minimum patience for the first frame, in seconds: opening takes longer than one frame.
 OPEN_PATIENCE = 15.0
-# A read that never returns can't be ended, only left behind. This many are, then the source is not opened again until
-# one of them has returned.
-MAX_LEFT_BEHIND = 3
+# A read that never returns can't be ended, only abandoned. With this many abandoned reads, the source is not opened
+# again until one of them has returned.
+MAX_ABANDONED = 3
 
 
 class Readable(Protocol):
-    """A source that can be iterated over, each time from its beginning."""
+    """A source that can be iterated over, each time from its start."""
 
     name: str
     """For messages: what it is and where, without credentials."""
     live: bool
     """Whether the newest sample matters more than every sample; a live source never ends by itself."""
     stall_timeout: float
-    """Seconds without a sign of life after which a live source is taken as gone."""
+    """Seconds without a sign of life after which a live source counts as lost."""
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """Samples, until the source ends or `stopping` is set; None is a mere sign of life.
+        """Samples, until the source ends or `stopping` is set; None is only a sign of life.
 
         Raises:
             SourceError: it can't be opened or has failed.
@@ -53,7 +53,7 @@ class Reader:
 
     def __init__(self, readable: Readable) -> None:
         self.live = readable.live
-        # Of a live source only the newest, of a finite one just enough to keep the workers busy.
+        # For a live source only the newest sample, for a finite one just enough to keep the workers busy.
         self.capacity = 1 if readable.live else 2
         self._readable = readable
         self._stopping = threading.Event()
@@ -67,7 +67,7 @@ class Reader:
         self._thread.start()
 
     def wait_ready(self, timeout: float) -> bool:  # noqa: ARG002 - every source is asked alike
-        """See `Source.wait_ready`: a reader misses nothing that it is meant to see."""
+        """See `Source.wait_ready`: a reader has nothing to wait for."""
         return True
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ class Reader:
             self._changed.notify_all()
 
     def close(self, deadline: float) -> None:
-        """See `Source.close`: what is open is let go, unless a read blocks."""
+        """See `Source.close`: releases what is open, unless a read blocks."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
             self._changed.wait_for(
@@ -87,7 +87,7 @@ class Reader:
 
     def _run(self) -> None:
         if self.live:
-            self._watch_over()
+            self._supervise()
         else:
             attempt = _Attempt(self._readable, self._queue, self._changed)
             attempt.read(self._stopping)
@@ -96,33 +96,33 @@ class Reader:
                 self._trouble(attempt.failure)
         self._queue.close()
 
-    def _watch_over(self) -> None:
+    def _supervise(self) -> None:
         backoff = Backoff(ceiling=REOPEN_CEILING)
-        said: set[str] = set()
+        reported: set[str] = set()
         while not self._stopping.is_set():
             attempt = _Attempt(self._readable, self._queue, self._changed)
             self._attempts = [earlier for earlier in self._attempts if not earlier.ended] + [attempt]
             began = time.monotonic()
-            failure = attempt.watch(self._stopping, came_back=bool(said))
+            failure = attempt.watch(self._stopping, came_back=bool(reported))
             if self._stopping.is_set():
                 return
             if attempt.alive:
-                said.clear()
+                reported.clear()
                 if time.monotonic() - began > STABLE_AFTER:
                     backoff.reset()
-            if str(failure) not in said:
-                said.add(str(failure))
+            if str(failure) not in reported:
+                reported.add(str(failure))
                 log.warning("%s: trying again until it is back", failure)
                 self._trouble(failure)
-            self._pause(backoff.delay())
+            delay = backoff.delay()
+            log.debug("%s: reconnecting after %.1f s", self._readable.name, delay)
+            self._pause(delay)
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(self._stopping.is_set, seconds)
             self._changed.wait_for(
-                lambda: (
-                    self._stopping.is_set() or sum(not attempt.ended for attempt in self._attempts) < MAX_LEFT_BEHIND
-                )
+                lambda: self._stopping.is_set() or sum(not attempt.ended for attempt in self._attempts) < MAX_ABANDONED
             )
 
 
@@ -130,9 +130,9 @@ class _Attempt:
     """One opening of the source, and all that is read from it.
 
     Attributes:
-        alive: it has given a sign of life, which what can't be used is not.
-        ended: nothing more will come, and the source has been let go.
-        failure: why it ended, if not in the order of things.
+        alive: whether it has given a sign of life; an unusable input is none.
+        ended: whether the iteration has ended and the source has been released.
+        failure: why it ended; None: regularly.
     """
 
     def __init__(self, readable: Readable, queue: SampleQueue, changed: threading.Condition) -> None:
@@ -146,12 +146,16 @@ class _Attempt:
         self.failure: EdgeAgentError | None = None
 
     def read(self, stopping: threading.Event, *, came_back: bool = False) -> None:
-        """Puts everything the source has into the queue."""
-        name = self._readable.name
+        """Puts all samples of the source into the queue."""
+        name, count = self._readable.name, 0
+        log.debug("%s: opening", name)
         try:
             for sample in self._readable.samples(stopping):
                 if stopping.is_set() or (sample is not None and not self._queue.put(sample)):
                     break
+                if sample is not None and not count:
+                    log.debug("%s: first sample", name)
+                count += sample is not None
                 if sample is not None and isinstance(sample.data, InputError):
                     continue
                 self._seen = time.monotonic()
@@ -165,6 +169,7 @@ class _Attempt:
             log.exception("%s: a defect in edge-agent", name)
             self.failure = SourceError(f"{name}: internal error: {error!r}")
         finally:
+            log.debug("%s: ended after %d samples", name, count)
             with self._changed:
                 self.ended = True
                 self._changed.notify_all()
@@ -174,10 +179,10 @@ class _Attempt:
             log.info("%s: is back", self._readable.name)
         with self._changed:
             self.alive = True
-            self._changed.notify_all()  # from now on the watch is closer
+            self._changed.notify_all()  # from now on, the shorter timeout applies
 
     def watch(self, stopping: threading.Event, *, came_back: bool) -> EdgeAgentError:
-        """Reads in a thread of its own until that ends, fails or stalls, or `stopping` is set; returns why."""
+        """Reads in a thread until that ends, fails or stalls, or `stopping` is set; returns the reason."""
         name, timeout = self._readable.name, self._readable.stall_timeout
         patience, opened = max(timeout, OPEN_PATIENCE), time.monotonic()
         threading.Thread(
@@ -189,8 +194,8 @@ class _Attempt:
         ).start()
         with self._changed:
             while not self.ended and not stopping.is_set():
-                given_up_at = self._seen + timeout if self.alive else opened + patience
-                left = given_up_at - time.monotonic()
+                deadline = self._seen + timeout if self.alive else opened + patience
+                left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)

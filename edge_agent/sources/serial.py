@@ -1,5 +1,6 @@
-"""Readings that come as lines over a serial line, through pyserial."""
+"""Readings that arrive as lines on a serial port, through pyserial."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,13 +16,15 @@ from edge_agent.sources.streams import SampleBuilder
 if TYPE_CHECKING:
     from serial import Serial
 
-# How long after `stopping` is set a quiet line is noticed to be unwanted, in seconds.
-_LOOK_UP = 0.2
+log = logging.getLogger(__name__)
+
+# How often a quiet port is checked for `stopping`, in seconds.
+_POLL = 0.2
 _CHUNK = 65536
 
 
 class SerialLine:
-    """Readings of a serial port as they come."""
+    """Readings of a serial port."""
 
     live = True
 
@@ -32,7 +35,7 @@ class SerialLine:
         self._broken = False
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """Readings as they come, several if several have come together."""
+        """Readings as they arrive; those that arrive together are one sample."""
         options = self._settings
         lines = Lines(
             Json() if options.format == "jsonl" else Csv(), options.channels, options.rate, begins_anywhere=True
@@ -40,9 +43,10 @@ class SerialLine:
         samples_of = SampleBuilder({"port": options.port}, broken=self._broken)
         self._broken = True
         with self._open() as port:
+            log.debug("%s: opened at %d baud", self.name, options.baud)
             while not stopping.is_set():
                 try:
-                    # One byte to wait for, and then whatever else has come.
+                    # Wait for one byte, then take all that have arrived.
                     data = port.read(1)
                     data += port.read(min(port.in_waiting, _CHUNK))
                 except OSError as error:
@@ -55,7 +59,7 @@ class SerialLine:
         except ImportError:
             raise MissingExtraError(f"{self.name}: reading a serial port", "serial") from None
         try:
-            return Serial(self._settings.port, self._settings.baud, timeout=_LOOK_UP, exclusive=True)
+            return Serial(self._settings.port, self._settings.baud, timeout=_POLL, exclusive=True)
         except (ValueError, OSError) as error:
             raise SourceError(f"{self.name}: can't be opened: {_why(error)}") from None
 

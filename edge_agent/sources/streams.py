@@ -1,4 +1,4 @@
-"""From the bytes of a stream to samples, whatever its format."""
+"""Turns the bytes of a stream into samples, whatever its format."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,51 +12,51 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# What can't be used is counted and told at once, and then no more often than this, with how much there was.
-COMPLAIN_EVERY = 10.0
+# The first error of a stream is passed on at once, further ones at most once in this many seconds, with their number.
+REPORT_EVERY = 10.0
 
 
 class StreamFormat(Protocol):
-    """Finds pictures or readings in a stream of bytes, which may be cut anywhere."""
+    """Parses images or readings from a stream of bytes, which may arrive in pieces of any size."""
 
     max_bytes_per_second: float
-    """Bytes a second that anything real stays below; a live stream is read no faster."""
+    """An upper limit for real devices. A live stream is not read faster than this."""
 
     def feed(self, data: bytes) -> "Iterator[bytes | NDArray[np.uint8] | Series | InputError]":
-        """What is complete with these bytes; an error for what can't be used."""
+        """What these bytes complete: encoded images, frames (height, width, 3) uint8 BGR, or readings; or errors."""
         ...
 
     def end(self) -> Iterator[InputError]:
-        """The stream has ended: says what was left incomplete."""
+        """Called at the end of the stream: an error if something was left incomplete."""
         ...
 
 
 class SampleBuilder:
-    """Makes samples of what a stream gives, from its opening to its end.
+    """Makes samples from what a stream format yields, from the opening of the stream to its end.
 
     Args:
-        origin: facts about where the stream comes from; pictures get their number added.
-        broken: whether it is opened again, so that readings are missing before the first.
+        origin: published with each sample; images get their number added.
+        broken: whether the stream is opened again, so that readings are missing before the first one.
     """
 
     def __init__(self, origin: Mapping[str, Any], *, broken: bool) -> None:
         self._origin = origin
         self._gap = broken
         self._frames = 0
-        self._unsaid = 0
-        self._complained = -COMPLAIN_EVERY
+        self._suppressed = 0
+        self._reported_at = -REPORT_EVERY
 
     def __call__(self, found: "Iterable[bytes | NDArray[np.uint8] | Series | InputError]") -> Iterator[Sample]:
-        """The samples, taken now; of errors that come thick and fast only some, which say how many there were."""
+        """The samples, timestamped now. Of frequent errors, only some are passed on, with their number."""
         for data in found:
             now = time.monotonic()
             if isinstance(data, InputError):
                 self._gap = True
-                self._unsaid += 1
-                if now - self._complained < COMPLAIN_EVERY:
+                self._suppressed += 1
+                if now - self._reported_at < REPORT_EVERY:
                     continue
-                more = f" (and {self._unsaid - 1} more since the last such message)" if self._unsaid > 1 else ""
-                self._unsaid, self._complained = 0, now
+                more = f" (and {self._suppressed - 1} more since the last such message)" if self._suppressed > 1 else ""
+                self._suppressed, self._reported_at = 0, now
                 yield self._sample(InputError(f"{data}{more}"), now)
             elif isinstance(data, Series):
                 yield self._sample(replace(data, gap=data.gap or self._gap), now)

@@ -1,4 +1,4 @@
-"""Which file in /dev is which camera, as the kernel has it in /sys."""
+"""Finds the /dev path of a camera by its name, through sysfs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
     """The /dev path of a camera given by number, path, or part of its name.
 
     Raises:
-        SourceError: there is none of that name; names those that there are.
+        SourceError: there is no camera of this name; lists those that exist.
     """
     if isinstance(device, int) or device.isdigit():
         return f"/dev/video{device}"
@@ -22,7 +22,7 @@ def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
     if not matching:
         known = ", ".join(f"/dev/{entry} ({name})" for entry, name in names.items()) or "none"
         raise SourceError(f"camera {device!r}: no camera has this name; there is: {known}")
-    return matching[0]  # one camera often has several nodes, the first of which gives pictures
+    return matching[0]  # a camera often has several nodes, the first of which delivers frames
 
 
 def nodes(sysfs: Path = SYSFS) -> list[Path]:

@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_MS = 10_000
 _FALLBACK_FPS = 25.0
-# Of the frames that a header promises, which for some formats is an estimate.
-_SURELY_SHORT = 0.95
+# A file with fewer frames than this fraction of the number in its header is truncated. The number may be an estimate.
+_MIN_COMPLETE = 0.95
 _HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d+)?")
 
 
 class FrozenFrameDetector:
-    """Notices a capture that returns the same frame for ever, also when it goes on doing so after it is reopened.
+    """Detects a capture that returns the same frame for ever, also across reopening.
 
     Args:
         name: of the source, for messages.
@@ -45,14 +45,17 @@ class FrozenFrameDetector:
         self._is_frozen = False
 
     def opened(self) -> None:
-        """The capture has been opened, for the first time or again."""
+        """Called when the capture has been opened, for the first time or again."""
         self._since = time.monotonic()
 
     def passes(self, frame: "NDArray[np.uint8]") -> bool:
-        """Whether a frame may be news: False for the one at which the capture had frozen before it was reopened.
+        """Whether a frame is new: False for the one at which the capture had frozen before it was reopened.
+
+        Args:
+            frame: (height, width, 3), uint8, BGR.
 
         Raises:
-            SourceError: all frames of the last `timeout` seconds were the same, bit by bit.
+            SourceError: all frames of the last `timeout` seconds were identical.
         """
         now = time.monotonic()
         if self._last is None or _differ(frame, self._last):
@@ -64,20 +67,20 @@ class FrozenFrameDetector:
 
 
 def _differ(frame: "NDArray[np.uint8]", other: "NDArray[np.uint8]") -> bool:
-    # A real camera's noise shows on any few points; all of them are looked at only when these are the same.
-    few = slice(None, None, 16)
-    return not (np.array_equal(frame[few, few], other[few, few]) and np.array_equal(frame, other))
+    # The noise of a real camera shows in a few pixels; all of them are compared only if these are equal.
+    sparse = slice(None, None, 16)
+    return not (np.array_equal(frame[sparse, sparse], other[sparse, sparse]) and np.array_equal(frame, other))
 
 
 class Video:
-    """Frames of a file at a chosen pace, or of a stream as they come.
+    """Frames of a file at a chosen rate, or of a stream: (height, width, 3), uint8, BGR.
 
     Args:
-        url: a file's path, or an address.
+        url: path of a file, or address of a stream.
         name: for messages.
-        fps: `source`, `max`, or frames a second.
-        loop: start a file again at its end.
-        live: it is a stream.
+        fps: `source`, `max`, or frames per second.
+        loop: whether a file starts again at its end.
+        live: whether it is a stream.
         stall_timeout: seconds; see `Readable`.
     """
 
@@ -100,7 +103,7 @@ class Video:
         self._frozen = FrozenFrameDetector(name, stall_timeout)
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
-        """One sample a frame; `origin` has the frame's number and, for a file, its position in seconds."""
+        """One sample per frame; `origin` has the frame's number and, for a file, its position in seconds."""
         capture = self._open()
         try:
             if self.live:
@@ -113,13 +116,14 @@ class Video:
 
     def _open(self) -> Any:
         if not self.live and _is_text(Path(self._url)):
-            raise SourceError(f"{self.name}: is a text file, not a video")  # FFmpeg would make a film of its letters
+            raise SourceError(f"{self.name}: is a text file, not a video")  # FFmpeg would render the text as a video
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
         timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self.stall_timeout * 1000)]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts if self.live else [])
         if not capture.isOpened():
             capture.release()
             raise SourceError(f"{self.name}: can't be opened as a video")
+        log.debug("%s: opened", self.name)
         return capture
 
     def _file(self, capture: Any, stopping: threading.Event) -> Iterator[Sample]:
@@ -127,19 +131,19 @@ class Video:
         native = native if 0 < native <= 1000 else _FALLBACK_FPS  # noqa: PLR2004 - a header may claim anything
         wanted = self._fps if isinstance(self._fps, float) else native
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        started, shown, number, read_any = time.monotonic(), 0, 0, False
+        started, taken, number, read_any = time.monotonic(), 0, 0, False
         while not stopping.is_set():
             if not capture.grab():
                 if not (self._loop and read_any and capture.set(cv2.CAP_PROP_POS_FRAMES, 0)):
                     break
-                number, shown, started, read_any = 0, 0, time.monotonic(), False
+                number, taken, started, read_any = 0, 0, time.monotonic(), False
                 continue
             read_any = True
             position = number / native
             number += 1
-            if position * wanted < shown - 1e-6:
-                continue  # fewer frames a second are wanted than the file has
-            shown += 1
+            if position * wanted < taken - 1e-6:
+                continue  # fewer frames per second are wanted than the file has
+            taken += 1
             if self._fps != "max" and stopping.wait(max(0.0, started + position - time.monotonic())):
                 break
             origin = {"url": self.name, "frame": number, "position_s": round(position, 3)}
@@ -148,20 +152,20 @@ class Video:
             return
         if number == 0:
             raise SourceError(f"{self.name}: has no frame that can be read")
-        if number < count * _SURELY_SHORT:
+        if number < count * _MIN_COMPLETE:
             log.warning("%s: ends after %d of %d frames: is the file cut off?", self.name, number, count)
 
 
 def stream(
     capture: Any, name: str, fps: float | None, frozen: FrozenFrameDetector, stopping: threading.Event
 ) -> Iterator[Sample | None]:
-    """Frames of an open capture as they come, at most `fps` a second; None in place of one that is too many.
+    """Frames of an open capture, at most `fps` per second; None in place of a skipped frame.
 
     Raises:
-        SourceError: a read has failed, or the picture is frozen.
+        SourceError: a read has failed, or the frame is frozen.
     """
     frozen.opened()
-    number, due, came = 0, time.monotonic(), False
+    number, due, any_taken = 0, time.monotonic(), False
     while not stopping.is_set():
         if not capture.grab():
             raise SourceError(f"{name}: no frame can be read any more")
@@ -169,13 +173,13 @@ def stream(
         now = time.monotonic()
         if fps is not None:
             if now < due:
-                if came:
+                if any_taken:
                     yield None
                 continue
             due = max(due + 1 / fps, now)
         frame = _retrieve(capture, name, number)
         if isinstance(frame, InputError) or frozen.passes(frame):
-            came = True
+            any_taken = True
             yield _sample(frame, {"url": name, "frame": number})
 
 
@@ -194,12 +198,12 @@ def _is_text(path: Path) -> bool:
             head = file.read(4096)
     except OSError:
         return False  # opening it as a video fails as well
-    # Every format but this one has a zero in its first bytes.
+    # All formats except this one have a zero in their first bytes.
     return bool(head) and b"\0" not in head and not head.startswith(b"YUV4MPEG2")
 
 
 def without_credentials(url: str) -> str:
-    """The address without user name, password and query, which may hold keys."""
+    """The address without user name, password and query, which may hold secrets."""
     scheme, _, rest = url.partition("://")
     authority = _authority(rest)
     host = authority.rpartition("@")[2]

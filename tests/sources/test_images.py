@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -92,3 +93,20 @@ def test_where_there_is_no_image_the_source_fails_with_one_sentence(
         stage.wait_until_ended()
     assert stage.troubles == [f"images {tmp_path / pattern}: there is no image file"]
     assert stage.counts()["captured"] == 0
+
+
+def test_the_debug_log_tells_the_way_of_one_image(
+    folder: Path, digits: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "edge_agent")
+    path = folder / "000.png"
+    with images(str(path), folder, digits) as stage:
+        stage.wait_until_ended()
+    told = [message for message in caplog.messages if message.startswith((f"images {path}: ", "stage: result "))]
+    opened, first, *rest = told
+    assert (opened, first) == (f"images {path}: opening", f"images {path}: first sample")
+    result, ended = sorted(
+        rest, key=lambda message: "ended" in message
+    )  # the source may end before the result is there
+    assert result.startswith("stage: result ")
+    assert ended == f"images {path}: ended after 1 samples"

@@ -1,4 +1,6 @@
 import itertools
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import reader
 from edge_agent.sources.images import Images
 from edge_agent.sources.queue import SampleQueue
-from edge_agent.sources.reader import MAX_LEFT_BEHIND, Readable, Reader
+from edge_agent.sources.reader import MAX_ABANDONED, Readable, Reader
 from tests.broker import wait_until
 
 
@@ -75,15 +77,15 @@ def test_readers_that_block_for_ever_are_bounded_in_number() -> None:
 
     made = Made(blocks, live=True)
     running = Running(made)
-    wait_until(lambda: made.openings == MAX_LEFT_BEHIND, 10, "all that may be left behind are")
-    wait_until(lambda: len(running.troubles) == MAX_LEFT_BEHIND, 10, "the last one is given up")
+    wait_until(lambda: made.openings == MAX_ABANDONED, 10, "all that may be left behind are")
+    wait_until(lambda: len(running.troubles) == MAX_ABANDONED, 10, "the last one is given up")
     with pytest.raises(AssertionError):
-        wait_until(lambda: made.openings > MAX_LEFT_BEHIND, 0.5, "one more attempt")
-    assert reading_threads() == MAX_LEFT_BEHIND
+        wait_until(lambda: made.openings > MAX_ABANDONED, 0.5, "one more attempt")
+    assert reading_threads() == MAX_ABANDONED
     release.release()
-    wait_until(lambda: made.openings == MAX_LEFT_BEHIND + 1, 10, "one has returned, and makes room for another")
-    assert reading_threads() == MAX_LEFT_BEHIND
-    for _ in range(MAX_LEFT_BEHIND):
+    wait_until(lambda: made.openings == MAX_ABANDONED + 1, 10, "one has returned, and makes room for another")
+    assert reading_threads() == MAX_ABANDONED
+    for _ in range(MAX_ABANDONED):
         release.release()
     running.stop()
     assert reading_threads() == 0
@@ -177,6 +179,22 @@ def test_a_live_source_that_ends_is_opened_again() -> None:
     wait_until(lambda: made.openings > 2, 10, "it is opened again")
     running.stop()
     assert running.troubles[0] == "made: the stream has ended"
+
+
+def test_the_debug_log_tells_how_a_source_is_opened_and_opened_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "edge_agent.sources")
+    made = Made(lambda _: iter([sample()]), live=True)
+    running = Running(made)
+    wait_until(lambda: made.openings > 1, 10, "it is opened again")
+    running.stop()
+    assert [re.sub(r"[\d.]+ s$", "N s", message) for message in caplog.messages[:6]] == [
+        "made: opening",
+        "made: first sample",
+        "made: ended after 1 samples",
+        "made: the stream has ended: trying again until it is back",
+        "made: reconnecting after N s",
+        "made: opening",
+    ]
 
 
 def test_a_path_that_the_system_refuses_ends_the_source_and_is_said(tmp_path: Path) -> None:
