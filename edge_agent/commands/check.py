@@ -82,7 +82,7 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
             "share": model.accelerator_facts()["share"],
             "speed_up": model.accelerator_facts()["speed_up"],
         }
-        for (name, _), model in models.items()
+        for name, model in models.items()
     ]
     for model in models.values():
         model.close()

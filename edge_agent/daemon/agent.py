@@ -18,13 +18,14 @@ from edge_agent.config.loader import Config
 from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.presence import Presence
-from edge_agent.daemon.reload import Models, plan
+from edge_agent.daemon.reload import plan
 from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports, in_words
 from edge_agent.daemon.thermal import READ_EVERY, Thermal
 from edge_agent.daemon.update_host import UpdateHost
 from edge_agent.errors import ConfigError, UpdateError
-from edge_agent.models.loading import AnyModel, ModelKey, load_models
+from edge_agent.models.loading import AnyModel, load_models
+from edge_agent.models.model import Model
 from edge_agent.monitoring.monitoring import Monitoring
 from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.registry import HUNG_AFTER, Pipelines
@@ -203,18 +204,19 @@ class Agent:
         self._updates.start(self._state.loaded)
         systemd.notify_ready()
 
-    def _adopt(self, models: Models) -> None:
-        """Has the active version of a model, which is loaded, serve from the next sample on."""
-        self._log_new(models)
-        self._change_to(with_active(self._state.loaded), self._state.models | dict(models))
+    def _adopt(self, name: str, model: Model | None) -> None:
+        """Has the active version of a model serve from the next sample on; it is loaded if a pipeline uses it."""
+        loaded: dict[str, AnyModel] = {} if model is None else {name: model}
+        self._log_new(loaded)
+        self._change_to(with_active(self._state.loaded), self._state.models | loaded)
 
-    def _change_to(self, fresh: Config, models: dict[ModelKey, AnyModel]) -> None:
+    def _change_to(self, fresh: Config, models: dict[str, AnyModel]) -> None:
         state = self._state
         todo = plan(state.settings, fresh.settings, state.pipelines.running, state.models, models)
         log.debug("carrying out %s", todo)
         self._stop_pipelines(todo.stop)
-        for key in todo.retire:
-            state.models[key].retire()
+        for name in todo.retire:
+            state.models[name].retire(models.get(name))
         if todo.discovery != "keep":
             self._presence.stop_discovery(withdraw=todo.discovery == "withdraw")
         if todo.reconnect:
@@ -241,20 +243,20 @@ class Agent:
     def _stop_pipelines(self, names: Iterable[str]) -> None:
         self._state.pipelines.stop(list(names), self._state.uplink.outbox)
 
-    def _load_models(self, wanted: Config) -> dict[ModelKey, AnyModel]:
+    def _load_models(self, wanted: Config) -> dict[str, AnyModel]:
         """The models of a configuration; those in use are taken over where they have not changed."""
         loaded = load_models(wanted, self._state.models, waiting=self._while_testing)
         compatibility.check(wanted, loaded)
         self._log_new(loaded)
         return loaded
 
-    def _log_new(self, loaded: Mapping[ModelKey, AnyModel]) -> None:
-        for key, model in loaded.items():
-            if self._state.models.get(key) is not model:
-                log.info("%s: %s", key[0], model.describe())
+    def _log_new(self, loaded: Mapping[str, AnyModel]) -> None:
+        for name, model in loaded.items():
+            if self._state.models.get(name) is not model:
+                log.info("%s: %s", name, model.describe())
                 model.when_moved(self._presence.announce)
                 if model.fallback:
-                    log.warning("%s: runs on %s, since %s", key[0], model.engine.accelerator, model.fallback)
+                    log.warning("%s: runs on %s, since %s", name, model.engine.accelerator, model.fallback)
 
     def _while_testing(self) -> None:
         """Keeps the watchdog and signals served while a model's self-test runs."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edge_agent import settings
-from edge_agent.models.loading import AnyModel, ModelKey, key_of
+from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.settings import Settings
 
-Models = Mapping[ModelKey, AnyModel]
+Models = Mapping[str, AnyModel]
 
 
 class Running(Protocol):
@@ -31,7 +31,7 @@ class Plan:
         stop: running pipelines to stop: removed, changed, or in need of a new session with the broker.
         switch: running pipelines that keep running with another model from their next sample on.
         start: pipelines to start.
-        retire: models that are no longer used.
+        retire: models that are no longer used, by name.
         reconnect: whether to close the session with the broker and to open another one.
         discovery: what to do with the connection for Home Assistant's discovery: `withdraw` closes it and has Home
             Assistant forget the device, `reconnect` only closes it. Where it is configured, it is opened again.
@@ -42,7 +42,7 @@ class Plan:
     stop: tuple[str, ...] = ()
     switch: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
-    retire: tuple[ModelKey, ...] = ()
+    retire: tuple[str, ...] = ()
     reconnect: bool = False
     discovery: Literal["keep", "reconnect", "withdraw"] = "keep"
     restart_battery: bool = False
@@ -63,7 +63,7 @@ def plan(
     """
     reconnect = _session(old) != _session(fresh)
     goes_on = {
-        name: fresh_models[key_of(pipeline.options)]
+        name: fresh_models[pipeline.options.model]
         for name, pipeline in running.items()
         if not reconnect and fresh.pipelines.get(name) == pipeline.options
     }
@@ -73,7 +73,7 @@ def plan(
         stop=tuple(name for name in running if name not in goes_on),
         switch=tuple(name for name, model in goes_on.items() if model is not running[name].model),
         start=tuple(name for name in fresh.pipelines if name not in goes_on),
-        retire=tuple(key for key, model in old_models.items() if fresh_models.get(key) is not model),
+        retire=tuple(name for name, model in old_models.items() if fresh_models.get(name) is not model),
         reconnect=reconnect,
         discovery=discovery if _discovery(old) == _discovery(fresh) else "withdraw",
         restart_battery=old.battery != fresh.battery,
@@ -85,6 +85,8 @@ def can_switch(old: AnyModel, fresh: AnyModel) -> bool:
     """Whether a running pipeline can change to a model: only if nothing in the pipeline depends on the one before."""
     if fresh is old or not isinstance(fresh, Model) or not isinstance(old, Model):
         return fresh is old
+    if fresh.source == old.source:  # the same files and settings, with engines for other batch sizes
+        return True
     alike = (fresh.decode.task, fresh.together) == (old.decode.task, old.together) and old.decode.task != ANOMALY
     return alike and not fresh.stateful and not old.stateful
 

@@ -8,7 +8,7 @@ from edge_agent.config.loader import Config
 from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.thermal import Thermal
 from edge_agent.daemon.uplink import Uplink
-from edge_agent.models.loading import AnyModel, ModelKey
+from edge_agent.models.loading import AnyModel
 from edge_agent.pipeline.registry import Pipelines
 from edge_agent.publish.publisher import Device
 from edge_agent.settings import Settings
@@ -26,7 +26,7 @@ class State:
         thermal: the temperature, and how far live sources are slowed down.
         battery: replaced when its options change.
         uplink: the session with the broker; there is none before the start.
-        models: those in use.
+        models: those in use, by name.
         online: whether the agent has published that it is there.
         paused: whether all pipelines are stopped because the battery is low.
         boot_id: of this run, as published.
@@ -40,7 +40,7 @@ class State:
     thermal: Thermal
     battery: Battery
     uplink: Uplink = field(init=False)
-    models: dict[ModelKey, AnyModel] = field(default_factory=dict)
+    models: dict[str, AnyModel] = field(default_factory=dict)
     online: bool = False
     paused: bool = False
     boot_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])

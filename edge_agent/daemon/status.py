@@ -7,7 +7,6 @@ from typing import Any
 
 from edge_agent import __version__, settings
 from edge_agent.daemon.state import State
-from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.mqtt.outbox import Notice
 from edge_agent.pipeline.registry import Pipelines
@@ -47,7 +46,7 @@ class Reports:
     def stats(self) -> Notice:
         """The counters, and how fast each pipeline has been since the last call."""
         state = self._state
-        models = {name: model.accelerator_facts() for name, model in self._models_by_name()}
+        models = {name: model.accelerator_facts() for name, model in self._state.models.items()}
         document = {
             **self._device(),
             "uptime_s": round(time.monotonic() - state.started, 1),
@@ -78,7 +77,7 @@ class Reports:
             "battery": state.battery.facts,
             "pipelines": _pipeline_facts(state.pipelines),
             "counters": state.pipelines.counters(),
-            "models": {name: model.facts() for name, model in self._models_by_name()},
+            "models": {name: model.facts() for name, model in self._state.models.items()},
         }
 
     def latest(self, pipeline: str) -> Result | None:
@@ -119,7 +118,7 @@ class Reports:
                 }
                 for name, pipeline in options.pipelines.items()
             },
-            "models": {name: model.facts() for (name, _), model in self._state.models.items()},
+            "models": {name: model.facts() for name, model in self._state.models.items()},
         }
 
     def _accelerators(self) -> dict[str, Any]:
@@ -127,16 +126,11 @@ class Reports:
         return {
             **self._device(),
             "at": timestamp(time.time()),
-            "models": {name: model.accelerator_facts() for name, model in self._models_by_name()},
+            "models": {name: model.accelerator_facts() for name, model in self._state.models.items()},
         }
 
     def _device(self) -> dict[str, str]:
         return {"device_id": self._state.settings.device_id, "boot_id": self._state.boot_id}
-
-    def _models_by_name(self) -> list[tuple[str, AnyModel]]:
-        """Of several copies of a model (for regions) one that has fallen back comes last, to speak for all."""
-        named = [(name, model) for (name, _), model in dict(self._state.models).items()]
-        return sorted(named, key=lambda item: bool(item[1].fallback))
 
 
 def _pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:

@@ -8,13 +8,11 @@ from typing import Any
 from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports
 from edge_agent.errors import ConfigError, UpdateError
-from edge_agent.models.loading import ModelKey, load_models
+from edge_agent.models.loading import load_models
 from edge_agent.models.model import Model
 from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.update.active import version_of, with_version
-
-Models = Mapping[ModelKey, Model]
 
 
 class UpdateHost:
@@ -24,7 +22,7 @@ class UpdateHost:
         state: of the agent.
         reports: of the agent.
         call: calls a function in the main thread.
-        adopt: puts loaded models into service; to be called in the main thread.
+        adopt: puts the active version of a model into service; to be called in the main thread.
     """
 
     def __init__(
@@ -32,23 +30,24 @@ class UpdateHost:
         state: State,
         reports: Reports,
         call: Callable[[Callable[[], None]], None],
-        adopt: Callable[[Models], None],
+        adopt: Callable[[str, Model | None], None],
     ) -> None:
         self._state = state
         self._reports = reports
         self._call = call
         self._adopt = adopt
 
-    def serving(self, name: str) -> dict[ModelKey, Model]:
-        """The loaded copies of a model that serve now."""
-        return {key: model for key, model in self._state.models.items() if key[0] == name and isinstance(model, Model)}
+    def serving(self, name: str) -> Model | None:
+        """The version of a model that serves now; see `Host.serving`."""
+        model = self._state.models.get(name)
+        return model if isinstance(model, Model) else None
 
     def pipelines(self, name: str) -> list[Pipeline]:
         """The running pipelines of a model."""
         running = list(self._state.pipelines.running.values())
         return [one for one in running if isinstance(one, Pipeline) and one.options.model == name]
 
-    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> dict[ModelKey, Model]:
+    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Model | None:
         """Loads a version of a model while the old one serves; see `Host.load_version`."""
         options = self._state.loaded.settings.models[name]
         wanted = with_version(self._state.config, name, options if path is None else version_of(options, path))
@@ -60,14 +59,15 @@ class UpdateHost:
             if any(part in problem for problem in error.problems for part in about):
                 raise
             raise UpdateError(f"{name}: no version is tried as long as {error.problems[0]}") from None
-        return {key: model for key, model in loaded.items() if key[0] == name and isinstance(model, Model)}
+        model = loaded.get(name)
+        return model if isinstance(model, Model) else None
 
-    def adopt(self, models: Models) -> threading.Event:
+    def adopt(self, name: str, model: Model | None) -> threading.Event:
         """Puts the active version of a model into service; see `Host.adopt`."""
         done = threading.Event()
 
         def adopt() -> None:
-            self._adopt(models)
+            self._adopt(name, model)
             done.set()
 
         self._call(adopt)

@@ -101,6 +101,45 @@ class Engine(Protocol):
         ...
 
 
+class EngineWrapper:
+    """Reports of an engine what the engine reports that it runs.
+
+    Attributes:
+        engine: the engine that it runs.
+    """
+
+    engine: Engine
+
+    @property
+    def runtime(self) -> str:
+        """See `Engine`."""
+        return self.engine.runtime
+
+    @property
+    def accelerator(self) -> str:
+        """See `Engine`."""
+        return self.engine.accelerator
+
+    @property
+    def share(self) -> Share | None:
+        """See `Engine`."""
+        return self.engine.share
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """See `Engine`."""
+        return self.engine.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """See `Engine`."""
+        return self.engine.outputs
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self.engine.close()
+
+
 def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator, threads: int) -> Engine:
     """Loads a model file into the runtime for its format.
 

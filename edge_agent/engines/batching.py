@@ -1,11 +1,11 @@
-"""Several samples at once: some engines take them so, others only one after the other."""
+"""Batches: some engines take several samples at once, others only one after the other."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import Engine
+from edge_agent.engines import Engine, EngineWrapper
 from edge_agent.engines.supervised import EngineLostError
 from edge_agent.errors import ModelError
 
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Batching:
-    """An engine that is given batches: at once, or sample by sample where it takes no more than one.
+class Batching(EngineWrapper):
+    """An engine that takes batches: it passes them on at once, or sample by sample where the engine takes only one.
+
+    Args:
+        engine: runs them.
 
     Attributes:
-        engine: which runs them.
-        at_once: whether it takes them at once; None as long as nobody has tried.
+        at_once: whether the engine takes them at once; None before the first one.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -26,7 +28,13 @@ class Batching:
         self.at_once: bool | None = None
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
-        """One inference on a batch: see `Engine.run`. What is not one input alone is never taken apart.
+        """One inference on a batch; only the batch of a single input is ever split.
+
+        Args:
+            inputs: see `Engine.run`; one array of shape (batch, …).
+
+        Returns:
+            See `Engine.run`; arrays of shape (batch, …).
 
         Raises:
             ModelError: it fails.
@@ -39,7 +47,7 @@ class Batching:
             except EngineLostError:
                 raise
             except ModelError:
-                pass  # it is the size of the batch, if the samples go through one after the other
+                pass  # if single samples go through, it was the batch size
             else:
                 self.at_once = True
                 return outputs

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.engines import Engine, Share, TensorSpec
+from edge_agent.engines import Engine, EngineWrapper
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.supervised import EngineLostError, StuckError
 from edge_agent.errors import EdgeAgentError, ModelError
@@ -43,19 +43,22 @@ class Candidate:
     speed_up: float | None = None
 
 
-class Failover:
-    """An engine that is always one of several; it may be called from any thread.
+class Failover(EngineWrapper):
+    """An engine on the best of several accelerators that works; any thread may call it, one call runs at a time.
 
     Args:
-        model: what the log calls it.
+        model: its name in the log.
         candidates: in order of preference.
-        first: the engine on one of them that serves first.
+        first: the engine to begin with, on one of the candidates.
         asked: names of all accelerators that were asked for, in order of preference.
-        refusals: why some of those are not among the candidates.
+        refusals: the reasons why some of those are not among the candidates, by name.
 
     Attributes:
+        engine: the one in use.
         moved: called when another accelerator has come into use.
-        moves: how often that has been.
+        moves: how often that has happened.
+        runs: number of inferences so far.
+        busy: seconds that they took.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class Failover:
     ) -> None:
         self.moved: Callable[[], None] = lambda: None
         self.moves = 0
+        self.runs, self.busy = 0, 0.0
         self._model = model
         self._candidates = candidates
-        self._serving = first
+        self.engine: Batching = first
         self._at = next(at for at, candidate in enumerate(candidates) if candidate.name == self.accelerator)
         self._asked = asked
         self._reasons = dict(refusals)
@@ -83,34 +87,9 @@ class Failover:
         self._retry: threading.Thread | None = None
 
     @property
-    def runtime(self) -> str:
-        """See `Engine`."""
-        return self._serving.engine.runtime
-
-    @property
-    def accelerator(self) -> str:
-        """The one in use."""
-        return self._serving.engine.accelerator
-
-    @property
-    def share(self) -> Share | None:
-        """See `Engine`."""
-        return self._serving.engine.share
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """See `Engine`."""
-        return self._serving.engine.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """See `Engine`."""
-        return self._serving.engine.outputs
-
-    @property
     def at_once(self) -> bool | None:
         """Whether the one in use takes batches at once: see `Batching`."""
-        return self._serving.at_once
+        return self.engine.at_once
 
     @property
     def speed_up(self) -> float | None:
@@ -130,10 +109,14 @@ class Failover:
             ModelError: it fails everywhere.
         """
         with self._lock:
+            began = time.monotonic()
             try:
-                return self._serving.run(inputs)
+                return self.engine.run(inputs)
             except ModelError as error:
                 return self._run_on_next(inputs, error)
+            finally:
+                self.runs += 1
+                self.busy += time.monotonic() - began
 
     def retire(self) -> None:
         """Ends the attempts to get an accelerator back."""
@@ -143,7 +126,7 @@ class Failover:
         """Frees the model."""
         self.retire()
         with self._lock:
-            self._serving.engine.close()
+            self.engine.close()
 
     def _run_on_next(self, inputs: Sequence["NDArray[Any]"], error: ModelError) -> list["NDArray[Any]"]:
         lost = isinstance(error, EngineLostError)
@@ -156,7 +139,7 @@ class Failover:
             try:
                 outputs = stand_in.run(inputs)
             except ModelError:
-                stand_in.engine.close()
+                stand_in.close()
                 if not lost:
                     break  # what fails everywhere is the fault of the input
                 continue
@@ -176,10 +159,10 @@ class Failover:
         return engine
 
     def _use(self, at: int, serving: Batching, why: str) -> None:
-        before, self._serving, self._at = self._serving, serving, at
+        before, self.engine, self._at = self.engine, serving, at
         log.warning("%s: runs on %s from now on, %s", self._model, self.accelerator, why)
         self.moves += 1
-        before.engine.close()
+        before.close()
         self.moved()
 
     def _try_again_later(self, failed: int, error: ModelError) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from edge_agent import __version__, settings
-from edge_agent.models.loading import ModelKey, key_of
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.samples import NO_LABEL
 from edge_agent.settings.monitoring import is_loopback, split_address
@@ -45,13 +44,13 @@ class Model(Protocol):
     def threshold(self) -> float | None: ...  # noqa: D102 - see there
 
 
-def document(topic: str, options: settings.Settings, models: Mapping[ModelKey, Model]) -> dict[str, Any]:
+def document(topic: str, options: settings.Settings, models: Mapping[str, Model]) -> dict[str, Any]:
     """The discovery message of a device.
 
     Args:
         topic: what all topics of the device begin with.
         options: of the device.
-        models: those that are loaded.
+        models: those that are loaded, by name.
     """
     device = safe(options.device_id)
     components = dict(_components(topic, options, models))
@@ -94,12 +93,10 @@ def _page(listen: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _components(
-    topic: str, options: settings.Settings, models: Mapping[ModelKey, Model]
-) -> Iterator[tuple[str, Component]]:
+def _components(topic: str, options: settings.Settings, models: Mapping[str, Model]) -> Iterator[tuple[str, Component]]:
     yield from _of_device(f"{topic}/stats")
     for name, pipeline in options.pipelines.items():
-        model = models[key_of(pipeline)]
+        model = models[pipeline.model]
         delay = _delay(options.home_assistant.presence_delay, pipeline)
         findings = Findings(name, f"{topic}/{name}/result", "value_json.predictions", delay)
         its = _of_results(findings, pipeline, model)
@@ -108,7 +105,7 @@ def _components(
         if pipeline.snapshot is not None:
             picture = {"platform": "image", "name": f"{name} snapshot", "image_topic": f"{topic}/{name}/snapshot"}
             yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"}
-    for name in sorted({name for name, _ in models}):
+    for name in sorted(models):
         yield from _of_model(name, topic)
     if options.update is not None:
         yield from _of_updates(topic, options.update.models)

@@ -12,7 +12,7 @@ from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.failover import Candidate
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
-from edge_agent.errors import ModelError
+from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.models.qualification import qualify
 from edge_agent.models.resolve import ModelSource
@@ -75,12 +75,9 @@ def refusal_message(source: ModelSource, refusals: dict[str, str]) -> str:
     return f"{source.file.path}: {'; '.join(whys)}"
 
 
-def without_prefix(error: ModelError, source: ModelSource, called: str) -> str:
-    """What an error says besides which model and which accelerator it is about."""
-    said = str(error)
-    for known in (source.file.path, called):
-        said = said.removeprefix(f"{known}: ")
-    return said
+def without_prefix(error: EdgeAgentError, source: ModelSource, called: str) -> str:
+    """The message of an error, without the name of the model and of the accelerator that it begins with."""
+    return str(error).removeprefix(f"{source.file.path}: ").removeprefix(f"{called}: ")
 
 
 def operator_hint(file: ModelFile) -> str:

@@ -143,8 +143,9 @@ class LanguageModel:
     def when_moved(self, moved: Callable[[], None]) -> None:
         """It stays where it is; see `Model.when_moved`."""
 
-    def retire(self) -> None:
-        """See `Model.retire`."""
+    def retire(self, successor: object = None) -> None:
+        """Ends the process; see `Model.retire`."""
+        del successor
         self.close()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """All models of a configuration, loaded and ready to serve."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from edge_agent import settings
@@ -15,87 +16,92 @@ from edge_agent.models.model import Model, load_qualified
 from edge_agent.models.resolve import resolve
 
 AnyModel = Model | LanguageModel
-ModelKey = tuple[str, int]
-"""Name and batch size: a pipeline with regions has a copy of its own, laid out for so many pictures at once."""
-
-
-def key_of(pipeline: settings.Pipeline) -> ModelKey:
-    """Which of the loaded models a pipeline uses."""
-    return pipeline.model, max(1, len(pipeline.regions))
 
 
 def load_models(
     wanted: Config,
-    present: Mapping[ModelKey, AnyModel],
+    present: Mapping[str, AnyModel],
     *,
     unused_too: bool = False,
     waiting: Callable[[], None] = lambda: None,
-) -> dict[ModelKey, AnyModel]:
+) -> dict[str, AnyModel]:
     """Loads the models that the pipelines need.
 
     Args:
         wanted: the configuration.
-        present: models that are loaded already; those that have not changed are taken over.
+        present: models that are loaded already, by name; those that have not changed are taken over.
         unused_too: also those that no pipeline needs.
         waiting: called about twice a second while a self-test runs.
+
+    Returns:
+        The models by name.
 
     Raises:
         ConfigError: with what is wrong with each model that can't be used.
     """
-    pipelines = wanted.settings.pipelines
-    keys = {key_of(pipeline) for pipeline in pipelines.values()}
-    if unused_too:
-        keys |= {(name, 1) for name in wanted.settings.models if name not in {used for used, _ in keys}}
-    loaded: dict[ModelKey, AnyModel] = {}
+    batches: dict[str, set[int]] = {name: {1} for name in wanted.settings.models} if unused_too else {}
+    used: dict[str, set[int]] = defaultdict(set)
+    for pipeline in wanted.settings.pipelines.values():
+        used[pipeline.model].add(batch_of(pipeline))
+    batches |= used
+    engines = sum(map(len, batches.values()))
+    loaded: dict[str, AnyModel] = {}
     budget = Budget(wanted.settings.model_memory)
     problems: list[str] = []
-    for key in sorted(keys, key=lambda key: (key not in present, key)):
-        name, _ = key
-        options = with_threads(wanted.settings.models[name], len(keys))
+    for name in sorted(batches, key=lambda name: (name not in present, name)):
+        options = with_threads(wanted.settings.models[name], engines)
         try:
-            loaded[key] = _load(key, options, wanted.path.parent, present.get(key), budget, waiting)
+            loaded[name] = _load(name, options, wanted.path.parent, batches[name], present.get(name), budget, waiting)
         except (ModelError, MissingExtraError) as error:
             problems.append(f"{wanted.where('models', name)}: {error}")
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(problems)
     return loaded
 
 
-def with_threads(model: settings.Model, models: int) -> settings.Model:
-    """A model that states no threads, with its share of the cores: several must not take all of them each.
+def batch_of(pipeline: settings.Pipeline) -> int:
+    """The batch size in which a pipeline runs its model: all its regions at once."""
+    return max(1, len(pipeline.regions))
+
+
+def with_threads(model: settings.Model, engines: int) -> settings.Model:
+    """The settings of a model; where they state no threads, with its share of the cores.
 
     Args:
         model: its settings.
-        models: how many there are that may run at the same time.
+        engines: number of engines that may run at the same time.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // models)
+    share = max(1, len(os.sched_getaffinity(0)) // engines)
     if model.threads is not None or share >= threads_of(model):
         return model
     return model.model_copy(update={"threads": share})
 
 
 def _load(
-    key: ModelKey,
+    name: str,
     options: settings.Model,
     folder: Path,
+    batches: Collection[int],
     present: AnyModel | None,
     budget: Budget,
     waiting: Callable[[], None],
 ) -> AnyModel:
     """The model that is loaded already if its settings and files are still the same, else a new one."""
-    name, batch = key
     source = resolve(options, folder)
-    if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
-        same = True
-    else:
-        same = isinstance(present, Model) and present.source == source
-    if present is not None and same:
-        budget.keep(present.memory)
-        return present
     if isinstance(source, LanguageSource):
+        if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
+            budget.keep(present.memory)
+            return present
         return language.load(name, options, source, waiting, threads_of(options), budget)
+    engines = present.engines if isinstance(present, Model) and present.source == source else {}
     try:
-        budget.take(source.file.size, "its file")
+        for batch in sorted(batches, key=lambda batch: batch not in engines):
+            if batch in engines:
+                budget.keep(source.file.size)
+            else:
+                budget.take(source.file.size, "its file")
     except ModelError as error:
         raise ModelError(f"{source.file.path}: {error}") from None
-    return load_qualified(name, source, batch, waiting)
+    if present is not None and engines.keys() == set(batches):
+        return present
+    return load_qualified(name, source, batches, waiting, engines)

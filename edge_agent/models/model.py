@@ -1,16 +1,16 @@
-"""A model that is ready to serve: its file, the engine it is loaded in, and how it is read."""
+"""A loaded model: its preprocessing, its engines, and its decoder."""
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_agent import settings
-from edge_agent.decoders import Limits
+from edge_agent.decoders import Decoder, Limits
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
@@ -33,170 +33,180 @@ from edge_agent.timeseries.numbers import SeriesPreprocess
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 # More samples at once save nothing, and the first would wait for the last.
 MOST_TOGETHER = 32
 WARM_UP_LIMITS = Limits(top_k=1, min_confidence=0.0)
 
 
-class Model:
-    """A loaded model. `infer` may be called from any thread; one at a time gets in.
+@dataclass(frozen=True, slots=True)
+class BoundIO:
+    """The input and output of a model, bound to the tensors of its engine.
 
     Attributes:
-        preprocess: what a sample holds to input tensor.
-        decode: output tensors to predictions, a `Decoder`.
-        identity: name, version and hash, as results carry them.
-        engine: what runs it.
-        threshold: of an anomaly model, what its bundle says of scores; None: nothing.
-        runs: how often `infer` has been called.
-        busy: how long that took, in seconds.
+        spec: the input and output, as derived from the file.
+        decode: makes predictions of output tensors.
+        stateful: runs models that take more than a sample; None for all others.
     """
 
-    def __init__(self, name: str, source: ModelSource, spec: IOSpec, engine: Engine) -> None:
+    spec: IOSpec
+    decode: Decoder
+    stateful: StatefulIO | None
+
+    @classmethod
+    def bind(cls, spec: IOSpec, engine: Engine) -> "BoundIO":
+        """Binds to the tensors of an engine.
+
+        Raises:
+            ModelError: the engine's tensors are not those that the spec needs.
+        """
+        stated = spec.preprocess.input if isinstance(spec.preprocess, SeriesPreprocess) else None
+        more = stated and (stated.state or stated.constants)
+        stateful = StatefulIO(engine.inputs, engine.outputs, stated) if stated and more else None
+        return cls(spec, spec.build(engine.outputs if stateful is None else stateful.answers), stateful)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether several samples may go through the model together."""
+        preprocess = self.spec.preprocess
+        return isinstance(preprocess, SeriesPreprocess) and preprocess.batched and self.stateful is None
+
+    def run(self, engine: Engine, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
+        """See `Model.infer`."""
+        if self.stateful is None:
+            return engine.run([tensor])
+        return self.stateful.run(engine, tensor, {} if state is None else state)
+
+    def warm_up(self, engine: Batching, batch: int) -> None:
+        """Runs once on nothing, so that the first real input is not slow; finds out whether the engine takes a batch.
+
+        Raises:
+            ModelError: the model can't be run.
+            InputError: its outputs can't be decoded.
+        """
+        batch = MOST_TOGETHER if self.gathers else batch
+        if batch > 1:
+            try:
+                self._run_blank(engine, batch)
+            except (ModelError, InputError):
+                engine.at_once = False  # the outputs of a batch can't be separated
+        self._run_blank(engine, 1)
+
+    def _run_blank(self, engine: Batching, count: int) -> None:
+        tensor, placements = self.spec.preprocess.blank(count)
+        self.decode(self.run(engine, tensor), placements, WARM_UP_LIMITS)
+
+
+class Model:
+    """A loaded model. `infer` may be called from any thread; each engine runs one call at a time.
+
+    It has an engine for each batch size that pipelines use: some runtimes lay a model out for one batch size, and
+    laying it out again takes longer than an inference.
+
+    Args:
+        name: in the configuration.
+        source: what was loaded.
+        io: its input and output.
+        engines: by batch size.
+
+    Attributes:
+        file: the model file.
+        preprocess: makes the input tensor of what samples hold.
+        decode: makes predictions of output tensors.
+        identity: name, version and hash, as results carry them.
+        threshold: of an anomaly model, the threshold that its bundle states; None: none.
+    """
+
+    def __init__(self, name: str, source: ModelSource, io: BoundIO, engines: Mapping[int, Failover]) -> None:
         self.source = source
+        self.engines = dict(sorted(engines.items()))
         self.file = source.file
-        self.spec = spec
-        self.engine = engine
-        self.failover: Failover | None = None
+        self.preprocess = io.spec.preprocess
+        self.decode = io.decode
         self.threshold = source.stated.threshold
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
-        self.preprocess = spec.preprocess
-        stated = self.preprocess.input if isinstance(self.preprocess, SeriesPreprocess) else None
-        self._stateful_io = (
-            StatefulIO(engine.inputs, engine.outputs, stated) if stated and (stated.state or stated.constants) else None
-        )
-        self.decode = spec.build(engine.outputs if self._stateful_io is None else self._stateful_io.answers)
-        self._batching = Batching(engine)
-        batched = isinstance(self.preprocess, SeriesPreprocess) and self.preprocess.batched
-        self._gathers = batched and self._stateful_io is None
-        self.runs, self.busy = 0, 0.0
-        self._lock = threading.Lock()
+        self._io = io
 
     @property
     def task(self) -> str:
-        """What it does, as results say."""
+        """What it does, as results carry it."""
         return self.decode.task
-
-    @property
-    def together(self) -> int:
-        """How many samples go through it together at the most, on the engine that is in use now."""
-        return MOST_TOGETHER if self._gathers and (self.failover or self._batching).at_once is not False else 1
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of its classes or values; () where they have none."""
-        return self.spec.labels or ()
-
-    @property
-    def memory(self) -> int:
-        """Bytes that it takes, about."""
-        return self.file.size
-
-    def describe(self) -> str:
-        """One line for a person."""
-        return f"{self.file.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.decode.task}"
+        return self._io.spec.labels or ()
 
     @property
     def takes_pictures(self) -> bool:
         """Whether pictures go in, and not readings or sound."""
         return not isinstance(self.preprocess, SeriesPreprocess)
 
-    def facts(self) -> dict[str, Any]:
-        """What `info` says of it."""
-        return self.identity | {
-            "sha256": self.file.sha256,
-            "engine": self.engine.runtime,
-            "accelerator": self.accelerator_facts(),
-            "task": self.decode.task,
-            "multi_label": isinstance(self.decode, Classification) and self.decode.output == "sigmoid",
-        }
+    @property
+    def stateful(self) -> bool:
+        """Whether it continues from its state after the previous sample."""
+        return self._io.stateful is not None and self._io.stateful.stateful
 
-    def accelerator_facts(self) -> dict[str, Any]:
-        """What is asked for, what is in use, and what that brings."""
-        share = self.engine.share
-        return {
-            "asked": [name_of(accelerator) for accelerator in self.source.options.accelerators],
-            "in_use": self.engine.accelerator,
-            "fallback": self.fallback,
-            "share": share and asdict(share),
-            "speed_up": self.failover and self.failover.speed_up,
-            "moves": self.failover.moves if self.failover else 0,
-        }
+    @property
+    def together(self) -> int:
+        """Up to how many samples may go through it together, on the accelerator in use."""
+        return MOST_TOGETHER if self._io.gathers and self.engine_for(1).at_once is not False else 1
 
-    def serve(self, candidates: Sequence[Candidate], refusals: Mapping[str, str]) -> None:
-        """From now on the next of these accelerators stands in for one that fails.
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        return self.file.size * len(self.engines)
 
-        Args:
-            candidates: those that the model has qualified on.
-            refusals: why others that were asked for are not among them.
-        """
-        asked = [name_of(accelerator) for accelerator in self.source.options.accelerators]
-        self.failover = Failover(self.identity["name"], candidates, self._batching, asked, refusals)
-        self.engine = self.failover
+    @property
+    def runs(self) -> int:
+        """Number of inferences so far."""
+        return sum(engine.runs for engine in self.engines.values())
 
-    def when_moved(self, moved: Callable[[], None]) -> None:
-        """Has something called whenever another accelerator has come into use."""
-        if self.failover:
-            self.failover.moved = moved
+    @property
+    def busy(self) -> float:
+        """Seconds that they took."""
+        return sum(engine.busy for engine in self.engines.values())
 
-    def retire(self) -> None:
-        """It is not used any more, or not for long: accelerators that have failed are not tried again."""
-        if self.failover:
-            self.failover.retire()
+    @property
+    def engine(self) -> Failover:
+        """The engine whose accelerator is reported: one that has fallen back, else the one for the largest batch."""
+        engines = list(self.engines.values())
+        return next((engine for engine in engines if engine.fallback), engines[-1])
 
     @property
     def fallback(self) -> str:
         """Why the accelerator in use is not the first of those asked for; empty if it is."""
-        return self.failover.fallback if self.failover else ""
+        return self.engine.fallback
 
-    def warm_up(self, batch: int) -> None:
-        """Runs once on nothing, so that the first real input is not slow; finds out whether a batch goes through.
-
-        Raises:
-            ModelError: the model can't be run.
-        """
-        if self._gathers:
-            batch = MOST_TOGETHER
-        if batch > 1:
-            try:
-                self._try(batch)
-            except (ModelError, InputError):
-                self._batching.at_once = False  # the outputs of a batch can't be separated
-        self._try(1)
-
-    def _try(self, count: int) -> None:
-        tensor, placements = self.preprocess.blank(count)
-        self.decode(self.infer(tensor), placements, WARM_UP_LIMITS)
-
-    @property
-    def stateful(self) -> bool:
-        """Whether it goes on from where it was with the sample before."""
-        return self._stateful_io is not None and self._stateful_io.stateful
+    def engine_for(self, batch: int) -> Failover:
+        """The engine for a batch size; where there is none, any engine takes it, at once or sample by sample."""
+        return self.engines.get(batch) or next(iter(self.engines.values()))
 
     def infer(self, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
-        """Output tensors for a batch, at once where the model allows it, else one after the other.
+        """Output tensors for a batch, at once where the model allows it, else one sample after the other.
 
         Args:
-            tensor: made by `preprocess`; the first axis is the batch.
+            tensor: (batch, …), as `preprocess` makes it.
             state: of a stateful model, that of the stream; is changed.
+
+        Returns:
+            One array for each output, its first axis the batch where the model has that axis.
 
         Raises:
             ModelError: the inference fails.
         """
-        with self._lock:
-            began = time.monotonic()
-            try:
-                if self._stateful_io is not None:
-                    return self._stateful_io.run(self.engine, tensor, {} if state is None else state)
-                return (self.failover or self._batching).run([tensor])
-            finally:
-                self.runs, self.busy = self.runs + 1, self.busy + time.monotonic() - began
+        return self._io.run(self.engine_for(len(tensor)), tensor, state)
 
     def infer_each(self, tensors: Sequence["NDArray[Any]"], state: State | None = None) -> list[list["NDArray[Any]"]]:
         """Output tensors for each of several inputs, which go through the model together.
 
         Args:
-            tensors: each made by `preprocess`; several only where `together` allows it.
+            tensors: each (batch, …), as `preprocess` makes it; several only where `together` allows it.
             state: see `infer`.
+
+        Returns:
+            For each input what `infer` returns for it.
 
         Raises:
             ModelError: the inference fails.
@@ -207,10 +217,52 @@ class Model:
         outputs = self.infer(np.concatenate(tensors))
         return [list(parts) for parts in zip(*(np.split(output, ends) for output in outputs), strict=True)]
 
+    def describe(self) -> str:
+        """One line for a person."""
+        return f"{self.file.path}: {self.engine.runtime} on {self.engine.accelerator}, {self.task}"
+
+    def facts(self) -> dict[str, Any]:
+        """As published in `info`."""
+        return self.identity | {
+            "sha256": self.file.sha256,
+            "engine": self.engine.runtime,
+            "accelerator": self.accelerator_facts(),
+            "task": self.task,
+            "multi_label": isinstance(self.decode, Classification) and self.decode.output == "sigmoid",
+        }
+
+    def accelerator_facts(self) -> dict[str, Any]:
+        """Which accelerators are asked for, which one is in use, and what that brings."""
+        engine = self.engine
+        return {
+            "asked": [name_of(accelerator) for accelerator in self.source.options.accelerators],
+            "in_use": engine.accelerator,
+            "fallback": engine.fallback,
+            "share": engine.share and asdict(engine.share),
+            "speed_up": engine.speed_up,
+            "moves": engine.moves,
+        }
+
+    def when_moved(self, moved: Callable[[], None]) -> None:
+        """Sets what is called whenever another accelerator has come into use."""
+        for engine in self.engines.values():
+            engine.moved = moved
+
+    def retire(self, successor: object = None) -> None:
+        """It is no longer used, or not for long: accelerators that have failed are not tried again.
+
+        Args:
+            successor: the model that takes its place; engines that it has taken over go on.
+        """
+        kept = successor.engines.values() if isinstance(successor, Model) else ()
+        for engine in self.engines.values():
+            if engine not in kept:
+                engine.retire()
+
     def close(self) -> None:
-        """Frees the engine."""
-        with self._lock:
-            self.engine.close()
+        """Frees the engines."""
+        for engine in self.engines.values():
+            engine.close()
 
 
 def load(name: str, options: settings.Model, folder: Path, batch: int = 1) -> Model:
@@ -226,55 +278,84 @@ def load(name: str, options: settings.Model, folder: Path, batch: int = 1) -> Mo
         ModelError: any of this fails; one line that says what and how to fix it.
         MissingExtraError: the runtime is not installed.
     """
-    return load_qualified(name, resolve_model(options, folder), batch)
+    return load_qualified(name, resolve_model(options, folder), (batch,))
 
 
-def load_qualified(name: str, source: ModelSource, batch: int = 1, waiting: Callable[[], None] = lambda: None) -> Model:
+def load_qualified(
+    name: str,
+    source: ModelSource,
+    batches: Collection[int] = (1,),
+    waiting: Callable[[], None] = lambda: None,
+    present: Mapping[int, Failover] | None = None,
+) -> Model:
     """Qualifies, loads and warms up a model on the first of its accelerators where that works.
 
     Args:
         name: of the model in the configuration.
         source: the model, resolved.
-        batch: the largest that it will be run with.
+        batches: the batch sizes that it needs engines for.
         waiting: called about twice a second while a self-test runs.
+        present: engines that are loaded already, by batch size; those that are needed are taken over.
 
     Raises:
         ModelError: it can run on none; one line that says why and how to fix it.
         MissingExtraError: the runtime is not installed.
     """
-    candidates, refusals = qualify_all(name, source, batch, waiting)
-    for candidate in candidates:
-        try:
-            loaded = load_here(name, source, batch, candidate.load)
-        except ModelError as error:
-            refusals[candidate.name] = without_prefix(error, source, candidate.name)
-        else:
-            loaded.serve(candidates, refusals)
-            return loaded
-    raise ModelError(refusal_message(source, refusals))
+    engines = {batch: engine for batch, engine in (present or {}).items() if batch in batches}
+    missing = [batch for batch in sorted(batches) if batch not in engines]
+    qualified = {batch: qualify_all(name, source, batch, waiting) for batch in missing}
+    spec = derive(source.file, source.stated)
+    engines |= {batch: _serve(name, source, spec, batch, *found) for batch, found in qualified.items()}
+    return Model(name, source, BoundIO.bind(spec, next(iter(engines.values()))), engines)
 
 
-def load_here(name: str, source: ModelSource, batch: int = 1, load: Callable[[], Engine] | None = None) -> Model:
-    """Loads and warms up a model, qualified or not.
+def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
+    """Loads and warms up a model on the first of its accelerators, without a self-test.
 
     Args:
         name: of the model in the configuration.
         source: the model, resolved.
         batch: the largest that it will be run with.
-        load: makes its engine; default: on the first of its accelerators.
 
     Raises:
         ModelError: the file does not state enough, or the runtime refuses it.
         MissingExtraError: the runtime is not installed.
     """
     accelerator = source.options.accelerators[0]
-    file = source.file_for(accelerator)
+    called, file = name_of(accelerator), source.file_for(accelerator)
+    load = partial(load_engine, file.path, file.format, accelerator, threads_of(source.options))
+    candidate = Candidate(called, load, qualify=lambda: None)
     try:
         spec = derive(source.file, source.stated)
-        engine = load() if load else load_engine(file.path, file.format, accelerator, threads_of(source.options))
-        loaded = Model(name, source, spec, engine)
-        loaded.warm_up(batch)
+        engine = Failover(name, [candidate], _load(candidate, spec, batch), [called], {})
     except (ModelError, InputError) as error:
         hint = "" if compiles(accelerator) else operator_hint(file)
         raise ModelError(f"{source.file.path}: {error}{f': {hint}' if hint else ''}") from error
-    return loaded
+    return Model(name, source, BoundIO.bind(spec, engine), {batch: engine})
+
+
+def _serve(
+    name: str,
+    source: ModelSource,
+    spec: IOSpec,
+    batch: int,
+    candidates: Sequence[Candidate],
+    refusals: dict[str, str],
+) -> Failover:
+    """A failover engine on the first candidate that can be loaded and run."""
+    asked = [name_of(accelerator) for accelerator in source.options.accelerators]
+    for candidate in candidates:
+        try:
+            first = _load(candidate, spec, batch)
+        except (ModelError, InputError) as error:
+            refusals[candidate.name] = without_prefix(error, source, candidate.name)
+        else:
+            log.debug("%s: loaded on %s for batches of %d", name, candidate.name, batch)
+            return Failover(name, candidates, first, asked, refusals)
+    raise ModelError(refusal_message(source, refusals))
+
+
+def _load(candidate: Candidate, spec: IOSpec, batch: int) -> Batching:
+    engine = Batching(candidate.load())
+    BoundIO.bind(spec, engine).warm_up(engine, batch)
+    return engine

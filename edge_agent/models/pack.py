@@ -143,7 +143,7 @@ def _record(name: str, part: Path) -> tuple[Golden, ...]:
     """What the model of an unfinished bundle says to the pictures in it."""
     source = resolve_model(settings.Model(path=part), part)
     run_self_test(source)
-    model = models.load_here(name, source)
+    model = models.load_unqualified(name, source)
     road = Predictor(model, top_k=None, min_confidence=None)
     lines: list[Golden] = []
     try:

@@ -11,7 +11,7 @@ from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models import comparison
 from edge_agent.models.bundle import Golden
 from edge_agent.models.golden import Check, check, failed, least_confidence
-from edge_agent.models.model import Model, load_here
+from edge_agent.models.model import Model, load_unqualified
 from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import ModelSource
 from edge_agent.preprocess.files import read_file
@@ -37,7 +37,7 @@ def main(channel: Channel) -> None:
     try:
         bound = memory.limit(MAX_MEMORY)
         step("it is loaded and run once")
-        model = load_here(_NAME, source, request["batch"])
+        model = load_unqualified(_NAME, source, request["batch"])
         checks = [asdict(one) for one in _checks(model, source, step)] if source.golden else []
         facts = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
         channel.send(["passed", facts | _comparison(model, source, step)])
@@ -48,7 +48,7 @@ def main(channel: Channel) -> None:
 def _checks(model: Model, source: ModelSource, step: Callable[[str], None]) -> Iterator[Check]:
     """Runs the golden samples. They hold for the bundle's own settings, not for those of the configuration."""
     if source.stated != source.bundled:
-        model = load_here(_NAME, replace(source, stated=source.bundled))
+        model = load_unqualified(_NAME, replace(source, stated=source.bundled))
     pictures: dict[Path, list[Golden]] = {}
     for line in source.golden:
         pictures.setdefault(line.input, []).append(line)
@@ -68,7 +68,7 @@ def _comparison(model: Model, source: ModelSource, step: Callable[[str], None]) 
         return {}
     step("it is compared with the CPU")
     try:
-        on_cpu = load_here(_NAME, source.on(CPU))
+        on_cpu = load_unqualified(_NAME, source.on(CPU))
     except ModelError:
         return {}  # it is compiled for this accelerator, and there is nothing to compare it with
     return asdict(comparison.compare(model, on_cpu, source))

@@ -8,7 +8,7 @@ from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError
 from edge_agent.models.io_spec import CLASSIFICATION
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.loading import AnyModel, ModelKey, key_of
+from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.postprocess.filters import unknown_labels
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
@@ -26,7 +26,7 @@ Incompatibility = tuple[tuple[str, ...], str]
 """The key of an option in a pipeline's settings, and what is wrong with it."""
 
 
-def check(config: Config, models: Mapping[ModelKey, AnyModel]) -> None:
+def check(config: Config, models: Mapping[str, AnyModel]) -> None:
     """Checks every pipeline of a configuration against its model.
 
     Args:
@@ -40,8 +40,8 @@ def check(config: Config, models: Mapping[ModelKey, AnyModel]) -> None:
     pipelines = config.settings.pipelines
     for name, pipeline in pipelines.items():
         parent = pipeline.source.name if isinstance(pipeline.source, settings.PipelineSource) else ""
-        parent_task = models[key_of(pipelines[parent])].task if parent else ""
-        model = models[key_of(pipeline)]
+        parent_task = models[pipelines[parent].model].task if parent else ""
+        model = models[pipeline.model]
         found = (
             with_language_model(pipeline, parent, parent_task)
             if isinstance(model, LanguageModel)

@@ -11,7 +11,7 @@ from edge_agent.config.loader import Config
 from edge_agent.counters import Counters
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.loading import AnyModel, ModelKey, key_of
+from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.outbox import Outbox
@@ -68,7 +68,7 @@ class Pipelines:
         self,
         names: Iterable[str],
         config: Config,
-        models: Mapping[ModelKey, AnyModel],
+        models: Mapping[str, AnyModel],
         device: Device,
         broker: Broker,
     ) -> None:
@@ -76,7 +76,7 @@ class Pipelines:
         wanted = config.settings.pipelines
         # Those that follow another pipeline first, so that they miss nothing of it.
         for name in sorted(names, key=lambda name: wanted[name].source.type != "pipeline"):
-            self.running[name] = self._new(name, config, models[key_of(wanted[name])], device, broker)
+            self.running[name] = self._new(name, config, models[wanted[name].model], device, broker)
             self.running[name].start()
 
     def _new(
@@ -126,11 +126,11 @@ class Pipelines:
         if isinstance(running, TextPipeline):
             running.cancel(request_id)
 
-    def switch(self, names: Iterable[str], models: Mapping[ModelKey, AnyModel]) -> None:
+    def switch(self, names: Iterable[str], models: Mapping[str, AnyModel]) -> None:
         """Has running pipelines use other models from their next sample on."""
         for name in names:
             pipeline = self.running[name]
-            model = models[key_of(pipeline.options)]
+            model = models[pipeline.options.model]
             if isinstance(model, Model) and isinstance(pipeline, Pipeline):
                 pipeline.switch(model)
 

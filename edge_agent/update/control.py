@@ -8,7 +8,8 @@ from edge_agent.errors import UpdateError
 from edge_agent.update.active import stores_of
 
 if TYPE_CHECKING:
-    from edge_agent.update.host import Host, Models
+    from edge_agent.models.model import Model
+    from edge_agent.update.host import Host
     from edge_agent.update.updater import Updater
 
 STOP_TIMEOUT = 0.4
@@ -23,7 +24,9 @@ class UpdateControl:
         check_stop: called about twice a second while a version is being tested; raises to cancel that.
     """
 
-    def __init__(self, host: "Host", adopt: "Callable[[Models], None]", check_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, host: "Host", adopt: "Callable[[str, Model | None], None]", check_stop: Callable[[], None]
+    ) -> None:
         self._host = host
         self._adopt = adopt
         self._check_stop = check_stop
@@ -77,7 +80,7 @@ class UpdateControl:
         try:
             key = store.roll_back("by command")
             path = None if key is None else store.archive(key)
-            self._adopt(self._host.load_version(name, path, self._check_stop))
+            self._adopt(name, self._host.load_version(name, path, self._check_stop))
         finally:
             self.start(self._loaded)
         return {"version": store.state().name(key)}

@@ -7,11 +7,8 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 from edge_agent.errors import UpdateError
-from edge_agent.models.loading import ModelKey
 from edge_agent.models.model import Model
 from edge_agent.pipeline.pipeline import Pipeline
-
-Models = Mapping[ModelKey, Model]
 
 
 class RefusedError(UpdateError):
@@ -19,15 +16,15 @@ class RefusedError(UpdateError):
 
 
 class Work(NamedTuple):
-    """How often models have run, and for how many seconds altogether."""
+    """How many inferences a model has done, and how many seconds they took altogether."""
 
     runs: int
     busy: float
 
 
-def work_of(models: Models) -> Work:
-    """The sum over several models."""
-    return Work(sum(model.runs for model in models.values()), sum(model.busy for model in models.values()))
+def work_of(model: Model | None) -> Work:
+    """What a model has done so far; nothing if there is none."""
+    return Work(0, 0.0) if model is None else Work(model.runs, model.busy)
 
 
 def inference_ms(now: Work, before: Work = Work(0, 0.0)) -> float:  # noqa: B008 - it is immutable
@@ -45,15 +42,15 @@ def resident_mb() -> float:
 class Host(Protocol):
     """What the updater needs of the agent; called from the updater's thread."""
 
-    def serving(self, name: str) -> Models:
-        """The loaded copies of a model that serve now."""
+    def serving(self, name: str) -> Model | None:
+        """The version of a model that serves now; None if no pipeline uses it, or it is a language model."""
         ...
 
     def pipelines(self, name: str) -> list[Pipeline]:
         """The running pipelines of a model."""
         ...
 
-    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Models:
+    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Model | None:
         """Loads a version of a model, after a self-test in a process of its own. The active version keeps serving.
 
         Args:
@@ -61,17 +58,21 @@ class Host(Protocol):
             path: of the archive; None: the configured model.
             check_stop: called about twice a second during the self-test; raises to cancel it.
 
+        Returns:
+            The version; None if no pipeline uses the model, or it is a language model.
+
         Raises:
             ConfigError: the version can't be used here.
             UpdateError: loading failed for another reason.
         """
         ...
 
-    def adopt(self, models: Models) -> Event:
+    def adopt(self, name: str, model: Model | None) -> Event:
         """Puts the version of a model that the store has as active into service, from the next sample on.
 
         Args:
-            models: that version, loaded.
+            name: of the model.
+            model: that version, as `load_version` has returned it.
 
         Returns:
             An event that is set when it serves.

@@ -11,14 +11,13 @@ from typing import Any
 
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
-from edge_agent.models.loading import key_of
 from edge_agent.models.model import Model
 from edge_agent.models.predictor import Predictor
 from edge_agent.samples import Prediction, Sample
 from edge_agent.settings.update import Shadow as ShadowOptions
 from edge_agent.sources.observer import Observation
 from edge_agent.update.agreement import agreement
-from edge_agent.update.host import Host, Models, RefusedError, inference_ms, work_of
+from edge_agent.update.host import Host, RefusedError, inference_ms, work_of
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ class Shadow:
 def run_beside(
     host: Host,
     name: str,
-    models: Models,
+    model: Model,
     options: ShadowOptions,
     max_error_rate: float,
     check_stop: Callable[[], None],
@@ -136,7 +135,7 @@ def run_beside(
     Args:
         host: the agent.
         name: of the model.
-        models: the new version.
+        model: the new version.
         options: the number of samples, the timeout and the limits.
         max_error_rate: the share of samples on which it may fail.
         check_stop: called about twice a second; raises to cancel the run.
@@ -145,12 +144,12 @@ def run_beside(
         RefusedError: the version exceeds a limit.
     """
     tally = Tally(options.samples)
-    before, new_before = work_of(host.serving(name)), work_of(models)
-    with _shadows(host, name, models, tally):
+    before, new_before = work_of(host.serving(name)), work_of(model)
+    with _shadows(host, name, model, tally):
         deadline = time.monotonic() + options.timeout
         while time.monotonic() < deadline and not tally.wait(POLL_EVERY):
             check_stop()
-    active_ms, new_ms = inference_ms(work_of(host.serving(name)), before), inference_ms(work_of(models), new_before)
+    active_ms, new_ms = inference_ms(work_of(host.serving(name)), before), inference_ms(work_of(model), new_before)
     if tally.failures > tally.samples * max_error_rate:
         raise RefusedError(f"it failed at {tally.failures} of the {tally.samples} samples of its shadow run")
     if tally.agreement < options.min_agreement:
@@ -172,12 +171,9 @@ def run_beside(
 
 
 @contextmanager
-def _shadows(host: Host, name: str, models: Models, tally: Tally) -> Iterator[None]:
+def _shadows(host: Host, name: str, model: Model, tally: Tally) -> Iterator[None]:
     """Runs the new version on every pipeline of the model."""
-    shadows = [
-        (pipeline, Shadow(pipeline.options, models[key_of(pipeline.options)], tally))
-        for pipeline in host.pipelines(name)
-    ]
+    shadows = [(pipeline, Shadow(pipeline.options, model, tally)) for pipeline in host.pipelines(name)]
     for pipeline, shadow in shadows:
         pipeline.observers.append(shadow)
     try:

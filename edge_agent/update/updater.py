@@ -18,11 +18,12 @@ from typing import Any
 
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
+from edge_agent.models.model import Model
 from edge_agent.samples import timestamp
 from edge_agent.system.units import format_size
 from edge_agent.update import probation
 from edge_agent.update.active import stores_of
-from edge_agent.update.host import Host, Models, RefusedError, inference_ms, resident_mb, work_of
+from edge_agent.update.host import Host, RefusedError, inference_ms, resident_mb, work_of
 from edge_agent.update.releases import Release, choose, is_revoked
 from edge_agent.update.repository import Repository
 from edge_agent.update.shadow import run_beside
@@ -178,7 +179,7 @@ class Updater:
     def _update(self, releases: Sequence[Release], name: str) -> None:
         """One update of one model, from the choice of a release to its commit."""
         store = self._stores[name]
-        if not self._host.serving(name):
+        if self._host.serving(name) is None:
             raise UpdateError(f"{name}: no pipeline uses it, or it is a language model: it is not updated")
         if is_revoked(releases, store.state().active):
             self._roll_back(name, "it has been revoked", revoked=[one.key for one in releases if one.revoked])
@@ -187,21 +188,21 @@ class Updater:
         if release is None:
             return
         self._download(name, release)
-        models: Models = {}
+        model: Model | None = None
         memory = resident_mb()
         try:
-            models = self._try(name, release)
+            model = self._try(name, release)
             memory = resident_mb() - memory
-            shown = self._run_shadow(name, release, models)
+            shown = self._run_shadow(name, release, model)
         except RefusedError as refusal:
-            for model in models.values():
+            if model is not None:
                 model.retire()
             store.refuse(release.key, str(refusal))
             self._step(name, "refused", release.name, str(refusal))
             return
         self._check_stop()
         store.activate(release.key, inference_ms(work_of(self._host.serving(name))))
-        self._adopt(models)
+        self._adopt(name, model)
         self._step(name, "activated", release.name, shadow=shown and shown | {"memory_mb": round(memory, 1)})
         gc.collect()  # frees unused models now, not at some later time
         self._see_through_probation(name)
@@ -229,27 +230,29 @@ class Updater:
         self._step(name, "verified", release.name)
         store.take_in(release)
 
-    def _try(self, name: str, release: Release) -> Models:
+    def _try(self, name: str, release: Release) -> Model:
         """Loads the new version, which must have the same task as the active one."""
         store = self._stores[name]
         self._step(name, "trying", release.name)
         store.begin(release.key)
         try:
-            models = self._host.load_version(name, store.archive(release.key), self._check_stop)
+            model = self._host.load_version(name, store.archive(release.key), self._check_stop)
         except ConfigError as error:
             raise RefusedError("; ".join(error.problems)) from None
-        for key, model in self._host.serving(name).items():
-            new, old = models[key].decode.task if key in models else "text", model.decode.task
-            if new != old:
-                raise RefusedError(f"its task is {new}, that of the active version {old}")
-        return models
+        active = self._host.serving(name)
+        if active is None:
+            raise UpdateError(f"{name}: no pipeline uses it any more")
+        if model is None or model.task != active.task:
+            task = "text" if model is None else model.task
+            raise RefusedError(f"its task is {task}, that of the active version {active.task}")
+        return model
 
-    def _run_shadow(self, name: str, release: Release, models: Models) -> dict[str, Any] | None:
+    def _run_shadow(self, name: str, release: Release, model: Model) -> dict[str, Any] | None:
         options, max_error_rate = self._options.shadow, self._options.probation.max_error_rate
         if not options.samples:
             return None
         self._step(name, "shadow", release.name)
-        return run_beside(self._host, name, models, options, max_error_rate, self._check_stop)
+        return run_beside(self._host, name, model, options, max_error_rate, self._check_stop)
 
     def _see_through_probation(self, name: str) -> None:
         """Watches the active version if it is on probation, and commits it or rolls it back."""
@@ -272,19 +275,20 @@ class Updater:
         """Rolls back to the last good version; if that can't be loaded, to the one before it."""
         store = self._stores[name]
         state = store.state()
-        key, models = store.roll_back(reason, revoked=revoked), None
-        while models is None:
+        key = store.roll_back(reason, revoked=revoked)
+        while True:
             try:
-                models = self._host.load_version(name, store.archive(key) if key else None, self._check_stop)
+                model = self._host.load_version(name, store.archive(key) if key else None, self._check_stop)
+                break
             except ConfigError as error:
                 if key is None:
                     raise
                 key = store.roll_back("; ".join(error.problems), revoked=revoked)
-        self._adopt(models)
+        self._adopt(name, model)
         self._step(name, "rolled back", state.name(state.active), reason)
 
-    def _adopt(self, models: Models) -> None:
-        done = self._host.adopt(models)
+    def _adopt(self, name: str, model: Model | None) -> None:
+        done = self._host.adopt(name, model)
         while not done.wait(0.1):
             self._check_stop()
 

@@ -36,7 +36,7 @@ def test_it_finds_the_anomaly_when_it_happens_and_not_before(tmp_path: Path) -> 
 
 def test_the_model_tells_a_damaged_machine_from_sound_ones_that_it_has_never_heard() -> None:
     options = settings.Model(path=VIBRATION, threads=1)
-    model = models.load_here("vibration", resolve_model(options, VIBRATION))
+    model = models.load_unqualified("vibration", resolve_model(options, VIBRATION))
     road, said = Predictor(model, None, None), dict[float, list[str | None]]()
     for damage in (0.0, 0.2):
         found = [Machine(777 + number).run(WINDOW, damage) for number in range(300)]

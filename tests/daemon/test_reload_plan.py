@@ -9,7 +9,7 @@ import pytest
 from edge_agent import settings
 from edge_agent.daemon.reload import Plan, can_switch, plan
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.loading import AnyModel, ModelKey
+from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.settings import Settings
 
@@ -22,14 +22,15 @@ BASE: dict[str, Any] = {
 REGIONS = {"left": [0, 0, 0.5, 1], "right": [0.5, 0, 1, 1]}
 
 
-def model(task: str = "detection", together: int = 1, *, stateful: bool = False) -> Model:
-    made = Mock(spec=Model, together=together, stateful=stateful, decode=Mock(task=task))
+def model(task: str = "detection", together: int = 1, *, stateful: bool = False, source: object = None) -> Model:
+    made = Mock(spec=Model, together=together, stateful=stateful, decode=Mock(task=task), source=source or object())
     return cast("Model", made)
 
 
 OLD, OTHER = model(), model()
-MODELS: dict[ModelKey, AnyModel] = {("m", 1): OLD, ("n", 1): OTHER}
+MODELS: dict[str, AnyModel] = {"m": OLD, "n": OTHER}
 NEW = model()
+SCORES = model("anomaly")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ def pipelines(**changes: Any) -> dict[str, Any]:
     return {"pipelines": {name: one for name, one in (BASE["pipelines"] | changes).items() if one is not None}}
 
 
-def running(options: Settings, models: dict[ModelKey, AnyModel] = MODELS) -> dict[str, Running]:
-    used = {name: (pipeline.model, max(1, len(pipeline.regions))) for name, pipeline in options.pipelines.items()}
-    return {name: Running(options.pipelines[name], models[key]) for name, key in used.items()}
+def running(options: Settings, models: dict[str, AnyModel] = MODELS) -> dict[str, Running]:
+    return {name: Running(pipeline, models[pipeline.model]) for name, pipeline in options.pipelines.items()}
 
 
 A = BASE["pipelines"]["a"]
@@ -100,30 +100,32 @@ def test_what_a_change_of_settings_means(
     ("fresh_models", "expected"),
     [
         pytest.param(MODELS, Plan(), id="the same models"),
-        pytest.param({**MODELS, ("m", 1): NEW}, Plan(switch=("a",), retire=(("m", 1),)), id="one that can take over"),
+        pytest.param({**MODELS, "m": NEW}, Plan(switch=("a",), retire=("m",)), id="one that can take over"),
         pytest.param(
-            {**MODELS, ("m", 1): model("anomaly")},
-            Plan(stop=("a",), start=("a",), retire=(("m", 1),)),
+            {**MODELS, "m": model("anomaly")},
+            Plan(stop=("a",), start=("a",), retire=("m",)),
             id="one that can't take over",
         ),
     ],
 )
-def test_what_another_version_of_a_model_means(fresh_models: dict[ModelKey, AnyModel], expected: Plan) -> None:
+def test_what_another_version_of_a_model_means(fresh_models: dict[str, AnyModel], expected: Plan) -> None:
     options = made()
     assert plan(options, options, running(options), MODELS, fresh_models) == expected
 
 
 def test_a_model_that_nothing_uses_any_more_is_retired() -> None:
     old, fresh = made(), made(**pipelines(b=None))
-    without = {key: one for key, one in MODELS.items() if key != ("n", 1)}
-    assert plan(old, fresh, running(old), MODELS, without) == Plan(stop=("b",), retire=(("n", 1),))
+    without = {key: one for key, one in MODELS.items() if key != "n"}
+    assert plan(old, fresh, running(old), MODELS, without) == Plan(stop=("b",), retire=("n",))
 
 
-def test_a_model_goes_with_its_last_pipeline_that_has_regions() -> None:
-    models: dict[ModelKey, AnyModel] = {**MODELS, ("m", 2): model()}
-    old, fresh = made(**pipelines(a=A | {"regions": REGIONS})), made()
-    expected = Plan(stop=("a",), start=("a",), retire=(("m", 2),))
-    assert plan(old, fresh, running(old, models), models, MODELS) == expected
+def test_engines_for_other_batch_sizes_make_another_model_that_can_take_over() -> None:
+    with_other_engines = model("anomaly", source=SCORES.source)
+    a, others = A | {"regions": REGIONS}, pipelines(c=A)
+    old, fresh = made(**pipelines(a=a, c=A)), made(**others)
+    models: dict[str, AnyModel] = {**MODELS, "m": SCORES}
+    expected = Plan(stop=("a",), start=("a",), switch=("c",), retire=("m",))
+    assert plan(old, fresh, running(old, models), models, {**MODELS, "m": with_other_engines}) == expected
 
 
 def test_while_everything_is_paused_nothing_is_stopped_and_all_is_to_be_started() -> None:
@@ -134,7 +136,7 @@ def test_while_everything_is_paused_nothing_is_stopped_and_all_is_to_be_started(
 def test_a_pipeline_whose_model_was_switched_before_is_compared_with_the_one_that_serves() -> None:
     options = made()
     switched = {**running(options), "a": Running(options.pipelines["a"], NEW)}
-    assert plan(options, options, switched, MODELS, {**MODELS, ("m", 1): NEW}).switch == ()
+    assert plan(options, options, switched, MODELS, {**MODELS, "m": NEW}).switch == ()
 
 
 LANGUAGE = cast("LanguageModel", Mock(spec=LanguageModel))
@@ -146,6 +148,7 @@ LANGUAGE = cast("LanguageModel", Mock(spec=LanguageModel))
         pytest.param(OLD, OLD, True, id="the same"),
         pytest.param(LANGUAGE, LANGUAGE, True, id="the same language model"),
         pytest.param(OLD, NEW, True, id="of the same task"),
+        pytest.param(SCORES, model("anomaly", source=SCORES.source), True, id="the same, with other engines"),
         pytest.param(OLD, model("classification"), False, id="another task"),
         pytest.param(OLD, model(together=8), False, id="takes another number of samples together"),
         pytest.param(model("anomaly"), model("anomaly"), False, id="scores of two models can't be compared"),

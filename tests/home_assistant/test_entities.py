@@ -54,8 +54,7 @@ def said(
             "home_assistant": {"enabled": True, "presence_delay": presence_delay},
         }
     )
-    batch = max(1, len(options.get("regions", {})))
-    return document(f"edge/{device}", options_of_device, {("seen", batch): model})
+    return document(f"edge/{device}", options_of_device, {"seen": model})
 
 
 def rendered(template: str, payload: Any, before: str = "unknown") -> str:

@@ -154,7 +154,7 @@ def test_every_kind_of_entity_is_taken(house: HomeAssistant, broker: Mosquitto, 
     mqtt = Mqtt(url=broker.url)
     discovery = Discovery(Endpoint.from_settings(mqtt, Path()), mqtt, "homeassistant", "kinds")
     discovery.start()
-    discovery.publish(document("edge/kinds", options, {(name, 1): model for name, model in models.items()}))
+    discovery.publish(document("edge/kinds", options, models))
     client.publish("edge/kinds/status", b"online", retain=True)
     shows(house, "kinds", {"sensor.chat": "unknown"})
     link = house.template("{{ device_attr('sensor.kinds_chat', 'configuration_url') }}")

@@ -10,7 +10,7 @@ import yaml
 from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.models.language import find
-from edge_agent.models.loading import AnyModel, ModelKey, load_models
+from edge_agent.models.loading import AnyModel, load_models
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import compatibility
 from edge_agent.settings.text import Language
@@ -27,7 +27,7 @@ def write(folder: Path, pipelines: dict[str, Any], sections: dict[str, Any]) -> 
     return file
 
 
-def loaded(file: Path) -> dict[ModelKey, AnyModel]:
+def loaded(file: Path) -> dict[str, AnyModel]:
     config = loader.load(file)
     models = load_models(config, {})
     compatibility.check(config, models)

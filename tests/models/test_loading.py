@@ -20,4 +20,4 @@ def test_models_that_state_no_threads_share_the_cores(
 
 
 def test_threads_that_are_stated_are_left_as_they_are() -> None:
-    assert threads_of(with_threads(settings.Model(path=DIGITS, threads=7), models=5)) == 7
+    assert threads_of(with_threads(settings.Model(path=DIGITS, threads=7), engines=5)) == 7

@@ -187,7 +187,7 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
 
 def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(golden: Stage, model: Model) -> None:
     with golden as stage:
-        with model._lock:
+        with model.engine._lock:
             wait_until(lambda: stage.pipeline.busy_for() > 0.1, 10, "the model seems to hang")
         stage.gate.clear()
         before = stage.counts()["produced"]
@@ -229,12 +229,12 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     monkeypatch.setattr(frame_timing, "time", clock)
     monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
     with Stage({"type": "camera"}, model, tmp_path) as stage:
-        with model._lock:
+        with model.engine._lock:
             camera.show(1)
             stage.wait_for(in_the_model, "the first frame is in the model")
             clock.now += 100  # from now on it is known to be slow
         stage.wait_for_results(1)
-        with model._lock:
+        with model.engine._lock:
             camera.show(2)
             stage.wait_for(in_the_model, "the second frame is in the model")
             for number in (3, 4, 5):
@@ -321,9 +321,9 @@ def frames() -> Iterator[Any]:
 def test_regions_at_once_and_one_by_one_give_the_same_answers(file: settings.Model) -> None:
     batch = len(CLIP["regions"])
     at_once = models.load("digits", file, Path.cwd(), batch)
-    assert at_once._batching.at_once, "the bundled model takes a batch"
+    assert at_once.engine.at_once, "the bundled model takes a batch"
     one_by_one = models.load("digits", file, Path.cwd(), batch)
-    one_by_one._batching.at_once = False
+    one_by_one.engine.engine.at_once = False
     for frame in itertools.islice(frames(), 0, None, 9):
         crops = [frame[y1:y2, x1:x2] for x1, y1, x2, y2 in CLIP["regions"].values()]
         tensor = at_once.preprocess(crops)

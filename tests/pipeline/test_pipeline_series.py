@@ -176,7 +176,7 @@ def test_a_model_for_one_at_a_time_takes_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "one.onnx"
     path.write_bytes(clipping_autoencoder(LENGTH, batch=1))
     options = settings.Model(path=path)
-    assert models.load_here("one", resolve_model(options, tmp_path)).together == 1
+    assert models.load_unqualified("one", resolve_model(options, tmp_path)).together == 1
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def sums(tmp_path: Path) -> Model:
     (tmp_path / "labels.txt").write_text("much\n")
     stated = Input.model_validate({"kind": "series", "state": {"sum": "next sum"}, "constants": {"factor": 0.5}})
     options = settings.Model(path=path, labels=tmp_path / "labels.txt", input=stated)
-    return models.load_here("sums", resolve_model(options, tmp_path))
+    return models.load_unqualified("sums", resolve_model(options, tmp_path))
 
 
 def sigmoid(value: float) -> float:
@@ -219,7 +219,7 @@ def test_a_state_that_is_not_there_is_named(stated: Any, says: str, tmp_path: Pa
     path.write_bytes(adding_up(2))
     options = settings.Model(path=path, input=Input.model_validate({"kind": "series"} | stated))
     with pytest.raises(ModelError, match=says):
-        models.load_here("sums", resolve_model(options, tmp_path))
+        models.load_unqualified("sums", resolve_model(options, tmp_path))
 
 
 def test_a_live_stream_loses_no_window_while_inference_hesitates(model: Model) -> None:

@@ -54,4 +54,4 @@ def autoencoder(folder: Path, size: int | str, **stated: object) -> Model:
     path = folder / "clips.onnx"
     path.write_bytes(clipping_autoencoder(size))
     options = settings.Model(path=path, input=Input.model_validate({"kind": "series"} | stated))
-    return models.load_here("clips", resolve_model(options, folder))
+    return models.load_unqualified("clips", resolve_model(options, folder))

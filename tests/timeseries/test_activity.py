@@ -29,7 +29,7 @@ def recordings(file: Path, label: str) -> list[NDArray[np.float32]]:
 
 def road(**stated: object) -> Predictor:
     options = settings.Model.model_validate({"path": shipped("activity"), "threads": 1} | stated)
-    return Predictor(models.load_here("activity", resolve_model(options, Path.cwd())), 1, None)
+    return Predictor(models.load_unqualified("activity", resolve_model(options, Path.cwd())), 1, None)
 
 
 def said(asked: Predictor, window: NDArray[np.float32]) -> str | None:

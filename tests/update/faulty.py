@@ -62,7 +62,7 @@ def _serve_badly(how: str, version: str) -> None:
             if serves and self.identity["version"] == version:
                 if how == "fails":
                     raise ModelError("a fault")
-                self.busy += SLOW_S
+                self.engine.busy += SLOW_S
             return original(self, *args)
 
         return infer
