@@ -1,7 +1,7 @@
-"""One session with the broker, kept up: connect, fall back from MQTT 5 to 3.1.1, reconnect with back-off.
+"""Keeps one session with the broker connected: falls back from MQTT 5 to 3.1.1, reconnects with back-off.
 
-Every attempt gets a fresh client object, so that nothing of a broken connection (packet ids, half-sent messages) leaks
-into the next. What must survive is kept by the outbox and, for inputs, by the broker's session.
+Each attempt has a new client object, so no state of a lost connection (packet ids, partly sent packets) is carried over
+to the next. What must not be lost is kept by the outbox and, for inputs, by the broker's session.
 """
 
 import logging
@@ -26,26 +26,30 @@ from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-# A connection that has lasted so long was a good one: the next delay is a short one again.
+# Seconds after which a connection counts as stable: the back-off starts again from its shortest delay.
 STABLE_AFTER = 10.0
-# How often the network loop looks at the clock: while it waits for the answer to CONNECT, and later.
+# The network loop checks its timeouts this often: in seconds before the CONNACK, and per keep-alive interval after it.
 HANDSHAKE_TICK = 0.5
 TICKS_PER_KEEPALIVE = 6
 
 
 class Connection:
-    """Keeps one session up until it is stopped.
+    """Keeps one session connected until it is stopped.
 
-    The callbacks run in the connection's own thread, which is also the network thread: while one runs, nothing is read
-    or written. They must not wait for a lock that is held while publishing.
+    Callbacks run in the connection's own thread, which is also the network thread: while one runs, nothing is read or
+    written. A callback must not wait for a lock that another thread holds while it publishes.
 
     Args:
         endpoint: the broker.
-        session: what is asked of it.
-        on_up: called with each new link.
-        on_down: called when the link is gone.
-        on_message: called with each input.
-        on_acknowledged: called with the id of a published message and, if the broker has refused it, why.
+        session: the parameters of CONNECT and SUBSCRIBE.
+        on_up: called with the link after each CONNACK.
+        on_down: called when the connection is lost.
+        on_message: called with each message that arrives.
+        on_acknowledged: called for each PUBACK, with the packet id and, if its reason code is a failure, the refusal.
+
+    Attributes:
+        link: the present connection; None: there is none.
+        problem: why there is none; empty: there is one.
     """
 
     def __init__(
@@ -68,33 +72,33 @@ class Connection:
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._subscribed_once = threading.Event()
-        self._said = ""
-        self._said_old_version = False
+        self._reported = ""
+        self._reported_old_version = False
         self._client: Client | None = None
         self._refusal: ReasonCode | None = None
-        self._goodbye: ReasonCode | None = None
+        self._disconnect_reason: ReasonCode | None = None
         self._fault = ""
-        self._thread = threading.Thread(target=self._keep_up, name=f"mqtt {session.client_id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"mqtt {session.client_id}", daemon=True)
 
     def start(self) -> None:
-        """Begins to connect, in the background."""
+        """Starts the thread, which connects."""
         self._thread.start()
 
     def wait_until_tried(self, timeout: float) -> bool:
-        """Waits for the first attempt to succeed or fail; returns whether it did either in time."""
+        """Waits until the first attempt has succeeded or failed; returns False after `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.link is not None or bool(self._said), timeout)
+            return self._changed.wait_for(lambda: self.link is not None or bool(self._reported), timeout)
 
     def wait_until_subscribed(self, timeout: float) -> bool:
-        """Waits until the subscriptions stand (or have been refused); returns whether that came in time."""
+        """Waits for the first SUBACK; returns False after `timeout` seconds."""
         return self._subscribed_once.wait(timeout)
 
     def stop(self, timeout: float = 0.5, *, with_will: bool = False) -> None:
-        """Sends what has been handed over, disconnects politely and ends the thread.
+        """Sends what has been published, then DISCONNECT, and ends the thread.
 
         Args:
-            timeout: seconds; after that the thread is left to end by itself.
-            with_will: whether the broker publishes the will, as it does when we are gone without a word.
+            timeout: seconds to wait for the thread; after that it ends in the background.
+            with_will: whether the will is published, as after a connection loss.
         """
         self._stopping.set()
         link, client = self.link, self._client
@@ -108,19 +112,19 @@ class Connection:
 
     # Everything below runs in the connection's thread.
 
-    def _keep_up(self) -> None:
+    def _run(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
             tried = self._version
             if self._connect_once() > STABLE_AFTER:
                 backoff.reset()
             if (tried, self._version) == ("5", "3.1.1"):
-                continue  # to try the other version is no repetition
+                continue  # without delay: the same attempt in the other version
             self._stopping.wait(backoff.delay())
 
     def _connect_once(self) -> float:
-        """Connects and stays connected for as long as it goes; returns for how long, in seconds."""
-        self._refusal, self._goodbye, self._fault = None, None, ""
+        """Connects and runs the network loop until the connection ends; returns how long it lasted, in seconds."""
+        self._refusal, self._disconnect_reason, self._fault = None, None, ""
         try:
             client = new_client(self.endpoint, self.session, self._version)
             client.on_connect = self._connected
@@ -129,26 +133,27 @@ class Connection:
             client.on_publish = self._published
             client.on_disconnect = self._disconnected
             client.on_log = self._note_fault
+            log.debug("%s: connecting to %s, MQTT %s", self.session.client_id, self.endpoint.address, self._version)
             self.session.connect(self.endpoint, self._version, client)
         except ConfigError as error:
-            self._say(str(error))
+            self._report(str(error))
         except OSError as error:
-            self._say(self.endpoint.explain(error))
-        except UnicodeError:  # of what can't be the name of a host
-            self._say(self.endpoint.explain(socket.gaierror()))
+            self._report(self.endpoint.explain(error))
+        except UnicodeError:  # not a valid host name
+            self._report(self.endpoint.explain(socket.gaierror()))
         else:
             self._client = client
-            return self._run(client)
+            return self._loop(client)
         return 0.0
 
-    def _run(self, client: Client) -> float:
-        """The network loop, until the connection ends; returns for how long it stood, in seconds."""
+    def _loop(self, client: Client) -> float:
+        """Runs the network loop until the connection ends; returns how long it lasted, in seconds."""
         began = time.monotonic()
         try:
-            while self._goes_on(client, began):
+            while self._is_alive(client, began):
                 client.loop(self.session.keepalive / TICKS_PER_KEEPALIVE if self.link else HANDSHAKE_TICK)
         except Exception:
-            log.exception("%s: a defect in edge-agent: the connection is opened anew", self.endpoint.address)
+            log.exception("%s: a defect in edge-agent: reconnecting", self.endpoint.address)
         if (sock := client.socket()) is not None:
             sock.close()
         was_up = self.link is not None
@@ -160,7 +165,7 @@ class Connection:
             self._on_down()
         return time.monotonic() - began if was_up else 0.0
 
-    def _goes_on(self, client: Client, began: float) -> bool:
+    def _is_alive(self, client: Client, began: float) -> bool:
         if client.socket() is None:
             return False
         if self.link is not None:
@@ -171,14 +176,15 @@ class Connection:
         return not self._stopping.is_set()
 
     def _note_fault(self, _client: Client, _data: Any, level: int, text: str) -> None:
-        # When TLS is refused after the handshake, as TLS 1.3 does for want of a certificate, only paho's log says so.
+        # When the broker rejects TLS after the handshake, as TLS 1.3 does without a client certificate, only paho's log
+        # has the reason.
         if level == LogLevel.MQTT_LOG_ERR:
             self._fault = self._fault or self.endpoint.explain_alert(text)
 
     def _connected(
         self, client: Client, _data: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        client.on_log = None  # it costs time, and has told what it can
+        client.on_log = None  # only TLS failures are read from it, and it costs time
         if reason.is_failure:
             self._refusal = reason
             return
@@ -196,16 +202,16 @@ class Connection:
         )
         with self._changed:
             self.link = link
-            self.problem = self._said = ""
+            self.problem = self._reported = ""
             self._changed.notify_all()
-        self._say_connected(link)
+        self._report_connected(link)
         self._on_up(link)
 
-    def _say_connected(self, link: Link) -> None:
+    def _report_connected(self, link: Link) -> None:
         address = self.endpoint.address
         log.info("connected to %s as %s, MQTT %s", address, self.session.client_id, link.version)
-        if (self.session.protocol, link.version) == ("auto", "3.1.1") and not self._said_old_version:
-            self._said_old_version = True
+        if (self.session.protocol, link.version) == ("auto", "3.1.1") and not self._reported_old_version:
+            self._reported_old_version = True
             log.warning("%s: does not speak MQTT 5: going on with MQTT 3.1.1", address)
         if link.max_qos == 0:
             log.warning("%s: takes messages of QoS 0 only: results may get lost on the way", address)
@@ -216,6 +222,7 @@ class Connection:
         self, _client: Client, _data: Any, _mid: int, answers: list[ReasonCode], _properties: Properties | None
     ) -> None:
         self._subscribed_once.set()
+        log.debug("%s: subscribed: %s", self.session.client_id, ", ".join(map(str, answers)))
         for wanted, reason in zip(self.session.subscriptions, answers, strict=False):
             if reasons.failed(reason):
                 what = f"{self.endpoint.address}: the broker refuses the subscription to {wanted.topic}"
@@ -234,34 +241,36 @@ class Connection:
         self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._goodbye = reason
+            self._disconnect_reason = reason
 
     def _explain_end(self, *, was_up: bool) -> None:
-        """Says why the connection has ended, and settles which version the next attempt speaks."""
+        """Reports why the connection has ended, and chooses the version of the next attempt."""
         address, tried = self.endpoint.address, self._version
         fall_back: Version = "3.1.1" if tried == "5" and self.session.protocol == "auto" else tried
         self._version = "5" if self.session.protocol == "auto" else tried
-        if was_up and self._goodbye is not None:
-            self._say(f"{address}: connection lost: ended by the broker: {reasons.sentence(self._goodbye)}")
+        if was_up and self._disconnect_reason is not None:
+            self._report(
+                f"{address}: connection lost: ended by the broker: {reasons.sentence(self._disconnect_reason)}"
+            )
         elif was_up:
-            self._say(f"{address}: connection lost: the network or the broker is gone")
+            self._report(f"{address}: connection lost: the network or the broker is gone")
         elif self._fault:
-            self._say(f"{address}: {self._fault}")
+            self._report(f"{address}: {self._fault}")
         elif self._refusal is not None and self._refusal.value != reasons.UNSUPPORTED_PROTOCOL:
-            self._say(f"{address}: the broker refuses the connection: {reasons.sentence(self._refusal)}")
-        elif fall_back != tried:  # refused as too new, or hung up on, which is what many an older broker does
+            self._report(f"{address}: the broker refuses the connection: {reasons.sentence(self._refusal)}")
+        elif fall_back != tried:  # version refused, or closed without a CONNACK, as many older brokers do
             self._version = fall_back
         elif self._refusal is not None:
-            self._say(f"{address}: does not speak MQTT {tried}: set mqtt.protocol: auto")
+            self._report(f"{address}: does not speak MQTT {tried}: set mqtt.protocol: auto")
         else:
             hint = "is it an MQTT broker, and not its TLS port?"
-            self._say(f"{address}: closed the connection without a CONNACK: {hint}")
+            self._report(f"{address}: closed the connection without a CONNACK: {hint}")
 
-    def _say(self, problem: str) -> None:
-        """Logs a state of affairs when it is new."""
+    def _report(self, problem: str) -> None:
+        """Logs a problem when it is not the one reported last."""
         with self._changed:
             self.problem = problem
-            new, self._said = problem != self._said, problem
+            new, self._reported = problem != self._reported, problem
             self._changed.notify_all()
         if new:
             log.warning("%s", problem)

@@ -1,4 +1,4 @@
-"""The broker behind `mqtt: {url: embedded}`: amqtt in this process, for trials without a broker at hand."""
+"""The broker of `mqtt: {url: embedded}`: amqtt in this process, to try the agent without a broker."""
 
 import asyncio
 import concurrent.futures
@@ -13,7 +13,7 @@ from edge_agent.errors import EdgeAgentError
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 SHUTDOWN_TIMEOUT_S = 2.0
-# With asyncio's default of 64 KiB, an image of some megabytes is read by fits and starts.
+# With asyncio's default of 64 KiB, images of several megabytes are read slowly.
 READ_BUFFER_BYTES = 1 << 20
 
 # "external": amqtt serves connections that are accepted here, so that the kernel can choose the port.
@@ -26,9 +26,9 @@ BROKER_CONFIG = {
 class EmbeddedBroker:
     """An MQTT broker on a free port of 127.0.0.1, in a thread of its own.
 
-    It speaks MQTT 3.1.1 only, lets in everybody on this machine, and keeps everything in memory: sessions end
-    with their connection. It takes messages as fast as they come, of any size, and holds them until they are
-    delivered; one that a subscriber leaves unacknowledged for 5 s is not delivered again.
+    It supports MQTT 3.1.1 only, accepts every client on this machine, and keeps everything in memory: sessions end
+    with their connection. It has no flow control and no size limit: messages are kept until they are delivered. A
+    message without a PUBACK after 5 s is not redelivered.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class EmbeddedBroker:
         self._stopping: asyncio.Event | None = None
 
     def start(self) -> str:
-        """Start it and return its URL, `mqtt://127.0.0.1:PORT`, once it listens there.
+        """Starts it and returns its URL, `mqtt://127.0.0.1:PORT`, once it is listening.
 
         Raises:
             EdgeAgentError: amqtt is not installed, or it did not start.
@@ -64,7 +64,7 @@ class EmbeddedBroker:
         return f"mqtt://127.0.0.1:{port}"
 
     def stop(self) -> None:
-        """End its connections and its thread, within 5 s; does nothing when it does not run."""
+        """Ends its connections and its thread, within 5 s; does nothing when it is not running."""
         if self._loop and self._stopping:
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -94,7 +94,7 @@ class EmbeddedBroker:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
-            finally:  # amqtt leaves a connection open whose first packet it dislikes
+            finally:  # amqtt leaves a connection open whose first packet is invalid
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
@@ -119,16 +119,16 @@ class EmbeddedBroker:
 
 
 def _quieten_logging() -> None:
-    """Leave only what tells a user something: clients that are refused or replaced, a line each."""
+    """Leaves only what concerns a user: clients that are refused or replaced, a line each."""
     logging.getLogger("transitions").setLevel(logging.WARNING)
-    # It logs every packet, and warns of acknowledgements that cross with the end of a connection.
+    # It logs every packet, and warns of acknowledgements that arrive while a connection ends.
     logging.getLogger("amqtt").setLevel(logging.ERROR)
     logging.getLogger("amqtt.broker").setLevel(logging.WARNING)
     logging.getLogger("amqtt.broker").addFilter(_one_line_warning)
 
 
 def _one_line_warning(record: logging.LogRecord) -> bool:
-    if record.exc_info:  # a delivery that the end of its connection cut short
+    if record.exc_info:  # a delivery that was interrupted by the end of its connection
         return False
     record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
     return True

@@ -1,4 +1,4 @@
-"""Where the broker is and what is needed to get in; and what a failure to get in means, in one sentence."""
+"""The broker's address and credentials, and explanations of why a connection to it failed."""
 
 import re
 import socket
@@ -14,15 +14,15 @@ from edge_agent.settings import Mqtt
 from edge_agent.system.secret import read_secret
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
-# OpenSSL's number for what is wrong with the broker's certificate -> what to do; 9 not yet valid, 10 expired,
-# 62 another host name, 64 another address.
+# OpenSSL's verify code for the broker's certificate -> what to do; 9: not yet valid, 10: expired, 62: host name
+# mismatch, 64: address mismatch.
 _CERTIFICATE_HINTS = {
     9: "is this device's clock right?",
     10: "renew it, or set this device's clock",
     62: "write the name that stands in the certificate in mqtt.url",
     64: "write the name that stands in the certificate in mqtt.url",
 }
-# Part of OpenSSL's name for a failure -> what to do.
+# Part of OpenSSL's name of an error -> what to do.
 _TLS_HINTS = {
     "CERTIFICATE_REQUIRED": "set mqtt.cert_file and mqtt.key_file",
     "ALERT_UNKNOWN_CA": "the broker does not know the authority of mqtt.cert_file",
@@ -37,8 +37,7 @@ _TLS_HINTS = {
 class Endpoint:
     """A broker's address and the credentials for it.
 
-    The password is read anew for each connection, so that it can be changed in place, and is in no representation of
-    this object.
+    The password is read again for each connection, so that it can be changed in place, and is never part of the repr.
     """
 
     scheme: str
@@ -58,8 +57,8 @@ class Endpoint:
 
         Args:
             mqtt: the settings.
-            folder: what their paths are relative to.
-            url: used instead of theirs (an embedded broker's).
+            folder: paths in the settings are relative to it.
+            url: replaces `mqtt.url` (for the embedded broker).
         """
         parts = urlsplit(url or mqtt.url)
         files = {name: getattr(mqtt, name) for name in ("ca_file", "cert_file", "key_file")}
@@ -104,7 +103,7 @@ class Endpoint:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.cert_file:
             try:
-                # With a password given, a key that wants one is refused; without, it is asked for on the terminal.
+                # With an empty password an encrypted key fails; without one OpenSSL prompts for it on the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
             except OSError as error:
                 files = f"mqtt.cert_file, mqtt.key_file: {self.cert_file} and {self.key_file}"
@@ -117,7 +116,7 @@ class Endpoint:
         return self.scheme in ("mqtts", "wss")
 
     def explain(self, error: OSError) -> str:
-        """Why no connection came about, and what to look at."""
+        """Why the connection failed, and what to check."""
         match error:
             case ssl.SSLCertVerificationError():
                 hint = _CERTIFICATE_HINTS.get(error.verify_code, "give its authority as mqtt.ca_file")
@@ -139,7 +138,7 @@ class Endpoint:
         return f"{self.address}: {why}"
 
     def explain_alert(self, text: str) -> str:
-        """What OpenSSL's message says, without the address; empty if `text` is none."""
+        """Explains an OpenSSL error in paho's log, without the address; empty if `text` has none."""
         alert = re.search(r"\[SSL: (\w+)\]", text)
         return _tls_failure(alert[1]) if alert else ""
 

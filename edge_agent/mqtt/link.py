@@ -1,4 +1,4 @@
-"""What a connection asks of the broker (`Session`), what it gets (`Link`), and the client object behind both."""
+"""The parameters of a session (`Session`), an established connection (`Link`), and paho's client behind both."""
 
 import os
 import socket
@@ -20,10 +20,10 @@ Version = Literal["5", "3.1.1"]
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker says for us, retained, when we are gone without a word.
+    """The last will: published by the broker, retained, when the connection is lost without a DISCONNECT.
 
     Attributes:
-        delay: how long the broker waits whether we come back, in seconds (MQTT 5).
+        delay: will delay interval: the broker waits this long for a reconnect, seconds (MQTT 5).
     """
 
     topic: str
@@ -32,10 +32,10 @@ class Will:
 
 
 class Subscription(NamedTuple):
-    """A topic filter, and how it is subscribed to.
+    """A topic filter with its options.
 
     Attributes:
-        retained_again: whether retained messages are wanted after each reconnect, not only the first time (MQTT 5).
+        retained_again: whether retained messages are sent at each subscribe, not only for a new subscription (MQTT 5).
     """
 
     topic: str
@@ -45,17 +45,18 @@ class Subscription(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a connection asks of the broker.
+    """What a connection requests from the broker.
 
     Attributes:
-        client_id: the session's name at the broker.
-        protocol: MQTT version, or `auto`.
-        keepalive: seconds.
-        expiry: how long the broker keeps the session, seconds; 0: not at all.
-        receive_maximum: most unacknowledged inputs at a time (MQTT 5).
-        max_packet_size: largest packet to be sent to us, bytes (MQTT 5).
-        subscriptions: what is subscribed to.
-        unsubscriptions: topic filters that the broker's session may hold and shall not hold any longer.
+        client_id: identifies the session.
+        protocol: MQTT version; `auto`: 5, or 3.1.1 if the broker does not support it.
+        keepalive: keep-alive interval, seconds.
+        expiry: session expiry interval: how long the broker keeps the session, seconds; 0: not at all.
+        receive_maximum: QoS 1 messages that the broker may send before a PUBACK (MQTT 5).
+        max_packet_size: largest packet that the broker may send, bytes (MQTT 5).
+        will: the last will.
+        subscriptions: subscribed to after each CONNACK.
+        unsubscriptions: topic filters that are removed from the broker's session.
     """
 
     client_id: str
@@ -69,19 +70,19 @@ class Session:
     unsubscriptions: Sequence[str] = field(default=())
 
     def connect(self, endpoint: Endpoint, version: Version, client: Client) -> None:
-        """Opens the network connection and has CONNECT sent by the first turn of the network loop.
+        """Opens the network connection; the first iteration of the network loop sends CONNECT.
 
         Raises:
             OSError, UnicodeError: there is no connection.
         """
-        # In MQTT 3.1.1, where paho wants to see the "not set" of its own, this stands in the client already.
+        # MQTT 3.1.1: the client object has its clean_session already, and paho expects its "not set" (3) here.
         clean_start: bool | Literal[3] = self.expiry == 0 if version == "5" else 3
         properties = self._properties() if version == "5" else None
         keepalive = int(self.keepalive)
         client.connect(endpoint.host, endpoint.port, keepalive, clean_start=clean_start, properties=properties)
 
     def subscribe(self, version: Version, client: Client) -> None:
-        """Asks for the subscriptions, which does no harm where the broker's session has them already."""
+        """Sends UNSUBSCRIBE and SUBSCRIBE; to subscribe again in a kept session changes nothing."""
         if self.unsubscriptions:
             client.unsubscribe(list(self.unsubscriptions))
         if not self.subscriptions:
@@ -109,16 +110,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One established connection; of no use any more once it is down.
+    """One established connection, with the limits from its CONNACK. Not used again after it is lost.
 
     Attributes:
-        client: the client object.
+        client: paho's client.
         version: MQTT version.
-        receive_maximum: most QoS 1 messages that may be unacknowledged.
-        max_packet_size: largest packet that the broker takes, bytes.
-        max_qos: highest QoS that the broker takes.
-        retains: whether the broker takes retained messages.
-        resumed: whether the broker goes on with the session of before.
+        receive_maximum: QoS 1 messages that may be published before a PUBACK.
+        max_packet_size: largest packet that the broker accepts, bytes.
+        max_qos: highest QoS that the broker accepts.
+        retains: whether the broker supports retained messages.
+        resumed: session present: whether the broker has kept the session.
     """
 
     client: Client
@@ -138,15 +139,15 @@ class Link:
         retain: bool = False,
         properties: Properties | None = None,
     ) -> int | None:
-        """Hands a message to the network thread.
+        """Queues a PUBLISH for the network thread; `qos` and `retain` are reduced to what the broker supports.
 
         Returns:
-            The message's id; None if the link is down.
+            The packet id; None if the connection is lost.
 
         Raises:
-            ValueError: nothing can be published to this topic.
+            ValueError: the topic can't be published to.
         """
-        if not topic:  # paho sends it nevertheless, as it would after a topic alias, and the broker hangs up
+        if not topic:  # paho would send it, since it is valid with a topic alias, and the broker would disconnect
             raise ValueError("a topic can't be empty")
         info = self.client.publish(
             topic,
@@ -158,7 +159,7 @@ class Link:
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def ack(self, message_id: int) -> None:
-        """Acknowledges a QoS 1 message."""
+        """Sends the PUBACK of a QoS 1 message."""
         self.client.ack(message_id, 1)
 
 
@@ -185,7 +186,7 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
         reconnect_on_failure=False,
         manual_ack=True,
     )
-    client.max_inflight_messages_set(0)  # whoever publishes keeps the broker's bound
+    client.max_inflight_messages_set(0)  # the outbox observes the receive maximum
     client.connect_timeout = CONNECT_TIMEOUT
     if context := endpoint.tls_context():
         client.tls_set_context(context)
@@ -199,14 +200,14 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
         )
 
     def tune(_client: Client, _data: Any, sock: Any) -> None:
-        # Nagle's algorithm against delayed acknowledgements costs 40 ms a message. A peer whose kernel does not take
-        # our data for a keepalive interval is gone, whatever our own kernel's, far longer, patience.
-        with socket.socket(fileno=os.dup(sock.fileno())) as tcp:  # options belong to the connection, not to the handle
+        # Nagle's algorithm together with delayed TCP acknowledgements costs 40 ms a message. If TCP data is not
+        # acknowledged for a keep-alive interval, the connection is lost; the kernel's own timeout is much longer.
+        with socket.socket(fileno=os.dup(sock.fileno())) as tcp:  # paho's WebSocket has no setsockopt
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(session.keepalive * 1000))
 
     client.on_socket_open = tune
-    # With this set, a thread that publishes leaves the writing to the network loop.
+    # With this set, publishing only queues: the network loop alone writes to the socket.
     client.on_socket_register_write = lambda *_: None
     return client

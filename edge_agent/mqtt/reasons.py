@@ -1,14 +1,14 @@
-"""What a broker's reason codes mean and what to do about them, in a sentence.
+"""Reason codes of the broker as sentences, with what to do about them.
 
-The codes are those of MQTT 5 (https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html, 2.4); paho translates the few
-of MQTT 3.1.1 into them.
+The codes are those of MQTT 5 (https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html, 2.4); paho maps those of
+MQTT 3.1.1 to them.
 """
 
 from typing import NamedTuple
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-# From here on a reason code is a failure.
+# Reason codes from here on are failures.
 _FAILURE = 0x80
 UNSUPPORTED_PROTOCOL = 0x84
 _PACKET_IDENTIFIER_IN_USE = 0x91
@@ -35,11 +35,11 @@ _HINTS = {
 
 
 class Refusal(NamedTuple):
-    """Why the broker did not take a message.
+    """Why the broker refused a message.
 
     Attributes:
         why: the reason, and what to do.
-        for_now: whether it may take the message later.
+        for_now: whether it may accept the message later.
     """
 
     why: str
@@ -47,18 +47,18 @@ class Refusal(NamedTuple):
 
 
 def failed(reason: ReasonCode) -> bool:
-    """Whether the broker has refused."""
+    """Whether the reason code is a failure."""
     return reason.value >= _FAILURE
 
 
 def refusal(reason: ReasonCode) -> Refusal | None:
-    """Why a message was not taken; None if it was."""
+    """The refusal that a reason code means; None if it is a success."""
     if not failed(reason):
         return None
     return Refusal(sentence(reason), reason.value in (_QUOTA_EXCEEDED, _PACKET_IDENTIFIER_IN_USE))
 
 
 def sentence(reason: ReasonCode) -> str:
-    """The reason in words, with what to do about it where there is something to do."""
+    """The reason as text, with a hint if there is one."""
     hint = _HINTS.get(reason.value)
     return f"{reason}: {hint}" if hint else str(reason)

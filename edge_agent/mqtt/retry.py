@@ -1,4 +1,4 @@
-"""A broker that does not take results: not now, or never this one."""
+"""Brokers that do not accept results: none for now (quota), or never a certain one (poison message)."""
 
 import logging
 import time
@@ -81,5 +81,5 @@ class PoisonMessageDetector:
         return self._times >= MAX_DISCONNECTS
 
     def acknowledged(self) -> None:
-        """The broker has answered a result."""
+        """Every copy of a result was acknowledged or refused."""
         self.active = False

@@ -1,11 +1,11 @@
-"""Inputs that arrive on a topic.
+"""Messages of a topic filter as inputs.
 
-Each source has a session of its own with the broker, so that a slow pipeline holds up no other one, and so that the
-broker keeps exactly its unanswered inputs.
+Each source has its own session with the broker. So a slow pipeline does not block another one, and the broker keeps
+exactly the inputs of this source that have no PUBACK.
 
-A QoS 1 input is acknowledged when its result is safe. The number of unacknowledged inputs is bounded, and that bound,
-which the broker keeps, is what slows the senders down. From a broker that keeps no bound, nothing more is read than
-there is room for. QoS 0 inputs can't be slowed down: when there are too many, the oldest give way.
+The PUBACK of a QoS 1 input is sent when its result is safe. The receive maximum bounds the inputs without a PUBACK, and
+so slows the senders down. From a broker that does not observe it, no more is read than there is room for. QoS 0 inputs
+can't be slowed down: when the queue is full, the oldest are dropped.
 """
 
 import time
@@ -24,15 +24,15 @@ from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group, session_name
 from edge_agent.sources.queue import SampleQueue
 
-# Inputs under way at a time: enough to keep decoding and inference busy, few enough to hold as pictures in memory.
+# Inputs without a PUBACK at a time: enough to keep decoding and inference busy, few enough for images in memory.
 RECEIVE_MAXIMUM = 16
-# Level of the topic, below the pipeline's own, on which requests are given up; its payload is the request's id.
+# Last level of the topic, below the pipeline's own, that cancels a request; the payload is the request's id.
 CANCEL = "cancel"
 MAX_ID = 256
 
 
 class MqttSource:
-    """Feeds each message of a topic filter into the queue."""
+    """Puts each message of a topic filter into the sample queue."""
 
     live = False
     capacity = 128  # what a broker of MQTT 3.1.1 may send before it waits for acknowledgements
@@ -44,7 +44,7 @@ class MqttSource:
         subscriptions = [Subscription(topic, source.qos)]
         self._cancel, self._cancel_topic = context.cancel, f"{context.topic}/{CANCEL}"
         if self._cancel is not None:
-            # QoS 0: what waits for an answer, and so for its acknowledgement, holds it up in no way.
+            # QoS 0: requests that wait for their PUBACK do not block a cancellation.
             subscriptions.append(Subscription(self._cancel_topic, 0))
         session = Session(
             client_id=session_name(device, pipeline, topic),
@@ -64,21 +64,21 @@ class MqttSource:
             context.endpoint, session, on_up=self._up, on_down=self._inbox.down, on_message=self._received
         )
 
-    def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - the connection speaks for itself
+    def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - the connection logs its own problems
         """See `Source.start`."""
         self._queue = queue
         self._connection.start()
 
     def wait_ready(self, timeout: float) -> bool:
-        """See `Source.wait_ready`: the subscription stands."""
+        """See `Source.wait_ready`: the SUBACK has come."""
         return self._connection.wait_until_subscribed(timeout)
 
     def stop(self) -> None:
-        """See `Source.stop`; the connection stays, so that what is still in progress can be acknowledged."""
+        """See `Source.stop`; the connection stays up, so that inputs in progress can be acknowledged."""
         self._queue.close()
 
     def close(self, deadline: float) -> None:
-        """Leaves the broker, which keeps what is not acknowledged."""
+        """Disconnects; the broker keeps the inputs that are not acknowledged."""
         self._connection.stop(max(0.0, deadline - time.monotonic()), with_will=self._group is not None)
         if self._group is not None:
             self._group.close()
@@ -91,7 +91,7 @@ class MqttSource:
     def _received(self, link: Link, message: MQTTMessage) -> None:
         if self._cancel is not None and message.topic == self._cancel_topic:
             self._cancel(bytes(message.payload[:MAX_ID]).decode("utf-8", "replace").strip())
-            if message.qos:  # the pipeline's own topic filter covers this topic as well
+            if message.qos:  # the source's topic filter matches this topic as well
                 link.ack(message.mid)
         elif self._group is None or not self._group.takes(link, message):
             self._inbox.received(link, message)
@@ -104,7 +104,7 @@ class MqttSource:
         if len(message.payload) > self._source.max_payload:
             limit = f"at most {self._source.max_payload} are decoded (max_payload)"
             data = InputError(f"{message.topic}: {len(message.payload)} bytes: {limit}")
-        # The sample does not keep the message: a payload that is refused would stay in memory with it.
+        # The sample has no reference to the message: that would keep a payload that is too large in memory.
         sample = Sample(
             data,
             captured_at=time.time(),
@@ -120,7 +120,7 @@ class MqttSource:
 
 
 def _reply_to(message: MQTTMessage) -> ReplyTo | None:
-    """Where the sender wants its result; nowhere, if that is no topic that anybody could publish to."""
+    """Response topic and correlation data of a request; None if there is no valid response topic."""
     properties: Mapping[str, Any] = vars(message.properties) if message.properties else {}
     topic = properties.get("ResponseTopic", "")
     if not topic or not topic.isprintable() or set("+#") & set(topic):

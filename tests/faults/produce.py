@@ -1,4 +1,4 @@
-"""Produces results for a broker that is not there and says, on standard output, which of them are safe on the disk.
+"""Produces results without a broker, and prints the number of each that is safe on the disk.
 
 Run as a process of its own: `python -m tests.faults.produce FOLDER [unsynced]`. With `unsynced` it writes lines to a
 file instead and says so without having had them written to the disk: what a power cut does to those shows what it is.

@@ -108,6 +108,6 @@ def url(port: int) -> str:
 
 
 def arrived(client: Subscriber, count: int, timeout: float = 15) -> Ledger:
-    """Everything that has been received, once there are so many results."""
+    """Everything that has been received, once there are `count` results."""
     client.wait_for(on("result"), count, timeout)
     return Ledger(client.messages)

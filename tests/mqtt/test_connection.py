@@ -29,7 +29,7 @@ def endpoint(url: str, **options: Any) -> Endpoint:
 
 
 class Probe:
-    """A connection that keeps what it is told."""
+    """A connection that records its callbacks."""
 
     def __init__(self, url: str, session: Session = SESSION, **options: Any) -> None:
         self.links: list[Link] = []
