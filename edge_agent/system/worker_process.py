@@ -231,9 +231,10 @@ def run(module: str, channel: str, lifeline: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     parent: Connection[Any, Any] = Connection(int(lifeline))
     _end_with(parent)
+    to_parent = Channel(Connection(int(channel)))  # open to the end: the parent kills a process that has closed it
     code = 0
     try:
-        importlib.import_module(module).main(Channel(Connection(int(channel))))
+        importlib.import_module(module).main(to_parent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has gone
     except BaseException:  # noqa: BLE001 - its traceback is printed, as Python would

@@ -93,6 +93,11 @@ def test_an_exception_in_the_module_ends_the_process(worker: WorkerProcess) -> N
         order(worker, "fail", "it is broken")
 
 
+def test_a_main_that_returns_ends_the_process(worker: WorkerProcess) -> None:
+    with pytest.raises(WorkerEndedError, match=r"^exit code 0$"):
+        order(worker, "return")
+
+
 def test_a_module_that_is_not_there_ends_the_process() -> None:
     worker = WorkerProcess("tests.system.not_there", keep_stderr=True)
     with pytest.raises(WorkerEndedError, match=r"^exit code 1: ModuleNotFoundError: "):
