@@ -1,4 +1,4 @@
-"""From plain values to typed settings; what does not fit is told in plain words.
+"""From plain values to typed settings; what does not fit is reported in plain words.
 
 Pydantic says what is wrong in its own terms; their types and contexts:
 https://docs.pydantic.dev/latest/errors/validation_errors/.

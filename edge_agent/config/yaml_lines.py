@@ -1,4 +1,4 @@
-"""YAML to plain values, remembering where each stands, so that every problem can be told with its line."""
+"""YAML to plain values, remembering where each stands, so that every problem is reported with its line."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ class Problems:
     Attributes:
         lines: the line of every key.
         written: the texts as they are written in the file.
-        unreadable: keys whose value can't be told; what a check finds wrong with it is of no interest.
+        unreadable: keys whose value is not known; what a check finds wrong with it is of no interest.
     """
 
     def __init__(self, path: Path) -> None:

@@ -126,7 +126,7 @@ def _places(file: ModelFile) -> tuple[dict[str, int], str]:
         roles = {order[int(match[1] or 0)]: place for place, match in enumerate(found) if match}
         if len(roles) == len(ROLES):
             return roles, f"outputs: {_in_order(roles)}, by the names of the {kind}"
-    return {}, "outputs: boxes and count are told by their shapes, class numbers from scores by being whole numbers"
+    return {}, "outputs: boxes and count are recognised by their shapes, class numbers by being whole numbers"
 
 
 def _in_order(roles: Mapping[str, int]) -> str:
@@ -140,7 +140,7 @@ def places_by_values(values: Sequence["NDArray[np.float32]"]) -> dict[str, int]:
         values: (N, 4), (N,), (N,) and (), in any order.
 
     Raises:
-        InputError: the values are ambiguous: classes and scores can't be told apart.
+        InputError: the values are ambiguous: classes and scores can't be distinguished.
         ModelError: the outputs have other shapes.
     """
     axes = [tensor.ndim for tensor in values]

@@ -287,7 +287,7 @@ def _spec(tensor: Tensor) -> TensorSpec:
 
 def _unit_sentence(output: Tensor) -> str:
     if output.scale is None or output.dtype not in ("uint8", "int8"):
-        return "boxes: in pixels or in fractions of the input, told from the values at each inference"
+        return "boxes: in pixels or in fractions of the input, derived from the values at each inference"
     largest = ((255 if output.dtype == "uint8" else 127) - output.zero_point) * output.scale
     unit = "fractions" if largest <= MAX_FRACTION else "pixels"
     return f"boxes: {unit} of the input, its quantised values reach up to {largest:.3g}"

@@ -1,4 +1,4 @@
-"""How often an accelerator has taken the whole process with it, told to the next process.
+"""How often an accelerator has crashed the whole process, recorded for the next process.
 
 A driver that crashes natively leaves no time to write anything down. So what is going on is noted before: one byte in
 shared memory, which outlives the process, and neither costs a call nor touches the disk.
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from edge_agent.system.cache import cache_dir
 
-# So many in a row, and the accelerator is left alone until the machine starts anew.
+# After this many in a row the accelerator is not used until the machine starts again.
 MAX_CRASHES = 3
-# A crash after so many seconds of service is the first of a row.
+# Seconds of service after which a crash is the first of a row.
 STEADY = 600.0
 
 _RECORD = struct.Struct(
@@ -67,7 +67,7 @@ class CrashRecord:
         self._memory[0] = 0
 
     def close(self) -> None:
-        """Lets go of the record, which keeps the number of crashes."""
+        """Releases the record, which keeps the number of crashes."""
         memory, self._memory = self._memory, bytearray(_RECORD.size)
         if isinstance(memory, mmap.mmap):
             memory[0] = 0

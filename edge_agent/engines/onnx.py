@@ -47,7 +47,7 @@ class OnnxEngine:
         if not target.is_cpu:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self.accelerator = target.name
-        # Its own fallback would change the accelerator without a word to us, and with some on standard output.
+        # Its own fallback would change the accelerator unnoticed, and write to standard output.
         self._session: Any = ort.InferenceSession(
             str(path), options, providers=[(target.runs_on, dict(target.options))], enable_fallback=0
         )
@@ -94,7 +94,7 @@ def _share(session: ort.InferenceSession, target: Target) -> Share | None:
     """How many nodes a session has given to the provider that it was asked for.
 
     Raises:
-        ModelError: it has dropped the provider without a word, or given it none.
+        ModelError: it has silently dropped the provider, or given it none.
     """
     if target.runs_on not in session.get_providers():
         raise ModelError(f"ONNX Runtime can't set up {target.runs_on}: look at its device, driver and options")

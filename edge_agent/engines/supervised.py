@@ -1,4 +1,4 @@
-"""An engine on an accelerator: a driver that hangs must not hang whoever asks it."""
+"""An engine on an accelerator: a driver that hangs must not hang the caller."""
 
 import queue
 import threading
@@ -15,7 +15,7 @@ from edge_agent.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Loading a model and running it for the first time may take so many seconds: some drivers compile it then.
+# Seconds that loading a model and running it for the first time may take: some drivers compile it then.
 LOAD_TIMEOUT = 30.0
 
 T = TypeVar("T")
@@ -98,12 +98,12 @@ class Supervised:
 
 
 def _work(tasks: "queue.SimpleQueue[Task | None]", answers: "queue.SimpleQueue[object]", record: CrashRecord) -> None:
-    """The thread. It must not hold the engine, or nobody could let go of that."""
+    """The thread. It must not hold a reference to the engine, or that would never be freed."""
     while (task := tasks.get()) is not None:
         try:
             with record:
                 answer = task()
-        except BaseException as error:  # noqa: BLE001 - whoever has asked is told
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
             answers.put(error)
         else:
             answers.put(answer)

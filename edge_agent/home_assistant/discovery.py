@@ -123,9 +123,7 @@ class Discovery:
         payload = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         if (size := len(payload.encode())) > link.max_packet_size:
             most = link.max_packet_size
-            log.warning(
-                "Home Assistant is not told of this device: that takes %d bytes, the broker takes %d", size, most
-            )
+            log.warning("Home Assistant discovery is not published: it takes %d bytes, the broker takes %d", size, most)
             return
         link.publish(self._topic, payload, 1, retain=True)
 
@@ -144,7 +142,7 @@ class Discovery:
 
 
 def _platforms(payload: bytes | bytearray) -> dict[str, str]:
-    """What an earlier message has told of: by component its platform. Only what this agent may have said itself."""
+    """By component its platform, from an earlier message. Only components that this agent may have published."""
     try:
         components = json.loads(payload)["components"]
         return {name: one["platform"] for name, one in components.items() if one["platform"] in PLATFORMS}

@@ -1,4 +1,4 @@
-"""What Home Assistant is told of this device: the entities that its pipelines suggest. No input or output here.
+"""The Home Assistant entities of this device, derived from its pipelines. No input or output here.
 
 Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, and for each platform
 https://www.home-assistant.io/integrations/sensor.mqtt/, …/binary_sensor.mqtt/, …/image.mqtt/.
@@ -118,8 +118,8 @@ class Findings(NamedTuple):
         title: what its entities are called, or begin with.
         topic: of the results.
         found: a Jinja expression: the list.
-        delay: for how long nothing must have been found until it is told that nothing is there, in seconds; None: it
-            is told at once.
+        delay: seconds for which nothing must have been found until the entity reports that nothing is there; None: it
+            does at once.
     """
 
     title: str
@@ -208,7 +208,7 @@ def _presence(findings: Findings) -> Component:
 
 
 def _delay(stated: float | None, options: settings.Pipeline) -> float | None:
-    """After how long without an object it is told that none is there; see `Findings.delay`.
+    """After how many seconds without an object the entity reports that none is there; see `Findings.delay`.
 
     What is left out because nothing has changed must not end it: such a silence is added.
     """

@@ -70,7 +70,7 @@ class ModelFile:
             ones too) of all graphs. ONNX: those of the main graph whose domain is not one of ONNX Runtime's
             and which the file does not define as functions.
         output_operators: for each output the operator that computes it ("SOFTMAX", "Sigmoid"), looking
-            through those that only change type or shape; "" where it cannot be told.
+            through those that only change type or shape; "" where it is not known.
         version: "schema 3"; "opset 13, ir 7".
         description: what the file calls itself, or else what it was made with.
         metadata: flat facts. TFLite: text entries of the metadata (`min_runtime_version`, …), fields of the

@@ -83,7 +83,7 @@ _KINDS = (
     (0, b"BZh", "a bzip2 archive: unpack it"),
     (257, b"ustar", "a tar archive: unpack it"),
 )
-# A zip archive is told by the names in it.
+# A zip archive is recognised by the names in it.
 _ZIP_KINDS = (
     (b"data.pkl", "a PyTorch archive: export the model to ONNX or TFLite"),
     (b"model.weights.h5", "a Keras archive: convert it to TFLite or ONNX"),

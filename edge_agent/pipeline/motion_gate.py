@@ -34,7 +34,7 @@ NEW_SCENE = 0.6
 DRIFT = 0.2
 # What is as bright as this is so in any light.
 SATURATED = 250.0
-# Most cameras that are told apart on a topic with wildcards.
+# Most cameras that are distinguished on a topic with wildcards.
 MAX_SCENES = 64
 
 

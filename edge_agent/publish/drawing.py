@@ -76,7 +76,7 @@ def annotate(
         image: (height, width, 3), uint8, BGR; not changed.
         predictions: in pixels of the image, the most important first.
         regions: rectangles x1, y1, x2, y2 by name, in pixels or fractions, as in the settings; drawn with their names.
-        zones: polygons by name, likewise.
+        zones: polygons by name, drawn in the same way.
         max_side: a larger picture is made smaller to this width or height before anything is drawn.
     """
     height, width = image.shape[:2]
@@ -102,7 +102,7 @@ def annotate(
 
 
 def encode_jpeg(image: "Image", max_bytes: int, quality: int = 85) -> bytes:
-    """A picture as a JPEG of at most so many bytes: quality gives way first, then width and height.
+    """A picture as a JPEG of at most `max_bytes`: quality gives way first, then width and height.
 
     Args:
         image: (height, width, 3), uint8, BGR.

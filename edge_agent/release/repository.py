@@ -3,7 +3,7 @@
     metadata/N.root.json        which keys sign what; signed with the root key, which is kept offline
     metadata/N.targets.json     the releases: hash, size, number, share, groups; signed with the targets key
     metadata/N.snapshot.json    which list is the current one     } signed with the online key,
-    metadata/timestamp.json     which snapshot is the current one } anew every few days
+    metadata/timestamp.json     which snapshot is the current one } again every few days
     targets/CHANNEL/SHA256.VERSION.zip
     keys/*.pem                  never goes to the web server
 

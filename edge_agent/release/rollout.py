@@ -1,6 +1,6 @@
 """How far a release has come in a fleet, from what devices publish, retained, on `P/update` and `P/status`.
 
-Nothing is kept here: the state is at the broker and in the signed list, so whoever asks again sees the same.
+Nothing is kept here: the state is at the broker and in the signed list, so every caller sees the same.
 """
 
 import json

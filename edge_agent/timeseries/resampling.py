@@ -79,7 +79,7 @@ class Interpolator:
         self._last_at = self._next_at = 0.0
 
     def is_late(self, arrived: float) -> bool:
-        """Whether the pause before `arrived` (in seconds) is so long that readings must be missing."""
+        """Whether the pause before `arrived` (in seconds) means that readings must be missing."""
         return self._last is not None and arrived - self._last_at > self._pause
 
     def feed(self, values: "NDArray[np.float32]", arrived: float) -> "NDArray[np.float32]":
