@@ -1,8 +1,7 @@
-"""Tells Home Assistant of this device, over a connection of its own.
+"""Publishes the MQTT discovery message of this device for Home Assistant, over a connection of its own.
 
-Home Assistant does not forget a component that is missing from a later message: it wants to see it once with nothing
-but its platform. What this device has said before stands on the topic itself, retained by the broker, so it is read
-from there, over restarts too.
+Home Assistant removes a component only when a message has that component with nothing but its platform; a component
+that is merely missing stays. So the previous message, which the broker retains on the same topic, is read first.
 """
 
 import json
@@ -22,19 +21,19 @@ from edge_agent.mqtt.reasons import Refusal
 
 log = logging.getLogger(__name__)
 
-# After connecting, until what the broker has retained has come; and after Home Assistant has started, so that not all
-# devices answer it at once. Seconds.
-SOON = (0.5, 2.0)
+# Seconds between a reason to publish and the message: after connecting, the retained message arrives in that time;
+# after a start of Home Assistant, not all devices publish at once.
+DELAY = (0.5, 2.0)
 PLATFORMS = ("sensor", "binary_sensor", "image", "button")
 MAX_PAYLOAD = 4_000_000
 
 
 class Discovery:
-    """Keeps the discovery message of this device where Home Assistant looks for it.
+    """Keeps the discovery message of this device up to date.
 
     Args:
-        endpoint: the broker.
-        mqtt: how it is spoken to.
+        endpoint: of the broker.
+        mqtt: options of the connection.
         prefix: of Home Assistant's discovery topics.
         device_id: as configured.
     """
@@ -44,7 +43,7 @@ class Discovery:
         self._topic = f"{prefix}/device/{safe(device_id)}/config"
         self._lock = threading.Lock()
         self._document: dict[str, Any] | None = None
-        self._said: dict[str, str] = {}  # by component its platform
+        self._published: dict[str, str] = {}  # platforms of the last message, by component
         self._timer: threading.Timer | None = None
         self._stopped = False
         session = Session(
@@ -57,30 +56,30 @@ class Discovery:
         self._connection = Connection(
             endpoint,
             session,
-            on_up=lambda _: self._soon(),
-            on_message=self._heard,
-            on_acknowledged=self._answered,
+            on_up=lambda _: self._schedule(),
+            on_message=self._received,
+            on_acknowledged=self._acknowledged,
         )
 
     def start(self) -> None:
-        """Connects, in the background."""
+        """Starts to connect, in the background."""
         self._connection.start()
 
     def publish(self, document: dict[str, Any]) -> None:
-        """Says this from now on.
+        """Publishes a message, and again when Home Assistant starts.
 
         Args:
             document: see `entities.document`.
         """
         with self._lock:
             self._document = document
-        self._soon()
+        self._schedule()
 
     def stop(self, *, withdraw: bool = False) -> None:
-        """Ends the connection.
+        """Closes the connection.
 
         Args:
-            withdraw: whether Home Assistant is to forget the device; else it is shown as away.
+            withdraw: whether Home Assistant is to forget the device; otherwise it is shown as unavailable.
         """
         with self._lock:
             timer, self._stopped = self._timer, True
@@ -95,54 +94,55 @@ class Discovery:
         if (link := self._connection.link) is not None:
             link.publish(self._topic, b"", 1, retain=True)
         else:
-            log.warning("%s: no broker: Home Assistant keeps this device until that topic is cleared", self._topic)
+            log.warning("%s: no connection: Home Assistant keeps this device until that topic is cleared", self._topic)
 
-    def _soon(self) -> None:
-        """Says it in a moment; once, however often that is asked for until then."""
+    def _schedule(self) -> None:
+        """Publishes after a short delay; once, even if it is called again until then."""
         with self._lock:
             if self._timer is None and not self._stopped:
-                self._timer = threading.Timer(random.uniform(*SOON), self._say)  # noqa: S311 - spreads load, hides nothing
+                self._timer = threading.Timer(random.uniform(*DELAY), self._publish)  # noqa: S311 - spreads load
                 self._timer.daemon = True
                 self._timer.start()
 
-    def _say(self) -> None:
+    def _publish(self) -> None:
         with self._lock:
             self._timer = None
             link, document = self._connection.link, self._document
             if link is None or document is None:
-                return  # it is said when there is one
-            components = document["components"]
-            gone = {name: {"platform": platform} for name, platform in self._said.items() if name not in components}
-            self._said = {name: component["platform"] for name, component in components.items()}
+                return  # `on_up` calls again
+            components, before = document["components"], self._published
+            removed = {name: {"platform": platform} for name, platform in before.items() if name not in components}
+            self._published = {name: component["platform"] for name, component in components.items()}
         # Without the lock, for which the network thread may wait.
-        if gone:
-            self._publish(link, document | {"components": components | gone})
-        self._publish(link, document)
+        log.debug("%s: publishing %d components, removing %d", self._topic, len(components), len(removed))
+        if removed:
+            self._send(link, document | {"components": components | removed})
+        self._send(link, document)
 
-    def _publish(self, link: Link, document: dict[str, Any]) -> None:
+    def _send(self, link: Link, document: dict[str, Any]) -> None:
         payload = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         if (size := len(payload.encode())) > link.max_packet_size:
-            most = link.max_packet_size
-            log.warning("Home Assistant discovery is not published: it takes %d bytes, the broker takes %d", size, most)
+            limit = link.max_packet_size
+            log.warning("%s: not published: the message has %d bytes, the broker takes %d", self._topic, size, limit)
             return
         link.publish(self._topic, payload, 1, retain=True)
 
-    def _heard(self, _link: Link, message: MQTTMessage) -> None:
+    def _received(self, _link: Link, message: MQTTMessage) -> None:
         if message.topic == self._birth:
-            # One that the broker has kept is old.
+            # A retained birth message is outdated.
             if message.payload == b"online" and not message.retain:
-                self._soon()
+                self._schedule()
         elif message.retain:
             with self._lock:
-                self._said = _platforms(message.payload) | self._said
+                self._published = _platforms(message.payload) | self._published
 
-    def _answered(self, _message_id: int, refusal: Refusal | None) -> None:
+    def _acknowledged(self, _message_id: int, refusal: Refusal | None) -> None:
         if refusal is not None:
-            log.warning("%s: the broker refuses to tell Home Assistant of this device: %s", self._topic, refusal.why)
+            log.warning("%s: the broker refuses the discovery message: %s", self._topic, refusal.why)
 
 
 def _platforms(payload: bytes | bytearray) -> dict[str, str]:
-    """By component its platform, from an earlier message. Only components that this agent may have published."""
+    """The platforms of an earlier message, by component; only those that this agent may have published itself."""
     try:
         components = json.loads(payload)["components"]
         return {name: one["platform"] for name, one in components.items() if one["platform"] in PLATFORMS}

@@ -1,10 +1,10 @@
-"""The Home Assistant entities of this device, derived from its pipelines. No input or output here.
+"""The discovery message for Home Assistant: an entity for each thing that a device's pipelines report. Performs no I/O.
 
 Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, and for each platform
 https://www.home-assistant.io/integrations/sensor.mqtt/, …/binary_sensor.mqtt/, …/image.mqtt/.
 
-Templates are Jinja. They must say something for every document of their topic: an empty list of predictions, a null.
-`None` is what Home Assistant shows as unknown.
+Templates are Jinja. They must render for every document of their topic, also with no predictions or with null.
+Home Assistant shows `None` as unknown.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ Component = dict[str, Any]
 
 
 class Model(Protocol):
-    """What matters here of a model that is loaded: see `models.model.Model`."""
+    """The properties of a loaded model that are used here; see `models.model.Model`."""
 
     @property
     def task(self) -> str: ...  # noqa: D102 - see there
@@ -48,9 +48,9 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     """The discovery message of a device.
 
     Args:
-        topic: what all topics of the device begin with.
+        topic: prefix of the device's topics.
         options: of the device.
-        models: those that are loaded, by name.
+        models: the loaded models.
     """
     device = safe(options.device_id)
     components = dict(_components(topic, options, models))
@@ -74,9 +74,9 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
 
 
 def safe(name: str) -> str:
-    """A name as it may stand in a discovery topic or an id: letters, digits, `_` and `-`; no two names become one.
+    """A name for discovery topics and ids: letters, digits, `_` and `-`. Different names stay different.
 
-    What has to be changed, or looks as if it had been, ends in a part of its hash.
+    A name that has to be changed, or looks as if it had been, ends in a part of its hash.
     """
     mapped = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:MAX_ID]
     if mapped == name and not re.search(r"-[0-9a-f]{12}$", name):
@@ -85,7 +85,7 @@ def safe(name: str) -> str:
 
 
 def _page(listen: str) -> str:
-    """Where a browser elsewhere finds the status page; one that listens on every address, by this machine's name."""
+    """URL of the status page for other machines; by this machine's name if it listens on every address."""
     host, port = split_address(listen)
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         name = socket.gethostname()
@@ -115,11 +115,10 @@ class Findings(NamedTuple):
     """A list of predictions in the results of a pipeline.
 
     Attributes:
-        title: what its entities are called, or begin with.
+        title: name of its entities, or the beginning of their names.
         topic: of the results.
-        found: a Jinja expression: the list.
-        delay: seconds for which nothing must have been found until the entity reports that nothing is there; None: it
-            does at once.
+        found: a Jinja expression for the list.
+        delay: seconds without an object after which presence is off; None: off at once.
     """
 
     title: str
@@ -129,7 +128,7 @@ class Findings(NamedTuple):
 
 
 def _of_results(all_of_them: Findings, options: settings.Pipeline, model: Model) -> Iterator[tuple[str, Component]]:
-    """What a pipeline's results say, by its task; with regions, for each of them."""
+    """The entities of a pipeline's results, by its task; with regions, of each region."""
     if model.task == "text":
         yield "text", _text(all_of_them.title, all_of_them.topic)
         return
@@ -168,7 +167,7 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
 
 
 def _label(findings: Findings) -> Component:
-    """The most confident label, or else the number of its class; its confidence, and what comes next."""
+    """The most confident label, or the number of its class; its confidence and the next predictions as attributes."""
     title, topic, found, _ = findings
     label = "(one.label | default(one.class_id) | string)"
     return {
@@ -184,7 +183,7 @@ def _label(findings: Findings) -> Component:
 
 
 def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str, Component]]:
-    """How many objects there are and whether there is one: of each label, or, of too many labels, of any."""
+    """The number of objects and whether there is one: for each label, or with too many labels for all together."""
     if not 0 < len(labels) <= MAX_PARTS:
         yield "count", _number(findings.title, findings.topic, f"{{{{ {findings.found} | length }}}}")
         yield "presence", _presence(findings)
@@ -197,9 +196,9 @@ def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def _presence(findings: Findings) -> Component:
-    """Whether there is an object; with a delay, Home Assistant says by itself that there is none any more.
+    """Whether there is an object. With a delay, Home Assistant turns it off by itself.
 
-    It counts the delay from the last result with an object, and takes no notice of an empty state.
+    The delay counts from the last result with an object. Home Assistant ignores an empty state.
     """
     title, topic, found, delay = findings
     gone = "'OFF'" if delay is None else "('' if this.state == 'on' else 'OFF')"
@@ -208,9 +207,9 @@ def _presence(findings: Findings) -> Component:
 
 
 def _delay(stated: float | None, options: settings.Pipeline) -> float | None:
-    """After how many seconds without an object the entity reports that none is there; see `Findings.delay`.
+    """Seconds without an object after which presence is off; see `Findings.delay`.
 
-    What is left out because nothing has changed must not end it: such a silence is added.
+    The time during which results may be left out because nothing has changed is added.
     """
     if stated is None or (options.publish.on_change and options.publish.heartbeat is None):
         return None
@@ -287,7 +286,7 @@ def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:
 
 
 def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Component]]:
-    """How far the latest update of each model is, and a button that has the device look for one now."""
+    """The step of each model's latest update, and a button that has the device check for updates now."""
     for name in updated:
         facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
         component = {
@@ -334,5 +333,5 @@ def _value(found: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string as it stands in a template: Jinja knows the escapes of JSON."""
+    """A string literal in a template: Jinja understands the escapes of JSON."""
     return json.dumps(text, ensure_ascii=False)
