@@ -13,7 +13,7 @@ from edge_agent.errors import ReleaseError
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Session, Subscription
-from edge_agent.release.rollout import Rollout, Row, count, over
+from edge_agent.release.rollout import Rollout, Row, count, is_finished
 from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
         print(f"{args.release}: halted: no further device takes it; upload the repository")
     elif found["failed"] > args.max_failures:
         print(f"{args.release}: too many failures; `edge-agent release promote {args.release} --percent 0` halts it")
-    elif not over(rows):
+    elif not is_finished(rows):
         print(f"{args.release}: the time is over")
     for row in [row for row in rows if row.progress == "failed"][:MOST_SHOWN]:
         print(printable(f"{row.device_id}: {row.reason}"))
-    return 0 if over(rows) and found["failed"] <= args.max_failures else 1
+    return 0 if is_finished(rows) and found["failed"] <= args.max_failures else 1
 
 
 def _follow(
@@ -89,7 +89,7 @@ def _follow(
             except queue.Empty:
                 pass
             else:
-                quiet_since = time.monotonic() if rollout.heard(topic, payload) else quiet_since
+                quiet_since = time.monotonic() if rollout.received(topic, payload) else quiet_since
                 if not messages.empty():
                     continue
             rows = rollout.rows()
@@ -101,7 +101,7 @@ def _follow(
             shown = line
             if count(rows)["failed"] > max_failures or time.monotonic() > deadline:
                 return rows
-            if over(rows) and time.monotonic() - quiet_since > QUIET:
+            if is_finished(rows) and time.monotonic() - quiet_since > QUIET:
                 return rows
 
 

@@ -50,7 +50,7 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     Args:
         topic: prefix of the device's topics.
         options: of the device.
-        models: the loaded models.
+        models: the loaded models, by name.
     """
     device = safe(options.device_id)
     components = dict(_components(topic, options, models))

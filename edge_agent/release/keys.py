@@ -19,12 +19,12 @@ from edge_agent.errors import ReleaseError
 
 PASSPHRASE = "EDGE_AGENT_PASSPHRASE"  # noqa: S105 - the name of a variable
 MIN_PASSPHRASE = 8
-# Gives the passphrase of a key, by the key's name; the second argument: whether it is a new one.
+# Returns the passphrase of a key. Arguments: the key's name, and whether the key is new.
 Ask = Callable[[str, bool], bytes]
 
 
 def passphrase_from(file: Path | None) -> Ask:
-    """Where passphrases come from: a file (its first line), $EDGE_AGENT_PASSPHRASE, or the person at the terminal."""
+    """Passphrases from the first line of a file, from $EDGE_AGENT_PASSPHRASE, or from a prompt at the terminal."""
 
     def ask(name: str, new: bool) -> bytes:
         if file is not None:
@@ -48,7 +48,7 @@ def make(file: Path, ask: Ask) -> CryptoSigner:
     """Makes a key and writes it to a new file that only its owner can read.
 
     Raises:
-        ReleaseError: there is a file already, or no passphrase.
+        ReleaseError: the file exists already, or there is no passphrase.
     """
     if file.exists():
         raise ReleaseError(f"{file}: is there already, and is not overwritten")
@@ -66,7 +66,7 @@ def load(file: Path, ask: Ask) -> CryptoSigner:
     """Reads a key.
 
     Raises:
-        ReleaseError: the file is not there, is no key, or the passphrase is wrong.
+        ReleaseError: the file is missing, is not a key, or the passphrase is wrong.
     """
     try:
         private = load_pem_private_key(file.read_bytes(), ask(file.name, False))

@@ -8,7 +8,7 @@
     keys/*.pem                  never goes to the web server
 
 It is a repository of The Update Framework, https://theupdateframework.github.io/specification/latest/, with consistent
-snapshots: but for timestamp.json no file ever changes, so that caches may keep them and half an upload harms nobody.
+snapshots: no file except timestamp.json ever changes, so that caches may keep them and a partial upload does no harm.
 """
 
 import os
@@ -28,7 +28,7 @@ from edge_agent.release import keys
 from edge_agent.system import atomic_file
 from edge_agent.update.releases import NAME, Release, read
 
-# Days for which a signature holds. The short ones bound for how long somebody can hold back what is new.
+# Days for which a signature is valid. The short ones limit how long an attacker can withhold new releases.
 VALID_DAYS = {Root.type: 730, Targets.type: 365, Snapshot.type: 14, Timestamp.type: 14}
 # Which key signs which role.
 KEY_OF = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online", Timestamp.type: "online"}
@@ -41,7 +41,7 @@ class SignedRepository:
 
     Args:
         folder: of the repository.
-        ask: gives the passphrase of a key.
+        ask: returns the passphrase of a key.
     """
 
     def __init__(self, folder: Path, ask: keys.Ask) -> None:
@@ -52,14 +52,14 @@ class SignedRepository:
 
     @property
     def first_root(self) -> Path:
-        """The file to be pinned on devices."""
+        """The root.json to be pinned on devices."""
         return self._metadata / "1.root.json"
 
     def init(self) -> None:
-        """Makes the keys and an empty, signed repository.
+        """Creates the keys and an empty, signed repository.
 
         Raises:
-            ReleaseError: there is one already.
+            ReleaseError: there is a repository already.
         """
         if self._metadata.exists():
             raise ReleaseError(f"{self._folder}: there is a repository already")
@@ -72,20 +72,20 @@ class SignedRepository:
         self._publish(Targets(), first=True)
 
     def unlock(self) -> None:
-        """Asks for the passphrases of the keys that a change of releases needs, now rather than later."""
+        """Loads the keys that a change of releases needs, so that passphrases are asked for first."""
         for name in ("targets", "online"):
             self._signer(name)
 
     def releases(self) -> list[Release]:
-        """All releases that the current list states, by channel, the oldest first."""
+        """All releases in the current list, by channel, the oldest first."""
         found = [read(path, t.length, t.hashes, t.custom) for path, t in self._current(Targets).targets.items()]
         return sorted(found, key=lambda release: (release.channel, release.number))
 
     def find(self, name: str) -> Release:
-        """The release of a name.
+        """The release with a name.
 
         Raises:
-            ReleaseError: there is none.
+            ReleaseError: there is no such release.
         """
         releases = self.releases()
         for release in releases:
@@ -99,13 +99,13 @@ class SignedRepository:
 
         Args:
             archive: of a bundle.
-            channel: may be a new one.
+            channel: an existing or a new one.
             version: of the bundle.
             share: of all devices, in ten thousandths.
-            groups: labels of devices that are meant besides.
+            groups: the release is also for devices with one of these labels.
 
         Raises:
-            ReleaseError: the version is there already, or is no name.
+            ReleaseError: the version has been released already, or is not a valid name.
         """
         for name in (channel, version):
             if not NAME.fullmatch(name):
@@ -131,7 +131,7 @@ class SignedRepository:
         return release
 
     def promote(self, name: str, share: int, groups: Iterable[str] | None = None) -> Release:
-        """Changes for which devices a release is.
+        """Changes the devices that a release is for.
 
         Raises:
             ReleaseError: there is no such release, or it has been revoked.
@@ -144,13 +144,13 @@ class SignedRepository:
         return release
 
     def revoke(self, name: str) -> Release:
-        """Says that nobody shall have a release any more; devices that have it go back."""
+        """Revokes a release; devices that use it roll back."""
         release = replace(self.find(name), revoked=True)
         self._change(release)
         return release
 
     def renew(self, *, all_lists: bool = False) -> None:
-        """Signs again what is about to expire: snapshot and timestamp.
+        """Signs snapshot and timestamp again before they expire.
 
         Args:
             all_lists: the list of releases as well, which needs the targets key.
@@ -162,7 +162,7 @@ class SignedRepository:
             self._sign_timestamp()
 
     def change_key(self, name: str) -> Path:
-        """Replaces a key by a new one; needs the root key. Returns where the old one lies.
+        """Replaces a key; needs the root key. Returns the path of the old one.
 
         Args:
             name: `root`, `targets` or `online`.
@@ -177,18 +177,18 @@ class SignedRepository:
             for key_id in list(root.roles[role].keyids):
                 root.revoke_key(key_id, role)
             root.add_key(self._signers[name].public_key, role)
-        # Devices take a new root if the one that they know vouches for it: both keys sign.
+        # Devices accept a new root that is signed with the old root key: both keys sign.
         self._sign(root, [old_root, *([self._signers["root"]] if name == "root" else [])])
         if name != "root":
             self.renew(all_lists=name == "targets")
         return outdated
 
     def renew_root(self) -> None:
-        """Signs root again, for as long as it then holds."""
+        """Signs root again, with a new expiry date."""
         self._sign(self._current(Root), [self._signer("root")])
 
     def keys(self) -> dict[str, list[str]]:
-        """What each key signs: the beginning of its fingerprint, and the roles."""
+        """The roles that each key signs, by the beginning of its fingerprint."""
         found: dict[str, list[str]] = {}
         for role, what in self._current(Root).roles.items():
             for key_id in what.keyids:
@@ -196,7 +196,7 @@ class SignedRepository:
         return found
 
     def expiries(self) -> dict[str, datetime]:
-        """Until when each role's signature holds."""
+        """The expiry date of each role."""
         return {kind.type: self._current(kind).expires for kind in (Root, Targets, Snapshot, Timestamp)}
 
     def _change(self, release: Release) -> None:
@@ -207,7 +207,7 @@ class SignedRepository:
         self._publish(targets)
 
     def _publish(self, targets: Targets, *, first: bool = False) -> None:
-        """Signs a list of releases and what leads to it; until the last file is written, the old list holds."""
+        """Signs a list of releases, snapshot and timestamp. The old list is current until the last file is written."""
         meta = self._sign(targets, [self._signer("targets")], first=first)
         snapshot = Snapshot() if first else self._current(Snapshot)
         snapshot.meta = {"targets.json": meta}
@@ -223,7 +223,7 @@ class SignedRepository:
         self._sign(timestamp, [self._signer("online")], first=first)
 
     def _sign(self, signed: Any, signers: Iterable[CryptoSigner], *, first: bool = False) -> MetaFile:
-        """Writes the next version of a role."""
+        """Signs and writes the next version of a role."""
         role = signed.type
         signed.version = 1 if first else signed.version + 1
         signed.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=VALID_DAYS[role])
@@ -237,7 +237,7 @@ class SignedRepository:
         return MetaFile.from_data(signed.version, content, ["sha256"])
 
     def _current(self, kind: type[Any]) -> Any:
-        """What is signed for a role now: as timestamp.json leads to it, whatever else half a change has left."""
+        """The current document of a role, found through timestamp.json: an interrupted change may have left others."""
         try:
             if kind is Root:
                 return self._read(self._newest(Root.type))

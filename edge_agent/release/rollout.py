@@ -1,6 +1,6 @@
-"""How far a release has come in a fleet, from what devices publish, retained, on `P/update` and `P/status`.
+"""The progress of a release in a fleet, from the retained messages on `P/update` and `P/status`.
 
-Nothing is kept here: the state is at the broker and in the signed list, so every caller sees the same.
+Nothing is stored here: the state is at the broker and in the signed list.
 """
 
 import json
@@ -20,11 +20,11 @@ class Row:
     """One device.
 
     Attributes:
-        online: whether it is there.
-        progress: how far the release has come.
-        step: what it is doing, in its own words.
-        active: version that serves now.
-        reason: why it has failed.
+        online: whether it is connected.
+        progress: of the release on this device.
+        step: as the device publishes it.
+        active: the version that is active.
+        reason: why the release failed there.
     """
 
     device_id: str
@@ -36,10 +36,10 @@ class Row:
 
 
 class Rollout:
-    """Where a release is.
+    """Collects what devices publish about a release.
 
     Args:
-        release: as the signed list states it.
+        release: from the signed list.
         prefix: of all topics.
     """
 
@@ -50,8 +50,8 @@ class Rollout:
         self._online: dict[str, bool] = {}
         self.topics = (f"{prefix}/+/update", f"{prefix}/+/status")
 
-    def heard(self, topic: str, payload: bytes) -> bool:
-        """Takes a message; returns whether it says anything."""
+    def received(self, topic: str, payload: bytes) -> bool:
+        """Takes a message; returns whether it is usable."""
         device_id, _, kind = topic.removeprefix(f"{self._prefix}/").partition("/")
         if len(payload) > MAX_DOCUMENT or len(self._updates) + len(self._online) > MAX_DEVICES:
             return False
@@ -71,7 +71,7 @@ class Rollout:
         return True
 
     def rows(self) -> list[Row]:
-        """All devices that follow the release's channel; those that need to be looked at first."""
+        """All devices that follow the release's channel, those that need attention first."""
         rows = [
             self._row(device_id, update["labels"], model)
             for device_id, update in self._updates.items()
@@ -100,11 +100,11 @@ class Rollout:
 
 
 def count(rows: list[Row]) -> Counter[Progress]:
-    """How many devices are how far."""
+    """The number of devices by progress."""
     return Counter(row.progress for row in rows)
 
 
-def over(rows: list[Row]) -> bool:
-    """Whether nothing more is to be expected: every device that is meant and online has the release, or has failed."""
+def is_finished(rows: list[Row]) -> bool:
+    """Whether every device that the release is for and that is online has it, or has failed."""
     open_ones = [row for row in rows if row.progress in ("under way", "waiting") and row.online]
     return bool(count(rows)["done"] + count(rows)["failed"]) and not open_ones

@@ -211,7 +211,7 @@ class Scene:
         rollout = Rollout(self.repository.find(f"digits/{version}"), "edge")
         for message in list(self.client.messages):
             if message.topic in (f"edge/{DEVICE}/update", f"edge/{DEVICE}/status"):
-                assert rollout.heard(message.topic, message.payload)
+                assert rollout.received(message.topic, message.payload)
         return rollout
 
     def wait_for(self, step: str, version: str | None = None, timeout: float = 40.0) -> dict[str, Any]:
