@@ -1,4 +1,4 @@
-"""Accelerators: what is plugged in, what the runtimes can use, and what the configuration asks for."""
+"""Checks of accelerators: connected devices, what the runtimes can use, and what the configuration requests."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from edge_agent import settings
 from edge_agent.config.loader import Config
-from edge_agent.doctor.devices import closed
+from edge_agent.doctor.devices import access_problem
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip
 from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR_GPU, CPU, Row, name_of
@@ -35,22 +35,27 @@ GASKET = (
 )
 
 
-class Look(NamedTuple):
-    """Whether an accelerator can be had: what keeps it from that, or "" and what there is."""
+class Availability(NamedTuple):
+    """Whether an accelerator is available.
+
+    Attributes:
+        problem: why it is not; "" if it is.
+        detail: the provider or the version of its library.
+    """
 
     problem: str
     detail: str = ""
 
 
 class Hardware(NamedTuple):
-    """A device that can be recognised.
+    """A known device.
 
     Attributes:
         bus: `usb` or `pci`.
-        ids: `vendor:device`, in hexadecimal; a vendor alone stands for all its devices.
-        node: pattern of its files in /dev; "" for a USB device, which has its file in /dev/bus/usb.
-        driver: the command that brings its driver.
-        usable: whether edge-agent can use it: as `edgetpu`, so far.
+        ids: `vendor:device`, in hexadecimal; a vendor alone matches all its devices.
+        node: pattern of its files in /dev; "" for a USB device, whose file is in /dev/bus/usb.
+        driver: the command that installs its driver.
+        usable: whether edge-agent supports it.
     """
 
     title: str
@@ -62,7 +67,7 @@ class Hardware(NamedTuple):
 
 
 HARDWARE = (
-    # Under the first id until its firmware is loaded, under the second one then.
+    # It has the first id until its firmware is loaded, then the second one.
     Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", "", usable=True),
     Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET, usable=True),
     Hardware("Hailo", "pci", ("1e60",), "hailo*", "sudo apt install hailo-all && sudo reboot", usable=False),
@@ -73,16 +78,16 @@ EDGETPU_INSTALL = f"a build of {EDGETPU_PACKAGES[0]} from {EDGETPU_BUILDS}: sudo
 
 
 def accelerators(machine: Machine) -> list[Finding]:
-    """What can be used, what is asked for and can't be, and what is plugged in."""
+    """Available accelerators, requested ones that are not available, and connected devices."""
     providers = _providers(machine)
-    looks = {
-        name: Look("") if name == CPU else _look(machine, row, providers)
+    available = {
+        name: Availability("") if name == CPU else _availability(machine, row, providers)
         for name, row in ACCELERATORS.items()
-        if row.tflite != COMPILED_FOR_GPU  # that there is a graphics processor shows when a model is loaded there
+        if row.tflite != COMPILED_FOR_GPU  # whether there is a GPU shows only when a model is loaded there
     }
-    usable = [f"{name} ({look.detail})" if look.detail else name for name, look in looks.items() if not look.problem]
+    usable = [f"{name} ({one.detail})" if one.detail else name for name, one in available.items() if not one.problem]
     found = [ok(f"can be asked for: {', '.join(usable)}")]
-    return [*found, *_asked(machine, looks, providers), *_plugged_in(machine, looks["edgetpu"].problem)]
+    return [*found, *_requested(machine, available, providers), *_plugged_in(machine, available["edgetpu"].problem)]
 
 
 def _providers(machine: Machine) -> list[str]:
@@ -90,37 +95,46 @@ def _providers(machine: Machine) -> list[str]:
     return list(json.loads(ran.out.splitlines()[-1])) if ran.code == 0 else []
 
 
-def _look(machine: Machine, row: Row, providers: list[str]) -> Look:
+def _availability(machine: Machine, row: Row, providers: list[str]) -> Availability:
     if row.onnx in providers:
-        return Look("", row.onnx)
+        return Availability("", row.onnx)
     if not row.tflite:
-        return Look(f"this ONNX Runtime has no {row.onnx}")
+        return Availability(f"this ONNX Runtime has no {row.onnx}")
     ran = machine.python(LIBRARY, row.tflite)
-    return Look(ran.reason.removeprefix("OSError: ")) if ran.code != 0 else Look("", ran.out.strip() or row.tflite)
+    return (
+        Availability(ran.reason.removeprefix("OSError: "))
+        if ran.code != 0
+        else Availability("", ran.out.strip() or row.tflite)
+    )
 
 
-def _asked(machine: Machine, looks: dict[settings.AcceleratorName, Look], providers: list[str]) -> Iterator[Finding]:
-    """What models of the configuration ask for in vain."""
+def _requested(
+    machine: Machine, available: dict[settings.AcceleratorName, Availability], providers: list[str]
+) -> Iterator[Finding]:
+    """Accelerators that configured models request and that are not available."""
     if machine.config is None:
         return
     for name, model in machine.config.settings.models.items():
         for asked in model.accelerators:
-            row = ACCELERATORS[asked] if isinstance(asked, str) else _own(asked, machine.config)
-            look = looks.get(asked, Look("")) if isinstance(asked, str) else _look(machine, row, providers)
-            if look.problem:
+            if isinstance(asked, str):
+                row, state = ACCELERATORS[asked], available.get(asked, Availability(""))
+            else:
+                row = _own(asked, machine.config)
+                state = _availability(machine, row, providers)
+            if state.problem:
                 found = warning if CPU in model.accelerators else failure
-                yield found(f"model {name} asks for {name_of(asked)}: {look.problem}", _install(asked, row))
+                yield found(f"model {name} asks for {name_of(asked)}: {state.problem}", _install(asked, row))
 
 
 def _own(asked: settings.Delegate | settings.Provider, loaded: Config) -> Row:
-    """What a configuration names by itself, as the table would have it."""
+    """The table's row for a delegate or provider that the configuration names."""
     if isinstance(asked, settings.Provider):
         return Row(onnx=asked.provider)
     return Row(str(loaded.resolve(asked.delegate)) if "/" in asked.delegate else asked.delegate)
 
 
 def _install(asked: settings.Accelerator, row: Row) -> str:
-    """The command that brings it."""
+    """The command that installs it."""
     if asked == "edgetpu":
         return EDGETPU_INSTALL
     if package := re.match(r"(onnxruntime-\w+), in place of (\w+)", row.install):
@@ -141,20 +155,20 @@ def _plugged_in(machine: Machine, edgetpu_problem: str) -> Iterator[Finding]:
             if not nodes:
                 yield warning(f"{title}: it has no file in /dev: its driver is not loaded", hardware.driver)
             for node in nodes:
-                if why := closed(machine, node):
-                    # A rule lasts, as other permissions do not: the device comes anew when its firmware is loaded.
+                if why := access_problem(machine, node):
+                    # A udev rule, since the device gets a new file when its firmware is loaded.
                     yield warning(f"{title}: {why[0]}", USB_RULE if hardware.bus == "usb" else why[1])
             if edgetpu_problem:
                 yield warning(f"{title}: its library does not load: {edgetpu_problem}", EDGETPU_INSTALL)
             speed = machine.attribute(device, "speed")
             if speed.isdecimal() and int(speed) <= SLOW_USB:
                 yield warning(f"{title}: on a USB 2 port, which slows it down", "plug it into a USB 3 port")
-            elif nodes and not edgetpu_problem and not any(closed(machine, node) for node in nodes):
+            elif nodes and not edgetpu_problem and not any(access_problem(machine, node) for node in nodes):
                 yield ok(title)
 
 
 def _devices(machine: Machine, hardware: Hardware) -> list[Path]:
-    """Their folders in /sys."""
+    """The folders of these devices in /sys."""
     names = ("idVendor", "idProduct") if hardware.bus == "usb" else ("vendor", "device")
     found = []
     for folder in sorted(machine.path(f"/sys/bus/{hardware.bus}/devices").glob("*")):
@@ -165,7 +179,7 @@ def _devices(machine: Machine, hardware: Hardware) -> list[Path]:
 
 
 def _nodes(machine: Machine, hardware: Hardware, device: Path) -> list[Path]:
-    """Their files in /dev."""
+    """The files of a device in /dev."""
     if hardware.bus != "usb":
         return sorted(machine.path("/dev").glob(hardware.node))
     numbers = [machine.attribute(device, name) for name in ("busnum", "devnum")]

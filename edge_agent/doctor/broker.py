@@ -1,4 +1,4 @@
-"""Whether the broker can be reached, as the agent would reach it, and how long it takes to answer."""
+"""Check of the broker: connects as the agent would, and measures how long it takes to answer."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from edge_agent.mqtt.link import Link, Session, Subscription
 TIMEOUT = 15.0
 ANSWER_TIMEOUT = 5.0
 SLOW_MS = 500.0
-# What a failure says -> the command that fixes it, or shows where it lies.
+# Pattern of a failure -> the command that fixes it, or helps to find the cause; the first match counts.
 FIXES = (
     (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
     (r"^mqtt\.\w+_file", "give PEM files that {user} can read: openssl x509 -noout -text -in FILE"),
@@ -27,7 +27,7 @@ FIXES = (
 
 
 def broker(machine: Machine) -> list[Finding]:
-    """Connects, subscribes to the device's own status, and leaves; publishes nothing."""
+    """Connects, subscribes to the device's own status, and disconnects; publishes nothing."""
     mqtt = machine.mqtt
     if mqtt is None:
         return [ok("none given: with -c FILE or --url URL it is tried")]
@@ -36,7 +36,7 @@ def broker(machine: Machine) -> list[Finding]:
     endpoint = Endpoint.from_settings(mqtt, machine.file.parent if machine.file else Path.cwd())
     device = machine.config.settings.device_id if machine.config else "doctor"
     session = Session(
-        # Not the agent's own, whose session it would take over.
+        # Not the agent's own id, whose session it would take over.
         client_id=f"edge-agent-{device}-doctor-{os.getpid()}",
         protocol=mqtt.protocol,
         keepalive=mqtt.keepalive,

@@ -1,6 +1,6 @@
-"""Cameras, serial ports, sensors, microphones: what there is, and whether this user may open it.
+"""Checks of cameras, serial ports, sensors and microphones: which are there, and whether this user may open them.
 
-Nothing is opened: what /sys and /dev say is enough, and a camera that is in use is not disturbed.
+No device is opened: /sys and /dev are enough, and a camera in use is not disturbed.
 """
 
 import re
@@ -15,9 +15,9 @@ from edge_agent.settings import CameraSource
 from edge_agent.settings.streams import CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.sources.v4l2 import find_device, nodes
 
-# Video nodes that are no cameras: codecs and image processors of the Raspberry Pi and others.
+# Video nodes that are not cameras: codecs and image processors of the Raspberry Pi and others.
 NO_CAMERA = re.compile(r"codec|isp|hevc|rpivid|pispbe|stateless|vpu|-dec\b|-enc\b", re.IGNORECASE)
-# The raw end of a camera on the Raspberry Pi's ribbon cable: of use to libcamera only.
+# Raw nodes of a camera on the Raspberry Pi's ribbon cable, usable by libcamera only.
 RIBBON = re.compile(r"unicam|rp1-cfe", re.IGNORECASE)
 CAMERA_TOOLS = ("rpicam-vid", "libcamera-vid")
 LIST_TOOLS = ("rpicam-hello", "libcamera-hello")
@@ -26,7 +26,7 @@ CAMERA = re.compile(r"^\d+ : (\S+)", re.MULTILINE)
 SYSFS = "/sys/class/video4linux"
 SENSORS = "/sys/bus/iio/devices"
 LIST_CAMERAS = "v4l2-ctl --list-devices"
-# Programs that are commonly run as sources -> the package that brings them.
+# Programs that are commonly run as sources -> the package that has them.
 PACKAGES = {
     "rpicam-vid": "rpicam-apps-lite",
     "rpicam-still": "rpicam-apps-lite",
@@ -38,7 +38,7 @@ PACKAGES = {
 S = TypeVar("S")
 
 
-def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
+def access_problem(machine: Machine, node: Path) -> tuple[str, str] | None:
     """Why this user may not open a device, and the command that fixes it; None if it may."""
     if machine.may_use(node):
         return None
@@ -52,21 +52,21 @@ def closed(machine: Machine, node: Path) -> tuple[str, str] | None:
 
 
 def user(machine: Machine) -> list[Finding]:
-    """Who looks, which decides what may be opened."""
+    """The user and its groups, which decide what may be opened."""
     if machine.user == "root":
         return [ok("root, who may open everything; as the service sees it: sudo -u edge-agent edge-agent doctor")]
     return [ok(f"{machine.user}, groups {', '.join(sorted(map(machine.group_name, machine.groups)))}")]
 
 
 def cameras(machine: Machine) -> list[Finding]:
-    """V4L2 cameras, those on a ribbon cable, and those that the configuration wants."""
+    """V4L2 cameras, cameras on a ribbon cable, and configured cameras."""
     found, ribbon = [], False
     for node, name in _camera_nodes(machine):
         if RIBBON.search(name):
             ribbon = True
         elif not node.exists():
             found.append(warning(f"{name}: {machine.seen(node)} is missing", "sudo udevadm trigger"))
-        elif why := closed(machine, node):
+        elif why := access_problem(machine, node):
             found.append(warning(f"{name}: {why[0]}", why[1]))
         else:
             found.append(ok(f"{machine.seen(node)}: {name}"))
@@ -75,7 +75,7 @@ def cameras(machine: Machine) -> list[Finding]:
 
 
 def _camera_nodes(machine: Machine) -> list[tuple[Path, str]]:
-    """File in /dev and name of those nodes that give pictures."""
+    """File in /dev and name of the nodes that deliver pictures."""
     found = []
     for entry in nodes(machine.path(SYSFS)):
         name = machine.attribute(entry, "name")
@@ -86,7 +86,7 @@ def _camera_nodes(machine: Machine) -> list[tuple[Path, str]]:
 
 
 def _ribbon_cameras(machine: Machine, *, plugged_in: bool) -> list[Finding]:
-    """What libcamera sees; its tools are the way to such cameras."""
+    """The cameras that libcamera lists; its tools read cameras on a ribbon cable."""
     tool = _program(machine, *CAMERA_TOOLS)
     lister = _program(machine, *LIST_TOOLS)
     if not tool:
@@ -102,7 +102,7 @@ def _ribbon_cameras(machine: Machine, *, plugged_in: bool) -> list[Finding]:
         return [warning(f"{lister} --list-cameras: {ran.reason}", "sudo apt install --reinstall rpicam-apps-lite")]
     if plugged_in:
         text = "the ribbon cable's port is on, and libcamera sees no camera"
-        return [warning(text, "sudo poweroff  # then seat the cable anew, contacts as the port wants them")]
+        return [warning(text, "sudo poweroff  # then seat the cable again, contacts as the port wants them")]
     return [ok(f"{Path(tool).name} is there; libcamera sees no camera")]
 
 
@@ -125,16 +125,16 @@ def _sources(machine: Machine, kind: type[S]) -> list[tuple[str, S]]:
 
 
 def _wanted(machine: Machine, pipeline: str, device: str, lister: str) -> list[Finding]:
-    """What keeps a pipeline from its device."""
+    """Why a pipeline can't open its device, if so."""
     node = machine.path(device)
     if not node.exists():
         return [failure(f"pipeline {pipeline}: there is no {device}", lister)]
-    why = closed(machine, node)
+    why = access_problem(machine, node)
     return [failure(f"pipeline {pipeline}: {why[0]}", why[1])] if why else []
 
 
 def serial_ports(machine: Machine) -> list[Finding]:
-    """Serial ports that something can be plugged into."""
+    """Serial ports, and those that are configured."""
     ports = sorted(port for pattern in SERIAL_PORTS for port in machine.path("/dev").glob(pattern))
     found = _usable(machine, ports)
     for name, source in _sources(machine, SerialSource):
@@ -143,7 +143,7 @@ def serial_ports(machine: Machine) -> list[Finding]:
 
 
 def sensors(machine: Machine) -> list[Finding]:
-    """Sensors of Linux' industrial I/O."""
+    """Sensors of Linux's Industrial I/O."""
     folders = sorted(machine.path(SENSORS).glob("iio:device*"))
     found = [ok(f"{folder.name}: {machine.attribute(folder, 'name') or 'without a name'}") for folder in folders]
     for name, source in _sources(machine, IioSource):
@@ -184,12 +184,12 @@ def programs(machine: Machine) -> list[Finding]:
 def _usable(machine: Machine, files: list[Path]) -> list[Finding]:
     found = []
     for node in files:
-        why = closed(machine, node)
+        why = access_problem(machine, node)
         found.append(warning(*why) if why else ok(machine.seen(node)))
     return found
 
 
 def _program(machine: Machine, *names: str) -> str:
-    """The path of the first program that is there; "" if none is."""
+    """The path of the first program that is installed; "" if none is."""
     paths = (shutil.which(name, path=machine.environ.get("PATH", "")) for name in names)
     return next((path for path in paths if path), "")

@@ -1,4 +1,4 @@
-"""What the checks look at, this machine or one that a test has made up, and what they find."""
+"""The machine that the checks examine, a real one or one that a test has made up, and their findings."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ from edge_agent.settings import Mqtt
 
 State = Literal["ok", "warning", "failure"]
 MAX_READ = 65_536
-# Loading a runtime from a slow card takes its time.
+# Seconds. Loading a runtime from a slow SD card takes long.
 PROGRAM_TIMEOUT = 30.0
 
 
@@ -24,7 +24,7 @@ class Finding:
 
     Attributes:
         text: what was found.
-        fix: the command that fixes it; "" where nothing is to be fixed.
+        fix: the command that fixes it; "" for `ok`.
     """
 
     state: State
@@ -33,17 +33,17 @@ class Finding:
 
 
 def ok(text: str) -> Finding:
-    """As it should be."""
+    """A finding without a problem."""
     return Finding("ok", text)
 
 
 def warning(text: str, fix: str) -> Finding:
-    """The agent runs, but something may be less good than it could be."""
+    """A finding with which the agent runs, but not as well as it could."""
     return Finding("warning", text, fix)
 
 
 def failure(text: str, fix: str) -> Finding:
-    """Something that is wanted does not work."""
+    """A finding that something required does not work."""
     return Finding("failure", text, fix)
 
 
@@ -72,25 +72,25 @@ def _groups() -> frozenset[int]:
 def _user() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # as in a container that was started with a number for a user
+    except KeyError:  # a container may run as a user id without a name
         return str(os.geteuid())
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine as a user of it sees it.
+    """A machine, as one of its users sees it.
 
     Attributes:
-        root: above /sys, /dev, /etc.
-        environ: the environment, with the PATH where programs are looked for.
-        python_path: where packages are looked for.
+        root: the folder that holds /sys, /dev and /etc.
+        environ: the environment; its PATH is searched for programs.
+        python_path: folders that are searched for packages.
         user: name of the user.
-        groups: numbers of the groups that this session has.
+        groups: ids of the groups of this session.
         may_use: whether this user may read and write a file.
         file: the configuration file; None if none was given.
-        config: what it holds; None if there is none or it can't be used.
-        problems: why it can't be used.
-        mqtt: the broker; None if none was named.
+        config: the configuration; None if there is none or it is invalid.
+        problems: why it is invalid.
+        mqtt: options of the broker; None if none was named.
     """
 
     root: Path = Path("/")
@@ -109,11 +109,11 @@ class Machine:
         return self.root / absolute.lstrip("/")
 
     def seen(self, path: Path) -> str:
-        """A path below the root as the machine itself has it."""
+        """The absolute path, on the machine, of a path below the root."""
         return f"/{path.relative_to(self.root)}"
 
     def read(self, absolute: str | Path, limit: int = MAX_READ) -> str:
-        """The text of a file, at most so many bytes of it; "" where it can't be read."""
+        """The text of a file, up to `limit` bytes; "" if it can't be read."""
         try:
             with self.path(str(absolute)).open("rb") as file:
                 return file.read(limit).decode(errors="replace").strip("\0 \n")
@@ -121,26 +121,26 @@ class Machine:
             return ""
 
     def attribute(self, folder: Path, name: str) -> str:
-        """The text of a file in a folder below the root; "" where it can't be read."""
+        """The text of a file in a folder below the root; "" if it can't be read."""
         return self.read(self.seen(folder / name))
 
     def group_name(self, number: int) -> str:
-        """The name of a group; its number where it has none."""
+        """The name of a group; its id if it has none."""
         names = {fields[2]: fields[0] for fields in self._groups() if len(fields) > len(("name", "password"))}
         return names.get(str(number), str(number))
 
     def is_member(self, group: str) -> bool:
-        """Whether the user is in a group, which a session that is older than the membership does not know."""
+        """Whether the user is in a group, even if this session was opened before and does not have it."""
         return any(fields[0] == group and self.user in fields[-1].split(",") for fields in self._groups())
 
     def _groups(self) -> list[list[str]]:
         return [line.split(":") for line in self.read("/etc/group").splitlines()]
 
     def run(self, *command: str, further: Mapping[str, str] | None = None) -> Ran:
-        """Runs a program to its end, or to its deadline.
+        """Runs a program; it is killed after `PROGRAM_TIMEOUT`.
 
         Raises:
-            OSError: it can't be started.
+            OSError: the program can't be started.
         """
         try:
             done = subprocess.run(  # noqa: S603 - our own interpreter, or a camera tool, without a shell
@@ -156,6 +156,6 @@ class Machine:
         return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def python(self, code: str, *arguments: str) -> Ran:
-        """Runs Python code in a process of its own, which a crash or a hang in a native library stays inside of."""
+        """Runs Python code in a process of its own, so that a native library may crash or hang there."""
         path = {"PYTHONPATH": os.pathsep.join(part for part in self.python_path if part)}
         return self.run(sys.executable, "-P", "-c", code, *arguments, further=path)

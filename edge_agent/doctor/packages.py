@@ -1,4 +1,4 @@
-"""Python, the runtimes, the accelerators: what is installed, whether it loads, and whether it goes together."""
+"""Checks of Python, the runtimes and OpenCV: what is installed, whether it loads, and whether versions conflict."""
 
 import platform
 import re
@@ -20,15 +20,15 @@ OPENCV_BUILDS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-# The makers' last build of the Edge TPU's library is of 2021, for TensorFlow Lite 2.5, and works up to 2.9; a newer
-# runtime crashes with it: https://github.com/google-coral/edgetpu/issues/712 and
-# https://github.com/tensorflow/tensorflow/issues/62371. Later builds by others have in their version what they are for.
+# The last official build of the Edge TPU library is from 2021, for TensorFlow Lite 2.5, and works up to 2.9; newer
+# runtimes crash with it: https://github.com/google-coral/edgetpu/issues/712 and
+# https://github.com/tensorflow/tensorflow/issues/62371. Community builds have the TensorFlow version in theirs.
 EDGETPU_PACKAGES = ("libedgetpu1-std", "libedgetpu1-max")
 LAST_TFLITE_OF_OLD_EDGETPU = (2, 9)
 EDGETPU_BUILDS = "https://github.com/feranick/libedgetpu/releases"
 
 
-# That a runtime can be imported says little: tflite-runtime fails with numpy 2 only when a model is run.
+# An import is not enough: tflite-runtime fails with numpy 2 only when a model runs.
 RUN_TFLITE = """\
 import importlib, sys
 interpreter = importlib.import_module(sys.argv[1]).Interpreter(model_path=sys.argv[2], num_threads=1)
@@ -49,11 +49,11 @@ class Engine(NamedTuple):
     """A runtime.
 
     Attributes:
-        title: what people call it.
-        packages: those that bring it.
-        module: its name in Python.
-        models: the models that it runs.
-        run: code that runs one, given the module and the model's file.
+        title: its name for people.
+        packages: those that install it.
+        module: its Python module.
+        models: file suffix of the models that it runs.
+        run: code that runs a model; its arguments are the module and the model's file.
     """
 
     title: str
@@ -71,18 +71,18 @@ ENGINES = (
 
 
 def pip(*arguments: str) -> str:
-    """The command that has the pip of this environment do something."""
+    """A command with the pip of this environment."""
     return shlex.join([sys.executable, "-m", "pip", *arguments])
 
 
 def installed(machine: Machine, package: str) -> str:
-    """The version of a Python package; "" if it is not there."""
+    """The version of a Python package; "" if it is not installed."""
     found = next(iter(metadata.distributions(name=package, path=list(machine.python_path))), None)
     return found.version if found else ""
 
 
 def python(machine: Machine) -> list[Finding]:
-    """The interpreter and what it runs on."""
+    """The interpreter, the operating system and the device model."""
     model = machine.read("/proc/device-tree/model")
     system = re.search(r'^PRETTY_NAME="?(.*?)"?$', machine.read("/etc/os-release"), re.MULTILINE)
     version = ".".join(map(str, sys.version_info[:3]))
@@ -95,7 +95,7 @@ def python(machine: Machine) -> list[Finding]:
 
 
 def engines(machine: Machine) -> list[Finding]:
-    """The runtimes that are there, and whether they run the model that comes with edge-agent."""
+    """The installed runtimes, and whether they run the model that comes with edge-agent."""
     found: list[Finding] = []
     there = set()
     for engine in ENGINES:
@@ -115,7 +115,7 @@ def engines(machine: Machine) -> list[Finding]:
 
 
 def models_of(title: str) -> str:
-    """The kind of models that a runtime is for."""
+    """The file suffix of the models that a runtime is for."""
     return next(engine.models for engine in ENGINES if engine.title == title)
 
 
@@ -127,7 +127,7 @@ def _does_not_run(machine: Machine, named: str, package: str, ran: Ran) -> Findi
 
 
 def opencv(machine: Machine) -> list[Finding]:
-    """What reads pictures and cameras."""
+    """OpenCV, which reads pictures and cameras."""
     ran = machine.python("import cv2; print(cv2.__version__)")
     if ran.code == 0:
         return [ok(f"OpenCV {ran.out.strip()}")]
@@ -139,7 +139,7 @@ def opencv(machine: Machine) -> list[Finding]:
 
 
 def versions(machine: Machine) -> list[Finding]:
-    """Packages and libraries that don't go together."""
+    """Packages and libraries that conflict."""
     found = []
     for name, builds in ("ONNX Runtime", ONNX_BUILDS), ("OpenCV", OPENCV_BUILDS):
         several = [package for package in builds if installed(machine, package)]
@@ -167,7 +167,7 @@ def _old_edgetpu(machine: Machine) -> list[Finding]:
 
 
 def _edgetpu_package(machine: Machine) -> tuple[str, str]:
-    """Name and version of the Debian package with the Edge TPU's library; "" if there is none."""
+    """Name and version of the installed Debian package with the Edge TPU library; "" if there is none."""
     for entry in machine.read("/var/lib/dpkg/status", MAX_DPKG_STATUS).split("\n\n"):
         if "libedgetpu" not in entry:
             continue

@@ -1,4 +1,4 @@
-"""The state that the machine is in: clock, disk, memory, temperature, and the configuration."""
+"""Checks of the configuration, clock, disk, memory and temperature."""
 
 import errno
 import os
@@ -14,17 +14,17 @@ from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.system.clock import Clock
 from edge_agent.system.units import format_size
 
-# A clock that says less has lost the time: this was written later.
+# An earlier time is wrong: this was written later.
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 PROBE_BYTES = 4096
-# What else wants to be written beside the outbox: logs, models.
+# Bytes to spare beside the outbox, for logs and models.
 SPARE_DISK = 100_000_000
 LITTLE_DISK = 20_000_000
 CLEAN = "sudo apt-get clean && sudo journalctl --vacuum-size=50M"
-# What a model and its runtime commonly take.
+# Bytes that a model and its runtime commonly take.
 LITTLE_MEMORY = 150_000_000
 HOT = 80.0
-# Bits of the Raspberry Pi's firmware; those that were set since the start stand 16 places higher:
+# Bits of the Raspberry Pi's firmware; those that were set at some time since the start are 16 places higher:
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 SINCE_START = 16
@@ -33,7 +33,7 @@ POWER = "a power supply of 5 V with the current that this model wants, and a sho
 
 
 def configuration(machine: Machine) -> list[Finding]:
-    """Whether the configuration can be used; the models in it are loaded by `check`."""
+    """Whether the configuration is valid; its models are loaded by `check` only."""
     if machine.file is None:
         return [ok("none given: with -c FILE, its devices, its broker and its disk are looked at, too")]
     if machine.config is None:
@@ -44,7 +44,7 @@ def configuration(machine: Machine) -> list[Finding]:
 
 
 def clock(machine: Machine) -> list[Finding]:
-    """Whether the time is right, without which results are dated wrongly and certificates seem invalid."""
+    """Whether the time is right; otherwise results carry wrong timestamps and certificates seem invalid."""
     del machine
     now = time.time()
     said = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -57,7 +57,7 @@ def clock(machine: Machine) -> list[Finding]:
 
 
 def disk(machine: Machine) -> list[Finding]:
-    """Whether the folder of the outbox can be written to, and holds what may come."""
+    """Whether the folder of the outbox can be written to, and has enough space."""
     if machine.config is None:
         here = Path.cwd()
         return _room(here, 0) or [ok(f"{here}: {format_size(shutil.disk_usage(here).free)} free")]
@@ -74,7 +74,12 @@ def disk(machine: Machine) -> list[Finding]:
 
 
 def _room(folder: Path, wanted: int) -> list[Finding]:
-    """Whether there is too little of it, in bytes."""
+    """A finding if there is too little free space.
+
+    Args:
+        folder: on the file system.
+        wanted: bytes.
+    """
     free = shutil.disk_usage(folder).free
     said = f"{folder}: {format_size(free)} free"
     if free < LITTLE_DISK:
@@ -97,7 +102,7 @@ def _fix_folder(error: OSError, folder: Path, user: str) -> str:
 
 
 def memory(machine: Machine) -> list[Finding]:
-    """What is left, and whether the kernel has had to end programs."""
+    """Available memory, and whether the kernel has killed processes for lack of it."""
     lines = re.findall(r"^(\w+): +(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
     sizes = {name: int(kib) * 1024 for name, kib in lines}
     if "MemAvailable" not in sizes:
@@ -114,7 +119,7 @@ def memory(machine: Machine) -> list[Finding]:
 
 
 def temperature(machine: Machine) -> list[Finding]:
-    """How hot it is, and whether the machine slows itself down, or has done so since its start."""
+    """The temperature, and whether the CPU is throttled, or was since the start."""
     heat = read_heat(machine.path("/sys"))
     text = machine.read(f"/sys/{FIRMWARE}")
     flags = int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text) else 0
@@ -122,7 +127,7 @@ def temperature(machine: Machine) -> list[Finding]:
     before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
     found = []
     if heat.throttled:
-        # Too low a voltage is more than slow: it damages what is being written.
+        # Under-voltage also corrupts what is being written.
         found_now = failure if "under-voltage" in now else warning
         what = ", ".join(now) or "held back by the kernel"
         found.append(found_now(f"now: {what}: the processor runs slower", _cool_or_power(now)))

@@ -74,7 +74,7 @@ def test_a_camera_on_the_ribbon_cable_needs_the_tools_of_libcamera(tmp_path: Pat
             "echo 'No cameras available!'",
             warning(
                 "the ribbon cable's port is on, and libcamera sees no camera",
-                "sudo poweroff  # then seat the cable anew, contacts as the port wants them",
+                "sudo poweroff  # then seat the cable again, contacts as the port wants them",
             ),
         ),
     ],
