@@ -1,6 +1,7 @@
-"""Engines: one loaded model in one runtime. Tensors in, tensors out; they know nothing of images."""
+"""Engines: one loaded model in one runtime. Tensors go in, tensors come out; nothing here depends on images."""
 
 import importlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from edge_agent.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 # Format of the model file -> the module that runs it, imported when a model needs it.
 ENGINES = {
     "tflite": "edge_agent.engines.tflite",
     "onnx": "edge_agent.engines.onnx",
 }
+# Characters of a runtime's error message that are quoted.
 MAX_REASON = 200
 CLOSED = "inference failed: the model has been closed"
 
@@ -27,10 +31,11 @@ class TensorSpec:
     """An input or output of a loaded model.
 
     Attributes:
-        name: as the model has it.
-        shape: axes; -1 where the model leaves the size open.
+        name: in the model.
+        shape: size of each axis; -1 where it is dynamic.
         dtype: numpy name of the element type.
-        scale, zero_point: real value = scale * (stored value - zero_point); scale 0: stored values are real ones.
+        scale: real value = scale * (stored value - zero_point); 0: not quantised.
+        zero_point: see `scale`.
     """
 
     name: str
@@ -45,8 +50,8 @@ class Share:
     """How much of a model runs on its accelerator.
 
     Attributes:
-        on: operations of its graph that the accelerator has taken.
-        of: all operations.
+        on: number of operations of its graph that run there.
+        of: number of all operations.
     """
 
     on: int
@@ -54,7 +59,7 @@ class Share:
 
 
 class Engine(Protocol):
-    """One loaded model. Not thread-safe: whoever owns it lets one thread in at a time."""
+    """One loaded model. Not thread-safe: the owner calls it from one thread at a time."""
 
     @property
     def runtime(self) -> str:
@@ -63,33 +68,33 @@ class Engine(Protocol):
 
     @property
     def accelerator(self) -> str:
-        """What it runs on: `cpu`, or what else the configuration has asked for."""
+        """The name of the accelerator that it runs on, in the configuration, such as `cpu`."""
         ...
 
     @property
     def share(self) -> Share | None:
-        """How much of the model that is; None for the CPU, and where the runtime does not tell."""
+        """How much of the model runs there; None for the CPU, and where the runtime does not report it."""
         ...
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What goes in."""
+        """The input tensors."""
         ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What comes out."""
+        """The output tensors."""
         ...
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference.
 
         Args:
-            inputs: one array for each of `inputs`, of its dtype; the first axis may be any batch size that the model
-                takes.
+            inputs: one array for each of `inputs`, of its shape and dtype; the first axis may be any batch size that
+                the model takes.
 
         Returns:
-            One array for each of `outputs`, valid for as long as the caller wants.
+            One array for each of `outputs`, of its shape and dtype; the caller may keep it.
 
         Raises:
             ModelError: the runtime refuses the inputs, the inference fails, or the engine has been closed.
@@ -102,10 +107,10 @@ class Engine(Protocol):
 
 
 class EngineWrapper:
-    """Reports of an engine what the engine reports that it runs.
+    """Base of engines that run another engine, and report its properties as their own.
 
     Attributes:
-        engine: the engine that it runs.
+        engine: the other engine.
     """
 
     engine: Engine
@@ -143,12 +148,19 @@ class EngineWrapper:
 def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator, threads: int) -> Engine:
     """Loads a model file into the runtime for its format.
 
+    Args:
+        path: the model file.
+        file_format: its format, a key of `ENGINES`.
+        accelerator: what it runs on.
+        threads: CPU threads for one inference.
+
     Raises:
         MissingExtraError: the runtime is not installed.
-        ModelError: the runtime refuses the file, or the accelerator can't be had, or takes no part of the model.
+        ModelError: the runtime refuses the file, or the accelerator is not available, or takes no part of the model.
     """
     target = resolve(accelerator, file_format)
     module = importlib.import_module(ENGINES[file_format])
+    log.debug("%s: loading on %s with %d threads", path, target.name, threads)
     try:
         return cast("Engine", module.load(path, target, threads))
     except ModelError as error:
@@ -158,6 +170,6 @@ def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator,
 
 
 def reason(error: Exception) -> str:
-    """A runtime's own words, in one line of bounded length."""
+    """The message of a runtime's error, in one line of bounded length."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text.rstrip(".") if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"

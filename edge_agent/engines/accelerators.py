@@ -1,7 +1,7 @@
-"""Accelerators: what a configuration calls them, and what each runtime does.
+"""Accelerators: their names in a configuration, and what each runtime calls them.
 
-`ACCELERATORS` is the whole table. What is not in it can be named by itself: a TFLite delegate by its library, an
-execution provider of ONNX Runtime by its name.
+`ACCELERATORS` is the whole table. An accelerator that is not in it can be named directly: a TFLite delegate by its
+library, an execution provider of ONNX Runtime by its name.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Row:
     Attributes:
         tflite: shared library of the delegate, or one of the words below; "" where .tflite models can't use it.
         onnx: execution provider; "" where .onnx models can't use it.
-        install: what brings it, in a few words.
+        install: what to install for it.
     """
 
     tflite: str = ""
@@ -35,10 +35,10 @@ class Target:
     """An accelerator, resolved for one format of model files.
 
     Attributes:
-        name: as messages and `info` call it.
+        name: in messages and in `info`.
         runs_on: the delegate's shared library, or the execution provider.
         options: of the delegate or the provider.
-        install: what brings it; "" where that is not known.
+        install: what to install for it; "" where that is not known.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Target:
 
     @property
     def is_cpu(self) -> bool:
-        """Whether it is the processor itself."""
+        """Whether it is the CPU."""
         return self.name == CPU
 
 
@@ -72,7 +72,7 @@ ACCELERATORS: dict[settings.AcceleratorName, Row] = {
 
 
 def name_of(accelerator: settings.Accelerator) -> str:
-    """What messages and `info` call an accelerator."""
+    """The name of an accelerator in messages and in `info`."""
     if isinstance(accelerator, str):
         return accelerator
     own = Path(accelerator.delegate).name if isinstance(accelerator, settings.Delegate) else accelerator.provider
@@ -80,7 +80,7 @@ def name_of(accelerator: settings.Accelerator) -> str:
 
 
 def known_as(accelerator: settings.Accelerator) -> str:
-    """Its name in the table, also of what the configuration names by library or provider; "" if it is not there."""
+    """Its name in the table, also if the configuration names its library or provider; "" if it is not in there."""
     if isinstance(accelerator, str):
         return accelerator
     if isinstance(accelerator, settings.Delegate):
@@ -90,10 +90,10 @@ def known_as(accelerator: settings.Accelerator) -> str:
 
 
 def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
-    """What an accelerator means for models of a format.
+    """Resolves an accelerator for models of a format.
 
     Raises:
-        ModelError: they can't use it.
+        ModelError: these models can't use it.
     """
     name = name_of(accelerator)
     if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
@@ -107,7 +107,7 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
 
 
 def can_use(accelerator: settings.Accelerator, file_format: str) -> bool:
-    """Whether models of a format can be asked to run on an accelerator at all."""
+    """Whether there is a way to run models of a format on an accelerator."""
     try:
         resolve(accelerator, file_format)
     except ModelError:

@@ -1,7 +1,7 @@
-"""How often an accelerator has crashed the whole process, recorded for the next process.
+"""How often in a row an accelerator has crashed the whole process, recorded for the process that starts next.
 
-A driver that crashes natively leaves no time to write anything down. So what is going on is noted before: one byte in
-shared memory, which outlives the process, and neither costs a call nor touches the disk.
+A native crash leaves no time to write anything. So a flag is set before each call of the driver: one byte in shared
+memory, which outlives the process and needs neither a system call nor the disk.
 """
 
 import fcntl
@@ -22,20 +22,20 @@ STEADY = 600.0
 
 _RECORD = struct.Struct(
     "<BxxxId"
-)  # in the accelerator now; crashes in a row; since when in service, on the boot's clock
+)  # whether a call is in progress; crashes in a row; begin of service, on the clock since boot
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it is this user's own
 
 
 class CrashRecord:
-    """The record of one model on one accelerator. As a context manager it stands around what may crash.
+    """The record of one model on one accelerator. It is a context manager for calls that may crash.
 
-    Where no record can be kept, or another process keeps it just now, nothing is recorded and no crash is known.
+    Where no record can be kept, or another process holds it, nothing is recorded and `crashes` is 0.
 
     Args:
-        key: what stands for the model and the accelerator.
+        key: identifies the model and the accelerator.
 
     Attributes:
-        crashes: how many processes in a row have ended in it, up to now.
+        crashes: how many processes in a row have crashed in such a call.
     """
 
     def __init__(self, key: str) -> None:
@@ -76,7 +76,7 @@ class CrashRecord:
 
 
 def _open(name: str) -> int:
-    """A file of this user's that the next start does not find any more.
+    """Opens the file of a record; where there is shared memory, it is gone after the next boot.
 
     Raises:
         OSError: there is no place for it.

@@ -1,4 +1,4 @@
-"""A model's accelerators in order of preference: one serves, and the next stands in when it fails."""
+"""Failover: when a model's accelerator fails, the next one in order of preference takes over."""
 
 import logging
 import threading
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds until an accelerator that has failed is tried again, growing up to the second.
+# Seconds until an accelerator that has failed is tried again: the first delay, and the longest.
 RETRY_FIRST, RETRY_CEILING = 1.0, 3600.0
-# Having served for so long, it is trusted again.
+# Seconds of service after which the delay begins at the first one again.
 STEADY = 600.0
-# What hangs in this process stays in it. After so many there is no further attempt.
+# A call that hangs keeps its thread for ever. After this many there is no further attempt.
 MAX_STUCK = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An accelerator that the model has qualified on.
+    """An accelerator that a model has qualified on.
 
     Attributes:
         name: of the accelerator.
         load: makes an engine on it; raises ModelError.
-        qualify: runs its self-test again; raises ModelError.
-        speed_up: how many times as fast as the CPU it is; None where that is not known, and for the CPU.
+        qualify: runs the self-test of the model on it again; raises ModelError.
+        speed_up: how many times as fast as the CPU it is; None for the CPU, and where that is not known.
     """
 
     name: str
@@ -83,12 +83,12 @@ class Failover(EngineWrapper):
         self._stuck = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._failed = -1  # the last of the candidates that are to be tried again; -1: none is
+        self._failed = -1  # candidates up to this one are to be tried again
         self._retry: threading.Thread | None = None
 
     @property
     def at_once(self) -> bool | None:
-        """Whether the one in use takes batches at once: see `Batching`."""
+        """See `Batching`."""
         return self.engine.at_once
 
     @property
@@ -103,10 +103,10 @@ class Failover(EngineWrapper):
         return "; ".join(f"{name}: {self._reasons[name]}" for name in before if name in self._reasons)
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
-        """One inference, on the accelerator in use or, if it fails there, on the next.
+        """One inference, on the accelerator in use or, if it fails there, on the next: see `Engine.run`.
 
         Raises:
-            ModelError: it fails everywhere.
+            ModelError: it fails on all of them.
         """
         with self._lock:
             began = time.monotonic()
@@ -119,7 +119,7 @@ class Failover(EngineWrapper):
                 self.busy += time.monotonic() - began
 
     def retire(self) -> None:
-        """Ends the attempts to get an accelerator back."""
+        """Ends the attempts to use an accelerator again that has failed."""
         self._closed.set()
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Failover(EngineWrapper):
             except ModelError:
                 stand_in.close()
                 if not lost:
-                    break  # what fails everywhere is the fault of the input
+                    break  # an input that fails on two accelerators is at fault itself
                 continue
             failed, self._reasons[self.accelerator] = self._at, str(error)
             self._use(at, stand_in, f"since {self.accelerator}: {error}")
@@ -179,7 +179,7 @@ class Failover(EngineWrapper):
             self._retry.start()
 
     def _try_again(self) -> None:
-        """Tries the accelerators that have failed, the best first, until that one serves again."""
+        """The retry thread: tries the accelerators that have failed, the best first, until that one is in use."""
         while not self._closed.wait(self._backoff.delay()):
             for at in range(self._failed + 1):
                 if self._regain(at):
@@ -192,7 +192,7 @@ class Failover(EngineWrapper):
     def _regain(self, at: int) -> bool:
         candidate = self._candidates[at]
         try:
-            candidate.qualify()  # in a process of its own: it may well hang or crash once more
+            candidate.qualify()  # in a process of its own: it may hang or crash again
             engine = self._load(at)
         except EdgeAgentError as error:
             log.info("%s: %s is not back yet: %s", self._model, candidate.name, error)

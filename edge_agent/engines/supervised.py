@@ -23,15 +23,15 @@ Task = Callable[[], object]
 
 
 class EngineLostError(ModelError):
-    """An engine is of no use any more: its process has ended, or what it does never ends."""
+    """An engine can't be used any more: its process has ended, or a call hangs."""
 
 
 class StuckError(EngineLostError):
-    """An engine hangs in this process, and will keep a thread of it for ever."""
+    """A call of an engine hangs in this process, and keeps a thread of it for ever."""
 
 
 class Supervised:
-    """An engine in a thread of its own. One that hangs keeps the thread, and the memory, until the process ends.
+    """See `Engine`. A call that hangs keeps the thread, and the memory of the model, until the process ends.
 
     Args:
         load: makes the engine.
@@ -67,7 +67,8 @@ class Supervised:
         """One inference: see `Engine.run`.
 
         Raises:
-            StuckError: it gives no answer in time, now or at an earlier call.
+            StuckError: this call, or one before it, has timed out.
+            ModelError: see `Engine.run`.
         """
         return self._ask(lambda: self._engine.run(inputs), self._timeout)
 
@@ -89,7 +90,7 @@ class Supervised:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
             self._lost = f"gives no answer for {timeout:g} s"
-            self._record.close()  # to hang is not to crash, whatever ends the process later
+            self._record.close()  # a hang is not a crash, however the process ends later
             self._tasks.put(None)
             raise StuckError(self._lost) from None
         if isinstance(answer, BaseException):
