@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_agent.models.model import Model
     from edge_agent.models.resolve import ModelSource
 
-# What each of the two is timed with: at most so many inferences, in at most so many seconds.
+# Limits of timing each of the two: inferences, seconds.
 RUNS, SECONDS = 20, 1.0
 LIMITS = Limits(top_k=100, min_confidence=0.0)
 

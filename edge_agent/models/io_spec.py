@@ -173,7 +173,7 @@ def _class_count(file: ModelFile, families_: Collection[str]) -> int:
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
         known = ", ".join([CLASSIFICATION, *families_])
-        raise ModelError(f"what its outputs mean can't be told ({shapes or 'none'}): known are {known}")
+        raise ModelError(f"what its outputs mean is not known ({shapes or 'none'}): known are {known}")
     return sizes[0][0]
 
 

@@ -33,7 +33,7 @@ _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a bundle says that no model file says of itself."""
+    """What a bundle states and no model file contains."""
 
     name: str
     version: str

@@ -21,7 +21,7 @@ class StatefulIO:
 
     Args:
         inputs: of the engine.
-        outputs: likewise.
+        outputs: of the engine.
         stated: names those that are meant.
 
     Attributes:

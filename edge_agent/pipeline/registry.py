@@ -48,7 +48,7 @@ class Pipelines:
 
     Args:
         factor: asked for the share of its work that a live source may have now, above 0 to 1.
-        observe: told where the time of each input went.
+        observe: called with the timing of each input.
 
     Attributes:
         running: by name.

@@ -45,7 +45,7 @@ class Context:
         topic: what the topics of the pipeline begin with: prefix, device, pipeline.
         endpoint: the broker.
         mqtt: the broker's settings.
-        cancel: told of a request that is to be given up, by its id.
+        cancel: called with the id of a request that is to be given up.
         prompt_template: of prompts about what other pipelines find; None: the pipeline has no language model.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
@@ -72,7 +72,7 @@ class Source(Protocol):
 
         Args:
             queue: takes the samples; is closed by the source when a finite source has ended.
-            trouble: told, once for each occasion, that the source has failed and is being tried again.
+            trouble: called once each time the source has failed and is tried again.
         """
         ...
 

@@ -20,7 +20,7 @@ class SampleQueue:
         capacity: most samples that wait.
         counters: of the pipeline.
         keep_newest: what happens when it is full. True: the oldest gives way, counted as superseded (live sources).
-            False: whoever puts one in waits (finite sources).
+            False: `put` waits (finite sources).
         cut: makes samples of what is put in; they are counted then, and not what they were made of.
     """
 
@@ -94,7 +94,7 @@ class SampleQueue:
             self._changed.wait_for(lambda: self._samples or self._closed)
 
     def get(self, most: int = 1) -> list[Sample]:
-        """The samples that have waited longest, at most so many; waits for one; none once it is closed and empty."""
+        """The samples that have waited longest, up to `most`; waits for one; none once it is closed and empty."""
         with self._changed:
             self.wait()
             samples = [self._samples.popleft() for _ in range(min(most, len(self._samples)))]
@@ -103,7 +103,7 @@ class SampleQueue:
             return samples
 
     def discard_pending(self) -> int:
-        """Lets go of all that waits, counted as superseded: by what comes after a change, or after the next start."""
+        """Drops all that waits, counted as superseded: by what comes after a change, or after the next start."""
         with self._changed:
             self._closed = True
             abandoned = len(self._samples)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file anew; when this returns, it is on the disk under its name.
+    """Replaces a file; when this returns, it is on the disk under its name.
 
     Raises:
         OSError: it can't be written; what was there before still is.

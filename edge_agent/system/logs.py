@@ -46,7 +46,7 @@ class _NoStorms(logging.Filter):
 
 
 def _pipeline_of(record: logging.LogRecord) -> str:
-    """Which pipeline a record is about, if that is told."""
+    """Which pipeline a record is about; "" if it is about none."""
     return str(getattr(record, "pipeline", ""))
 
 

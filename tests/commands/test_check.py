@@ -191,7 +191,7 @@ def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
             "bad_models/person_detect_vela.tflite",
             "person_detect_vela.tflite: it is compiled for the Ethos-U: run it there",
         ),
-        ("bad_models/model_invoking_error.tflite", "what its outputs mean can't be told"),
+        ("bad_models/model_invoking_error.tflite", "what its outputs mean is not known"),
         ("tflm/person_detect.tflite", "refuses the model: quantized_dimension must be in range [0, 1)."),
     ],
 )
