@@ -1,4 +1,4 @@
-"""Which of its accelerators a model qualifies on, in its order of preference, and how it is loaded there."""
+"""The choice of accelerators: which ones a model qualifies on, in order of preference, and how it is loaded there."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ from edge_agent.models.resolve import ModelSource
 
 log = logging.getLogger(__name__)
 
-# What runs a model's own operators, and no others.
+# Accelerators that run standard operators only.
 _PLAIN = (CPU, "gpu")
-# How the names of operators begin that no plain runtime has, and what to do then.
+# Prefixes of operators that no standard runtime has, and what to do about each.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
     "ethos-u": "it is compiled for the Ethos-U: run it there, or use the file that it was compiled from",
@@ -81,7 +81,7 @@ def without_prefix(error: EdgeAgentError, source: ModelSource, called: str) -> s
 
 
 def operator_hint(file: ModelFile) -> str:
-    """What to do about operators that a plain runtime lacks; empty where there are none of those that are known."""
+    """What to do about operators that a standard runtime lacks; empty if none of the known ones is in the file."""
     for start, hint in _FOREIGN_OPERATORS.items():
         if any(name.startswith(start) for name in (*file.custom_operators, *file.operators)):
             return hint
@@ -89,22 +89,22 @@ def operator_hint(file: ModelFile) -> str:
 
 
 def compiles(accelerator: settings.Accelerator) -> bool:
-    """Whether it may run files with operators of its own."""
+    """Whether an accelerator may run files with operators of its own."""
     return known_as(accelerator) not in ("", *_PLAIN)
 
 
 def _refuse_compiled(file: ModelFile, accelerator: settings.Accelerator) -> None:
-    """What is compiled for an accelerator need not be tried where there is nothing of the kind.
+    """Refuses files that are compiled for another accelerator, without a self-test.
 
     Raises:
-        ModelError: it is that.
+        ModelError: the file is such a file.
     """
     if known_as(accelerator) in _PLAIN and (hint := operator_hint(file)):
         raise ModelError(hint)
 
 
 def threads_of(model: settings.Model) -> int:
-    """Half of the cores that this process may use, or as stated: the other half resizes the next picture."""
+    """CPU threads of a model: as stated, or half of the cores; the other half prepares the next pictures."""
     return model.threads or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
@@ -120,10 +120,10 @@ def _load(source: ModelSource, batch: int) -> Engine:
 
 
 def _crashes(name: str, source: ModelSource, batch: int) -> int:
-    """How often in a row this model on this accelerator has ended the process that served.
+    """How many times in a row this model has crashed the agent on this accelerator.
 
     Raises:
-        ModelError: that is too often.
+        ModelError: too many times.
     """
     accelerator = source.options.accelerators[0]
     if accelerator == CPU or source.options.isolate:

@@ -1,4 +1,4 @@
-"""Bundles as one .zip: checked from end to end, then unpacked once into a folder of the cache."""
+"""Bundles as .zip archives: checked, then unpacked once into a folder of the cache."""
 
 import fcntl
 import hashlib
@@ -17,15 +17,15 @@ from edge_agent.models.bundle import MANIFEST
 from edge_agent.system.cache import cache_dir
 from edge_agent.system.units import format_size
 
-# Bounds on an archive; a bundle is a model or two, labels, and a few pictures.
+# Bounds on an archive; a bundle has one or two models, labels, and a few pictures.
 MAX_ENTRIES = 1000
 MAX_DIRECTORY_BYTES = 1_000_000
 MAX_BYTES = 2 * 2**30
 MAX_RATIO = 200
-# Unpacked bundles that are kept; the oldest go, and are unpacked again when they are needed.
+# Unpacked bundles that are kept; older ones are unpacked again when they are needed.
 MAX_UNPACKED = 16
 
-_FREE_BYTES = 1_000_000  # so much may come of any archive, however well it is compressed
+_FREE_BYTES = 1_000_000  # may always be unpacked, however well it is compressed
 _MAX_DEPTH = 8
 # The archive's last record: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.16.
 _END = struct.Struct("<4x2x2x2xHI4xH")
@@ -37,13 +37,13 @@ _ENCRYPTED = 1
 
 
 class _RefusedError(Exception):
-    """What is wrong with an archive."""
+    """The archive can't be used; as text: why."""
 
 
 def unpacked(path: Path) -> Path:
-    """The folder of a bundle that is one .zip, which has its `model.yaml` at the top or in its only folder.
+    """The unpacked folder of a bundle that is a .zip, with `model.yaml` at the top or in its only folder.
 
-    Any other path comes back as it is.
+    Any other path is returned unchanged.
 
     Raises:
         ModelError: the archive is damaged or out of bounds, or there is no place for its content.
@@ -66,12 +66,12 @@ def unpacked(path: Path) -> Path:
 
 
 def forget(sha256: str) -> None:
-    """Removes what was unpacked of an archive that is not needed any more."""
+    """Removes the unpacked folder of an archive."""
     shutil.rmtree(cache_dir() / "bundles" / sha256, ignore_errors=True)
 
 
 def _folder(archive: zipfile.ZipFile, file: BufferedReader) -> Path | None:
-    """Where the bundle lies, unpacked; None if it is no bundle."""
+    """The unpacked folder of the bundle; None if the archive is no bundle."""
     manifests = [name for name in archive.namelist() if re.fullmatch(rf"([^/]+/)?{re.escape(MANIFEST)}", name)]
     if not manifests:
         return None
@@ -86,7 +86,7 @@ def _folder(archive: zipfile.ZipFile, file: BufferedReader) -> Path | None:
 
 
 def _check_directory(file: BufferedReader) -> None:
-    """Bounds the archive's directory, which is read into memory as a whole."""
+    """Checks the size of the archive's directory, which is read into memory as a whole."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END.size - _MAX_COMMENT - _LOCATOR_64_BYTES))
     tail = file.read()
@@ -100,7 +100,7 @@ def _check_directory(file: BufferedReader) -> None:
 
 
 def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of the archive, each of which has a place in the folder and an end."""
+    """The files of the archive, when names, types and sizes of all are checked."""
     entries = archive.infolist()
     for entry in entries:
         parts = entry.filename.removesuffix("/").split("/")
@@ -123,7 +123,7 @@ def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path) -> None:
-    """Unpacks into a folder that is there as a whole or not at all, after a power cut, too."""
+    """Unpacks into a folder that exists completely or not at all, also after a power cut."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The memory that all models take together."""
+"""The memory that all models may take together."""
 
 from edge_agent.errors import ModelError
 from edge_agent.system import memory
@@ -6,10 +6,10 @@ from edge_agent.system.units import format_size
 
 
 class Budget:
-    """What is left for models.
+    """The memory that is left for models.
 
     Args:
-        most: bytes for all models, as configured; None: a share of what is free now, for those that are not loaded yet.
+        most: bytes for all models, as configured; None: a share of the free memory, for models that are not loaded yet.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -22,14 +22,14 @@ class Budget:
             self._left -= size
 
     def take(self, size: int, of_what: str) -> None:
-        """Counts a model that is to be loaded.
+        """Counts a model that is about to be loaded.
 
         Args:
             size: bytes that it will take, about.
-            of_what: what these are made of, in words.
+            of_what: what takes these bytes, for the error message.
 
         Raises:
-            ModelError: it does not fit in.
+            ModelError: that much memory is not left.
         """
         if self._left is not None and size > self._left:
             bound = "model_memory" if self._stated else f"{memory.SHARE_OF_FREE_MEMORY:.0%} of the free memory"

@@ -1,4 +1,4 @@
-"""Bundles: a folder with `model.yaml`, which says of a model file what the file itself can't."""
+"""Bundles: a folder with a model and `model.yaml`, which states what the model file does not."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
 
 
 class Golden(Frozen):
-    """An input and one prediction that the model must make of it; an input with several objects stands several times.
+    """An input and one expected prediction; an input with several objects has several of these lines.
 
-    What the lines of an input state is all: nothing else may be more confident, but for the tolerance.
+    The lines of an input are complete: no other prediction may be more confident, except within the tolerance.
     """
 
     input: Path
@@ -44,28 +44,28 @@ class Golden(Frozen):
     confidence: Fraction | None = None
     """Its confidence."""
     tolerance: Fraction = 0.05
-    """By how much that may differ here."""
+    """By how much the confidence may differ."""
     box: Region | None = None
     """Of a detection: where it is, [x1, y1, x2, y2] in pixels of the input."""
     min_overlap: Fraction = 0.9
-    """How well the box must fit: intersection over union."""
+    """Least overlap of the boxes: intersection over union."""
 
 
 class GoldenText(Frozen):
-    """A prompt and the answer that a language model must give, always picking the likeliest token."""
+    """A prompt and the expected answer of a language model, with greedy decoding."""
 
     prompt: Prompt
-    """What the user says."""
+    """The user's message."""
     text: str
     """The answer."""
     system: Words = ""
-    """What stands before."""
+    """The system message."""
     json_schema: Schema = None
-    """What the answer must follow."""
+    """The JSON Schema that the answer must follow."""
 
 
 class Manifest(Frozen):
-    """What `model.yaml` holds."""
+    """The content of `model.yaml`."""
 
     name: str
     """Name of the model."""
@@ -81,25 +81,25 @@ class Manifest(Frozen):
     """The same model in one or more formats, relative to the bundle."""
     compiled: dict[AcceleratorName, Path] = Field({})
     """The same model compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle; each
-    stands in for the file of its own format."""
+    replaces the file of its format there."""
     labels: Path | None = None
     """Text file, one label a line; default: what the model file carries; `none`: class numbers only."""
     decoder: str | None = None
-    """How the outputs are read, where the file does not show it."""
+    """The decoder family, where it can't be derived from the file."""
     anchors: Path | None = None
     """Text file with the anchors of an SSD without post-processing, relative to the bundle."""
     output: Output | None = None
-    """What a classifier's output is, where the file does not show it."""
+    """What a classifier's output is, where that can't be derived from the file."""
     preprocess: Preprocess = Preprocess()
     """How pixels become the input tensor."""
     input: Input | None = None
-    """What goes in, where that is no picture."""
+    """The input, where it is no picture."""
     threshold: float | None = Field(None, ge=0)
     """Of an anomaly model: scores above this are anomalies."""
     golden_text: tuple[GoldenText, ...] = Field((), max_length=20)
-    """Of a language model: prompts with the answers by which it proves itself."""
+    """Golden samples of a language model."""
     golden: tuple[Golden, ...] = ()
-    """Samples by which the model proves itself."""
+    """Golden samples: inputs with the expected predictions."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     problems = Problems(path)
     try:
-        # Without variables: a bundle from somewhere else must not read this machine's secrets.
+        # Without variables: a bundle from elsewhere must not read this machine's secrets.
         raw = read(path, problems, {}, MAX_MANIFEST_SIZE)
     except FileNotFoundError:
         raise ModelError(f"{folder}: not a model bundle: it has no {MANIFEST}") from None
@@ -144,7 +144,7 @@ def manifest_beside(file: Path) -> Manifest | None:
 
 
 def choose_file(manifest: Manifest, accelerators: Sequence[Accelerator] = (CPU,)) -> Path:
-    """The file of the bundle that runs on the best accelerator, TFLite before ONNX, if its runtime is installed."""
+    """The file for the first accelerator that an installed runtime can use, TFLite before ONNX."""
     installed = [
         file_format
         for file_format, modules in RUNTIMES.items()

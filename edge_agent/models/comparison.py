@@ -1,4 +1,4 @@
-"""A model on an accelerator held against the same model on the CPU: does it say the same, and how much sooner?"""
+"""Compares a model on an accelerator with the same model on the CPU: the answers, and the time of an inference."""
 
 import statistics
 import time
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from edge_agent.models.model import Model
     from edge_agent.models.resolve import ModelSource
 
-# Limits of timing each of the two: inferences, seconds.
+# Each of the two is timed with up to this many inferences, for up to this many seconds.
 RUNS, SECONDS = 20, 1.0
 LIMITS = Limits(top_k=100, min_confidence=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What has come out.
+    """The result of a comparison.
 
     Attributes:
         speed_up: how many times as fast as the CPU the accelerator is (median of single inferences).
-        disagreement: the first input that gets another answer, in words; "" if all get the same.
+        disagreement: the first input with different answers, in words; "" if there is none.
     """
 
     speed_up: float
@@ -45,10 +45,15 @@ class Comparison:
 
 
 def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Comparison:
-    """Runs both on the inputs of the bundle's golden samples, or, where there are none, on a made-up one.
+    """Runs both on the inputs of the bundle's golden samples, or, where there are none, on a synthetic one.
 
-    Answers with labels are the same if they agree as golden samples must; others, if no output differs by more than
-    the tolerance, as a share of the range of the CPU's output.
+    Predictions with labels are compared as golden samples are. Other outputs may differ by up to the tolerance times
+    the range of the CPU's output.
+
+    Args:
+        model: on the accelerator.
+        on_cpu: the same model on the CPU.
+        source: what both were loaded from.
 
     Raises:
         ModelError: one of the two fails.
@@ -60,14 +65,14 @@ def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Compariso
     for name, lines in (lines_of or {"a made-up input": []}).items():
         tolerance = max((line.tolerance for line in lines), default=golden.TOLERANCE)
         min_overlap = min((line.min_overlap for line in lines), default=golden.MIN_OVERLAP)
-        sample = read_file(source.folder / name) if lines else _made_up(model)
+        sample = read_file(source.folder / name) if lines else _synthetic_sample(model)
         try:
             difference = _difference(model, on_cpu, sample, tolerance, min_overlap)
         except InputError:
-            continue  # the check of the golden samples tells of it
+            continue  # the check of the golden samples reports it
         disagreement = disagreement or (difference and f"{name}: {difference}")
     tensor, _ = model.preprocess.blank(1)
-    return Comparison(round(_seconds(on_cpu, tensor) / _seconds(model, tensor), 2), disagreement)
+    return Comparison(round(_median_seconds(on_cpu, tensor) / _median_seconds(model, tensor), 2), disagreement)
 
 
 def _difference(model: "Model", on_cpu: "Model", sample: Sample, tolerance: float, min_overlap: float) -> str:
@@ -111,13 +116,13 @@ def _of_outputs(
         if not b.size:
             continue
         most, allowed = float(np.abs(a - b).max()), tolerance * float(np.ptp(b))
-        if not most <= max(allowed, 1.0 if spec.scale else 1e-6):  # one step of rounding is nothing; NaN is something
+        if not most <= max(allowed, 1.0 if spec.scale else 1e-6):  # one quantisation step is allowed, NaN is not
             return f"output {spec.name} differs by up to {most:.3g} from that on the CPU, where {allowed:.3g} may be"
     return ""
 
 
-def _made_up(model: "Model") -> Sample:
-    """An input that is always the same: a picture of coloured blots, 640 x 480, or readings of noise."""
+def _synthetic_sample(model: "Model") -> Sample:
+    """An input that is always the same: a picture of coloured blots, (480, 640, 3), or readings of noise."""
     noise = np.random.default_rng(8)
     if isinstance(model.preprocess, SeriesPreprocess):
         data: Any = Series(noise.random(model.preprocess.shape, np.float32))
@@ -127,8 +132,13 @@ def _made_up(model: "Model") -> Sample:
     return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={})
 
 
-def _seconds(model: "Model", tensor: Any) -> float:
-    """The median time of one inference."""
+def _median_seconds(model: "Model", tensor: Any) -> float:
+    """The median time of an inference.
+
+    Args:
+        model: is run once more before that.
+        tensor: (1, …), an input of the model.
+    """
     model.infer(tensor)
     times: list[float] = []
     until = time.perf_counter() + SECONDS

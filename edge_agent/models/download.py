@@ -1,7 +1,7 @@
-"""Bringing one file of known size and hash to this disk, over connections that break.
+"""Downloads a file of known size and hash over connections that break.
 
-What has arrived stays in a part file. The next attempt, or the next call after a crash, goes on from there
-with an HTTP range request (RFC 9110, section 14). Nothing is trusted but the hash.
+The bytes received so far stay in a part file. The next attempt, or the next call after a crash, continues there
+with an HTTP range request (RFC 9110, section 14). Only the hash is trusted.
 """
 
 import hashlib
@@ -38,17 +38,17 @@ _log = logging.getLogger(__name__)
 
 
 class _BrokenOffError(Exception):
-    """This attempt has failed, the next one may succeed."""
+    """An attempt has failed; the next one may succeed."""
 
 
 def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
-    """Makes `part` the whole and right file, going on from what it holds already.
+    """Completes and verifies `part`, from the bytes that it holds already.
 
     Args:
-        source: an https://, http:// or file:// address, or a path; from https it never goes on to http.
+        source: an https://, http:// or file:// address, or a path; a redirect from https to http is refused.
         part: the file to fill; its folder exists.
-        size: what the file must measure, in bytes; never more than that is written.
-        sha256: what the file must hash to, in lower case hexadecimal digits.
+        size: of the file, in bytes; more than that is never written.
+        sha256: of the file, in lower case hexadecimal digits.
         progress: called with the number of bytes in `part` as it grows.
 
     Raises:
@@ -58,7 +58,7 @@ def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[i
     resumed = part.exists() and part.stat().st_size > 0
     found = _completed(source, part, size, progress)
     if found != sha256 and resumed:
-        # A power cut can leave blocks in a part file that were never written: the source is not to blame yet.
+        # After a power cut a part file can hold blocks that were never written: download it from the beginning.
         part.unlink()
         found = _completed(source, part, size, progress)
     if found != sha256:
@@ -67,7 +67,7 @@ def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[i
 
 
 def _completed(source: str, part: Path, size: int, progress: Callable[[int], None]) -> str:
-    """Fills `part`, in several attempts if need be, and returns its sha256."""
+    """Completes `part` in up to `ATTEMPTS` attempts, and returns its sha256."""
     backoff = Backoff(first=FIRST_WAIT_S)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -87,7 +87,7 @@ def _completed(source: str, part: Path, size: int, progress: Callable[[int], Non
 
 
 def _continue(source: str, part: Path, size: int, progress: Callable[[int], None]) -> None:
-    """One attempt to append what is missing."""
+    """One attempt to append the missing bytes."""
     with part.open("ab") as out:
         have = out.tell()
         if have > size:
@@ -155,7 +155,7 @@ def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
             raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?")
         if answer.length_remaining is not None:
             _check_length(url, position + answer.length_remaining, size)
-        # Compressed on the way would be neither of the size nor of the hash.
+        # A compressed transfer would have neither the size nor the hash.
         for block in answer.stream(BLOCK, decode_content=False):
             yield position, block
             position += len(block)
@@ -196,7 +196,7 @@ def _check_length(source: str, found: int, size: int) -> None:
 
 
 def _explained(url: str, error: exceptions.HTTPError) -> Exception:
-    """The library's error in plain words: one that ends the download, or one after which it goes on."""
+    """An error with a message for the user: one that ends the download, or one after which it is tried again."""
     host = url.split("/")[2]
     if isinstance(error, exceptions.LocationValueError):
         return ModelError(f"{url}: not a valid address")

@@ -1,4 +1,4 @@
-"""Golden samples: pictures with what a model must say to them, by which it proves itself on a device.
+"""Golden samples: pictures with the predictions that a model must make of them.
 
 A line states one prediction of one picture; a picture with several objects has several lines.
 """
@@ -16,7 +16,7 @@ from edge_agent.errors import ModelError
 from edge_agent.models.bundle import Golden
 from edge_agent.samples import Prediction
 
-# Detections that are less certain come and go with the accelerator: they prove nothing.
+# Detections below this confidence come and go with the accelerator: they are not recorded.
 LEAST_RECORDED = 0.5
 MOST_RECORDED = 20
 TOLERANCE = 0.05
@@ -25,13 +25,13 @@ MIN_OVERLAP = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One golden line, held against what the model says here.
+    """One line, compared with the predictions of a model.
 
     Attributes:
         input: the picture, as the bundle names it.
-        expected: what the line states, in words.
-        found: what the model says, in words.
-        right: whether that is the same within the line's tolerances.
+        expected: the prediction that the line states, in words.
+        found: the prediction of the model, in words.
+        right: whether they are the same within the line's tolerances.
     """
 
     input: str
@@ -41,20 +41,19 @@ class Check:
 
 
 def least_confidence(lines: Sequence[Golden]) -> float:
-    """The least confidence of which the lines of a picture speak."""
+    """The least confidence that a line of a picture accepts."""
     return min(_bounds(line)[0] for line in lines)
 
 
 def check(lines: Sequence[Golden], predictions: Sequence[Prediction]) -> list[Check]:
-    """Holds what a model says to a picture against its lines.
+    """Compares the predictions of a picture with its lines.
 
-    Each line needs a prediction of its own: of its label, as confident as it says and, if it has a box, at that place.
-    And the lines are all that there is to say: nothing else is more confident than one of them, but for its tolerance.
+    Each line needs a prediction of its own, with its label, its confidence and, if it has a box, that place. No other
+    prediction may be more confident than that of a line, except within the line's tolerance.
 
     Args:
-        lines: all of one picture.
-        predictions: of that picture, in pixels of it, the most confident first; at least those of
-            `least_confidence`.
+        lines: all lines of the picture.
+        predictions: of the picture, boxes in its pixels, the most confident first; all from `least_confidence` up.
     """
     others = list(predictions)
     nearest: list[Prediction | None] = []
@@ -64,24 +63,24 @@ def check(lines: Sequence[Golden], predictions: Sequence[Prediction]) -> list[Ch
         if match is not None and _likeness(line, match) >= line.min_overlap:
             others.remove(match)
     rival = max(others, key=_confidence, default=None)
-    return [_held(line, match, rival) for line, match in zip(lines, nearest, strict=True)]
+    return [_compare(line, match, rival) for line, match in zip(lines, nearest, strict=True)]
 
 
 def failed(line: Golden, error: Exception) -> Check:
-    """A line of a picture to which the model has no answer."""
+    """The check of a line whose picture the model could not process."""
     return Check(str(line.input), _stated(line), str(error), right=False)
 
 
 def record(input_: str, task: str, predictions: Sequence[Prediction]) -> list[Golden]:
-    """The lines that state what a model says now.
+    """The lines that state the predictions of a model.
 
     Args:
-        input_: the picture, as the bundle is to name it.
+        input_: the picture, as the bundle will name it.
         task: of the model.
         predictions: of that picture, the most confident first.
 
     Raises:
-        ModelError: there is nothing that a line could state.
+        ModelError: there are none that a line could state.
     """
     if task == "anomaly" and (labels := [one.label for one in predictions if one.label is not None]):
         return [Golden(input=Path(input_), label=label) for label in labels]
@@ -115,16 +114,22 @@ def _likeness(line: Golden, prediction: Prediction) -> float:
     return float(iou(np.array([line.box], np.float32), np.array([prediction.box], np.float32))[0, 0])
 
 
-def _held(line: Golden, nearest: Prediction | None, rival: Prediction | None) -> Check:
-    """A line and the prediction that is most like it; the rival is the most confident one that no line states."""
+def _compare(line: Golden, nearest: Prediction | None, rival: Prediction | None) -> Check:
+    """The check of a line.
+
+    Args:
+        line: one of the picture.
+        nearest: the prediction that is most like it.
+        rival: the most confident prediction that no line states.
+    """
     low, high = _bounds(line)
     if nearest is None:
         found, right = "nothing", False
     else:
-        found = _said(nearest)
+        found = _describe(nearest)
         right = _likeness(line, nearest) >= line.min_overlap and low <= round(_confidence(nearest), 4) <= high
         if rival and rival is not nearest and _confidence(rival) > _confidence(nearest) + line.tolerance:
-            found, right = f"{found}, and {_said(rival)} before it", False
+            found, right = f"{found}, and {_describe(rival)} before it", False
     return Check(str(line.input), _stated(line), found, right)
 
 
@@ -146,7 +151,7 @@ def _stated(line: Golden) -> str:
     return f"{line.label} {confidence}{_place(line.box)}"
 
 
-def _said(prediction: Prediction) -> str:
+def _describe(prediction: Prediction) -> str:
     if prediction.confidence is None and prediction.value is not None:
         return f"{prediction.label} (score {prediction.value:.4g})"
     return f"{prediction.label} {_confidence(prediction):.3f}{_place(prediction.box)}"

@@ -2,8 +2,8 @@
 
 The rules are those of the TFLite quantization specification
 (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec): weights are symmetric around
-zero, a bias has the scale of its input times that of its channel, and the activations are shifted by 128. What goes in
-and comes out of the model stays uint8. An operator that is not in the table below stays as it is, between two that
+zero, a bias has the scale of its input times that of its channel, and the activations are shifted by 128. Inputs and
+outputs of the model stay uint8. An operator that is not in the table below is left unchanged, between two that
 convert.
 """
 
@@ -20,7 +20,7 @@ from edge_agent.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Operators that have int8 kernels by the rules of the specification -> the version of the operator that first had them.
+# Operators with int8 kernels by the rules of the specification -> the first version of the operator that has them.
 OPERATORS = {
     "ADD": 2,
     "AVERAGE_POOL_2D": 2,
@@ -37,7 +37,7 @@ OPERATORS = {
     "SOFTMAX": 2,
     "SUB": 2,
 }
-# Those whose int8 kernels want one scale and one zero point for all that goes in and comes out.
+# Those whose int8 kernels need one scale and one zero point for all inputs and outputs.
 ONE_SCALE = {"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_BILINEAR"}
 # Those with weights -> the axis of the weights' channels.
 CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
@@ -53,8 +53,8 @@ def to_int8(model: bytes) -> bytes:
         model: a .tflite file, with the files that are appended to it.
 
     Raises:
-        ModelError: there is nothing in it that could be converted.
-        MissingExtraError: the runtime, which knows the format, is not installed.
+        ModelError: nothing in it can be converted.
+        MissingExtraError: the runtime, which has the schema of the format, is not installed.
     """
     try:
         import flatbuffers
@@ -71,11 +71,11 @@ def to_int8(model: bytes) -> bytes:
 
 
 class _Rewriting:
-    """One graph on its way from uint8 to int8.
+    """Converts one graph from uint8 to int8.
 
     Args:
-        schema: the classes of the format.
-        model: as they describe it; is changed.
+        schema: the generated classes of the format.
+        model: a `ModelT` of them; is changed.
     """
 
     def __init__(self, schema: Any, model: Any) -> None:
@@ -84,17 +84,17 @@ class _Rewriting:
         self._graph = model.subgraphs[0]
         self._names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
         self._uses = Counter(int(index) for operator in self._graph.operators for index in operator.inputs)
-        # Tensors that have become int8 -> what they were.
+        # Tensors that have become int8 -> their uint8 originals.
         self._old: dict[int, Any] = {}
-        # The same -> the tensor beside it that is uint8, where one is needed.
+        # The same -> the index of a uint8 copy, where one is needed.
         self._beside: dict[int, int] = {}
         self._quantize_code: int | None = None
 
     def run(self) -> None:
-        """Converts what can be converted.
+        """Converts the operators that can be converted.
 
         Raises:
-            ModelError: that is nothing.
+            ModelError: there are none.
         """
         graph = self._graph
         chosen = [operator for operator in graph.operators if self._can_be_converted(operator)]
@@ -161,7 +161,7 @@ class _Rewriting:
                 self._shift(index)
 
     def _shift(self, index: int) -> None:
-        """An activation: the same values, 128 lower."""
+        """Makes an activation int8: the same values, with a zero point that is 128 lower."""
         if self._is_new(index):
             return
         tensor = self._graph.tensors[index]
@@ -172,10 +172,10 @@ class _Rewriting:
             tensor.buffer = self._buffer(values ^ np.uint8(128))
 
     def _requantize(self, operator: Any, axis: int) -> None:
-        """The weights and the bias of a convolution.
+        """Quantises the weights and the bias of a convolution again, one scale a channel.
 
-        Where the weights of a channel are within 127 steps of zero they stay as they are, without any loss. Else they
-        are scaled to that range: a step of the new scale is then at most about two of the old.
+        Weights of a channel that are all within 127 steps of zero keep their scale, without any loss. Others are scaled
+        to that range: a step of the new scale is then at most about two of the old.
         """
         weights = self._graph.tensors[operator.inputs[_WEIGHTS]]
         scale, zero_point = float(weights.quantization.scale[0]), int(weights.quantization.zeroPoint[0])
@@ -207,7 +207,7 @@ class _Rewriting:
         return np.array([self._in_uint8(int(index)) for index in indices], np.int32)
 
     def _in_uint8(self, index: int) -> int:
-        """A tensor as it was: itself, or another one beside it."""
+        """The index of a tensor in uint8: itself, or a copy."""
         if not self._is_new(index):
             return index
         if index not in self._beside:
@@ -217,7 +217,7 @@ class _Rewriting:
         return self._beside[index]
 
     def _quantize(self, given: int, wanted: int) -> Any:
-        """The operator that makes one tensor of another."""
+        """A QUANTIZE operator from one tensor to another."""
         operator, code = self._schema.OperatorT(), self._schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = self._schema.BuiltinOperator.QUANTIZE
         code.version = 1

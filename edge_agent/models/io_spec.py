@@ -33,7 +33,7 @@ _OUTPUTS: dict[str, settings.Output] = {
     "LogSoftmax": "logits",
     "Sigmoid": "sigmoid",
     "QLinearSigmoid": "sigmoid",
-    # Sums of weighted inputs, with nothing behind them that would bound them.
+    # Sums of weighted inputs, with no activation after them that would bound them.
     **dict.fromkeys(("FULLY_CONNECTED", "CONV_2D", "ADD", "MEAN", "AVERAGE_POOL_2D", "BATCH_MATMUL"), "logits"),
     **dict.fromkeys(("Gemm", "MatMul", "Conv", "Add", "GlobalAveragePool", "AveragePool", "ReduceMean"), "logits"),
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
@@ -43,7 +43,7 @@ CLASSIFICATION = "classification"
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the configuration and the bundle state, the configuration first."""
+    """What the configuration and the bundle state; where both do, what the configuration states."""
 
     decoder: str | None = None
     preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
@@ -61,7 +61,7 @@ class IOSpec:
     """Everything needed to build the preprocessing and the decoder of a model.
 
     Attributes:
-        family: of decoders, as `decoder:` states it.
+        family: the decoder family, as in `decoder:`.
         task: as in results.
         preprocess: makes the input tensor of a sample.
         labels: one for each class; None: class numbers, or a task without classes.
@@ -82,7 +82,7 @@ class UnclearError(ModelError):
 
     Attributes:
         missing: what to state, by its key in a model's settings.
-        family: of decoders that the model seems to be of.
+        family: the decoder family that fits best.
         evidence: a sentence for each fact that is known.
     """
 
@@ -167,7 +167,7 @@ def _classification(
 
 
 def _class_count(file: ModelFile, families_: Collection[str]) -> int:
-    # A batch stands first, but for an output of one axis, which has none.
+    # The first axis is the batch, except for an output of one axis, which has none.
     axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
     sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:

@@ -1,4 +1,4 @@
-"""Language models: found on disk, and loaded in a process of their own."""
+"""Language models: their files, and the loaded model, which runs in a process of its own."""
 
 import hashlib
 import threading
@@ -32,7 +32,7 @@ PROCESS_SIZE = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class LanguageSource:
-    """A language model that has been found on disk, before it is loaded.
+    """A language model that has been resolved: everything that is known of it before it is loaded.
 
     Attributes:
         path: the folder with `genai_config.json`, or the .gguf file.
@@ -141,7 +141,7 @@ class LanguageModel:
     """See `Model.fallback`; empty, since language models run on the CPU only."""
 
     def when_moved(self, moved: Callable[[], None]) -> None:
-        """It stays where it is; see `Model.when_moved`."""
+        """Does nothing: it never changes its accelerator; see `Model.when_moved`."""
 
     def retire(self, successor: object = None) -> None:
         """Ends the process; see `Model.retire`."""

@@ -1,4 +1,4 @@
-"""Making a bundle of a bare model file and what is known of it."""
+"""Makes a bundle of a model file and the facts that are stated for it."""
 
 import math
 import re
@@ -27,13 +27,13 @@ from edge_agent.preprocess.image import Preprocess
 from edge_agent.system.terminal import printable
 
 LABELS_FILE, ANCHORS_FILE, GOLDEN_FOLDER = "labels.txt", "anchors.txt", "golden"
-# The first time that a zip archive can state: the same content makes the same bytes.
+# The earliest time that a zip archive can hold: the same content makes the same bytes.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a bundle states and no model file contains."""
+    """Facts of a bundle that no model file carries."""
 
     name: str
     version: str
@@ -44,11 +44,11 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
     """Writes a bundle: a folder or, if `out` ends in .zip, one archive.
 
     Args:
-        model: the file, and what is stated of it.
+        model: the file, and what is stated for it.
         folder: what relative paths in `model` are relative to.
         about: of the bundle.
-        pictures: what the model says of these now becomes its golden samples.
-        out: where; nothing is there yet.
+        pictures: these, with the predictions that the model makes of them now, become its golden samples.
+        out: the path of the bundle, which must not exist yet.
 
     Raises:
         ModelError: the model can't be read or run, a picture makes no golden sample, or `out` can't be written.
@@ -77,7 +77,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
 
 
 def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manifest:
-    """Writes all but the golden samples: the files, what is stated of them, and what was found."""
+    """Writes all but the golden samples: the files, and what is stated and was derived."""
     stated, file_name = source.stated, f"model.{source.file.format}"
     shutil.copyfile(source.file.path, part / file_name)
     if stated.labels is not None:
@@ -140,15 +140,15 @@ def _copy_pictures(pictures: Sequence[Path], folder: Path) -> None:
 
 
 def _record(name: str, part: Path) -> tuple[Golden, ...]:
-    """What the model of an unfinished bundle says to the pictures in it."""
+    """The golden samples of an unfinished bundle: the predictions that its model makes of the pictures in it."""
     source = resolve_model(settings.Model(path=part), part)
     run_self_test(source)
     model = models.load_unqualified(name, source)
-    road = Predictor(model, top_k=None, min_confidence=None)
+    predictor = Predictor(model, top_k=None, min_confidence=None)
     lines: list[Golden] = []
     try:
         for picture in sorted((part / GOLDEN_FOLDER).iterdir()):
-            predictions = road.ask(read_file(picture)).predictions
+            predictions = predictor.ask(read_file(picture)).predictions
             lines += golden.record(f"{GOLDEN_FOLDER}/{picture.name}", model.decode.task, predictions)
     except InputError as error:
         raise ModelError(f"{picture.name}: can't be a golden sample: {error}") from None
@@ -158,7 +158,7 @@ def _record(name: str, part: Path) -> tuple[Golden, ...]:
 
 
 def zip_folder(folder: Path, out: Path) -> None:
-    """Makes one archive of a bundle; the same content makes the same bytes."""
+    """Makes an archive of a bundle; the same content makes the same bytes."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

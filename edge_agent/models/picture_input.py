@@ -1,4 +1,4 @@
-"""How pictures go into a model: layout, colours, size and normalisation, from its file and what is stated of it."""
+"""How pictures become the input tensor of a model: layout, colours, size and normalisation."""
 
 import math
 from typing import TYPE_CHECKING
@@ -21,13 +21,13 @@ PRESETS: dict[str, tuple[Channels, Channels]] = {
     "raw": ((0.0,), (1.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
-# Real ranges that a quantised input covers when pixels are meant to go in as they are.
+# Real ranges that a quantised input covers if its stored values are the pixels.
 _PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 _MAX_SIDE = 8192
 
 
 def picture_tensor(file: ModelFile) -> Tensor:
-    """The input of a model of pictures.
+    """The input tensor of a model of pictures, (batch, height, width, channels) or (batch, channels, height, width).
 
     Raises:
         ModelError: it is no model of pictures.
@@ -48,13 +48,13 @@ def read_pictures(
     evidence: list[str],
     missing: dict[str, str],
 ) -> Preprocess:
-    """How pictures become the input tensor.
+    """Derives how pictures become the input tensor.
 
     Args:
-        file: the model's.
+        file: the model file.
         tensor: its input.
-        stated: of the configuration and the bundle.
-        recognition: what is known of the family.
+        stated: by the configuration and the bundle.
+        recognition: the facts of its decoder family.
         evidence: gets a sentence for each fact.
         missing: gets a sentence for each fact that has to be stated.
 
@@ -136,7 +136,7 @@ def _normalization(
     evidence: list[str],
     missing: dict[str, str],
 ) -> tuple[Channels, Channels]:
-    """Mean and std that lead from pixels to the stored values of the input tensor."""
+    """Mean and std by which a pixel x becomes a stored value of the input tensor, (x - mean) / std."""
     channels = 1 if color == "gray" else 3
     if stated.normalize is not None:
         mean, std = _stated_normalization(stated.normalize, color)
@@ -178,7 +178,7 @@ def _stated_normalization(normalize: str | Normalize, color: "Color") -> tuple[C
 def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
     """Folds a quantised input's scale and zero point into mean and std.
 
-    Where that maps the pixels 0..255 onto the whole range of the type, but for rounding, they go in as they are.
+    If that maps the pixels 0..255 to the whole range of the type, within rounding, only the offset of the type is left.
     """
     if tensor.scale is None:
         return mean, std

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from edge_agent.models.bundle import RUNTIMES, FileFormat
 from edge_agent.models.resolve import ModelSource
 from edge_agent.models.self_test import run_self_test
 from edge_agent.system import cache
+
+log = logging.getLogger(__name__)
 
 
 def qualify(
@@ -32,6 +35,7 @@ def qualify(
     """
     key = _key(source, batch)
     if not again and cache.has_passed(key):
+        log.debug("%s: has passed its self-test before", source.file.path)
         return cache.noted_speed_up(key)
     outcome = run_self_test(source, batch, waiting=waiting)
     wrong = [check for check in outcome.checks if not check.right]
@@ -66,6 +70,6 @@ def _sha256(path: Path) -> str:
 
 
 def _installed(file_format: FileFormat) -> list[tuple[str, int]]:
-    """The runtimes for a format as they are installed: where, and since when; they are not imported for that."""
+    """The installed runtimes for a format: path and modification time of each; they are not imported for this."""
     specs = [importlib.util.find_spec(module) for module in RUNTIMES[file_format]]
     return [(spec.origin, Path(spec.origin).stat().st_mtime_ns) for spec in specs if spec and spec.origin]

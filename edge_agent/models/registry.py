@@ -1,7 +1,7 @@
-"""Public models by name: what is known of them, and how they get onto this machine.
+"""The registry of public models, by name, and their download.
 
-A pulled model is a bundle: a folder with the model, its labels and a `model.yaml` that says how to run it.
-That file is written last, so that a folder which has it is whole.
+A pulled model is a bundle: a folder with the model, its labels and a `model.yaml`. That file is written last, so that
+a folder which has it is complete.
 """
 
 import difflib
@@ -44,7 +44,7 @@ class File(Frozen):
     name: FileName
     """Name in the bundle's folder."""
     url: HttpsUrl
-    """Where it is published; an address that always gives the same bytes."""
+    """Where it is published; an address whose content does not change."""
     size: int = Field(gt=0, le=2_000_000_000)
     """In bytes."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -55,7 +55,7 @@ class Entry(Frozen):
     """One model of the registry."""
 
     description: str
-    """One line: what it tells, from what input."""
+    """One line: what it recognises, from what input."""
     version: str = "1"
     """Of this entry; goes up when its files or settings change."""
     task: Literal["classification", "detection", "segmentation", "pose"]
@@ -69,9 +69,9 @@ class Entry(Frozen):
     labels: FileName | tuple[str, ...] | None = None
     """The labels' file among `files`, or the labels; default: the model carries them, or needs none."""
     preprocess: Preprocess = Preprocess()
-    """How pixels become the input tensor, as far as the model file does not say."""
+    """How pixels become the input tensor, where the model file does not state it."""
     input: Input | None = None
-    """What goes in, where that is no picture."""
+    """The input, where it is no picture."""
 
     @property
     def size(self) -> int:
@@ -94,7 +94,7 @@ class Entry(Frozen):
         return {kind: path for path in paths for kind in get_args(FileFormat) if path.suffix == f".{kind}"}
 
     def manifest(self, name: str) -> Manifest:
-        """What the bundle says of this model under the given name."""
+        """The `model.yaml` of this model under the given name."""
         labels = LABELS_FILE if isinstance(self.labels, tuple) else self.labels
         return Manifest(
             name=name,
@@ -116,7 +116,7 @@ def entries() -> dict[str, Entry]:
 
 
 def models_dir() -> Path:
-    """Where pulled models live.
+    """The folder of pulled models.
 
     $EDGE_AGENT_MODELS; else, for a service of systemd, $STATE_DIRECTORY/models; else the user's
     $XDG_DATA_HOME/edge-agent/models (https://specifications.freedesktop.org/basedir-spec/).
@@ -130,7 +130,7 @@ def models_dir() -> Path:
 
 
 def resolve(name: str) -> Path | None:
-    """The bundle folder of a model that was pulled, to its end, or that comes with edge-agent; else None."""
+    """The bundle folder of a model that was pulled completely, or that comes with edge-agent; else None."""
     if NAME.fullmatch(name):
         for folder in (models_dir() / name, shipped(name)):
             if (folder / MANIFEST).is_file():
@@ -153,16 +153,16 @@ def find(name: str) -> Entry:
 
 
 def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Downloads a model of the registry to the folder `into`/`name`, as far as it is not there already.
+    """Downloads the missing files of a model of the registry to the folder `into`/`name`.
 
-    A mirror holds what `pull` makes: `MIRROR/NAME/FILE`. So `edge-agent models pull NAME --into FOLDER` on a
-    machine with internet fills a folder that is a mirror, to be served by any web server or carried over on a
-    stick. Sizes and hashes are those of the registry, wherever the files come from.
+    A mirror has the layout that `pull` makes, `MIRROR/NAME/FILE`: `edge-agent models pull NAME --into FOLDER` on a
+    machine with internet makes a folder that any web server can serve as a mirror, or that can be copied. Sizes and
+    hashes are those of the registry, wherever the files come from.
 
     Args:
-        name: of the model. One that comes with edge-agent is found where it is.
+        name: of the model. One that comes with edge-agent is not downloaded.
         into: folder of models; made if it is missing.
-        mirror: an https://, http:// or file:// address or a folder, asked instead of the published addresses.
+        mirror: an https://, http:// or file:// address or a folder, used instead of the published addresses.
         progress: called with (bytes done, bytes in all).
 
     Returns:
@@ -170,7 +170,7 @@ def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | 
 
     Raises:
         ConfigError: there is no such model, or the mirror is no address.
-        ModelError: a file can't be had, is another than the registry's, or can't be written.
+        ModelError: a file can't be downloaded, is not the one of the registry, or can't be written.
     """
     if name in BUNDLES:
         return shipped(name)
@@ -195,7 +195,7 @@ def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | 
 
 
 def _checked(mirror: str) -> str:
-    """The mirror's address without a slash at its end; one with a password is refused, and not repeated."""
+    """The mirror's address without a slash at its end; one with a password is refused, and not quoted."""
     if "://" in mirror and not MIRROR_ADDRESS.fullmatch(mirror):
         raise ConfigError(["mirror: must be https://HOST/PATH, http://…, file:///PATH or a folder; no password"])
     return mirror.rstrip("/")
@@ -203,7 +203,7 @@ def _checked(mirror: str) -> str:
 
 @contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps other pulls out of it; a lock of a killed process is no lock."""
+    """Makes the folder and locks it against other pulls; the lock of a killed process is released."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
@@ -214,7 +214,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 def _fetch(file: File, base: str | None, folder: Path, progress: Callable[[int], None]) -> None:
-    # The HTTP client is for pulling only: an agent that merely resolves names starts without it.
+    # The HTTP client is needed for pulling only: an agent that only resolves names starts without it.
     from edge_agent.models.download import fetch
 
     source = file.url if base is None else f"{base}/{file.name}"
@@ -238,7 +238,7 @@ def _holds(path: Path, size: int, sha256: str) -> bool:
 
 
 def _finish(name: str, entry: Entry, folder: Path, fetched: list[File]) -> None:
-    """Puts the fetched files in place, and `model.yaml` last: until then the bundle does not resolve."""
+    """Renames the fetched files, and writes `model.yaml` last: until then `resolve` does not find the bundle."""
     manifest = entry.manifest(name).model_dump(mode="json", exclude_defaults=True)
     texts = {MANIFEST: yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).encode()}
     if isinstance(entry.labels, tuple):

@@ -31,7 +31,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a self-test that the model has got through.
+    """The outcome of a self-test that ran to its end.
 
     Attributes:
         runtime: name and version of the runtime.

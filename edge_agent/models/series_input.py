@@ -1,4 +1,4 @@
-"""How readings and sounds go into a model, read from its file and what is stated of it."""
+"""How readings and sound become the input tensor of a model, derived from its file and what is stated."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ MAX_NUMBERS = 10_000_000
 
 
 def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
-    """Whether a model takes readings or sounds: as stated, or because its one input can be no picture and no text."""
+    """Whether a model takes readings or sound: as stated, or because its only input can't be a picture or text."""
     if stated is not None:
         return True
     if len(file.inputs) != 1:
@@ -23,10 +23,10 @@ def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
 
 
 def without_state(file: ModelFile, stated: Input | None) -> ModelFile:
-    """The file without the inputs and outputs that hold a state, and without the inputs that are constant.
+    """The model file without the inputs and outputs that hold a state, and without constant inputs.
 
     Raises:
-        ModelError: one that is stated is not there.
+        ModelError: a stated input or output is not in the file.
     """
     if stated is None:
         return file
@@ -50,15 +50,15 @@ def without_state(file: ModelFile, stated: Input | None) -> ModelFile:
 
 
 def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> SeriesPreprocess:
-    """How readings become the input tensor.
+    """Derives how readings become the input tensor, (samples, channels), or with the batch before it.
 
     Args:
-        file: the model's.
-        stated: of the configuration and the bundle.
+        file: the model file.
+        stated: by the configuration and the bundle.
         evidence: gets a sentence for each fact.
 
     Raises:
-        ModelError: it is no model of numbers, or what is stated does not fit it.
+        ModelError: it is no model of readings, or what is stated does not fit it.
     """
     if len(file.inputs) != 1 or file.inputs[0].dtype not in _DTYPES:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" for tensor in file.inputs)

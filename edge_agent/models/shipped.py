@@ -1,8 +1,8 @@
-"""Where the models and other files are that come with edge-agent."""
+"""The paths of models and other files that come with edge-agent."""
 
 from pathlib import Path
 
-# The bundles among them.
+# The model bundles among them.
 BUNDLES = ("digits", "activity", "vibration", "intents")
 
 
