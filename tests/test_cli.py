@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import __version__, cli
+from edge_agent.commands import schema
 from edge_agent.errors import ConfigError, EdgeAgentError, InputError, MissingExtraError, ModelError, SourceError
 from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
@@ -132,7 +133,7 @@ def test_a_mistake_is_told_in_lines_without_a_traceback_and_exits_by_its_kind(
     def fail(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(schema, "run", fail)
     assert cli.main(["schema"]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -146,7 +147,7 @@ def test_a_message_of_several_lines_is_still_one_line(
     def fail(*_: object) -> int:
         raise ModelError("first\nsecond \x1b[31m")
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(schema, "run", fail)
     cli.main(["schema"])
     assert capsys.readouterr().err == "first\\nsecond \\x1b[31m\n"
 
@@ -155,7 +156,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_schema", fail)
+    monkeypatch.setattr(schema, "run", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["schema"])
 

@@ -1,36 +1,48 @@
 """`check`: validates a configuration and everything it points at, and prints what would run. Changes nothing."""
 
+import argparse
 import importlib.util
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_agent.config import loader
-from edge_agent.config.loader import Config
+from edge_agent.commands.argument_types import Subparsers
 from edge_agent.errors import ConfigError, MissingExtraError
-from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
 from edge_agent.system.terminal import printable
+
+if TYPE_CHECKING:
+    from edge_agent.config.loader import Config
 
 # The exit code where all is valid, and a model would not run on the accelerator that is asked for first.
 FALLS_BACK = 3
 
 
-def run(path: Path, *, as_json: bool) -> int:
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("check", help="validate a configuration and everything it points at")
+    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
     """Prints what would run; returns the exit code: 0, or `FALLS_BACK`.
 
     Raises:
         ConfigError: with every problem found.
     """
-    loaded = loader.load(path)
+    from edge_agent.config import loader
+
+    loaded = loader.load(args.config)
     _check_access(loaded)
     _check_programs(loaded)
     plan = _plan(loaded)
     code = FALLS_BACK if any(model["fallback"] for model in plan["models"]) else 0
-    if as_json:
+    if args.json:
         print(json.dumps(plan, indent=2))
         return code
-    print(f"{path} is valid: device {plan['device_id']}, broker {plan['broker']}")
+    print(f"{args.config} is valid: device {plan['device_id']}, broker {plan['broker']}")
     for pipeline in plan["pipelines"]:
         print(f"  {pipeline['name']}: {pipeline['source']} -> {pipeline['model']} -> {pipeline['topic']}")
     for model in plan["models"]:
@@ -45,7 +57,7 @@ def run(path: Path, *, as_json: bool) -> int:
     return code
 
 
-def _plan(loaded: Config) -> dict[str, Any]:
+def _plan(loaded: "Config") -> dict[str, Any]:
     options = loaded.settings
     prefix = f"{options.mqtt.topic_prefix}/{options.device_id}"
     return {
@@ -64,7 +76,7 @@ def _plan(loaded: Config) -> dict[str, Any]:
     }
 
 
-def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
+def _loaded_models(loaded: "Config") -> list[dict[str, Any]]:
     """Loads the models as `run` would, and those that no pipeline uses."""
     from edge_agent.models.loading import load_models
     from edge_agent.pipeline import compatibility
@@ -89,8 +101,10 @@ def _loaded_models(loaded: Config) -> list[dict[str, Any]]:
     return plan
 
 
-def _check_programs(loaded: Config) -> None:
+def _check_programs(loaded: "Config") -> None:
     """What is needed besides files is there: programs, and packages that are optional."""
+    from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
+
     problems = []
     for name, pipeline in loaded.settings.pipelines.items():
         where = loaded.where("pipelines", name, "source")
@@ -112,7 +126,7 @@ def _check_programs(loaded: Config) -> None:
         raise ConfigError(list(dict.fromkeys(problems)))
 
 
-def _check_access(loaded: Config) -> None:
+def _check_access(loaded: "Config") -> None:
     """Certificates and keys can be used, and the passwords can be read."""
     mqtt = loaded.settings.mqtt
     if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:

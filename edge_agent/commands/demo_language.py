@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edge_agent.commands.demo import DEVICE, Subscriber, play
+from edge_agent.commands.demo_session import DEVICE, Subscriber, play
 from edge_agent.models.shipped import shipped
 
 ASKED = "home/ask"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from edge_agent.commands.demo import DEVICE, Subscriber, play
+from edge_agent.commands.demo_session import DEVICE, Subscriber, play
 from edge_agent.commands.simulated_machine import RATE, Machine
 from edge_agent.models.shipped import shipped
 from edge_agent.postprocess.thresholds import ANOMALY

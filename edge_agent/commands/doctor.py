@@ -2,47 +2,27 @@
 
 import argparse
 import json
-import logging
-import queue
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent import __version__
-from edge_agent.commands.broker_arguments import mqtt_settings
-from edge_agent.config import loader
-from edge_agent.doctor import accelerators, broker, devices, packages, state
-from edge_agent.doctor.machine import Finding, Machine, failure
+from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
 from edge_agent.errors import ConfigError
 from edge_agent.system.terminal import printable
 
-Check = Callable[[Machine], list[Finding]]
+if TYPE_CHECKING:
+    from edge_agent.doctor.machine import Finding, Machine
 
-CHECKS: dict[str, Check] = {
-    "configuration": state.configuration,
-    "python": packages.python,
-    "runtimes": packages.engines,
-    "opencv": packages.opencv,
-    "versions": packages.versions,
-    "accelerators": accelerators.accelerators,
-    "user": devices.user,
-    "cameras": devices.cameras,
-    "programs": devices.programs,
-    "microphones": devices.microphones,
-    "serial ports": devices.serial_ports,
-    "sensors": devices.sensors,
-    "temperature": state.temperature,
-    "memory": state.memory,
-    "disk": state.disk,
-    "clock": state.clock,
-    "broker": broker.broker,
-}
-# Longer than what any check waits for by itself.
-DEADLINE = 60.0
 MAX_TEXT = 500
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("doctor", help="looks at this machine and names the fix for each failure")
+    add_broker_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +31,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the broker's arguments don't make sense.
     """
+    import logging
+    from collections import Counter
+    from dataclasses import asdict
+
+    from edge_agent.doctor.checks import CHECKS, DEADLINE, examine
+    from edge_agent.system.process_exit import exit_despite_threads
+
     logging.getLogger("edge_agent").setLevel(logging.CRITICAL)  # what a connection logs is in the findings
     findings: list[tuple[str, Finding]] = []
     for name, finding in examine(_machine(args), CHECKS, DEADLINE):
@@ -67,10 +54,13 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     else:
         print(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['failure']} failures")
-    return 1 if counts["failure"] else 0
+    return exit_despite_threads(1 if counts["failure"] else 0)
 
 
-def _machine(args: argparse.Namespace) -> Machine:
+def _machine(args: argparse.Namespace) -> "Machine":
+    from edge_agent.config import loader
+    from edge_agent.doctor.machine import Machine
+
     file: Path | None = args.config
     if file is None:
         return Machine(mqtt=mqtt_settings(args, None) if args.url else None)
@@ -81,41 +71,7 @@ def _machine(args: argparse.Namespace) -> Machine:
     return Machine(file=file, config=loaded, mqtt=mqtt_settings(args, loaded.settings.mqtt))
 
 
-def examine(machine: Machine, checks: dict[str, Check], deadline: float) -> Iterator[tuple[str, Finding]]:
-    """What the checks find, in their order; none takes longer than so many seconds.
-
-    They run side by side, each in a thread that is left alone if it hangs.
-    """
-    answers = {name: _begin(check, machine) for name, check in checks.items()}
-    until = time.monotonic() + deadline
-    for name, answer in answers.items():
-        try:
-            found = answer.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            text = f"does not answer within {deadline:g} s: a device or a disk that hangs?"
-            found = [failure(text, "sudo dmesg --level=err,warn | tail")]
-        if isinstance(found, Exception):
-            raise found
-        for finding in found:
-            yield name, finding
-
-
-def _begin(check: Check, machine: Machine) -> "queue.SimpleQueue[list[Finding] | Exception]":
-    answer: queue.SimpleQueue[list[Finding] | Exception] = queue.SimpleQueue()
-
-    def answer_or_fail() -> None:
-        try:
-            answer.put(check(machine))
-        except (OSError, ImportError) as error:
-            answer.put([failure(f"can't be looked at: {error}", "sudo edge-agent doctor")])
-        except Exception as error:  # noqa: BLE001 - a defect of ours is told in the thread that prints
-            answer.put(error)
-
-    threading.Thread(target=answer_or_fail, name=f"doctor {check.__name__}", daemon=True).start()
-    return answer
-
-
-def _show(name: str, finding: Finding) -> None:
+def _show(name: str, finding: "Finding") -> None:
     print(f"{finding.state:<7}  {name:<13}  {_line(finding.text)}", flush=True)
     if finding.fix:
         print(f"{'':<24}  fix: {_line(finding.fix)}", flush=True)

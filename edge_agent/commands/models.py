@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.commands.argument_types import Subparsers
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the actions of `models`; all set `command` to `run`."""
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the actions of `models`; all of them set `run`."""
     models = subparsers.add_parser("models", help="list public models, pull them; make bundles, verify them")
-    models.set_defaults(command=run)
+    models.set_defaults(run=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what there is, and what is on this machine already")
     pulling = actions.add_parser("pull", help="download models, to be used by name in a configuration")

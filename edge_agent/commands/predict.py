@@ -1,32 +1,29 @@
 """`predict`: one-off inference on files, by the daemon's own road."""
 
+import argparse
 import itertools
 import json
-import socket
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent import settings
+from edge_agent.commands.argument_types import Subparsers, between
+from edge_agent.commands.model_arguments import add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.models import model as models
-from edge_agent.models.predictor import Predictor
-from edge_agent.preprocess.files import read_file
-from edge_agent.samples import Prediction, Result
-from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge_agent.samples import Prediction
+
 MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
 
 
-def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: Sequence[Prediction]) -> None:
+def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: "Sequence[Prediction]") -> None:
     """Writes a picture, (height, width, 3), uint8, BGR, with what was found drawn into it."""
     from edge_agent.publish.drawing import annotate, encode_jpeg
 
@@ -37,34 +34,43 @@ def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: Sequence[Pred
         raise EdgeAgentError(f"{path}: can't be written: {error.strerror}") from error
 
 
-def run(
-    options: settings.Model,
-    inputs: Sequence[Path],
-    top_k: int | None,
-    min_confidence: float | None,
-    *,
-    annotate: Path | None,
-    as_json: bool,
-) -> int:
-    """Prints what the model says to each input; returns the exit code: 1 if an input could not be used.
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("predict", help="one-off inference on files")
+    add_model_arguments(parser)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files")
+    parser.add_argument("--top-k", type=between(1, 1000), metavar="N", help="predictions an input at the most")
+    parser.add_argument("--min-confidence", type=between(0.0, 1.0), metavar="C", help="leave out what is below, 0 to 1")
+    parser.add_argument(
+        "--annotate", type=Path, metavar="OUT", help="draw what was found into a JPEG, or for several inputs a folder"
+    )
+    parser.set_defaults(run=run)
 
-    Args:
-        options: of the model.
-        inputs: image files.
-        top_k: see `settings.Pipeline`.
-        min_confidence: see `settings.Pipeline`.
-        annotate: where pictures with what was found drawn in go: a file, or for several inputs a folder.
-        as_json: print one JSON document instead of lines.
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the predictions for each input; returns the exit code: 1 if an input could not be used.
 
     Raises:
         ModelError: the model can't be used.
         EdgeAgentError: a picture can't be written.
     """
+    import socket
+    import uuid
+
+    from edge_agent.models import model as models
+    from edge_agent.models.predictor import Predictor
+    from edge_agent.preprocess.files import read_file
+    from edge_agent.samples import Result
+    from edge_agent.system.clock import Clock
+
+    inputs: list[Path] = args.inputs
+    annotate: Path | None = args.annotate
     folders = [path for path in inputs if path.is_dir()]
     if folders:
         raise ConfigError([f"{folders[0]}: is a folder: give its files, as in {folders[0]}/*.jpg"])
+    options = model_settings(args)
     model = models.load(_name(options.path), options, Path.cwd())
-    predictor = Predictor(model, top_k, min_confidence)
+    predictor = Predictor(model, args.top_k, args.min_confidence)
     into_folder = annotate is not None and (len(inputs) > 1 or annotate.is_dir())
     boot_id, clock, numbers = uuid.uuid4().hex[:8], Clock(), itertools.count(1)
     documents: list[dict[str, Any]] = []
@@ -91,9 +97,9 @@ def run(
             documents.append(result.as_dict())
             if annotate is not None and answer.image is not None:
                 _annotate(annotate / f"{path.stem}.jpg" if into_folder else annotate, answer.image, answer.predictions)
-        if not as_json:
+        if not args.json:
             _show(documents[-1])
-    if as_json:
+    if args.json:
         print(json.dumps(documents, indent=2))
     return 1 if any("error" in document for document in documents) else 0
 

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import tempfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edge_agent.commands.argument_types import Subparsers
 from edge_agent.errors import MissingExtraError, ReleaseError
 from edge_agent.system.units import parse_duration
 
@@ -18,10 +17,10 @@ _ROW = "{:28} {:>6} {:>8} {:16} {:>9}  {}"
 _LIST_HELP = "the list of releases as well, which needs the targets key"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    """Adds `release` and its actions; all set `command` to `run`."""
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds `release` and its actions; all of them set `run`."""
     parser = subparsers.add_parser("release", help="sign new versions of models for devices, and watch them arrive")
-    parser.set_defaults(command=run)
+    parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     actions.add_parser("init", help="make the keys and an empty repository")
@@ -139,6 +138,8 @@ def _list(repository: "SignedRepository", args: argparse.Namespace) -> int:
 
 
 def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    import tempfile
+
     from edge_agent.models import archive, bundle
     from edge_agent.models.pack import zip_folder
 
@@ -202,6 +203,8 @@ def _keys(repository: "SignedRepository", args: argparse.Namespace) -> int:
 
 
 def _expire_check(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    from datetime import UTC, datetime, timedelta
+
     now, soon = datetime.now(UTC), False
     for role, expires in repository.expiries().items():
         late = expires - now < timedelta(seconds=args.within)

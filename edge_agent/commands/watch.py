@@ -1,49 +1,35 @@
 """`watch`: all devices and pipelines under a prefix, live in a terminal, or once."""
 
 import argparse
-import json
-import logging
-import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edge_agent.commands.broker_arguments import mqtt_settings
-from edge_agent.commands.fleet import Fleet, Row
-from edge_agent.commands.fleet_table import devices, in_room, line, summary, table
-from edge_agent.config import loader
-from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Link, Session, Subscription
-from edge_agent.samples import timestamp
-from edge_agent.settings import Mqtt
+from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
+from edge_agent.errors import ConfigError
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
-CONNECT_TIMEOUT = 15.0
-REFRESH = 0.5
-# Retained messages come at once; `stats` within this time, unless a device's stats_interval is longer.
-ONCE_SECONDS = 12.0
-SETTLE_SECONDS = 1.0
-# Results are subscribed to for so many pipelines at the most, in packets of so many topics.
-MAX_FOLLOWED = 1000
-BATCH = 100
-# Lines of the terminal that are not rows: the head, two of the summary, two of what is wrong with the connection.
-FRAME_LINES = 5
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("watch", help="live table of what devices publish")
+    add_broker_arguments(parser)
+    parser.add_argument("--prefix", metavar="P", help="first part of the topics (edge)")
+    parser.add_argument("--once", action="store_true", help="print the table once, after at most 12 seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, as --once")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows the fleet until Ctrl-C or the terminal's end, or once; returns the exit code.
+    """Shows the fleet until Ctrl-C or until the terminal is closed, or once; returns the exit code.
 
     Raises:
         ConfigError: the configuration or the arguments can't be used.
         EdgeAgentError: the broker is not reached.
     """
+    from edge_agent.commands.fleet_watcher import Watcher, show_live, show_once
+    from edge_agent.config import loader
+    from edge_agent.system.process_exit import exit_despite_threads
+
     loaded = loader.load(args.config) if args.config else None
     mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
     if mqtt.url == "embedded":
@@ -53,151 +39,11 @@ def run(args: argparse.Namespace) -> int:
         watcher.connect()
         if args.json or args.once or not sys.stdout.isatty():
             watcher.gather()
-            _show_once(watcher, mqtt, as_json=args.json)
+            show_once(watcher, mqtt, as_json=args.json)
         else:
-            _show_live(watcher)
+            show_live(watcher)
     except KeyboardInterrupt:
         pass
     finally:
         watcher.close()
-    return 0
-
-
-class Watcher:
-    """Keeps a fleet up to date over one connection.
-
-    Results are subscribed to pipeline by pipeline: all results of a large fleet would be a load on the broker, the
-    network and this machine, and nobody could read them.
-
-    Attributes:
-        fleet: what is known.
-    """
-
-    def __init__(self, mqtt: Mqtt, folder: Path) -> None:
-        self.fleet = Fleet(mqtt.topic_prefix)
-        self._refused = ""
-        self._endpoint = Endpoint.from_settings(mqtt, folder)
-        self._followed: set[str] = set()
-        self._followed_over: Link | None = None
-        self._connection = Connection(
-            self._endpoint,
-            Session(
-                client_id=f"edge-agent-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}",
-                protocol=mqtt.protocol,
-                keepalive=mqtt.keepalive,
-                subscriptions=[Subscription(topic, 0, retained_again=True) for topic in self.fleet.topics()],
-            ),
-            on_up=lambda _: self._refusal(""),
-            on_message=lambda _, message: self.fleet.receive(message.topic, bytes(message.payload), time.monotonic()),
-        )
-
-    @property
-    def address(self) -> str:
-        """Of the broker."""
-        return self._endpoint.address
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with the connection; "" if nothing is."""
-        return self._refused if self._connection.link else self._connection.problem
-
-    def _refusal(self, text: str) -> None:
-        self._refused = text
-
-    def connect(self) -> None:
-        """Connects for the first time; later the connection comes back by itself.
-
-        Raises:
-            EdgeAgentError: the broker is not reached, or refuses.
-        """
-        logger = logging.getLogger("edge_agent")
-        logger.addHandler(_Refusals(self._refusal))
-        logger.propagate = False  # lines of a log would tear the table
-        self._connection.start()
-        self._connection.wait_until_tried(CONNECT_TIMEOUT)
-        if self._connection.link is None:
-            raise EdgeAgentError(self._connection.problem)
-
-    def follow(self, rows: Iterable[Row]) -> None:
-        """Receive the results of these pipelines, and of no others."""
-        link = self._connection.link
-        if link is None:
-            return
-        if link is not self._followed_over:  # a new session knows nothing of the one before
-            self._followed, self._followed_over = set(), link
-        wanted = {self.fleet.result_topic(row) for row in rows if row.pipeline}
-        gone, new = sorted(self._followed - wanted), sorted(wanted - self._followed)
-        for part in _batches(gone):
-            Session("", unsubscriptions=part).subscribe(link.version, link.client)
-        for part in _batches(new):
-            wants = [Subscription(topic, 0) for topic in part]
-            Session("", subscriptions=wants).subscribe(link.version, link.client)
-        self._followed = wanted
-
-    def gather(self) -> None:
-        """Listens until every device has told its counters and a result, or for twelve seconds."""
-        began = time.monotonic()
-        pause = threading.Event()
-        while (spent := time.monotonic() - began) < ONCE_SECONDS:
-            rows = self.fleet.rows()
-            # Whoever has told a result is not listened to any more; who makes none is not waited for.
-            silent = [row for row in rows if row.pipeline and row.last_at is None and row.status == "online"]
-            self.follow(silent[:MAX_FOLLOWED])
-            awaited = [row for row in silent if row.results_per_s]
-            if spent > SETTLE_SECONDS and rows and self.fleet.has_stats() and not awaited:
-                return
-            pause.wait(REFRESH)
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self._connection.stop()
-
-
-class _Refusals(logging.Handler):
-    """Hands on the errors that a connection logs: it is there that refused subscriptions are told."""
-
-    def __init__(self, refused: Callable[[str], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._refused = refused
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._refused(record.getMessage())
-
-
-def _batches(topics: Sequence[str]) -> list[Sequence[str]]:
-    return [topics[start : start + BATCH] for start in range(0, len(topics), BATCH)]
-
-
-def _show_live(watcher: Watcher) -> None:
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console()
-    pause = threading.Event()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while console.is_terminal:  # not any more when its window is closed, of which Rich says nothing
-            rows = watcher.fleet.rows()
-            shown = in_room(rows, console.size.height - FRAME_LINES)
-            watcher.follow(shown[:MAX_FOLLOWED])
-            live.update(_screen(watcher, rows, shown, console.size.width), refresh=True)
-            pause.wait(REFRESH)
-
-
-def _show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
-    rows = watcher.fleet.rows()
-    if as_json:
-        heard = {"at": timestamp(time.time()), "broker": watcher.address, "topic_prefix": mqtt.topic_prefix}
-        print(json.dumps(heard | {"devices": devices(rows, time.monotonic())}, indent=2))
-        return
-    from rich.console import Console
-
-    console = Console()
-    console.print(_screen(watcher, rows, rows, console.size.width))
-
-
-def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
-    from rich.console import Group
-
-    foot = [line(text) for text in summary(rows, shown, watcher.fleet.left_out)]
-    state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
-    return Group(table(shown, width, time.monotonic()), *foot, state)
+    return exit_despite_threads(0)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge_agent import cli
-from edge_agent.commands.inspect import BLANK
+from edge_agent.commands.inspect_model import BLANK
 from edge_agent.models.shipped import shipped
 from tests.models.model_bytes import tflite
 

@@ -22,7 +22,7 @@ def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser(prog="edge-agent")
     models.add_parser(parser.add_subparsers(required=True))
     args = parser.parse_args(["models", *arguments])
-    exit_code: int = args.command(args)
+    exit_code: int = args.run(args)
     return exit_code
 
 

@@ -1,0 +1,24 @@
+"""Types for command lines."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse gives it no public name
+
+
+def between(low: float, high: float) -> Callable[[str], float]:
+    """The type of an argument that is a number within bounds; a whole number if the bounds are integers."""
+
+    def number(text: str) -> float:
+        try:
+            value = type(low)(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            kind = "whole number" if isinstance(low, int) else "number"
+            raise argparse.ArgumentTypeError(f"must be a {kind} from {low:g} to {high:g} (got {text!r})")
+        return value
+
+    return number

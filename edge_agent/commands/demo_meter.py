@@ -1,0 +1,137 @@
+"""`demo` of a meter: frames of a clip go through the bundled digit reader."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from edge_agent.commands.demo_session import DEVICE, play
+from edge_agent.models.shipped import shipped
+from edge_agent.samples import timestamp
+
+TOPIC = f"edge/{DEVICE}/meter/result"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one result says the meter shows.
+
+    Attributes:
+        text: the digits from left to right; `_` for one that is blank.
+        confidence: of the least certain digit, 0 to 1.
+        frame: number of the clip's frame, from 1.
+        latency_ms: from the frame's capture to the result's arrival here.
+    """
+
+    at: str
+    text: str
+    confidence: float
+    frame: int
+    latency_ms: float
+
+
+def run(seconds: float, *, as_json: bool) -> int:
+    """Runs the demo for so many seconds, or until Ctrl-C; returns the exit code.
+
+    Raises:
+        EdgeAgentError: the broker, the model or the clip can't be used.
+    """
+    screen = _Screen(quiet=as_json)
+    counters = play(_sections(), TOPIC, screen.introduce, screen.receive, lambda _: time.sleep(seconds))["meter"]
+    if as_json:
+        print(
+            json.dumps(
+                {"readings": [_as_dict(reading) for reading in screen.readings], "counters": counters},
+                indent=2,
+            )
+        )
+    else:
+        screen.sum_up(counters)
+    return 0 if screen.readings else 1
+
+
+def _sections() -> dict[str, Any]:
+    clip = yaml.safe_load(shipped("clips/meter.yaml").read_text())
+    return {
+        "models": {"digits": {"path": str(shipped("digits"))}},
+        "pipelines": {
+            "meter": {
+                "source": {"type": "video", "url": str(shipped(f"clips/{clip['clip']}")), "loop": True},
+                "model": "digits",
+                "top_k": 1,
+                "regions": clip["regions"],
+            }
+        },
+    }
+
+
+class _Screen:
+    """Shows readings: a line for each new one; on a terminal the last line follows every result."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.readings: list[Reading] = []
+        self._quiet = quiet
+        self._live = sys.stdout.isatty()
+
+    def introduce(self, url: str) -> None:
+        if self._quiet:
+            return
+        print("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
+        print(f"Broker {url} (inside this process), topic {TOPIC}")
+        print("\n  time          reading   confidence   latency   frame")
+
+    def receive(self, result: dict[str, Any]) -> None:
+        now = time.time()
+        captured = datetime.fromisoformat(result["captured_at"]).timestamp()
+        predictions = result["predictions"]
+        self.show(
+            Reading(
+                at=timestamp(now),
+                text="".join("_" if item["label"] == "blank" else item["label"] for item in predictions),
+                confidence=min(item["confidence"] for item in predictions),
+                frame=result["input"]["frame"],
+                latency_ms=round((now - captured) * 1000, 1),
+            )
+        )
+
+    def show(self, reading: Reading) -> None:
+        new = not self.readings or self.readings[-1].text != reading.text
+        self.readings.append(reading)
+        if self._quiet or not (new or self._live):
+            return
+        line = (
+            f"  {reading.at[11:23]}  {reading.text:<8}  {reading.confidence:>9.1%}   "
+            f"{reading.latency_ms:>5.1f} ms   {reading.frame:>5}"
+        )
+        if self._live:
+            print(("\n" if new else "\r") + line, end="", flush=True)
+        else:
+            print(line, flush=True)
+
+    def sum_up(self, counters: dict[str, Any]) -> None:
+        dropped = sum(counters["dropped"].values())
+        latencies = sorted(reading.latency_ms for reading in self.readings)
+        print(f"\n\n{len(self.readings)} results arrived", end="")
+        print(f", half of them within {latencies[len(latencies) // 2]:.1f} ms of their frame" if latencies else "")
+        print(
+            f"frames: {counters['captured']} captured = {counters['inferred']} inferred"
+            f" + {counters['in_progress']} in progress + {dropped} dropped"
+        )
+        print(
+            f"results: {counters['produced']} produced = {counters['acknowledged']} acknowledged by the broker"
+            f" + {counters['queued']} waiting + {sum(counters['discarded'].values())} discarded"
+        )
+
+
+def _as_dict(reading: Reading) -> dict[str, Any]:
+    return {
+        "at": reading.at,
+        "reading": reading.text,
+        "confidence": reading.confidence,
+        "frame": reading.frame,
+        "latency_ms": reading.latency_ms,
+    }

@@ -1,0 +1,177 @@
+"""`inspect` for a .tflite or .onnx file, or a bundle of such: its facts, and how it would be read."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_agent import settings
+from edge_agent.config import loader
+from edge_agent.config.loader import NO_LABELS
+from edge_agent.errors import ModelError
+from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.models.accelerator_choice import operator_hint
+from edge_agent.models.io_spec import IOSpec, UnclearError, derive
+from edge_agent.models.resolve import ModelSource
+from edge_agent.system.terminal import printable
+from edge_agent.system.units import format_size
+
+SHOWN_LABELS = 3
+SHOWN_OPERATORS = 8
+SHOWN_CHARACTERS = 160
+MAX_TEXT = 10_000
+# Stands in the configuration for what the user has to state.
+BLANK = "???"
+_FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
+
+
+def run(source: ModelSource, options: settings.Model, *, as_json: bool) -> int:
+    """Prints the facts; returns the exit code.
+
+    Args:
+        source: of the model.
+        options: that it was resolved with.
+        as_json: print one JSON document instead of lines.
+    """
+    spec: IOSpec | None = None
+    missing: Mapping[str, str] = {}
+    problem = decoder = ""
+    evidence: list[str] = []
+    try:
+        spec = derive(source.file, source.stated)
+        decoder, evidence = spec.family, spec.evidence
+    except UnclearError as error:
+        missing, decoder, evidence = error.missing, error.family, error.evidence
+    except ModelError as error:
+        problem = str(error)
+    configuration = {} if problem else _configuration(options, missing)
+    if as_json:
+        document = _document(source, spec) | {
+            "decoder": decoder or None,
+            "evidence": evidence,
+            "missing": dict(missing),
+            "problem": problem or None,
+            "configuration": configuration or None,
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        decoder += ", once it is stated what is missing" if missing else ""
+        _show(source, spec, f"none: {problem}" if problem else decoder, evidence, missing)
+        if configuration:
+            print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
+            print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _document(source: ModelSource, spec: IOSpec | None) -> dict[str, Any]:
+    file = source.file
+    labels = spec.labels if spec else source.stated.labels or file.labels
+    return {
+        "path": str(file.path),
+        "engine": file.format,
+        "format_version": file.version,
+        "sha256": file.sha256,
+        "size": file.size,
+        "version": source.version,
+        "description": file.description,
+        "inputs": [_tensor(tensor) for tensor in file.inputs],
+        "outputs": [_tensor(tensor) for tensor in file.outputs],
+        "operators": dict(file.operators),
+        "custom_operators": list(file.custom_operators),
+        "metadata": dict(file.metadata),
+        "labels": list(labels) if labels is not None else None,
+        "task": spec.task if spec else None,
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    quantization = None
+    if tensor.scale is not None:
+        quantization = {"scale": tensor.scale, "zero_point": tensor.zero_point}
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "quantization": quantization,
+    }
+
+
+def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[str, Any]:
+    """A `models` section for this model, as it was asked about, with blanks for what is missing."""
+    path = loader.resolve(options.path, Path.cwd())
+    stated = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    stated["path"] = str(path.resolve()) if path.exists() else str(options.path)
+    if options.labels not in (None, NO_LABELS):
+        stated["labels"] = str(loader.resolve(options.labels, Path.cwd()).resolve())
+    for key in missing:
+        *sections, last = key.split(".")
+        place = stated
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = BLANK
+    if not stated.get("preprocess"):
+        stated.pop("preprocess", None)
+    name = re.sub(r"[/+#$\s]", "-", path.stem if path.exists() else str(options.path))
+    return {"models": {name[:64]: stated}}
+
+
+def _show(
+    source: ModelSource,
+    spec: IOSpec | None,
+    decoder: str,
+    evidence: Sequence[str],
+    missing: Mapping[str, str],
+) -> None:
+    file = source.file
+    facts = {key: value for key, value in file.metadata.items() if value not in file.description}
+    rows = [
+        ("file", f"{file.path}, {format_size(file.size)}, sha256 {file.sha256[:12]}"),
+        ("format", f"{_FORMATS[file.format]}, {file.version}"),
+        ("description", _cut(file.description)),
+        *(("input", _in_words(tensor)) for tensor in file.inputs),
+        *(("output", _in_words(tensor)) for tensor in file.outputs),
+        ("operators", _most_used(file)),
+        ("custom", ", ".join(file.custom_operators)),
+        ("custom", operator_hint(file)),
+        ("labels", _labels(spec.labels if spec else source.stated.labels or file.labels)),
+        *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
+        ("decoder", decoder),
+        *(("evidence", fact) for fact in evidence),
+        *(("missing", question) for question in missing.values()),
+    ]
+    last = ""
+    for name, text in rows:
+        if text:
+            print(f"{name if name != last else '':<12}{printable(text)}")
+            last = name
+
+
+def _cut(text: str) -> str:
+    """A text of the file in one line of bounded length."""
+    line = " ".join(text[:MAX_TEXT].split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
+
+
+def _in_words(tensor: Tensor) -> str:
+    shape = " x ".join("?" if size < 0 else str(size) for size in tensor.shape) or "one value, or open until it runs,"
+    quantised = ""
+    if tensor.scale is not None:
+        stored = f"(stored {'-' if tensor.zero_point > 0 else '+'} {abs(tensor.zero_point)})"
+        quantised = f", real value = {tensor.scale:.6g} * {stored if tensor.zero_point else 'stored'}"
+    return f"{tensor.name or '(no name)'}: {shape} {tensor.dtype}{quantised}"
+
+
+def _most_used(file: ModelFile) -> str:
+    ranked = sorted(file.operators.items(), key=lambda item: -item[1])
+    more = f" and {len(ranked) - SHOWN_OPERATORS} other kinds" if len(ranked) > SHOWN_OPERATORS else ""
+    return ", ".join(f"{count} {name}" for name, count in ranked[:SHOWN_OPERATORS]) + more
+
+
+def _labels(labels: tuple[str, ...] | None) -> str:
+    if labels is None:
+        return "none in the file"
+    more = f"; …; {labels[-1]}" if len(labels) > SHOWN_LABELS else ""
+    return _cut(f"{len(labels)}: {'; '.join(labels[:SHOWN_LABELS])}{more}")

@@ -1,0 +1,46 @@
+"""`run`: the daemon."""
+
+import argparse
+from pathlib import Path
+
+from edge_agent.commands.argument_types import Subparsers
+from edge_agent.errors import ConfigError
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("run", help="the daemon; SIGHUP reloads the configuration")
+    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--once", action="store_true", help="end when every source has ended and every result is delivered"
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: one JSON object a line, for programs"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the daemon until SIGTERM, SIGINT or the end of its sources; returns the exit code.
+
+    Raises:
+        ConfigError: the configuration can't be used, or has no pipelines.
+    """
+    import gc
+
+    gc.disable()  # collections during the start take an eighth of its time, and nothing of it becomes garbage
+    from edge_agent.system import heap
+
+    heap.share()
+    from edge_agent.config import loader
+    from edge_agent.daemon import crashes
+    from edge_agent.daemon.agent import Agent
+    from edge_agent.system import logs
+    from edge_agent.system.process_exit import exit_despite_threads
+
+    crashes.install()
+    logs.set_up(debug="debug" in args, form=args.log_format)
+    loaded = loader.load(args.config)
+    if not loaded.settings.pipelines:
+        raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
+    return exit_despite_threads(Agent(loaded).run(once=args.once))
