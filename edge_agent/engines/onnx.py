@@ -41,13 +41,13 @@ class OnnxEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # By default the pool's threads spin while they wait, which costs whole cores on an idle device.
+        # By default, idle threads of the pool spin, which uses whole cores of an idle device.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _FATAL_ONLY
         if not target.is_cpu:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self.accelerator = target.name
-        # Its own fallback would change the accelerator unnoticed, and write to standard output.
+        # ONNX Runtime's own fallback would change the accelerator without an error, and print to standard output.
         self._session: Any = ort.InferenceSession(
             str(path), options, providers=[(target.runs_on, dict(target.options))], enable_fallback=0
         )
@@ -62,7 +62,7 @@ class OnnxEngine:
         try:
             feed = {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
             return [np.asarray(output) for output in self._session.run(None, feed)]
-        except Exception as error:  # its exceptions have no common base of their own
+        except Exception as error:  # its exceptions have no common base class
             raise ModelError(f"inference failed: {_reason(error)}") from error
 
     def close(self) -> None:
@@ -71,10 +71,10 @@ class OnnxEngine:
 
 
 def load(path: Path, target: Target, threads: int) -> OnnxEngine:
-    """Loads on an accelerator.
+    """Loads a model on an accelerator.
 
     Raises:
-        ModelError: the accelerator can't be had, or the file is refused; says why.
+        ModelError: the accelerator is not available, or the runtime refuses the file.
     """
     available = ort.get_available_providers()
     if target.runs_on not in available:
@@ -86,20 +86,20 @@ def load(path: Path, target: Target, threads: int) -> OnnxEngine:
         return OnnxEngine(path, target, threads)
     except ModelError:
         raise
-    except Exception as error:  # its exceptions have no common base of their own
+    except Exception as error:  # its exceptions have no common base class
         raise ModelError(f"{OnnxEngine.runtime} refuses the model: {_reason(error)}") from error
 
 
 def _share(session: ort.InferenceSession, target: Target) -> Share | None:
-    """How many nodes a session has given to the provider that it was asked for.
+    """How many nodes of a session run on the requested provider; None for the CPU, or if it can't be determined.
 
     Raises:
-        ModelError: it has silently dropped the provider, or given it none.
+        ModelError: the session has silently dropped the provider, or assigned it no node.
     """
     if target.runs_on not in session.get_providers():
         raise ModelError(f"ONNX Runtime can't set up {target.runs_on}: look at its device, driver and options")
     if target.is_cpu or not hasattr(session, "get_provider_graph_assignment_info"):
-        return None  # before ONNX Runtime 1.24 nobody can tell
+        return None  # ONNX Runtime before 1.24 does not report it
     counts = Counter[str]()
     for part in session.get_provider_graph_assignment_info():
         counts[part.ep_name] += len(part.get_nodes())
@@ -114,6 +114,6 @@ def _spec(value: Any) -> TensorSpec:
 
 
 def _reason(error: Exception) -> str:
-    """The runtime's own words, without its prefix of error code and name."""
+    """The runtime's message, without its prefix of error code and name."""
     text = reason(error)
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

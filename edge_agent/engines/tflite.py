@@ -1,4 +1,4 @@
-"""TFLite models, in LiteRT (`ai-edge-litert`) or, where only that exists, in `tflite-runtime`."""
+"""TFLite models, in LiteRT (`ai-edge-litert`) or, where there is no LiteRT, in `tflite-runtime`."""
 
 import ctypes
 from collections.abc import Sequence
@@ -29,12 +29,19 @@ except ImportError:
         raise MissingExtraError("running .tflite models", "tflite") from None
 
 
-# How the runtime calls the node that stands for what a delegate has taken.
+# The runtime's name of the node that replaces the operations of a delegate.
 _DELEGATE_NODE = "DELEGATE"
 
 
 class TfliteEngine:
-    """A TFLite interpreter and the delegate it runs on; the processor does the rest, with XNNPACK or without."""
+    """A TFLite interpreter with or without a delegate: see `Engine`.
+
+    Args:
+        path: the model file.
+        target: the accelerator.
+        threads: CPU threads for one inference.
+        xnnpack: whether the operations that no delegate has taken run on XNNPACK.
+    """
 
     runtime = RUNTIME
 
@@ -48,7 +55,7 @@ class TfliteEngine:
             num_threads=threads,
             experimental_op_resolver_type=kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
-        # Before tensors are allocated: XNNPACK takes what is left only then.
+        # Before tensors are allocated, since XNNPACK then takes the remaining operations.
         self.share = None if target.is_cpu else _share(self._interpreter)
         self._interpreter.allocate_tensors()
         self.inputs = tuple(_spec(details) for details in self._interpreter.get_input_details())
@@ -73,7 +80,7 @@ class TfliteEngine:
         return [self._interpreter.get_tensor(index) for index in self.output_indices]
 
     def _resize(self, shapes: list[tuple[int, ...]]) -> None:
-        self._shapes = []  # what a refused resize leaves behind is not known
+        self._shapes = []  # after a refused resize they are undefined
         for index, shape in zip(self.input_indices, shapes, strict=True):
             self._interpreter.resize_tensor_input(index, shape)
         self._interpreter.allocate_tensors()
@@ -86,34 +93,34 @@ class TfliteEngine:
 
 def _delegate(target: Target) -> Any:
     try:
-        # load_delegate itself, where there is no such library, leaves a broken object behind.
+        # If there is no such library, load_delegate leaves a broken object behind.
         ctypes.CDLL(target.runs_on)
     except OSError as error:
         install = f": install {target.install}" if target.install else ""
         raise ModelError(f"its library can't be loaded: {reason(error)}{install}") from None
     try:
         return tflite.load_delegate(target.runs_on, dict(target.options))
-    except (ValueError, AttributeError) as error:  # AttributeError: the library has not the two functions of a delegate
+    except (ValueError, AttributeError) as error:  # AttributeError: the library lacks the functions of a delegate
         raise ModelError(f"its library refuses to serve as a delegate: {reason(error)}") from None
 
 
 def _share(interpreter: "tflite.Interpreter") -> Share:
-    """How many of the model's operations the delegate has taken.
+    """How many of the model's operations the delegate runs.
 
-    A delegate's node stands behind the model's own nodes, and for those that compute its outputs from its inputs.
+    The node of a delegate follows the model's own nodes. It replaces those that compute its outputs from its inputs.
 
     Raises:
-        ModelError: it has taken none.
+        ModelError: it runs none.
     """
     nodes = interpreter._get_ops_details()  # noqa: SLF001 - LiteRT's Python has no public way to see the nodes
     own = [node for node in nodes if node["op_name"] != _DELEGATE_NODE]
     maker = {output: node for node in own for output in node["outputs"]}
     taken: set[int] = set()
     for delegated in nodes[len(own) :]:
-        given, wanted = set(delegated["inputs"]), list(delegated["outputs"])
+        known, wanted = set(delegated["inputs"]), list(delegated["outputs"])
         while wanted:
             node = maker.get(tensor := wanted.pop())
-            if node is not None and tensor not in given and node["index"] not in taken:
+            if node is not None and tensor not in known and node["index"] not in taken:
                 taken.add(node["index"])
                 wanted += list(node["inputs"])
     if not taken:
@@ -122,10 +129,10 @@ def _share(interpreter: "tflite.Interpreter") -> Share:
 
 
 def load(path: Path, target: Target, threads: int) -> Engine:
-    """Loads on an accelerator.
+    """Loads a model on an accelerator.
 
     Raises:
-        ModelError: the accelerator can't be had, or the file is refused; says why.
+        ModelError: the accelerator is not available, or the runtime refuses the file.
     """
     try:
         if target.runs_on == COMPILED_FOR_GPU:
