@@ -1,5 +1,6 @@
 """The agent's side of updates: implements `update.host.Host`. Called from the updater's thread."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from edge_agent.models.model import Model
 from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.update.active import version_of, with_version
+
+log = logging.getLogger(__name__)
 
 
 class UpdateHost:
@@ -64,6 +67,7 @@ class UpdateHost:
 
     def adopt(self, name: str, model: Model | None) -> threading.Event:
         """Puts the active version of a model into service; see `Host.adopt`."""
+        log.debug("%s: passing the active version to the main thread", name)
         done = threading.Event()
 
         def adopt() -> None:

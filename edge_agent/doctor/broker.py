@@ -61,10 +61,10 @@ def broker(machine: Machine) -> list[Finding]:
 
 
 def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) -> list[Finding]:
-    said = f"{endpoint.address}: MQTT {link.version}, connected in {connect_s * 1000:.0f} ms"
-    said += f", answers in {answer_s * 1000:.1f} ms"
+    text = f"{endpoint.address}: MQTT {link.version}, connected in {connect_s * 1000:.0f} ms"
+    text += f", answers in {answer_s * 1000:.1f} ms"
     look = f"ping -c 10 {endpoint.host}"
-    found = [warning(f"{said}: slow", look) if answer_s * 1000 > SLOW_MS else ok(said)]
+    found = [warning(f"{text}: slow", look) if answer_s * 1000 > SLOW_MS else ok(text)]
     limits = f"on {endpoint.host}, in mosquitto.conf: "
     if link.max_qos == 0:
         found.append(warning("takes messages of QoS 0 only: results may get lost on the way", f"{limits}max_qos 2"))

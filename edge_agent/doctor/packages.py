@@ -86,12 +86,12 @@ def python(machine: Machine) -> list[Finding]:
     model = machine.read("/proc/device-tree/model")
     system = re.search(r'^PRETTY_NAME="?(.*?)"?$', machine.read("/etc/os-release"), re.MULTILINE)
     version = ".".join(map(str, sys.version_info[:3]))
-    said = f"Python {version} ({platform.machine()})" + "".join(
-        f", {text}" for text in (system[1] if system else "", model) if text
+    text = f"Python {version} ({platform.machine()})" + "".join(
+        f", {part}" for part in (system[1] if system else "", model) if part
     )
     if sys.version_info[:2] > NEWEST_PYTHON:
-        return [warning(f"{said}: newer than what edge-agent is tried with", "python3.13 -m venv NEW_ENVIRONMENT")]
-    return [ok(said)]
+        return [warning(f"{text}: newer than what edge-agent is tried with", "python3.13 -m venv NEW_ENVIRONMENT")]
+    return [ok(text)]
 
 
 def engines(machine: Machine) -> list[Finding]:

@@ -47,13 +47,13 @@ def clock(machine: Machine) -> list[Finding]:
     """Whether the time is right; otherwise results carry wrong timestamps and certificates seem invalid."""
     del machine
     now = time.time()
-    said = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    text = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
     fix = "sudo timedatectl set-ntp true && timedatectl timesync-status"
     if now < EARLIEST:
-        return [failure(f"{said}: this clock has lost the time: certificates will seem not yet valid", fix)]
+        return [failure(f"{text}: this clock has lost the time: certificates will seem not yet valid", fix)]
     if not Clock().synced():
-        return [warning(f"{said}: no time service keeps the clock right: results say so (clock_synced)", fix)]
-    return [ok(f"{said}, kept right by a time service")]
+        return [warning(f"{text}: no time service keeps the clock right: results say so (clock_synced)", fix)]
+    return [ok(f"{text}, kept right by a time service")]
 
 
 def disk(machine: Machine) -> list[Finding]:
@@ -81,12 +81,12 @@ def _room(folder: Path, wanted: int) -> list[Finding]:
         wanted: bytes.
     """
     free = shutil.disk_usage(folder).free
-    said = f"{folder}: {format_size(free)} free"
+    text = f"{folder}: {format_size(free)} free"
     if free < LITTLE_DISK:
-        return [failure(f"{said}: too little", CLEAN)]
+        return [failure(f"{text}: too little", CLEAN)]
     if free < wanted + SPARE_DISK:
         needs = f"{format_size(wanted)} for the outbox (outbox.max_size) and {format_size(SPARE_DISK)} to spare"
-        return [warning(f"{said}: less than {needs}", CLEAN)]
+        return [warning(f"{text}: less than {needs}", CLEAN)]
     return []
 
 
@@ -106,23 +106,23 @@ def memory(machine: Machine) -> list[Finding]:
     lines = re.findall(r"^(\w+): +(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)
     sizes = {name: int(kib) * 1024 for name, kib in lines}
     if "MemAvailable" not in sizes:
-        return [ok("this system does not say")]
-    said = f"{format_size(sizes['MemAvailable'])} of {format_size(sizes.get('MemTotal', 0))} available"
-    found = [ok(said)]
+        return [ok("not reported by this system")]
+    text = f"{format_size(sizes['MemAvailable'])} of {format_size(sizes.get('MemTotal', 0))} available"
+    found = [ok(text)]
     if sizes["MemAvailable"] < LITTLE_MEMORY:
-        found = [warning(f"{said}: little for a model and its runtime", "ps -eo rss,comm --sort=-rss | head")]
+        found = [warning(f"{text}: little for a model and its runtime", "ps -eo rss,comm --sort=-rss | head")]
     ended = re.search(r"^oom_kill (\d+)$", machine.read("/proc/vmstat"), re.MULTILINE)
     if ended and int(ended[1]):
-        text = f"since the start, the kernel has ended {ended[1]} processes for want of memory"
-        found.append(warning(text, "journalctl -k -b -g 'Out of memory'"))
+        killed = f"since the start, the kernel has ended {ended[1]} processes for want of memory"
+        found.append(warning(killed, "journalctl -k -b -g 'Out of memory'"))
     return found
 
 
 def temperature(machine: Machine) -> list[Finding]:
     """The temperature, and whether the CPU is throttled, or was since the start."""
     heat = read_heat(machine.path("/sys"))
-    text = machine.read(f"/sys/{FIRMWARE}")
-    flags = int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", text) else 0
+    word = machine.read(f"/sys/{FIRMWARE}")
+    flags = int(word, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", word) else 0
     now = [name for bit, name in FLAGS.items() if flags >> bit & 1]
     before = [name for bit, name in FLAGS.items() if flags >> bit + SINCE_START & 1 and name not in now]
     found = []
@@ -134,9 +134,9 @@ def temperature(machine: Machine) -> list[Finding]:
     if before:
         found.append(warning(f"since the start: {', '.join(before)}", _cool_or_power(before)))
     if heat.temperature is not None:
-        said = f"{heat.temperature:.1f} °C"
-        found.append(warning(said, COOL) if heat.temperature >= HOT else ok(said))
-    return found or [ok("this machine does not say")]
+        text = f"{heat.temperature:.1f} °C"
+        found.append(warning(text, COOL) if heat.temperature >= HOT else ok(text))
+    return found or [ok("not reported by this machine")]
 
 
 def _cool_or_power(flags: list[str]) -> str:

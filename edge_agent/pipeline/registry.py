@@ -1,6 +1,7 @@
-"""The pipelines that run, and what outlasts each of them: counters, observers, the numbers of tracked objects."""
+"""The running pipelines, and what is kept when one is restarted: counters, observers, ids of tracked objects."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -23,19 +24,23 @@ from edge_agent.samples import Timing
 from edge_agent.sources import Context, Source, open_source
 from edge_agent.sources.observer import ResultObserver
 
-# To stop takes at most the sum of these.
+log = logging.getLogger(__name__)
+
+# Seconds; stopping takes at most the sum.
 DRAIN_TIMEOUT = 2.0
 DELIVER_TIMEOUT = 0.8
 CLOSE_TIMEOUT = 0.4
-# A sample that takes longer has hung.
+# Seconds after which a pipeline that works on the same sample counts as hung.
 HUNG_AFTER = 30.0
 
 
 class Broker(NamedTuple):
-    """The way to the broker and back.
+    """What pipelines need for sending and receiving.
 
     Attributes:
-        mqtt: its settings, those of the embedded broker filled in.
+        endpoint: of the broker.
+        mqtt: its settings; the embedded broker's are filled in.
+        outbox: takes results.
     """
 
     endpoint: Endpoint
@@ -47,12 +52,12 @@ class Pipelines:
     """All pipelines of one agent.
 
     Args:
-        factor: asked for the share of its work that a live source may have now, above 0 to 1.
-        observe: called with the timing of each input.
+        factor: returns the share of its work that a live source may do now, above 0 to 1.
+        observe: takes the name of a pipeline and the durations of one of its inputs.
 
     Attributes:
-        running: by name.
-        publishers: by name, also of those that have been stopped.
+        running: the running pipelines, by name.
+        publishers: by name of the pipeline; those of stopped pipelines are kept.
     """
 
     def __init__(self, factor: Callable[[], float], observe: Callable[[str, Timing], None]) -> None:
@@ -74,17 +79,18 @@ class Pipelines:
     ) -> None:
         """Starts pipelines of the configuration that do not run yet."""
         wanted = config.settings.pipelines
-        # Those that follow another pipeline first, so that they miss nothing of it.
+        # Pipelines that observe another one first, so that they miss none of its results.
         for name in sorted(names, key=lambda name: wanted[name].source.type != "pipeline"):
             self.running[name] = self._new(name, config, models[wanted[name].model], device, broker)
             self.running[name].start()
+            log.debug("%s: started, source %s, model %s", name, wanted[name].source.type, wanted[name].model)
 
     def _new(
         self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker
     ) -> Pipeline | TextPipeline:
         options, counters = config.settings.pipelines[name], self.counters_of(name)
-        tells = options.tracking is not None or options.smoothing is not None
-        events = self.counters_of(events_of(name)) if tells else Counters()
+        has_events = options.tracking is not None or options.smoothing is not None
+        events = self.counters_of(events_of(name)) if has_events else Counters()
         publisher = Publisher(device, name, options, model.task, counters, events, broker.outbox, self._observe)
         self.publishers[name] = publisher
         observers = self.observers_of(name)
@@ -127,7 +133,7 @@ class Pipelines:
             running.cancel(request_id)
 
     def switch(self, names: Iterable[str], models: Mapping[str, AnyModel]) -> None:
-        """Has running pipelines use other models from their next sample on."""
+        """Switches running pipelines to other models, from their next sample on."""
         for name in names:
             pipeline = self.running[name]
             model = models[pipeline.options.model]
@@ -135,9 +141,10 @@ class Pipelines:
                 pipeline.switch(model)
 
     def stop(self, names: list[str], outbox: Outbox) -> None:
-        """Stops pipelines together, and closes them once their results are on their way."""
+        """Stops pipelines together, and closes them once their results are delivered or saved."""
         deadline = time.monotonic() + DRAIN_TIMEOUT
         stopped = [self.running.pop(name) for name in names]
+        log.debug("stopping %s", ", ".join(names) or "no pipelines")
         for pipeline in stopped:
             pipeline.stop()
         for pipeline in stopped:
@@ -148,12 +155,12 @@ class Pipelines:
             pipeline.close(deadline)
 
     def hung(self) -> list[str]:
-        """Those with a sample that takes far too long."""
+        """Pipelines that have been working on the same sample for more than `HUNG_AFTER`."""
         return [name for name, pipeline in dict(self.running).items() if pipeline.busy_for() > HUNG_AFTER]
 
     @property
     def ended(self) -> bool:
-        """Whether every source has ended and everything it gave has been worked on."""
+        """Whether every source has ended and all its samples have been processed."""
         return all(pipeline.ended for pipeline in self.running.values())
 
     def counters_of(self, name: str) -> Counters:
@@ -165,9 +172,9 @@ class Pipelines:
         return {name: counters.as_dict() for name, counters in dict(self._counters).items()}
 
     def queued(self) -> int:
-        """Results that wait."""
+        """The number of results that wait for the broker."""
         return sum(counts["queued"] for counts in self.counters().values())
 
     def observers_of(self, name: str) -> list[ResultObserver]:
-        """Who observes a pipeline's results; the list may be changed, from any thread."""
+        """The observers of a pipeline's results; the list may be changed, from any thread."""
         return self._observers.setdefault(name, [])

@@ -48,7 +48,8 @@ def test_a_request_that_fails_costs_only_its_answer(broker: Mosquitto, tmp_path:
         for _ in range(2):
             with pytest.raises(urllib.error.HTTPError) as refusal:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
-            assert refusal.value.code == 500
+            with refusal.value as answer:
+                assert answer.code == 500
         assert "LookupError: made up" in daemon.log()
         assert daemon.stop().code == 0
 
@@ -57,7 +58,7 @@ def test_sigusr1_writes_what_every_thread_does_and_the_daemon_goes_on(broker: Mo
     with failing(broker, tmp_path, "-") as daemon:
         for count in (1, 2):
             daemon.signal(signal.SIGUSR1)
-            wait_until(lambda count=count: daemon.log().count("Current thread") >= count, 10, "stacks")  # type: ignore[misc]
+            wait_until(lambda count=count: daemon.log().count("_run_module_as_main") >= count, 10, "stacks")  # type: ignore[misc]
         log = daemon.log()
         assert log.count("Thread 0x") > 4
         assert {"edge_agent/daemon/agent.py", "edge_agent/mqtt/outbox.py"} <= set(
