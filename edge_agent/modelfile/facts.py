@@ -19,7 +19,7 @@ Data = bytes | mmap.mmap
 
 
 class DamagedError(Exception):
-    """Bytes that no sound model file has; `read` turns it into a `ModelError` that names the file."""
+    """The content is not that of a valid model file; `inspect.read` makes a `ModelError` of it that names the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Tensor:
     Attributes:
         name: as in the file; "" where it has none.
         shape: outermost dimension first; -1 is dynamic (a TFLite runtime begins with 1 there). `()` is a
-            scalar, or a tensor whose shape the file leaves open, like those of TFLite_Detection_PostProcess.
-        dtype: numpy's name, "str" for text. What numpy lacks keeps the format's own name: "bfloat16",
+            scalar, or a tensor whose shape is not in the file, like those of TFLite_Detection_PostProcess.
+        dtype: numpy's name, "str" for text. Types that numpy lacks have the name of the format: "bfloat16",
             "int4"; "sequence", "map", "optional" and "sparse" for ONNX values that are no tensors.
         scale: real = scale * (q - zero_point). None where the values are not quantised, where each channel
             has its own scale, and always for ONNX, which does not state how inputs and outputs are
@@ -45,7 +45,7 @@ class Tensor:
     zero_point: int = 0
 
     def covers(self, values: tuple[float, float]) -> bool:
-        """Whether it is quantised so that its whole range is from the one value to the other, but for rounding."""
+        """Whether its quantised range is from the first value to the second, within rounding."""
         if self.scale is None or self.dtype not in INTEGER_LIMITS:
             return False
         ends = [(limit - self.zero_point) * self.scale for limit in INTEGER_LIMITS[self.dtype]]
@@ -79,7 +79,7 @@ class ModelFile:
             files that the metadata names and the archive at the end lacks. ONNX: metadata_props. Both: what
             an Ultralytics export says, each value as Python writes it.
         labels: of the first output that has any; position i is class i.
-        labels_from: where the labels stand; "" without labels.
+        labels_from: where the labels were found; "" without labels.
         normalization: (mean, std) of the first input, one value each or one a channel: x becomes (x - mean)
             / std before it is quantised. Pixels count from 0 to 255.
         associated_files: names in the zip archive at the end of a TFLite file.
@@ -103,8 +103,8 @@ class ModelFile:
     associated_files: tuple[str, ...]
 
 
-# What Python's str() writes of dictionaries, lists, strings and numbers. The parser behind literal_eval would
-# also take operators that nest without end, and it warns on standard error of malformed numbers and strings.
+# What Python's str() writes for dictionaries, lists, strings and numbers. The parser behind literal_eval would
+# also accept operators that nest without a limit, and it writes warnings on malformed numbers and strings to stderr.
 _LITERAL = re.compile(
     r"""(?:[\s\[\]{}(),:]"""
     r"""|'(?:[^'\\\n]|\\['"\\nrtxuU])*+'|"(?:[^"\\\n]|\\['"\\nrtxuU])*+\""""
@@ -115,8 +115,8 @@ _LITERAL = re.compile(
 def embedded_facts(text: str) -> dict[str, str]:
     """The facts that an Ultralytics export writes into the model file: a mapping, as JSON or `str(dict)`.
 
-    Values become strings as Python writes them, which is how the same facts stand in ONNX files. Text that is
-    no such mapping, is longer than 256 Ki characters or nests too deeply gives no facts. The keys:
+    Values become strings as Python writes them, as the same facts are in ONNX files. Text that is no such mapping,
+    is longer than 256 Ki characters or nests too deeply has no facts. The keys:
     https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py.
     """
     facts = _literal(text)
@@ -146,7 +146,7 @@ def _literal(text: str) -> object:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
     try:
-        # What can be written here can be written by the callers, too.
+        # If this succeeds, str() succeeds in the callers as well.
         str(value)
     except RecursionError:
         return None

@@ -1,4 +1,4 @@
-"""Reading flatbuffers whose content is not to be trusted, by field number and without generated code.
+"""Reads untrusted flatbuffers, by field number and without generated code.
 
 Source: https://flatbuffers.dev/internals.
 """
@@ -16,7 +16,7 @@ MAX_TABLES = 512
 
 
 class Table:
-    """A table; whatever in it points outside of the data raises `DamagedError`."""
+    """A table. Methods raise `DamagedError` if an offset points outside of the data."""
 
     def __init__(self, data: Data, position: int) -> None:
         self.data = data
@@ -32,16 +32,16 @@ class Table:
         return cls(data, _checked(table.Table(data, 0).Indirect, 0))
 
     def _offset(self, field: int) -> int:
-        """Where a field stands within the table; 0 where it is absent."""
+        """The offset of a field within the table; 0 where it is absent."""
         return int(_checked(self._raw.Offset, 4 + 2 * field))
 
     def number(self, field: int, kind: Any) -> int:
-        """A whole number, `kind` being one of `flatbuffers.number_types`; 0 where the field is absent."""
+        """An integer, `kind` being one of `flatbuffers.number_types`; 0 where the field is absent."""
         offset = self._offset(field)
         return int(_checked(self._raw.Get, kind, self._position + offset)) if offset else 0
 
     def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
-        """Where a vector's items begin in the data, and their number; (0, 0) where the field is absent."""
+        """The position of a vector's items in the data, and their number; (0, 0) where the field is absent."""
         offset = self._offset(field)
         if not offset:
             return 0, 0
@@ -87,7 +87,7 @@ def _check_length(length: int, at_most: int) -> None:
 
 
 def _checked(read: Callable[..., Any], *arguments: object) -> Any:
-    """What flatbuffers answers; outside of the data it fails with these two errors."""
+    """Calls flatbuffers, which raises these two errors for positions outside of the data."""
     try:
         return read(*arguments)
     except (struct.error, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Reads a model file's own facts from its bytes: no runtime is imported and nothing in it is run."""
+"""Reads the facts of a model file from its bytes: no runtime is imported, and the model is not run."""
 
 import hashlib
 import mmap
@@ -17,11 +17,10 @@ MAX_FILE_BYTES = 2 * 1024**3
 def read(path: Path) -> ModelFile:
     """Reads the facts that a TFLite or ONNX file carries; the format is detected from the content.
 
-    The file must stay as it is meanwhile: it is mapped into memory, and a file that shrinks under a mapping
-    ends the process.
+    The file must not change meanwhile: it is mapped into memory, and truncating a mapped file ends the process.
 
     Raises:
-        ModelError: the file cannot be read, is damaged, is larger than 2 GiB or is something else (and what).
+        ModelError: the file cannot be read, is damaged, is larger than 2 GiB, or has another format, which is named.
     """
     sha256, data = _map(path)
     try:
@@ -52,7 +51,7 @@ def _map(path: Path) -> tuple[str, Data]:
             size = status.st_size / 1024**3
             raise ModelError(f"{path}: expected a model file of at most 2 GiB, found {size:.1f} GiB")
         with path.open("rb") as file:
-            # This reads every byte: a failing disk is an OSError here, and would be a signal in the mapping.
+            # This reads every byte: a failing disk raises OSError here, and would be a signal in the mapping.
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return sha256, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
@@ -60,7 +59,7 @@ def _map(path: Path) -> tuple[str, Data]:
         raise ModelError(f"{path}: the model file cannot be read: {reason}") from error
 
 
-# Where the bytes stand, the bytes, and what such a file is and needs.
+# Position of the bytes, the bytes, and what such a file is and needs.
 _KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer file, not the model itself: run `git lfs pull`"),
     (0, b"\x89PNG", "a PNG image"),
@@ -93,7 +92,7 @@ _ZIP_KINDS = (
 
 
 def _kind(data: Data) -> str:
-    """What a file is that is no TFLite model; "" if it may be ONNX."""
+    """What kind of file it is if it is no TFLite model; "" if it may be ONNX."""
     for position, magic, kind in _KINDS:
         if data[position : position + len(magic)] == magic:
             return kind

@@ -12,7 +12,7 @@ _NUMBERED = re.compile(r"(\d+)[\s:,]+(\S.*)")
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a file; the numbers of a numbered list (`0 person`) are left out.
+    """Reads a label file; the numbers of a numbered list (`0 person`) are removed.
 
     Raises:
         ModelError: not a readable text file.
@@ -28,7 +28,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ModelError(f"labels {path}: not a text file in UTF-8: save it as one") from None
-    # Not splitlines(), which also takes characters for line ends that no editor shows as such.
+    # Not splitlines(), which also splits at characters that no editor shows as line ends.
     lines = [line.strip() for line in _LINE_END.split(text.rstrip())] if text.strip() else []
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     if lines and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
@@ -37,10 +37,15 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def check_count(labels: Sequence[str], classes: int, where: str) -> None:
-    """Sees that there is a label for each class.
+    """Checks that there is a label for each class.
+
+    Args:
+        labels: of the file.
+        classes: number of classes of the model.
+        where: the labels come from, for the error message.
 
     Raises:
-        ModelError: there are more or fewer; says how many, and what is likely the matter.
+        ModelError: there are more or fewer; with their numbers and the likely cause.
     """
     if len(labels) == classes:
         return

@@ -1,4 +1,4 @@
-"""Reading an ONNX file: the wire format of protocol buffers, and ONNX's messages that say what a model is.
+"""Reads an ONNX file: the wire format of protocol buffers, and the ONNX messages with the facts of a model.
 
 Sources: https://protobuf.dev/programming-guides/encoding and
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_names
 
-# Beside its weights, a large model has some hundred thousand fields and a few megabytes of names.
+# Besides its weights, a large model has some hundred thousand fields and a few megabytes of names.
 MAX_FIELDS = 2_000_000
 MAX_TEXT_BYTES = 64 * 1024**2
 MAX_RANK = 64
@@ -30,7 +30,7 @@ _OTHER_TYPES = {4: "sequence", 5: "map", 7: "opaque", 8: "sparse", 9: "optional"
 # The domains whose operators ONNX Runtime has built in; "" is the main one.
 _ONNX_DOMAINS = {"", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 _OWN_DOMAINS = _ONNX_DOMAINS | {"com.microsoft", "com.microsoft.nchwc"}
-# These change only the type or the shape of what another operator has computed.
+# These change only the type or the shape of another operator's output.
 _CHANGE_TYPE = {"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"}
 _SEEN_THROUGH = _CHANGE_TYPE | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
 
@@ -38,11 +38,16 @@ Message = dict[int, int | memoryview]
 
 
 def read(path: Path, sha256: str, data: Data) -> ModelFile:
-    """Read the facts of an ONNX file; the weights are passed over.
+    """Reads the facts of an ONNX file; the weights are skipped.
+
+    Args:
+        path: the file.
+        sha256: of its content.
+        data: its content.
 
     Raises:
-        DamagedError: a message ends early or holds what no message can hold.
-        ModelError: the file is made of protocol buffers, but holds no graph.
+        DamagedError: a message ends early or is invalid.
+        ModelError: the file is made of protocol buffers, but has no graph.
     """
     wire = _Wire()
     model: Message = {}
@@ -102,7 +107,7 @@ def _operator(domain: str, kind: str) -> str:
 
 
 class _Graph:
-    """The main graph (GraphProto). Those inside of If, Loop and Scan stand in attributes and are not read."""
+    """The main graph (GraphProto). Those inside of If, Loop and Scan are in attributes, and are not read."""
 
     def __init__(self, wire: "_Wire", content: memoryview) -> None:
         self.name = ""
@@ -110,7 +115,7 @@ class _Graph:
         self.outputs: list[Tensor] = []
         self.operators: Counter[str] = Counter()
         self.defaults: set[str] = set()
-        # A value's name to the operator that computes it and that operator's first input.
+        # Name of a value -> the operator that computes it, and the first input of that operator.
         self._producers: dict[str, tuple[str, str]] = {}
         for number, value in wire.fields(content):
             match number, value:
@@ -124,7 +129,7 @@ class _Graph:
                     self.inputs.append(_tensor(wire, value))
                 case 12, memoryview():
                     self.outputs.append(_tensor(wire, value))
-                case 15, memoryview():  # A sparse default bears the name of its values, field 1.
+                case 15, memoryview():  # The name of a sparse default is that of its values, field 1.
                     self.defaults.add(wire.text(wire.inner(wire.message(value), 1), 8))
 
     def _add_node(self, wire: "_Wire", content: memoryview) -> None:
@@ -145,8 +150,8 @@ class _Graph:
             self._producers[output] = (operator, first_input or "")
 
     def computed_by(self, name: str) -> str:
-        """The operator that computes a value, "" for inputs and constants that only change type or shape."""
-        for _ in range(64):  # A damaged graph may run in a circle.
+        """The operator that computes a value, looking through those that only change type or shape; "" for none."""
+        for _ in range(64):  # A damaged graph may have a cycle.
             operator, name = self._producers.get(name, ("", ""))
             if operator not in _SEEN_THROUGH:
                 return operator
@@ -166,7 +171,7 @@ def _tensor(wire: "_Wire", content: memoryview) -> Tensor:
     if isinstance(dimensions, memoryview):
         for number, value in wire.fields(dimensions):
             if number == 1 and isinstance(value, memoryview):
-                # dim_value; a name (dim_param) or nothing at all is a dynamic one.
+                # dim_value; a name (dim_param) or nothing is a dynamic size.
                 shape.append(max(_integer(wire.message(value), 1, default=-1), -1))
     name = wire.text(info, 1)
     if len(shape) > MAX_RANK:
@@ -175,7 +180,7 @@ def _tensor(wire: "_Wire", content: memoryview) -> Tensor:
 
 
 def _integer(message: Message, number: int, default: int = 0) -> int:
-    """A signed 64-bit number."""
+    """A signed 64-bit field."""
     value = message.get(number)
     if not isinstance(value, int):
         return default
@@ -188,14 +193,14 @@ _FIXED_BYTES = {1: 8, 5: 4}
 
 
 class _Wire:
-    """Reads messages, as many fields and as much text as a model file may have."""
+    """Reads messages, up to a number of fields and an amount of text that bound a whole file."""
 
     def __init__(self) -> None:
         self._fields_left = MAX_FIELDS
         self._text_left = MAX_TEXT_BYTES
 
     def fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """The fields of a message: their number and their value; those of fixed size are passed over."""
+        """The fields of a message, as number and value; fields of fixed size are skipped."""
         position = 0
         while position < len(message):
             self._fields_left -= 1
@@ -220,7 +225,7 @@ class _Wire:
                 yield number, value
 
     def message(self, content: memoryview) -> Message:
-        """A message in which each field stands once; of others the last value is kept."""
+        """A message without repeated fields; of a repeated one the last value is kept."""
         return dict(self.fields(content))
 
     def inner(self, message: Message, number: int) -> Message:
@@ -234,7 +239,7 @@ class _Wire:
         return self.string(value) if isinstance(value, memoryview) else ""
 
     def first_text(self, content: memoryview, number: int) -> str:
-        """The text in the first field of a number; what follows, weights for example, is not read."""
+        """The text in the first field of a number; the rest of the message, such as weights, is not read."""
         for found, value in self.fields(content):
             if found == number and isinstance(value, memoryview):
                 return self.string(value)
@@ -248,7 +253,7 @@ class _Wire:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and the position behind it."""
+    """A varint (groups of seven bits, lowest first), and the position after it."""
     value = 0
     for index, byte in enumerate(message[position : position + 10]):
         value |= (byte & 0x7F) << 7 * index

@@ -1,4 +1,4 @@
-"""Reading a TFLite file: the model's flatbuffer, its metadata table and the zip archive at its end.
+"""Reads a TFLite file: the model's flatbuffer, its metadata table and the zip archive at its end.
 
 Sources (tables and field numbers):
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs,
@@ -62,10 +62,10 @@ _OPERATOR_NAMES = """
 """
 _DTYPES = dict(enumerate(_DTYPE_NAMES.split()))
 _OPERATORS = dict(enumerate(_OPERATOR_NAMES.split()))
-# These change only the type or the shape of what another operator has computed.
+# These change only the type or the shape of another operator's output.
 _SEEN_THROUGH = {"DEQUANTIZE", "QUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"}
 
-# Their memory is bounded, which that of LZMA is not.
+# Methods whose decompression needs bounded memory, unlike LZMA.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _COLOR_SPACES = {1: "RGB", 2: "GRAYSCALE"}
 _LABEL_FILE_TYPES = (2, 3)  # TENSOR_AXIS_LABELS and TENSOR_VALUE_LABELS of AssociatedFileType
@@ -77,15 +77,20 @@ _METADATA_TEXTS = {
     5: "license",
     7: "min_parser_version",
 }
-# Files in which an Ultralytics export states its facts: YOLOv5, YOLOv8 until 2024, YOLOv8 and later.
+# Files with the facts of an Ultralytics export: YOLOv5, YOLOv8 until 2024, YOLOv8 and later.
 _FACT_FILES = ("meta.txt", "temp_meta.txt", "metadata.json")
 
 
 def read(path: Path, sha256: str, data: Data) -> ModelFile:
-    """Read the facts of a TFLite file.
+    """Reads the facts of a TFLite file.
+
+    Args:
+        path: the file.
+        sha256: of its content.
+        data: its content.
 
     Raises:
-        DamagedError: something in it points outside of the file, or has a size that nothing there can have.
+        DamagedError: an offset points outside of the file, or a size is invalid.
     """
     model = Table.root(data)
     graph = model.element(2, 0)
@@ -124,7 +129,7 @@ def read(path: Path, sha256: str, data: Data) -> ModelFile:
 def _tensor(table: Table) -> Tensor:
     name = table.text(3)
     shape, signature = table.numbers(0, "i", MAX_RANK), table.numbers(7, "i", MAX_RANK)
-    if len(signature) == len(shape):  # The signature is the shape with the dynamic dimensions as -1.
+    if len(signature) == len(shape):  # The signature is the shape with -1 for dynamic dimensions.
         shape = signature
     if any(size < -1 for size in shape):
         raise DamagedError(f"the tensor {name!r} has the shape {shape}")
@@ -142,14 +147,14 @@ def _tensor(table: Table) -> Tensor:
 
 def _operator_name(code: Table) -> tuple[str, bool]:
     """An operator's name and whether it is a custom one."""
-    # Codes above 127 stand only in the newer of the two fields, codes in old files only in the older one.
+    # Codes above 127 are only in the newer of the two fields, codes of old files only in the older one.
     number = max(code.number(0, number_types.Int8Flags), code.number(3, number_types.Int32Flags))
     name = _OPERATORS.get(number, f"BUILTIN_{number}")
     return (code.text(1) or name, True) if name == "CUSTOM" else (name, False)
 
 
 def _operators(graph: Table, names: list[tuple[str, bool]]) -> tuple[Counter[str], dict[int, tuple[str, int]]]:
-    """How often each operator is used, and what computes each tensor: the operator and its first input."""
+    """The number of uses of each operator, and for each tensor the operator that computes it, with its first input."""
     uses: Counter[str] = Counter()
     producers: dict[int, tuple[str, int]] = {}
     outputs_left = MAX_OUTPUTS
@@ -168,7 +173,7 @@ def _operators(graph: Table, names: list[tuple[str, bool]]) -> tuple[Counter[str
 
 
 def _computed_by(tensor: int, producers: dict[int, tuple[str, int]]) -> str:
-    for _ in range(64):  # A damaged graph may run in a circle.
+    for _ in range(64):  # A damaged graph may have a cycle.
         name, tensor = producers.get(tensor, ("", -1))
         if name not in _SEEN_THROUGH:
             return name
@@ -191,7 +196,7 @@ class _Metadata:
                 text = content.rstrip(b"\0").decode("utf-8", "replace")
                 if text and text.isprintable() and "\ufffd" not in text and length <= MAX_TEXT_BYTES:
                     self.facts[name] = text
-            elif content[4:8] == b"M001":  # Another identifier would mean other field numbers.
+            elif content[4:8] == b"M001":  # another identifier has other field numbers
                 self._add_table(Table.root(content))
 
     def _add_table(self, table: Table) -> None:
@@ -249,9 +254,9 @@ class _Metadata:
 
 
 def _buffer(buffer: Table) -> tuple[int, int]:
-    """Where a buffer's bytes begin in the file, and their number."""
+    """The position of a buffer in the file, and its size in bytes."""
     start, length = buffer.vector(0, 1)
-    if not length:  # Large files keep the bytes behind the flatbuffer.
+    if not length:  # large files have the bytes after the flatbuffer
         start = buffer.number(1, number_types.Uint64Flags)
         length = buffer.number(2, number_types.Uint64Flags)
     return start, length
@@ -260,7 +265,7 @@ def _buffer(buffer: Table) -> tuple[int, int]:
 def _labels(label_files: list[str], texts: dict[str, str]) -> tuple[tuple[str, ...] | None, str]:
     for name in label_files:
         lines = texts.get(name, "").rstrip("\r\n").split("\n")
-        # Ultralytics exports declare their facts to be labels.
+        # Ultralytics exports declare the file with their facts as a label file.
         if name not in _FACT_FILES and any(lines):
             return tuple(line.removesuffix("\r") for line in lines), f"{name} inside the file"
     for name in _FACT_FILES:
@@ -271,13 +276,13 @@ def _labels(label_files: list[str], texts: dict[str, str]) -> tuple[tuple[str, .
 
 
 def _associated_files(path: Path, data: Data, wanted: set[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The names in the zip archive at the end of the file, and the texts of those wanted."""
+    """The names in the zip archive at the end of the file, and the texts of the wanted files."""
     # The archive's last record: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.16.
     end = data.rfind(b"PK\5\6", max(0, len(data) - 22 - 0xFFFF))
     if end < 0 or end + 22 > len(data):
         return (), {}
     entries, directory_bytes, comment_bytes = struct.unpack_from("<10xHI4xH", data, end)
-    # Weights may hold those four bytes by chance.
+    # Weights may contain these four bytes by chance.
     if end + 22 + comment_bytes != len(data):
         return (), {}
     has_64_bit_record = data[max(0, end - 20) : end].startswith(b"PK\6\7")
