@@ -9,12 +9,14 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from edge_agent.config import loader
 from edge_agent.config.loader import Config
+from edge_agent.daemon import watchdog
 from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.presence import Presence
@@ -28,7 +30,7 @@ from edge_agent.models.loading import AnyModel, load_models
 from edge_agent.models.model import Model
 from edge_agent.monitoring.monitoring import Monitoring
 from edge_agent.pipeline import compatibility
-from edge_agent.pipeline.registry import HUNG_AFTER, Pipelines
+from edge_agent.pipeline.registry import Pipelines
 from edge_agent.samples import Timing
 from edge_agent.system import heap, systemd
 from edge_agent.update.active import load_at_start, stores_of, with_active
@@ -58,8 +60,9 @@ class Agent:
         self._reports = Reports(self._state)
         self._monitoring = Monitoring(self._reports)
         self._loop = MainLoop()
+        self._ping = partial(watchdog.ping, pipelines)
         host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
-        self._updates = UpdateControl(host, self._adopt, self._ping_watchdog)
+        self._updates = UpdateControl(host, self._adopt, self._ping)
         self._presence = Presence(self._state, self._reports, self._loop, self._updates)
         self._stop_requested = False
 
@@ -106,7 +109,7 @@ class Agent:
         self._monitoring.open(state.loaded)
         state.config, state.models = load_at_start(state.loaded, self._load_models)
         self._presence.connect(restore=True)
-        self._start_pipelines(state.settings.pipelines)
+        state.start_pipelines(state.settings.pipelines)
         self._monitoring.start()
         state.battery.start()
         self._presence.come_online()
@@ -121,7 +124,7 @@ class Agent:
             with contextlib.suppress(UpdateError):  # the disk can't be written
                 store.ended()
         self._monitoring.stop()
-        self._stop_pipelines(state.pipelines.running)
+        state.stop_pipelines(state.pipelines.running)
         self._presence.stop_discovery()
         self._presence.disconnect()
         for name, counts in self.counters().items():
@@ -144,36 +147,16 @@ class Agent:
             return min(READ_EVERY, stats_interval())
 
         self._loop.every(sensor_interval, lambda: self._state.thermal.update(time.monotonic()), "thermal")
-        self._loop.every(sensor_interval, self._pause_or_resume, "battery")
+        self._loop.every(sensor_interval, self._state.pause_or_resume, "battery")
         self._loop.every(stats_interval, self._publish_stats, "stats", at_once=False)
         if (ping_every := systemd.watchdog_interval()) is not None:
-            self._loop.every(lambda: ping_every, self._ping_watchdog, "watchdog")
+            self._loop.every(lambda: ping_every, self._ping, "watchdog")
         if once:
             self._loop.every(lambda: END_CHECK_EVERY, self._end_if_done, "end", at_once=False)
 
     def _publish_stats(self) -> None:
         self._state.uplink.publish(self._reports.stats())
         systemd.notify_status(self._reports.summary())
-
-    def _pause_or_resume(self) -> None:
-        """Stops all pipelines while the battery is low."""
-        state = self._state
-        if state.battery.low == state.paused:
-            return
-        state.paused = state.battery.low
-        if state.paused:
-            log.warning("battery low: pausing all pipelines until it is charged")
-            self._stop_pipelines(state.pipelines.running)
-        else:
-            log.info("battery recovered: resuming pipelines")
-            self._start_pipelines(state.settings.pipelines)
-
-    def _ping_watchdog(self) -> None:
-        if hung := self._state.pipelines.hung():
-            names = ", ".join(hung)
-            log.error("%s: one sample has taken more than %g s: withholding the watchdog ping", names, HUNG_AFTER)
-        else:
-            systemd.notify_watchdog()
 
     def _end_if_done(self) -> None:
         pipelines = self._state.pipelines
@@ -214,7 +197,7 @@ class Agent:
         state = self._state
         todo = plan(state.settings, fresh.settings, state.pipelines.running, state.models, models)
         log.debug("carrying out %s", todo)
-        self._stop_pipelines(todo.stop)
+        state.stop_pipelines(todo.stop)
         for name in todo.retire:
             state.models[name].retire(models.get(name))
         if todo.discovery != "keep":
@@ -230,18 +213,10 @@ class Agent:
         if todo.reconnect:
             self._presence.connect(restore=False)
         state.pipelines.switch(todo.switch, models)
-        self._start_pipelines(todo.start)
+        state.start_pipelines(todo.start)
         if todo.restart_monitoring:
             self._monitoring.change(fresh)
         self._presence.come_online()
-
-    def _start_pipelines(self, names: Iterable[str]) -> None:
-        state = self._state
-        if not state.paused:
-            state.pipelines.start(names, state.config, state.models, state.device, state.uplink.broker)
-
-    def _stop_pipelines(self, names: Iterable[str]) -> None:
-        self._state.pipelines.stop(list(names), self._state.uplink.outbox)
 
     def _load_models(self, wanted: Config) -> dict[str, AnyModel]:
         """The models of a configuration; those in use are taken over where they have not changed."""
@@ -262,4 +237,4 @@ class Agent:
         """Keeps the watchdog and signals served while a model's self-test runs."""
         if self._stop_requested:
             raise _StopRequestedError
-        self._ping_watchdog()
+        self._ping()

@@ -1,7 +1,9 @@
 """The parts of a running agent, for the modules that need to see them."""
 
+import logging
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.config.loader import Config
@@ -13,6 +15,8 @@ from edge_agent.pipeline.registry import Pipelines
 from edge_agent.publish.publisher import Device
 from edge_agent.settings import Settings
 from edge_agent.system.clock import Clock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -58,3 +62,24 @@ class State:
         options = self.settings
         prefix = f"{options.mqtt.topic_prefix}/{options.device_id}"
         return Device(options.device_id, prefix, self.boot_id, self.clock)
+
+    def start_pipelines(self, names: Iterable[str]) -> None:
+        """Starts pipelines of the configuration, unless everything is paused."""
+        if not self.paused:
+            self.pipelines.start(names, self.config, self.models, self.device, self.uplink.broker)
+
+    def stop_pipelines(self, names: Iterable[str]) -> None:
+        """Stops running pipelines."""
+        self.pipelines.stop(list(names), self.uplink.outbox)
+
+    def pause_or_resume(self) -> None:
+        """Stops all pipelines when the battery gets low, and starts them when it has recovered."""
+        if self.battery.low == self.paused:
+            return
+        self.paused = self.battery.low
+        if self.paused:
+            log.warning("battery low: pausing all pipelines until it is charged")
+            self.stop_pipelines(self.pipelines.running)
+        else:
+            log.info("battery recovered: resuming pipelines")
+            self.start_pipelines(self.settings.pipelines)
