@@ -16,11 +16,12 @@ demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip
 test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass; durations in build/tests.xml
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 --junitxml=build/tests.xml
 
-check: $(VENV)/.installed-dev  ## lint, layers and types
+check: $(VENV)/.installed-dev  ## lint, layers, types and words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/python .ci/check_words.py
 
 coverage: $(VENV)/.installed-dev mosquitto  ## what the tests execute, subprocesses included; pages in build/coverage
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html

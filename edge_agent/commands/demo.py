@@ -16,7 +16,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="a clip of a meter that is read (default), a machine that breaks, or commands that are understood",
     )
     parser.add_argument(
-        "--seconds", type=between(0.1, 86400.0), default=20.0, metavar="S", help="end after so long (20)"
+        "--seconds", type=between(0.1, 86400.0), default=20.0, metavar="S", help="end after this many seconds (20)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     parser.set_defaults(run=run)

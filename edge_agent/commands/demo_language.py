@@ -50,7 +50,7 @@ class Answered:
 
 
 def run(seconds: float, *, as_json: bool) -> int:
-    """Sends commands and readings, for so many seconds at most, or until Ctrl-C.
+    """Sends commands and readings, for up to `seconds`, or until Ctrl-C.
 
     Returns:
         The exit code: 0 if all have been answered.

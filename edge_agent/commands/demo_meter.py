@@ -35,7 +35,7 @@ class Reading:
 
 
 def run(seconds: float, *, as_json: bool) -> int:
-    """Runs the demo for so many seconds, or until Ctrl-C; returns the exit code.
+    """Runs the demo for `seconds`, or until Ctrl-C; returns the exit code.
 
     Raises:
         EdgeAgentError: the broker, the model or the clip can't be used.

@@ -32,7 +32,7 @@ def play(
     Args:
         sections: of the agent's configuration, besides device and broker.
         topic: what is subscribed to.
-        introduce: told the broker's address before anything runs.
+        introduce: called with the broker's address before anything runs.
         show: takes each document that arrives.
         act: what happens while all of it runs; it may send inputs.
 

@@ -30,9 +30,9 @@ class Seen:
 
     Attributes:
         windows: how many results.
-        false_alarms: anomalies told before the bearing broke.
+        false_alarms: anomalies reported before the bearing broke.
         broke_at: when it did, seconds since the epoch; None: not yet.
-        found_after_s: seconds from then to the end of the first window that was told to be an anomaly.
+        found_after_s: seconds from then to the end of the first window that was reported as an anomaly.
     """
 
     windows: int = 0
@@ -42,7 +42,7 @@ class Seen:
 
 
 def run(seconds: float, *, as_json: bool) -> int:
-    """Runs the demo for so many seconds, or until Ctrl-C; returns the exit code: 0 if the anomaly was found.
+    """Runs the demo for `seconds`, or until Ctrl-C; returns the exit code: 0 if the anomaly was found.
 
     Raises:
         EdgeAgentError: the broker or the model can't be used.

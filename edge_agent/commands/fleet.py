@@ -1,4 +1,4 @@
-"""What the devices under a topic prefix say of themselves: status, info, stats, results.
+"""What the devices under a topic prefix publish: status, info, stats, results.
 
 Anyone who may write to the broker may have written this. So nothing of it is believed: sizes, names and numbers are
 bounded, what does not make sense is left out.
@@ -85,7 +85,7 @@ class _Device:
 
 
 class Fleet:
-    """All devices under a prefix, from their messages; may be told and asked in different threads.
+    """All devices under a prefix, from their messages; may be updated and read in different threads.
 
     Attributes:
         left_out: how many messages were of no use, or of more devices than there is room for.
@@ -214,7 +214,7 @@ class Fleet:
             return [row for name, device in sorted(self._devices.items()) for row in _rows(name, device)]
 
     def has_stats(self) -> bool:
-        """Whether every device that is online has told its counters."""
+        """Whether every device that is online has published its counters."""
         with self._lock:
             return all(device.has_stats for device in self._devices.values() if device.status == "online")
 

@@ -26,7 +26,7 @@ REFRESH = 0.5
 # Retained messages come at once; `stats` within this time, unless a device's stats_interval is longer.
 ONCE_SECONDS = 12.0
 SETTLE_SECONDS = 1.0
-# Results are subscribed to for so many pipelines at the most, in packets of so many topics.
+# Most pipelines whose results are subscribed to, and topics of one SUBSCRIBE packet.
 MAX_FOLLOWED = 1000
 BATCH = 100
 # Lines of the terminal that are not rows: the head, two of the summary, two of what is wrong with the connection.
@@ -105,12 +105,12 @@ class Watcher:
         self._followed = wanted
 
     def gather(self) -> None:
-        """Listens until every device has told its counters and a result, or for twelve seconds."""
+        """Listens until every device has published its counters and a result, or for twelve seconds."""
         began = time.monotonic()
         pause = threading.Event()
         while (spent := time.monotonic() - began) < ONCE_SECONDS:
             rows = self.fleet.rows()
-            # Whoever has told a result is not listened to any more; who makes none is not waited for.
+            # A pipeline that has published a result needs no subscription any more.
             silent = [row for row in rows if row.pipeline and row.last_at is None and row.status == "online"]
             self.follow(silent[:MAX_FOLLOWED])
             awaited = [row for row in silent if row.results_per_s]
@@ -124,7 +124,7 @@ class Watcher:
 
 
 class _Refusals(logging.Handler):
-    """Hands on the errors that a connection logs: it is there that refused subscriptions are told."""
+    """Passes on the errors that a connection logs: refused subscriptions are only logged."""
 
     def __init__(self, refused: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The arguments by which commands are told of a model, and the settings that they become."""
+"""The arguments that name a model, and the settings that they become."""
 
 import argparse
 from pathlib import Path

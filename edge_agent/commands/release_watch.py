@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_agent.release.repository import SignedRepository
 
 CONNECT_WITHIN = 20.0
-# What the broker keeps arrives at once; when it has been quiet for so long, it has all arrived.
+# What the broker keeps arrives at once; when nothing has come for this many seconds, it has all arrived.
 QUIET = 2.0
 MOST_SHOWN = 30
 
