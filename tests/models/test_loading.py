@@ -1,10 +1,16 @@
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from edge_agent import settings
+from edge_agent.config import loader
+from edge_agent.config.loader import Config
 from edge_agent.models.accelerator_choice import threads_of
-from edge_agent.models.loading import with_threads
+from edge_agent.models.loading import load_models, with_threads
+from edge_agent.models.model import Model
 from tests.sources.stage import DIGITS
 
 
@@ -21,3 +27,30 @@ def test_models_that_state_no_threads_share_the_cores(
 
 def test_threads_that_are_stated_are_left_as_they_are() -> None:
     assert threads_of(with_threads(settings.Model(path=DIGITS, threads=7), engines=5)) == 7
+
+
+def configuration(folder: Path, **pipelines: Any) -> Config:
+    file = folder / "agent.yaml"
+    source = {"type": "mqtt", "topic": "in"}
+    used = {name: {"source": source, "model": "digits"} | options for name, options in pipelines.items()}
+    models = {"digits": {"path": str(DIGITS), "threads": 1}}
+    file.write_text(yaml.safe_dump({"models": models, "pipelines": used}))
+    return loader.load(file)
+
+
+def test_a_model_has_an_engine_for_each_batch_size_and_keeps_those_that_are_loaded(tmp_path: Path) -> None:
+    regions = {"left": [0, 0, 0.5, 1], "right": [0.5, 0, 1, 1]}
+    before = load_models(configuration(tmp_path, all={}), {})
+    both = load_models(configuration(tmp_path, all={}, parts={"regions": regions}), before)
+    same = load_models(configuration(tmp_path, all={}, parts={"regions": regions}, more={}), both)
+    after = load_models(configuration(tmp_path, parts={"regions": regions}), both)
+    model, wider, narrower = before["digits"], both["digits"], after["digits"]
+    assert isinstance(model, Model)
+    assert isinstance(wider, Model)
+    assert isinstance(narrower, Model)
+    assert same["digits"] is wider
+    assert (list(model.engines), list(wider.engines), list(narrower.engines)) == ([1], [1, 2], [2])
+    assert wider.engine_for(1) is model.engine_for(1)
+    assert narrower.engine_for(2) is wider.engine_for(2)
+    assert (wider.memory, narrower.memory) == (2 * model.memory, model.memory)
+    wider.close()
