@@ -12,7 +12,7 @@ OPTIONS = {"url": "--url", "username": "--username", "password_file": "--passwor
 
 
 def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the configuration, and what may be stated in place of what stands in it."""
+    """Adds the configuration file, and options that override its `mqtt` part."""
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration file, for its `mqtt` part")
     parser.add_argument("--url", metavar="URL", help="the broker: mqtt://HOST:PORT, mqtts://, ws:// or wss://")
     parser.add_argument("--username", metavar="NAME", help="user name at the broker")
@@ -20,13 +20,14 @@ def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt":
-    """What the arguments state, over what is configured.
+    """The configured settings with those of the arguments in place of them.
 
     Raises:
-        ConfigError: they don't make sense; one line each, as `--url: must be …`.
+        ConfigError: they are wrong; one line each, as `--url: must be …`.
     """
     from pydantic import ValidationError
 
+    from edge_agent.config.validation import in_plain_words
     from edge_agent.config.yaml_lines import ENV
     from edge_agent.errors import ConfigError
     from edge_agent.settings import Mqtt
@@ -40,6 +41,8 @@ def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt"
     try:
         return Mqtt.model_validate(stated)
     except ValidationError as error:
-        problems = [(str(problem["loc"][0]), problem["msg"]) for problem in error.errors(include_url=False)]
-        lines = [f"{OPTIONS.get(key, f'mqtt.{key}')}: {text.removeprefix('Value error, ')}" for key, text in problems]
+        lines = []
+        for details in error.errors(include_url=False):
+            key = str(details["loc"][0])
+            lines.append(f"{OPTIONS.get(key, f'mqtt.{key}')}: {in_plain_words(details, stated.get(key))}")
         raise ConfigError(lines) from None

@@ -14,7 +14,7 @@ from edge_agent.system.terminal import printable
 if TYPE_CHECKING:
     from edge_agent.config.loader import Config
 
-# The exit code where all is valid, and a model would not run on the accelerator that is asked for first.
+# Exit code if everything is valid, but a model would not run on the first accelerator of its list.
 FALLS_BACK = 3
 
 
@@ -77,7 +77,7 @@ def _plan(loaded: "Config") -> dict[str, Any]:
 
 
 def _loaded_models(loaded: "Config") -> list[dict[str, Any]]:
-    """Loads the models as `run` would, and those that no pipeline uses."""
+    """Loads all models as `run` would, unused ones too, and describes them."""
     from edge_agent.models.loading import load_models
     from edge_agent.pipeline import compatibility
     from edge_agent.update.active import with_active
@@ -102,7 +102,7 @@ def _loaded_models(loaded: "Config") -> list[dict[str, Any]]:
 
 
 def _check_programs(loaded: "Config") -> None:
-    """What is needed besides files is there: programs, and packages that are optional."""
+    """Programs and optional packages that the configuration needs are installed."""
     from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
 
     problems = []
@@ -127,7 +127,7 @@ def _check_programs(loaded: "Config") -> None:
 
 
 def _check_access(loaded: "Config") -> None:
-    """Certificates and keys can be used, and the passwords can be read."""
+    """Certificates, keys and passwords can be read and used."""
     mqtt = loaded.settings.mqtt
     if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
         from edge_agent.mqtt.endpoint import Endpoint

@@ -26,7 +26,7 @@ READINGS = (
     "the camera in the yard sees person 92 %, dog 81 % at 14:05. say so in one friendly sentence.",
     "one sentence on the pump: anomaly 3.21",
 )
-# Between the letters of a command, as somebody would type it on a terminal.
+# Seconds between the letters of a command, as if it were typed.
 TYPING = 0.03
 
 
@@ -36,7 +36,7 @@ class Answered:
 
     Attributes:
         asked: a command, or readings.
-        answer: what it means, as JSON, or a sentence.
+        answer: JSON for a command, a sentence for readings.
         tokens: of the answer.
         first_token_ms: from the request to the first of them.
         total_ms: from the request to the last.
@@ -85,7 +85,7 @@ def _sections() -> dict[str, Any]:
 
 
 def _ask(subscriber: Subscriber, until: float, screen: "_Screen") -> None:
-    """Sends one request after the other, each when the one before has been answered."""
+    """Sends the requests one by one, each after the previous one has been answered."""
     schema = json.loads((shipped("intents") / "schema.json").read_text(encoding="utf-8"))
     for text in COMMANDS + READINGS:
         screen.type(text)
@@ -108,9 +108,8 @@ class _Screen:
         if self.quiet:
             return
         print(
-            "Commands go over MQTT to the bundled language model, which writes what is meant, as JSON; of readings it"
+            "Commands and readings go over MQTT to the bundled language model, which answers with JSON, or a sentence."
         )
-        print("makes a sentence.")
         print(f"Broker {url} (inside this process), requests on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
 
     def type(self, text: str) -> None:

@@ -18,7 +18,7 @@ TOPIC = f"edge/{DEVICE}/meter/result"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one result says the meter shows.
+    """The reading of the meter in one result.
 
     Attributes:
         text: the digits from left to right; `_` for one that is blank.

@@ -27,14 +27,14 @@ def play(
     show: Callable[[dict[str, Any]], None],
     act: "Callable[[Subscriber], None]",
 ) -> dict[str, dict[str, Any]]:
-    """Runs broker, agent and subscriber until an act, or Ctrl-C, has ended it.
+    """Runs broker, agent and subscriber until `act` returns, or until Ctrl-C.
 
     Args:
         sections: of the agent's configuration, besides device and broker.
-        topic: what is subscribed to.
+        topic: filter of the results.
         introduce: called with the broker's address before anything runs.
-        show: takes each document that arrives.
-        act: what happens while all of it runs; it may send inputs.
+        show: called with each document that arrives.
+        act: called while all of it runs; it may send inputs.
 
     Returns:
         The counters of each pipeline.
@@ -68,12 +68,12 @@ def play(
 
 
 class Subscriber:
-    """An ordinary MQTT client, as any other program would be.
+    """An ordinary MQTT client.
 
     Args:
         url: of the broker.
-        topic: of the results.
-        show: takes each of them.
+        topic: filter of the results.
+        show: called with each of them.
     """
 
     def __init__(self, url: str, topic: str, show: Callable[[dict[str, Any]], None]) -> None:

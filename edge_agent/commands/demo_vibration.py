@@ -17,7 +17,7 @@ from edge_agent.samples import timestamp
 SENSOR = "pump/vibration"
 TOPIC = f"edge/{DEVICE}/pump/result"
 PIECE = 16
-# The bearing breaks after this share of the time, and strikes so hard, in g.
+# The bearing breaks after this share of the time; the strength of its strikes, in g.
 BREAKS_AT = 0.5
 DAMAGE = 0.4
 SEED = 7
@@ -66,7 +66,7 @@ def _sections() -> dict[str, Any]:
 
 
 def _shake(subscriber: Subscriber, seconds: float, screen: "_Screen") -> None:
-    """Sends what a sensor would send, in pieces, as it would come; half-way the bearing breaks."""
+    """Sends readings in real time, as a sensor would; half-way the bearing breaks."""
     machine, began = Machine(SEED), time.monotonic()
     for number in range(round(seconds * RATE / PIECE)):
         time.sleep(max(0.0, began + (number + 1) * PIECE / RATE - time.monotonic()))

@@ -1,7 +1,7 @@
 """What the devices under a topic prefix publish: status, info, stats, results.
 
-Anyone who may write to the broker may have written this. So nothing of it is believed: sizes, names and numbers are
-bounded, what does not make sense is left out.
+Any client of the broker may have written these messages, so they are not trusted: sizes, names and numbers are bounded,
+invalid ones are ignored.
 """
 
 import json
@@ -25,17 +25,17 @@ LARGEST_NUMBER = 1e12
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A pipeline of a device, or a device without pipelines. What is not known is None or "".
+    """A pipeline of a device, or a device without pipelines. Unknown values are None or "".
 
     Attributes:
-        status: `online`, `offline`, or "" where nothing has been heard of it.
+        status: `online`, `offline`, or "" if it has not been published.
         pipeline: "" for a device without any.
         results_per_s: over the last two `stats`, or, after the first one, since the device's start.
-        last_result: the last result in a few words.
+        last_result: summary of the last result.
         last_at: when it came, seconds on the monotonic clock.
         latency_ms: from the queue to the result, on the device.
-        accelerator: that is in use.
-        fallback: why it is not the first one of those asked for.
+        accelerator: the one in use.
+        fallback: why it is not the first one of the configured list.
         waiting: results in the outbox.
         lost: results that were discarded.
     """
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def in_trouble(self) -> bool:
-        """Whether somebody should look."""
+        """Whether the row needs attention."""
         return self.status != "online" or bool(self.fallback or self.lost)
 
 
@@ -88,7 +88,7 @@ class Fleet:
     """All devices under a prefix, from their messages; may be updated and read in different threads.
 
     Attributes:
-        left_out: how many messages were of no use, or of more devices than there is room for.
+        left_out: number of messages that were invalid, or of more devices than there is room for.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -99,7 +99,7 @@ class Fleet:
         self._lock = threading.Lock()
 
     def topics(self) -> list[str]:
-        """What to subscribe to; results are left to `result_topic`, since nobody can look at those of a whole fleet."""
+        """Topic filters to subscribe to; results of a whole fleet would be too many, see `result_topic`."""
         return [f"{self._prefix}+/{what}" for what in ("status", "info", "stats")]
 
     def result_topic(self, row: Row) -> str:
@@ -107,11 +107,11 @@ class Fleet:
         return f"{self._prefix}{row.device}/{row.pipeline}/result"
 
     def receive(self, topic: str, payload: bytes, now: float) -> None:
-        """Takes a message.
+        """Updates the fleet from a message.
 
         Args:
             topic: with the prefix.
-            payload: as it came.
+            payload: of the message.
             now: seconds on the monotonic clock.
         """
         with self._lock:
@@ -134,7 +134,7 @@ class Fleet:
         return levels[1:] == ["info"] and not payload  # a retained message is deleted
 
     def _take_status(self, name: str, payload: bytes) -> bool:
-        if not payload:  # how a retained message is deleted: the device is gone for good
+        if not payload:  # the retained message was deleted: the device has been removed
             gone = self._devices.pop(name, None)
             self._count -= 1 + len(gone.pipelines) if gone else 0
         elif payload in (b"online", b"offline") and (device := self._device(name)):
@@ -242,7 +242,7 @@ def _rows(name: str, device: _Device) -> list[Row]:
 
 
 def in_words(result: dict[str, Any]) -> str:
-    """What a result says, in a few words."""
+    """Summarises a result."""
     predictions = result.get("predictions")
     found = [item for item in predictions if isinstance(item, dict)] if isinstance(predictions, list) else []
     if not found:
@@ -266,7 +266,7 @@ def in_words(result: dict[str, Any]) -> str:
 
 
 def _counts(found: Sequence[dict[str, Any]]) -> str:
-    """How many there are of the most common labels."""
+    """Counts of the most common labels."""
     counts = Counter(_text(item.get("label")) or "?" for item in found)
     more = ", …" if len(counts) > MAX_LABELS else ""
     return _cut(", ".join(f"{count} {name}" for name, count in counts.most_common(MAX_LABELS)) + more)
@@ -275,7 +275,7 @@ def _counts(found: Sequence[dict[str, Any]]) -> str:
 def _document(payload: bytes) -> dict[str, Any] | None:
     try:
         document = json.loads(payload)
-    except (ValueError, RecursionError):  # no JSON, no text, numbers of thousands of digits; brackets without end
+    except (ValueError, RecursionError):  # not JSON or not text, numbers of thousands of digits; deep nesting
         return None
     return document if isinstance(document, dict) else None
 
@@ -296,7 +296,7 @@ def _cut(text: str) -> str:
 
 
 def _number(value: object) -> float | None:
-    """A number that can be; None for anything else, NaN and infinity among it."""
+    """A finite number within bounds; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None

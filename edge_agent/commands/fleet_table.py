@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# From this width on, columns that can be done without have room.
+# Width from which on optional columns are shown.
 WIDE = 110
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -20,8 +20,8 @@ class Column(NamedTuple):
     """A column of the table.
 
     Attributes:
-        share: of the room that the columns leave which take what they need; 0: it is one of those.
-        optional: left out of a narrow terminal.
+        share: weight in the distribution of the remaining width; 0: the column is as wide as its content.
+        optional: left out on a narrow terminal.
     """
 
     title: str
@@ -89,7 +89,7 @@ def _cells(row: Row, now: float) -> dict[str, "Text"]:
     }
     styles = {"status": "red" if away else "green", "on": "yellow" if row.fallback else ""}
     styles["outbox"] = "red" if row.lost else ""
-    # Text, not a string: what devices say must not be taken for markup.
+    # Text, not a string: content from devices must not be interpreted as markup.
     return {
         title: Text(text, "dim" if away and title != "status" else styles.get(title, ""))
         for title, text in texts.items()
@@ -97,7 +97,7 @@ def _cells(row: Row, now: float) -> dict[str, "Text"]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"  # noqa: PLR2004 - four digits at the most
+    return f"{value:.1f}" if abs(value) < 1000 else f"{value:.3g}"  # noqa: PLR2004 - up to four digits
 
 
 def _ago(seconds: float) -> str:
@@ -115,29 +115,29 @@ def line(text: str, style: str = "dim") -> "Text":
 
 
 def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[str]:
-    """How many devices there are; what the marks mean, if there are any, and how many messages were left out."""
+    """The number of devices, the meaning of the marks in the table, and how many messages were invalid."""
     everything = {row.device: row.status for row in rows}
     if not everything:
-        return ["no device has said anything yet: is the prefix right, and may this user read below it?"]
+        return ["no messages from devices yet: is the prefix right, and may this user read the topics below it?"]
     online = sum(status == "online" for status in everything.values())
     count = f"{len(everything)} devices, {online} online"
     if len(shown) < len(rows):
         count += f"; {len(shown)} of {len(rows)} lines, those in trouble first"
-    marks = ["! not the accelerator asked for"] if any(row.fallback for row in shown) else []
+    marks = ["! not the preferred accelerator"] if any(row.fallback for row in shown) else []
     marks += ["-N results lost"] if any(row.lost for row in shown) else []
-    marks += [f"{left_out} messages that make no sense"] if left_out else []
+    marks += [f"{left_out} invalid messages"] if left_out else []
     return [count, *([", ".join(marks)] if marks else [])]
 
 
 def in_room(rows: list[Row], lines: int) -> list[Row]:
-    """The rows for which there is room; if there is not room for all, those in trouble first."""
+    """The rows that fit on the screen; if not all fit, those in trouble first."""
     if len(rows) <= lines:
         return rows
     return sorted(rows, key=lambda row: not row.in_trouble)[: max(1, lines)]
 
 
 def devices(rows: Sequence[Row], now: float) -> list[dict[str, Any]]:
-    """For programs: a list of devices, each with its pipelines."""
+    """A JSON document: a list of devices, each with its pipelines."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         device = found.setdefault(row.device, {"device_id": row.device, "status": row.status or None, "pipelines": []})

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 15.0
 REFRESH = 0.5
-# Retained messages come at once; `stats` within this time, unless a device's stats_interval is longer.
+# Retained messages arrive at once; `stats` within this time, unless a stats_interval is longer.
 ONCE_SECONDS = 12.0
 SETTLE_SECONDS = 1.0
 # Most pipelines whose results are subscribed to, and topics of one SUBSCRIBE packet.
 MAX_FOLLOWED = 1000
 BATCH = 100
-# Lines of the terminal that are not rows: the head, two of the summary, two of what is wrong with the connection.
+# Lines of the terminal that are not rows: header, two for the summary, two for the connection.
 FRAME_LINES = 5
 
 
 class Watcher:
     """Keeps a fleet up to date over one connection.
 
-    Results are subscribed to pipeline by pipeline: all results of a large fleet would be a load on the broker, the
-    network and this machine, and nobody could read them.
+    Results are subscribed to pipeline by pipeline, for those that are shown: all results of a large fleet would be a
+    load on the broker, the network and this machine.
 
     Attributes:
-        fleet: what is known.
+        fleet: the devices.
     """
 
     def __init__(self, mqtt: Mqtt, folder: Path) -> None:
@@ -68,32 +68,32 @@ class Watcher:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the connection; "" if nothing is."""
+        """The problem with the connection; "" if there is none."""
         return self._refused if self._connection.link else self._connection.problem
 
     def _refusal(self, text: str) -> None:
         self._refused = text
 
     def connect(self) -> None:
-        """Connects for the first time; later the connection comes back by itself.
+        """Connects for the first time; afterwards the connection is restored automatically.
 
         Raises:
-            EdgeAgentError: the broker is not reached, or refuses.
+            EdgeAgentError: the broker can't be reached, or refuses the connection.
         """
         logger = logging.getLogger("edge_agent")
         logger.addHandler(_Refusals(self._refusal))
-        logger.propagate = False  # lines of a log would tear the table
+        logger.propagate = False  # log lines would break the table
         self._connection.start()
         self._connection.wait_until_tried(CONNECT_TIMEOUT)
         if self._connection.link is None:
             raise EdgeAgentError(self._connection.problem)
 
     def follow(self, rows: Iterable[Row]) -> None:
-        """Receive the results of these pipelines, and of no others."""
+        """Subscribes to the results of these pipelines, and of no others."""
         link = self._connection.link
         if link is None:
             return
-        if link is not self._followed_over:  # a new session knows nothing of the one before
+        if link is not self._followed_over:  # a new session has no subscriptions
             self._followed, self._followed_over = set(), link
         wanted = {self.fleet.result_topic(row) for row in rows if row.pipeline}
         gone, new = sorted(self._followed - wanted), sorted(wanted - self._followed)
@@ -146,7 +146,7 @@ def show_live(watcher: Watcher) -> None:
     console = Console()
     pause = threading.Event()
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        while console.is_terminal:  # not any more when its window is closed, of which Rich says nothing
+        while console.is_terminal:  # false once its window is closed
             rows = watcher.fleet.rows()
             shown = in_room(rows, console.size.height - FRAME_LINES)
             watcher.follow(shown[:MAX_FOLLOWED])
@@ -158,8 +158,8 @@ def show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
     """Prints the fleet as it is now, as a table or as one JSON document."""
     rows = watcher.fleet.rows()
     if as_json:
-        heard = {"at": timestamp(time.time()), "broker": watcher.address, "topic_prefix": mqtt.topic_prefix}
-        print(json.dumps(heard | {"devices": devices(rows, time.monotonic())}, indent=2))
+        head = {"at": timestamp(time.time()), "broker": watcher.address, "topic_prefix": mqtt.topic_prefix}
+        print(json.dumps(head | {"devices": devices(rows, time.monotonic())}, indent=2))
         return
     from rich.console import Console
 

@@ -23,7 +23,7 @@ SHOWN_LABELS = 3
 SHOWN_OPERATORS = 8
 SHOWN_CHARACTERS = 160
 MAX_TEXT = 10_000
-# Stands in the configuration for what the user has to state.
+# Placeholder in the printed configuration for what the user has to state.
 BLANK = "???"
 _FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
 
@@ -100,7 +100,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _configuration(options: settings.Model, missing: Mapping[str, str]) -> dict[str, Any]:
-    """A `models` section for this model, as it was asked about, with blanks for what is missing."""
+    """A `models` section for this model with the stated options, and blanks for what is missing."""
     path = loader.resolve(options.path, Path.cwd())
     stated = options.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     stated["path"] = str(path.resolve()) if path.exists() else str(options.path)
@@ -150,7 +150,7 @@ def _show(
 
 
 def _cut(text: str) -> str:
-    """A text of the file in one line of bounded length."""
+    """Text from the file as one line of bounded length."""
     line = " ".join(text[:MAX_TEXT].split())
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
 

@@ -11,26 +11,28 @@ MODEL = "a .tflite or .onnx file, a bundle (folder or .zip), or a name from the 
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the model, what may be stated of it, and --json."""
+    """Adds the model, options for what its file does not show, and --json."""
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("--labels", type=Path, metavar="FILE", help="one label a line; `none`: class numbers only")
     parser.add_argument(
         "--normalize",
         choices=("unit", "signed", "raw", "imagenet"),
-        help="what pixels become: 0..1, -1..1, 0..255, or as is usual with ImageNet; default: what the file says",
+        help="range of the pixel values: 0..1, -1..1, 0..255, or as for ImageNet; default: as the file states",
     )
-    parser.add_argument("--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted")
+    parser.add_argument(
+        "--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted to its input"
+    )
     parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="order of the axes of its input")
     parser.add_argument(
         "--output", choices=("probabilities", "logits", "sigmoid"), help="what a classifier's scores are"
     )
-    parser.add_argument("--decoder", metavar="NAME", help="how its outputs are read, where the file does not show it")
+    parser.add_argument("--decoder", metavar="NAME", help="how its outputs are decoded, if the file does not show it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def model_settings(args: argparse.Namespace) -> "Model":
-    """What the arguments state."""
+    """The settings of the model that the arguments state."""
     from edge_agent import settings
 
     keys = ("normalize", "resize", "color", "layout")

@@ -1,4 +1,4 @@
-"""`edge-agent models`: the public models of the registry, and bundles: made here, proven here."""
+"""`models`: the public models of the registry; bundles, made and verified here; versions of updated models."""
 
 import argparse
 import importlib.util
@@ -27,36 +27,34 @@ def add_parser(subparsers: Subparsers) -> None:
     models = subparsers.add_parser("models", help="list public models, pull them; make bundles, verify them")
     models.set_defaults(run=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="what there is, and what is on this machine already")
-    pulling = actions.add_parser("pull", help="download models, to be used by name in a configuration")
-    pulling.add_argument("names", nargs="+", metavar="NAME", help="as `models list` shows it")
-    pulling.add_argument("--mirror", help="address or folder to take the files from ($EDGE_AGENT_MIRROR)")
-    pulling.add_argument("--into", type=Path, metavar="DIR", help="folder of models ($EDGE_AGENT_MODELS)")
-    verifying = actions.add_parser("verify", help="ask models their golden samples, on this machine")
-    verifying.add_argument(
+    list_ = actions.add_parser("list", help="public models, and which of them are on this machine")
+    pull = actions.add_parser("pull", help="download models; a configuration refers to them by name")
+    pull.add_argument("names", nargs="+", metavar="NAME", help="as `models list` shows it")
+    pull.add_argument("--mirror", help="address or folder to take the files from ($EDGE_AGENT_MIRROR)")
+    pull.add_argument("--into", type=Path, metavar="DIR", help="folder of models ($EDGE_AGENT_MODELS)")
+    verify = actions.add_parser("verify", help="run models on their golden samples, on this machine")
+    verify.add_argument(
         "bundles", nargs="*", metavar="BUNDLE", help="name, folder or .zip; default: all here that have golden samples"
     )
-    bundling = actions.add_parser("bundle", help="make a bundle of a model file and what is known of it")
-    add_model_arguments(bundling)
-    bundling.add_argument("--name", required=True, help="of the model")
-    bundling.add_argument("--version", default="1", metavar="V", help="of the model (1)")
-    bundling.add_argument("--licence", default="", metavar="L", help="SPDX name of the licence of the weights")
-    bundling.add_argument(
-        "--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="what the model says of these now is right"
+    bundle = actions.add_parser("bundle", help="make a bundle of a model file and its metadata")
+    add_model_arguments(bundle)
+    bundle.add_argument("--name", required=True, help="of the model")
+    bundle.add_argument("--version", default="1", metavar="V", help="of the model (1)")
+    bundle.add_argument("--licence", default="", metavar="L", help="SPDX name of the licence of the weights")
+    bundle.add_argument("--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="golden samples to record")
+    bundle.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
+    optimize = actions.add_parser("optimize", help="convert a uint8 .tflite model to int8, if that pays")
+    add_model_arguments(optimize)
+    optimize.add_argument(
+        "--samples", nargs="+", required=True, metavar="IMAGES", help="files or folders on which both models must agree"
     )
-    bundling.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
-    optimizing = actions.add_parser("optimize", help="convert an old uint8 .tflite model to int8, if that is worth it")
-    add_model_arguments(optimizing)
-    optimizing.add_argument(
-        "--samples", nargs="+", required=True, metavar="IMAGES", help="files or folders: both models must say the same"
-    )
-    optimizing.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".tflite file to write")
-    telling = actions.add_parser("history", help="which versions of updated models there are, and what became of them")
-    telling.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
-    returning = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
-    returning.add_argument("model", metavar="NAME", help="of the model in the configuration")
-    returning.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
-    for parser in (listing, pulling, verifying, telling):
+    optimize.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".tflite file to write")
+    history = actions.add_parser("history", help="versions of updated models, and what happened to them")
+    history.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    rollback = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
+    rollback.add_argument("model", metavar="NAME", help="of the model in the configuration")
+    rollback.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    for parser in (list_, pull, verify, history):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
@@ -64,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action.
 
     Returns:
-        0; or 1 where a model could not be pulled, does not answer its golden samples rightly, or was not worth
-        converting.
+        0; or 1 where a model could not be pulled, fails its golden samples, or was not
+        converted.
 
     Raises:
         ConfigError: a name or the mirror is wrong.
@@ -103,7 +101,7 @@ def _list(*, as_json: bool) -> int:
                 "task": manifest.task,
                 "licence": manifest.licence,
             }
-            # A language model is more files than that which it is known by.
+            # A language model has more files than the one that identifies it.
             named = (
                 folder.iterdir() if "genai" in manifest.files else [folder / file for file in manifest.files.values()]
             )
@@ -147,7 +145,7 @@ def _pull(names: Sequence[str], mirror: str | None, into: Path | None, *, as_jso
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Nothing is pulled before all names are known to be right."""
+    """Raises for unknown names before anything is pulled."""
     from edge_agent.models import registry
     from edge_agent.models.shipped import BUNDLES
 
@@ -189,7 +187,7 @@ def _verify(bundles: Sequence[str], *, as_json: bool) -> int:
 
 
 def _with_golden_samples() -> list[str]:
-    """What comes with edge-agent and what was pulled, as far as it has golden samples, or can't be read."""
+    """Bundled and pulled models that have golden samples, and those that can't be read."""
     from edge_agent.models import bundle, registry
     from edge_agent.models.shipped import BUNDLES, shipped
 
@@ -206,7 +204,7 @@ def _with_golden_samples() -> list[str]:
 
 
 def _can_be_asked(manifest: "Manifest") -> bool:
-    """Whether it has golden samples; those of a language model count where its extra is installed."""
+    """Whether it has golden samples; those of a language model count if its extra is installed."""
     if manifest.golden_text:
         return importlib.util.find_spec("onnxruntime_genai" if "genai" in manifest.files else "llama_cpp") is not None
     return bool(manifest.golden)
@@ -237,7 +235,7 @@ def _verified(bundle: str) -> dict[str, Any]:
 
 
 def _verified_language_model(bundle: str, source: "LanguageSource") -> dict[str, Any]:
-    """A language model is asked its golden samples as it is loaded; one wrong answer and it is refused."""
+    """A language model is run on its golden samples when it is loaded, and refused if one answer is wrong."""
     from edge_agent import settings
     from edge_agent.models import language
     from edge_agent.models.budget import Budget

@@ -1,4 +1,4 @@
-"""`models optimize`: a uint8 TFLite model as int8, kept only if it says the same and is faster on this machine."""
+"""`models optimize`: a uint8 TFLite model as int8, written only if the results agree and it is faster here."""
 
 import json
 import statistics
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from edge_agent.models.model import Model
 
 COMPARED = ("classification", "detection")
-# Fewer pictures prove nothing.
+# Fewer pictures are no evidence.
 LEAST_PICTURES = 20
-# The share of them to which both must say the same.
+# The share of them on which both models must agree.
 ENOUGH = 0.99
 # Labels whose confidences are so close change places from one kernel of the very same model to another.
 TIE = golden.TOLERANCE
@@ -37,12 +37,12 @@ ROUNDS, RUNS = 7, 15
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What both models say to the same pictures.
+    """How far two models agree on the same pictures.
 
     Attributes:
-        pictures: how many they were shown.
-        same: how many got the same answer from both: the same most confident label, or the same objects.
-        tied: how many more got, as their label, one that was as good as tied with the first one of the original.
+        pictures: number of pictures.
+        same: number of those with the same result: the same top label, or the same objects.
+        tied: number of further ones whose new top label was practically tied with the original one.
     """
 
     pictures: int
@@ -51,7 +51,7 @@ class Agreement:
 
     @property
     def enough(self) -> bool:
-        """Whether one can stand in for the other."""
+        """Whether one can replace the other."""
         return self.same + self.tied >= ENOUGH * self.pictures
 
 
@@ -80,16 +80,16 @@ def run(options: settings.Model, samples: Sequence[str], out: Path, *, as_json: 
         agreement, (before_ms, after_ms) = _compare(before, after, pictures), _measure(before, after)
     reason = ""
     if not agreement.enough:
-        reason = "since it says something else as int8"
+        reason = "since its results differ as int8"
     elif after_ms >= before_ms:
-        reason = "since it is no faster as int8 on this machine"
+        reason = "since it is not faster as int8 on this machine"
     else:
         _write(out, converted)
     if as_json:
         document = {"path": None if reason else str(out), **asdict(agreement)}
         print(json.dumps(document | {"before_ms": before_ms, "after_ms": after_ms}, indent=2))
     else:
-        print(f"the same answer to {agreement.same} of {agreement.pictures} pictures, {agreement.tied} more were tied")
+        print(f"same result for {agreement.same} of {agreement.pictures} pictures, {agreement.tied} more were tied")
         print(f"{after_ms:.2f} ms instead of {before_ms:.2f} ms on this machine")
     if reason:
         print(f"{options.path}: nothing is written, {reason}", file=sys.stderr)
@@ -100,7 +100,7 @@ def run(options: settings.Model, samples: Sequence[str], out: Path, *, as_json: 
 
 
 def _pictures(model: Path, samples: Sequence[str], out: Path) -> list[Sample]:
-    """The pictures, when all arguments are right."""
+    """The pictures; all arguments are checked first."""
     if model.suffix != ".tflite" or not model.is_file():
         raise ConfigError([f"{model}: expected a .tflite file"])
     if out.suffix != ".tflite" or out.exists():
@@ -131,7 +131,7 @@ def _compare(before: "Model", after: "Model", pictures: Sequence[Sample]) -> Agr
     if before.decode.task == "classification":
         ranks = [_rank(old, new) for old, new in answers]
         return Agreement(len(pictures), ranks.count("same"), ranks.count("tied"))
-    same = sum(_says_the_same(before.decode.task, old, new) for old, new in answers)
+    same = sum(_same_objects(before.decode.task, old, new) for old, new in answers)
     return Agreement(len(pictures), same, 0)
 
 
@@ -152,15 +152,15 @@ def _rank(old: Sequence[Prediction], new: Sequence[Prediction]) -> str:
     return "tied" if confidences.get(label, -1.0) >= (old[0].confidence or 0.0) - TIE else "other"
 
 
-def _says_the_same(task: str, old: Sequence[Prediction], new: Sequence[Prediction]) -> bool:
-    """Whether the objects of one answer are those of the other, as golden samples see it."""
+def _same_objects(task: str, old: Sequence[Prediction], new: Sequence[Prediction]) -> bool:
+    """Whether both results have the same objects, by the tolerances of golden samples."""
     if not any((one.confidence or 0.0) >= golden.LEAST_RECORDED for one in old):
         return not any((one.confidence or 0.0) >= golden.LEAST_RECORDED + TIE for one in new)
     return all(check.right for check in golden.check(golden.record("picture", task, old), new))
 
 
 def _measure(before: "Model", after: "Model") -> tuple[float, float]:
-    """Milliseconds of one inference of each, in turns."""
+    """Milliseconds of one inference of each, measured alternately."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for model, found in zip((before, after), times, strict=True):

@@ -1,4 +1,4 @@
-"""`predict`: one-off inference on files, by the daemon's own road."""
+"""`predict`: one-off inference on files, by the same steps as in the daemon."""
 
 import argparse
 import itertools
@@ -24,7 +24,7 @@ ANNOTATED_QUALITY = 90
 
 
 def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: "Sequence[Prediction]") -> None:
-    """Writes a picture, (height, width, 3), uint8, BGR, with what was found drawn into it."""
+    """Writes a picture, (height, width, 3), uint8, BGR, with the predictions drawn into it."""
     from edge_agent.publish.drawing import annotate, encode_jpeg
 
     try:
@@ -39,10 +39,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("predict", help="one-off inference on files")
     add_model_arguments(parser)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files")
-    parser.add_argument("--top-k", type=between(1, 1000), metavar="N", help="predictions an input at the most")
-    parser.add_argument("--min-confidence", type=between(0.0, 1.0), metavar="C", help="leave out what is below, 0 to 1")
     parser.add_argument(
-        "--annotate", type=Path, metavar="OUT", help="draw what was found into a JPEG, or for several inputs a folder"
+        "--top-k", type=between(1, 1000), metavar="N", help="maximum number of predictions for each input"
+    )
+    parser.add_argument(
+        "--min-confidence", type=between(0.0, 1.0), metavar="C", help="omit predictions below this confidence, 0 to 1"
+    )
+    parser.add_argument(
+        "--annotate", type=Path, metavar="OUT", help="JPEG to draw the predictions into, or a folder for several inputs"
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""`edge-agent release`: makes and changes the signed repository that devices take new versions of models from."""
+"""`release`: makes and changes the signed repository from which devices take new versions of models."""
 
 import argparse
 import json
@@ -19,12 +19,14 @@ _LIST_HELP = "the list of releases as well, which needs the targets key"
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `release` and its actions; all of them set `run`."""
-    parser = subparsers.add_parser("release", help="sign new versions of models for devices, and watch them arrive")
+    parser = subparsers.add_parser(
+        "release", help="sign new versions of models for devices, and follow them through the fleet"
+    )
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     actions.add_parser("init", help="make the keys and an empty repository")
-    listing = actions.add_parser("list", help="what is released, and for whom")
+    listing = actions.add_parser("list", help="releases, and the devices that they are for")
     listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     adding = actions.add_parser("add", help="release a bundle")
@@ -38,15 +40,15 @@ def add_parser(subparsers: Subparsers) -> None:
     promoting.add_argument("--percent", type=_percent, required=True, metavar="P", help="of all devices")
     promoting.add_argument("--group", action="append", metavar="LABEL", help="devices besides (those of before)")
 
-    revoking = actions.add_parser("revoke", help="take a release back: devices that have it return to the one before")
+    revoking = actions.add_parser("revoke", help="revoke a release: devices that have it return to the previous one")
     revoking.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
 
-    renewing = actions.add_parser("renew", help="sign again what is about to expire, as a daily job")
+    renewing = actions.add_parser("renew", help="renew signatures that expire soon, as a daily job")
     renewing.add_argument("--list", action="store_true", help=_LIST_HELP)
     renewing.add_argument("--root", action="store_true", help="root.json as well, which needs the root key")
 
-    keying = actions.add_parser("keys", help="which key signs what; replace one")
-    keying.add_argument("--change", choices=("root", "targets", "online"), help="make a new one in its place")
+    keying = actions.add_parser("keys", help="keys and what they sign; replace one")
+    keying.add_argument("--change", choices=("root", "targets", "online"), help="replace it by a new one")
 
     checking = actions.add_parser("expire-check", help="exit code 1 if a signature is about to expire")
     checking.add_argument("--within", type=_seconds, default=3 * 86400.0, metavar="TIME", help="how soon (3d)")
@@ -60,15 +62,20 @@ def add_parser(subparsers: Subparsers) -> None:
 
     for action in actions.choices.values():
         action.add_argument(
-            "-r", "--repository", type=Path, default=Path(), metavar="DIR", help="where it is (current folder)"
+            "-r",
+            "--repository",
+            type=Path,
+            default=Path(),
+            metavar="DIR",
+            help="folder of the repository (current folder)",
         )
         action.add_argument(
-            "--passphrase-file", type=Path, metavar="FILE", help="else $EDGE_AGENT_PASSPHRASE, or asked"
+            "--passphrase-file", type=Path, metavar="FILE", help="default: $EDGE_AGENT_PASSPHRASE, or a prompt"
         )
 
 
 def _percent(text: str) -> int:
-    """A share in ten thousandths from a percentage."""
+    """A percentage as a share in units of 1/10000."""
     try:
         share = round(float(text.removesuffix("%")) * 100)
     except (ValueError, OverflowError):
@@ -89,10 +96,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action.
 
     Returns:
-        0; or 1 where something is about to expire.
+        0; or 1 if a signature expires soon, or a watched release has failed.
 
     Raises:
-        ReleaseError: it can't be done.
+        ReleaseError: the action is not possible.
         MissingExtraError: the packages for signatures are not installed.
     """
     try:
@@ -156,7 +163,7 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
 
 
 def _prove(path: Path) -> None:
-    """What does not work here is not sent to a thousand devices."""
+    """Raises if the model fails its golden samples here: it must not reach any device."""
     from edge_agent import settings
     from edge_agent.models.resolve import resolve_model
     from edge_agent.models.self_test import run_self_test

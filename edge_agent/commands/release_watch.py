@@ -1,4 +1,4 @@
-"""`edge-agent release watch`: follows a release through the fleet, and stops it where it fails."""
+"""`release watch`: follows a release through the fleet, and halts it if it fails."""
 
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ MOST_SHOWN = 30
 
 
 def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
-    """Follows the release until every device that is there has it, too many have failed, or the time is over.
+    """Follows the release until every device has it, too many have failed, or the time is over.
 
     Returns:
         0 if every device has it; 1 if not.
@@ -76,7 +76,7 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
 def _follow(
     rollout: Rollout, messages: "queue.SimpleQueue[tuple[str, bytes]]", max_failures: int, deadline: float
 ) -> list[Row]:
-    """Shows what is happening until there is a reason to stop; returns how things stand then."""
+    """Shows the progress until there is a reason to stop; returns the rows at that time."""
     from rich.console import Console
     from rich.live import Live
 

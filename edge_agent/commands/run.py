@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
     logs.set_up(debug="debug" in args, form=args.log_format)
     loaded = loader.load(args.config)
     if not loaded.settings.pipelines:
-        raise ConfigError([f"{args.config}:1: pipelines: there are none, so there is nothing to run"])
+        raise ConfigError([f"{args.config}:1: pipelines: none are configured, so there is nothing to run"])
     return exit_despite_threads(Agent(loaded).run(once=args.once))

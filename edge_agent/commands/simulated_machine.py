@@ -1,4 +1,4 @@
-"""A machine that does not exist: what an accelerometer on a pump would say, for the demonstration and its model."""
+"""A simulated pump: readings of an accelerometer on it, for the demonstration and for training its model."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ LOADS = (0.7, 1.3)
 # Amplitudes in g of the shaft's revolution and of its harmonics; noise of the sensor.
 HARMONICS = (0.5, 0.2, 0.1)
 NOISE = 0.02
-# Something chipped in a bearing with nine balls strikes so often in a revolution, and makes the housing ring.
+# Strikes of a defect in a bearing with nine balls, for each revolution; each makes the housing ring.
 STRIKES = 3.57
 RINGING = 78.0
 DECAY = 60.0
@@ -23,7 +23,7 @@ _WANDERS_OVER = 5.0
 
 
 class Machine:
-    """Vibration as it comes, in g.
+    """A stream of vibration in g.
 
     Args:
         seed: of all that is left to chance.
@@ -63,8 +63,8 @@ class Machine:
     def _rung(self, strikes: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """What a damped oscillation makes of strikes."""
         turn = np.exp((2j * np.pi * RINGING - DECAY) / RATE)
-        heard = np.empty(len(strikes))
+        rung = np.empty(len(strikes))
         for at, strike in enumerate(strikes):
             self._ringing = self._ringing * turn + strike * self._rng.uniform(0.7, 1.3)
-            heard[at] = self._ringing.real
-        return heard
+            rung[at] = self._ringing.real
+        return rung

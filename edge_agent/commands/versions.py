@@ -1,4 +1,4 @@
-"""`models history` and `models rollback`: the versions that updates have brought to this device."""
+"""`models history` and `models rollback`: versions of models that updates have installed on this device."""
 
 import argparse
 import json
@@ -15,17 +15,15 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the configuration can't be read, or updates no such model.
-        UpdateError: there is nothing to go back from.
+        UpdateError: there is no earlier version.
     """
     loaded = loader.load(args.config)
     stores = stores_of(loaded)
     if args.action == "history":
         return _history(stores, as_json=args.json)
     if args.model not in stores:
-        known = ", ".join(stores) or "none is"
-        raise ConfigError(
-            [f"{loaded.where('update')}: {args.model} is not a model that is updated; known here: {known}"]
-        )
+        known = ", ".join(stores) or "none"
+        raise ConfigError([f"{loaded.where('update')}: {args.model} is not an updated model; updated models: {known}"])
     store = stores[args.model]
     store.roll_back("by hand")
     state = store.state()

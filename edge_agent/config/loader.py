@@ -28,7 +28,7 @@ class Config:
     lines: Mapping[Key, int]
 
     def where(self, *key: str | int) -> str:
-        """`FILE:LINE: a.b.c`, the line being that of the nearest key that stands in the file."""
+        """`FILE:LINE: a.b.c`, with the line of the key, or of the nearest enclosing one."""
         return f"{self.path}:{line_of(self.lines, key)}: {dotted(key)}"
 
     def resolve(self, path: Path | str) -> Path:
@@ -36,20 +36,20 @@ class Config:
         return resolve(path, self.path.parent)
 
     def outbox_path(self) -> Path:
-        """Where the outbox is: as stated, or in the service's state directory, or beside the file."""
+        """Where the outbox is: as configured, or in `state_folder`."""
         if self.settings.outbox.path is not None:
             return self.resolve(self.settings.outbox.path)
         return self.state_folder() / "outbox.db"
 
     def updates_path(self) -> Path:
-        """Where versions of models are kept: as stated, or in `state_folder`."""
+        """Where versions of models are kept: as configured, or in `state_folder`."""
         update = self.settings.update
         if update is not None and update.path is not None:
             return self.resolve(update.path)
         return self.state_folder() / "updates"
 
     def state_folder(self) -> Path:
-        """Where the agent keeps what must outlast it: the service's state directory, or the file's folder."""
+        """Where the agent keeps its state: the state directory of the service, or the folder of the file."""
         state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service may have several
         return Path(state or self.path.parent)
 
@@ -75,12 +75,12 @@ def load(path: Path) -> Config:
 
 
 def resolve(path: Path | str, folder: Path) -> Path:
-    """A path relative to a folder; `~` is the home directory, `~name`, if there is no such user, a name like any."""
+    """A path relative to a folder, with `~` expanded, and `~name` if there is such a user."""
     return folder / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser fails where there is no such user
 
 
 def _check_references(raw: object, problems: Problems) -> None:
-    """Pipelines name models that exist; works on whatever part of the file has the right shape."""
+    """Pipelines name models that exist; parts of the file that have the wrong shape are skipped."""
     models = value_at(raw, ("models",))
     for name in _names(value_at(raw, ("pipelines",))):
         key: Key = ("pipelines", name, "model")
@@ -96,7 +96,7 @@ def _check_references(raw: object, problems: Problems) -> None:
 
 
 def _check_chains(raw: object, problems: Problems) -> None:
-    """Pipelines that follow another one name one that exists, and none follows itself, be it over others."""
+    """Sources of type `pipeline` name one that exists, and none is its own source, directly or through others."""
     names = _names(value_at(raw, ("pipelines",)))
     parents = {
         name: value_at(raw, ("pipelines", name, "source", "name"))
@@ -112,11 +112,11 @@ def _check_chains(raw: object, problems: Problems) -> None:
             seen.add(ancestor)
             ancestor = parents.get(ancestor)
         if ancestor == name:
-            problems.add(key, "follows itself")
+            problems.add(key, "a pipeline must not be its own source, directly or through others")
 
 
 def _check_files(raw: object, problems: Problems) -> None:
-    """Files that are named exist; works on whatever part of the file has the right shape."""
+    """Files that are named exist; parts of the file that have the wrong shape are skipped."""
 
     def check(*key: str, unless: Callable[[str], object] = lambda _: False, folder_too: bool = False) -> None:
         value = value_at(raw, key)
@@ -125,7 +125,7 @@ def _check_files(raw: object, problems: Problems) -> None:
         path = resolve(value.removeprefix("file://"), problems.path.parent)
         trouble = _trouble(path, folder_too=folder_too)
         if trouble:
-            # Not a word of what may be a password, or an address with one in it that has been misspelt.
+            # The value may be a password, or a misspelt address that contains one.
             secret = key[-1] in ("password_file", "token_file") or "@" in value
             problems.add(key, f"{trouble}{'' if secret else f': {printable(str(path))}'}")
 
@@ -147,7 +147,7 @@ def _check_files(raw: object, problems: Problems) -> None:
 
 
 def _trouble(path: Path, *, folder_too: bool) -> str:
-    """Why a path is not that of a file (or a folder); "" if it is."""
+    """Why a path can't be used as that of a file (or a folder); "" if it can."""
     kind = "file or folder" if folder_too else "file"
     try:
         mode = path.stat().st_mode

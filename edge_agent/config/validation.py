@@ -1,7 +1,6 @@
-"""From plain values to typed settings; what does not fit is reported in plain words.
+"""From plain values to typed settings; problems are reported in plain words instead of those of Pydantic.
 
-Pydantic says what is wrong in its own terms; their types and contexts:
-https://docs.pydantic.dev/latest/errors/validation_errors/.
+Pydantic's types of errors and their contexts: https://docs.pydantic.dev/latest/errors/validation_errors/.
 """
 
 import difflib
@@ -22,10 +21,10 @@ T = TypeVar("T", bound=Frozen)
 
 _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than_equal": ("<=", "le")}
 _PATTERNS = {
-    CHANNEL: "must be of letters, digits, '.', '_' and '-'",
+    CHANNEL: "must consist of letters, digits, '.', '_' and '-'",
     URL: "must be an http:// or https:// address",
-    TOPIC_LEVEL: "must be without / + # and control characters, and not begin with $",
-    TOPIC_PREFIX: "must be without + # and spaces, not begin with $ or /, and not end with /",
+    TOPIC_LEVEL: "must not contain / + # or control characters, nor begin with $",
+    TOPIC_PREFIX: "must not contain + # or spaces, begin with $ or /, or end with /",
 }
 _WORDS = {
     "missing": "is required",
@@ -47,10 +46,10 @@ _WORDS = {
     "tuple_type": "must be a list",
     "too_short": "must have at least {min_length} entry",
     "too_long": "must have at most {max_length} entries",
-    "dict_type": "must hold `name: …` lines",
-    "model_type": "must hold `key: value` lines",
-    "model_attributes_type": "must hold `key: value` lines",
-    "union_tag_not_found": "is required, as in `type: mqtt`",
+    "dict_type": "must be `name: …` lines",
+    "model_type": "must be `key: value` lines",
+    "model_attributes_type": "must be `key: value` lines",
+    "union_tag_not_found": "is required, for example `type: mqtt`",
     "union_tag_invalid": "must be one of {expected_tags}",
 }
 
@@ -59,7 +58,7 @@ def validate(settings: type[T], raw: object, problems: Problems) -> T | None:
     """Settings from the plain values of a file, or None and what is wrong added to the problems."""
     if not isinstance(raw, dict):
         if not problems.texts():
-            problems.add((), "the file must hold settings, as `key: value` lines")
+            problems.add((), "the file must contain settings as `key: value` lines")
         return None
     keys_of: dict[int, tuple[str, ...]] = {}
     try:
@@ -70,7 +69,7 @@ def validate(settings: type[T], raw: object, problems: Problems) -> T | None:
 
 
 def value_at(raw: Any, key: Key) -> Any:
-    """What stands under a key; None where there is nothing."""
+    """The value of a key; None if there is none."""
     for part in key:
         try:
             raw = raw[part]
@@ -80,38 +79,40 @@ def value_at(raw: Any, key: Key) -> Any:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Names the nearest of the known names, or, where none is near, all of them."""
+    """The end of a message: the known name that is most similar, or, if none is, all of them."""
     names = list(known)[:MAX_NAMES]
     nearest = difflib.get_close_matches(name.lower()[:64], names, n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(names)}"
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(names)}"
 
 
 def _explain(error: ValidationError, raw: object, keys_of: Mapping[int, tuple[str, ...]], problems: Problems) -> None:
-    """One problem for each key, however many ways of reading its value have failed."""
+    """Adds one problem for each key, also where its value fits none of several types."""
     found: dict[Key, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         key = _real_key(details, raw)
         if details["loc"][-1:] == ("[key]",):
-            problems.add(key, f"the name {_message(details, None)}")
+            problems.add(key, f"the name {in_plain_words(details, None)}")
         elif key not in problems.unreadable:
             found.setdefault(key, []).append(details)
     around = {key[:length] for key in found for length in range(len(key))}
     for key, several in found.items():
         if key in around:
-            continue  # what is wrong inside says more than that the whole is not one of its alternatives
+            continue  # a problem inside a value is more specific than one of the value
         if several[0]["type"] == "extra_forbidden":
             known = keys_of.get(id(value_at(raw, key[:-1])), ())
             problems.add(key, "unknown key" + did_you_mean(str(key[-1]), known))
             continue
         value = value_at(raw, key)
-        first, *others = dict.fromkeys(_message(details, value) for details in several)
+        first, *others = dict.fromkeys(in_plain_words(details, value) for details in several)
         message = first + "".join(f", or {other.removeprefix('must ')}" for other in others)
-        quoted = problems.quoted(key, value) if first.startswith(("must be", "must hold")) else ""
+        quoted = (
+            problems.quoted(key, value) if first.startswith(("must be", "must consist", "must not contain")) else ""
+        )
         problems.add(key, f"{message} (got {quoted})" if quoted else message)
 
 
 def _real_key(details: ErrorDetails, raw: object) -> Key:
-    """Pydantic's location without the names of union members, which are no keys of the file."""
+    """The location of an error without the names of union members, which are not keys of the file."""
     *parts, last = details["loc"] or ("",)
     key: list[str | int] = []
     for part in parts:
@@ -126,7 +127,13 @@ def _real_key(details: ErrorDetails, raw: object) -> Key:
     return tuple(key)
 
 
-def _message(details: ErrorDetails, value: object) -> str:
+def in_plain_words(details: ErrorDetails, value: object) -> str:
+    """What is wrong with a value.
+
+    Args:
+        details: of an error of Pydantic.
+        value: as it is in the file; it tells the unit of a bound.
+    """
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -139,7 +146,7 @@ def _message(details: ErrorDetails, value: object) -> str:
 
 
 def _unit(value: object) -> str:
-    """What the bound of a value with a unit counts."""
+    """The unit of a bound, if the value has a unit."""
     if not isinstance(value, str) or not value[-1:].isalpha():
         return ""
     try:

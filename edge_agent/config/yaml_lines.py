@@ -1,4 +1,4 @@
-"""YAML to plain values, remembering where each stands, so that every problem is reported with its line."""
+"""YAML to plain values, with the line of each, so that every problem is reported with its line."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ MAX_QUOTED = 60
 Key = tuple[str | int, ...]
 
 ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-# Their values, and what is inside them, never appear in a message: `password_file` may hold the password itself, by
-# mistake, and an argument an address with one in it.
+# Values of these keys, and of keys inside them, never appear in a message: `password_file` may hold the password itself
+# by mistake, and an address or an argument may contain one.
 _SECRET_KEYS = {"password_file", "token_file", "url", "argv"}
 _TAG = "tag:yaml.org,2002:"
-# What YAML takes for truth values, numbers, dates and signs of its own is text here: `no` may be a device's name, and
-# `1.10` a version. What a text means is for the settings to say.
+# Scalars that YAML resolves to booleans, numbers, dates and so on stay text here: `no` may be the name of a device, and
+# `1.10` a version. The settings convert texts to the types that they need.
 _TEXTS = {_TAG + name for name in ("str", "bool", "int", "float", "timestamp", "value", "merge")}
 _HINTS = (
     ("'\\t' that cannot start", "indent with spaces, not with tabs"),
-    ("unexpected end of stream", "a quote is opened here and not closed"),
-    ("that cannot start any token", "put a text that begins so in quotes"),
-    ("mapping values are not allowed", "indent alike what belongs together, and put a text with `: ` in it in quotes"),
+    ("unexpected end of stream", "the quote that starts here is not closed"),
+    ("that cannot start any token", "quote a value that begins with this character"),
+    ("mapping values are not allowed", "check the indentation, and quote a value that contains `: `"),
     ("could not find expected ':'", "a line must be `key: value` or begin with `- `"),
-    ("expected <block end>", "indent alike what belongs together"),
-    ("unknown escape character", "write a \\ in 'single quotes'"),
-    ("undefined alias", "put a text that begins with * in quotes"),
-    ("another document", "one file holds one document, without a second `---`"),
+    ("expected <block end>", "check the indentation"),
+    ("unknown escape character", "use single quotes for a value that contains \\"),
+    ("undefined alias", "quote a value that begins with *"),
+    ("another document", "only one is allowed, so remove the second `---`"),
 )
 
 
@@ -45,8 +45,8 @@ class Problems:
 
     Attributes:
         lines: the line of every key.
-        written: the texts as they are written in the file.
-        unreadable: keys whose value is not known; what a check finds wrong with it is of no interest.
+        written: the text of every scalar as it is in the file, by key.
+        unreadable: keys whose value could not be read; further problems with it are not reported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,24 +57,24 @@ class Problems:
         self._found: list[tuple[int, str]] = []
 
     def add(self, key: Key, message: str, line: int | None = None) -> None:
-        """Notes `FILE:LINE: key: message`; the line is that of the nearest key that stands in the file."""
+        """Notes `FILE:LINE: key: message`; the line is that of the key, or of the nearest enclosing one."""
         line = line or line_of(self.lines, key)
         where = f"{dotted(key)}: " if key else ""
         self._found.append((line, f"{self.path}:{line}: {where}{message}"))
 
     def texts(self) -> list[str]:
-        """All problems in the order of their lines; of very many, the first ones and how many there are."""
+        """All problems in the order of their lines; of more than 100, the first 100 and how many more there are."""
         texts = [text for _, text in sorted(self._found, key=lambda found: found[0])]
         more = len(texts) - MAX_REPORTED
         return texts if more <= 0 else [*texts[:MAX_REPORTED], f"{self.path}: and {more} more problems"]
 
     def quoted(self, key: Key, value: object) -> str:
-        """A value as the file has it, for a message; variables are not filled in, secrets left out."""
+        """A value as it is in the file, for a message: variables are not replaced; empty for a secret."""
         if _SECRET_KEYS.intersection(key[-2:]):
             return ""
         match value:
             case None:
-                return "nothing"
+                return "no value"
             case dict():
                 return "`key: value` lines"
             case list():
@@ -83,7 +83,7 @@ class Problems:
 
 
 def dotted(key: Key) -> str:
-    """`pipelines.porch.source` for the key of that path."""
+    """A key as `pipelines.porch.source`."""
     return ".".join(_short(str(part)) or "''" for part in key)
 
 
@@ -92,7 +92,7 @@ def _short(text: str) -> str:
 
 
 def line_of(lines: Mapping[Key, int], key: Key) -> int:
-    """The line of a key, or of the nearest one around it."""
+    """The line of a key, or of the nearest enclosing one."""
     while key and key not in lines:
         key = key[:-1]
     return lines.get(key, 1)
@@ -101,12 +101,12 @@ def line_of(lines: Mapping[Key, int], key: Key) -> int:
 def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size: int = MAX_FILE_SIZE) -> object:
     """The plain values of a file: dictionaries, lists, texts, None.
 
-    What is wrong is added to the problems; None is then in its place.
+    Problems are added to `problems`; a value that could not be read is None.
 
     Args:
         path: of the file.
-        problems: of the file.
-        variables: what `${env:NAME}` in a text stands for; with none at all it stands for itself.
+        problems: of this file.
+        variables: values for `${env:NAME}` in texts; if empty, such texts are left as they are.
         max_size: in bytes; a larger file is refused.
 
     Raises:
@@ -115,7 +115,7 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
     with path.open("rb") as file:
         content = file.read(max_size + 1)
     if len(content) > max_size:
-        problems.add((), f"larger than {max_size} bytes: not a file of settings")
+        problems.add((), f"larger than {max_size} bytes: not a configuration file")
         return None
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
@@ -123,21 +123,23 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
     except yaml.MarkedYAMLError as error:
         message, mark = error.problem or error.context or "", error.problem_mark
         if error.context_mark and re.search(r"end of stream|expected ':'", message):
-            mark = error.context_mark  # where it begins says more than where the search for its end was given up
+            mark = (
+                error.context_mark
+            )  # the start of the construct is more helpful than the place where the parser gave up
         hint = next((f": {hint}" for part, hint in _HINTS if part in message), "")
         problems.add((), f"not valid YAML: {printable(message)}{hint}", mark.line + 1 if mark else 1)
     except yaml.reader.ReaderError as error:
         line = content[: error.position].count(b"\n") + 1
-        problems.add((), "not a text file in UTF-8, or it has control characters: save it as UTF-8", line)
+        problems.add((), "not UTF-8 text, or it contains control characters: save it as UTF-8", line)
     except (yaml.YAMLError, _TooMuchError) as error:
-        problems.add((), f"not a file of settings: {printable(str(error))}")
+        problems.add((), f"not a configuration file: {printable(str(error))}")
     except RecursionError:
-        problems.add((), "not a file of settings: its values are nested too deeply")
+        problems.add((), "not a configuration file: values are nested too deeply")
     return None
 
 
 class _TooMuchError(Exception):
-    """No configuration has so much in it."""
+    """The file has more values, or deeper ones, than any configuration needs."""
 
 
 class _Reader:
@@ -151,9 +153,9 @@ class _Reader:
     def value(self, node: yaml.Node, key: Key) -> object:
         self._values_left -= 1
         if self._values_left < 0:
-            raise _TooMuchError(f"it has more than {MAX_VALUES} values")
+            raise _TooMuchError(f"more than {MAX_VALUES} values")
         if len(key) > MAX_DEPTH:
-            raise _TooMuchError(f"its values are nested more than {MAX_DEPTH} deep, or contain themselves")
+            raise _TooMuchError(f"values are nested more than {MAX_DEPTH} levels deep, or contain themselves")
         self._problems.lines.setdefault(key, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, key)
@@ -164,12 +166,12 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.tag in _TEXTS:
             self._problems.written[key] = node.value
             return self._fill_in(node.value, key)
-        self._unreadable(key, f"the tag {node.tag.removeprefix(_TAG)!r} has no meaning here")
+        self._unreadable(key, f"the tag {node.tag.removeprefix(_TAG)!r} is not supported")
         return None
 
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, object]:
         merged: dict[str, object] = {}
-        own = []  # its own keys come last: they win over those that are merged in (`<<: *other`)
+        own = []  # its own keys come last and override those that are merged in (`<<: *other`)
         for name_node, value_node in node.value:
             if name_node.tag == _TAG + "merge":
                 parts = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
@@ -191,11 +193,11 @@ class _Reader:
         for name_node, value_node in nodes:
             line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode):
-                self._problems.add(key, "a key must be one word, not a list or a mapping", line)
+                self._problems.add(key, "a key must be text, not a list or a mapping", line)
                 continue
             name = name_node.value  # a device or pipeline called `12` or `on` is still a name
             if name in seen:
-                self._problems.add((*key, name), f"stands twice, first in line {seen[name]}", line)
+                self._problems.add((*key, name), f"duplicate key, first defined on line {seen[name]}", line)
             seen[name] = line
             self._problems.lines[(*key, name)] = line
             yield name, self.value(value_node, (*key, name))
@@ -208,7 +210,7 @@ class _Reader:
                 self._unreadable(key, f"the environment variable {name} is not set")
                 return None
         if key and key[-1] in ("password_file", "token_file") and ENV.fullmatch(text):
-            return text  # names the secret itself, which is read only when it is needed
+            return text  # the secret itself is read only when it is needed
         return ENV.sub(lambda match: self._variables[match[1]], text)
 
     def _unreadable(self, key: Key, message: str) -> None:

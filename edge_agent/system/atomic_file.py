@@ -1,4 +1,4 @@
-"""Files that are there as a whole, or as they were before: after a power cut, too."""
+"""Files that are replaced as a whole, or not at all, also in a power cut."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ def write(path: Path, content: bytes) -> None:
     """Replaces a file; when this returns, it is on the disk under its name.
 
     Raises:
-        OSError: it can't be written; what was there before still is.
+        OSError: it can't be written; the previous content is unchanged.
     """
     part = path.with_name(f"{path.name}.new")
     with part.open("wb") as out:
@@ -20,10 +20,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts on the disk which files a folder has, and under which names.
+    """Flushes a folder's entries to the disk.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk refuses it.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Waiting longer and longer between attempts, never in step with others."""
+"""Exponential backoff with jitter."""
 
 import random
 
@@ -20,8 +20,8 @@ class Backoff:
         """Seconds to wait before the next attempt."""
         current = self._next
         self._next = min(self._ceiling, self._next * 2)
-        return current * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+        return current * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
     def reset(self) -> None:
-        """After success: begin again with the first delay."""
+        """Starts again with the first delay, after a success."""
         self._next = self._first

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_agent.system import atomic_file
 
-# Keys of trials that were passed; the oldest go.
+# Keys of passed self-tests that are kept; the oldest are dropped first.
 MAX_PASSED = 64
 MAX_SPEED_UP = 9999.0
 _PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MULTILINE)
@@ -15,7 +15,7 @@ _LINE_BYTES = 65 + len(f" {MAX_SPEED_UP:.2f}")
 
 
 def cache_dir() -> Path:
-    """Where edge-agent keeps it.
+    """The folder of the cache.
 
     For a service of systemd $STATE_DIRECTORY/cache; else the user's $XDG_CACHE_HOME/edge-agent
     (https://specifications.freedesktop.org/basedir-spec/).
@@ -27,7 +27,7 @@ def cache_dir() -> Path:
 
 
 def processor() -> list[str]:
-    """What the processor is and what it can do: a memory card may have moved to another machine."""
+    """Model and features of the processor: a memory card may have moved to another machine."""
     try:
         return sorted(set(_PROCESSOR.findall(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))))
     except OSError:
@@ -35,19 +35,19 @@ def processor() -> list[str]:
 
 
 def has_passed(key: str) -> bool:
-    """Whether `note_passed` has been called with this key, as far as is still known."""
+    """Whether `note_passed` has been called with this key, and the key is still kept."""
     return key in _passed()
 
 
 def noted_speed_up(key: str) -> float | None:
-    """What has been noted with a key; None where nothing was."""
+    """The speed-up that was noted with a key; None if none was."""
     return _passed().get(key)
 
 
 def note_passed(key: str, speed_up: float | None = None) -> None:
     """Remembers a key of 64 hexadecimal digits, and how many times as fast as the CPU the model's accelerator is.
 
-    Where there is no place to write to, it is forgotten at once.
+    Without a writable cache folder this has no effect.
     """
     passed = [*((known, noted) for known, noted in _passed().items() if known != key), (key, speed_up)][-MAX_PASSED:]
     lines = (known if noted is None else f"{known} {min(noted, MAX_SPEED_UP):.2f}" for known, noted in passed)
@@ -61,7 +61,7 @@ def _file() -> Path:
 
 
 def _passed() -> dict[str, float | None]:
-    """The keys that are known, the oldest first, and what was noted with them."""
+    """The kept keys, the oldest first, with their speed-ups."""
     try:
         with _file().open("rb") as file:
             content = file.read(MAX_PASSED * _LINE_BYTES)

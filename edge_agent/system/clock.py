@@ -1,4 +1,4 @@
-"""Whether this device's clock can be believed."""
+"""Whether the clock of this device is synchronised."""
 
 import ctypes
 import time
@@ -21,7 +21,7 @@ class Clock:
         self._checked = -_CHECK_EVERY
 
     def synced(self) -> bool:
-        """Whether a time service keeps the clock right: adjtimex(2) does not say TIME_ERROR. False if unknown."""
+        """Whether a time service synchronises the clock: adjtimex(2) is not TIME_ERROR. False if unknown."""
         now = time.monotonic()
         if self._adjtimex is not None and now - self._checked >= _CHECK_EVERY:
             state = self._adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))

@@ -1,4 +1,4 @@
-"""The C library's memory: little of it held without use. Only glibc has these functions; elsewhere nothing happens."""
+"""Limits unused memory in the C library's heap. Only glibc has these functions; elsewhere nothing happens."""
 
 import ctypes
 import gc
@@ -8,16 +8,16 @@ _M_ARENA_MAX = -8
 
 
 def share() -> None:
-    """One heap for all threads. By default each thread gets one of its own, and in each of them there is unused room.
+    """Makes all threads share one heap (arena): by default each has its own, with unused memory in each.
 
-    To be called before there are threads. What threads do here at length (decode, resize, infer) allocates little.
+    To be called before there are threads. The long operations of threads (decode, resize, infer) allocate little.
     """
     if (mallopt := _function("mallopt")) is not None:
         mallopt(_M_ARENA_MAX, 1)
 
 
 def trim() -> None:
-    """Gives unused memory back to the system, as after a start, which needs more than what comes later."""
+    """Returns unused memory to the system, for example after the start, which needs more than normal operation."""
     gc.collect()
     if (malloc_trim := _function("malloc_trim")) is not None:
         malloc_trim(0)

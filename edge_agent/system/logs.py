@@ -1,4 +1,4 @@
-"""Log lines for a terminal, the journal or a program: one an event, and no storms."""
+"""Log lines for a terminal, the journal or a program; repeated warnings are limited in rate."""
 
 import json
 import logging
@@ -18,11 +18,11 @@ _BURST = 10
 _PER_SECONDS = 10.0
 
 
-class _NoStorms(logging.Filter):
-    """Bounds the warnings and defects, of which there may be one for each input.
+class _RateLimit(logging.Filter):
+    """Limits the rate of warnings and exceptions, of which there may be one for each input.
 
-    Lets through ten from one place in the code and for one pipeline, then one every ten seconds that says how many are
-    left out.
+    Passes ten from the same place in the code and for the same pipeline, then one every ten seconds with the number of
+    those that were left out.
     """
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ def _pipeline_of(record: logging.LogRecord) -> str:
 
 
 class _Lines(logging.Formatter):
-    """A line with time, level and text; in the journal, which has its own time, with the level as it wants it."""
+    """A line with time, level and text; for the journal, which adds the time, with its prefix for the level."""
 
     def __init__(self, *, journal: bool) -> None:
         self._journal = journal
         super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the standard library
-        record.message = printable(record.message)  # a line's end in it would be taken for another event
+        record.message = printable(record.message)  # a line break in it would look like another event
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -87,7 +87,7 @@ class _Json(logging.Formatter):
 
 
 def _marked(text: str, record: logging.LogRecord, *, journal: bool) -> str:
-    """With the level in front of every line, as the journal takes it."""
+    """With the journal's prefix for the level in front of every line."""
     if not journal:
         return text
     mark = f"<{_JOURNAL_LEVELS.get(record.levelno, 6)}>"
@@ -95,7 +95,7 @@ def _marked(text: str, record: logging.LogRecord, *, journal: bool) -> str:
 
 
 def _is_journal() -> bool:
-    """Whether standard error leads to the journal: the variable is inherited even by what writes elsewhere."""
+    """Whether standard error is the journal: processes that write elsewhere inherit the variable, too."""
     stated = os.environ.get("JOURNAL_STREAM", "")
     try:
         stat = os.fstat(sys.stderr.fileno())
@@ -105,7 +105,7 @@ def _is_journal() -> bool:
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Standard error by a descriptor of its own: the usual one is taken away while a runtime's chatter is left out."""
+    """Standard error by a duplicate descriptor: the original is redirected while a runtime's output is suppressed."""
 
     def __init__(self) -> None:
         handle = os.dup(sys.stderr.fileno())
@@ -119,7 +119,7 @@ class _StandardError(logging.StreamHandler[TextIO]):
 def _out() -> logging.StreamHandler[TextIO]:
     try:
         return _StandardError()
-    except (OSError, ValueError, AttributeError):  # it is no file, or has been closed before the start
+    except (OSError, ValueError, AttributeError):  # it is not a file, or was closed before the start
         return logging.StreamHandler(sys.stderr)
 
 
@@ -127,7 +127,7 @@ def set_up(*, debug: bool, form: Format = "text") -> None:
     """Sends the log to standard error."""
     out = _out()
     out.setFormatter((_Json if form == "json" else _Lines)(journal=_is_journal()))
-    out.addFilter(_NoStorms())
+    out.addFilter(_RateLimit())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[out], force=True)
     for noisy in ("amqtt", "transitions", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

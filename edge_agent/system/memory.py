@@ -1,18 +1,18 @@
-"""How much memory there is, and bounds on what a process takes of it."""
+"""Free memory, and limits on the memory of a process."""
 
 import contextlib
 import re
 import resource
 from pathlib import Path
 
-# What models may take of what is free.
+# The share of free memory that models may take.
 SHARE_OF_FREE_MEMORY = 0.8
-# Bound on what a runtime writes to standard error.
+# Maximum size of the files that a limited process writes, its standard error among them.
 MAX_CHATTER = 1_000_000
 
 
 def for_models() -> int | None:
-    """Bytes that models may take now; None if the system does not report what is free."""
+    """Bytes that models may take now; None if the system does not report free memory."""
     free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
 

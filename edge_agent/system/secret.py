@@ -1,4 +1,4 @@
-"""Secrets that the configuration names without holding them: in a file, or in an environment variable."""
+"""Secrets that the configuration refers to: in a file, or in an environment variable."""
 
 import os
 import re

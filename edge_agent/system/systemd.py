@@ -1,4 +1,4 @@
-"""What the service manager hears from us: ready, reloading, stopping, a line of status, and that we live.
+"""Notifications to the service manager: ready, reloading, stopping, a line of status, watchdog.
 
 The protocol is a datagram of `KEY=value` lines to the socket named in $NOTIFY_SOCKET:
 https://www.freedesktop.org/software/systemd/man/sd_notify.html. Without that variable nothing is sent.
@@ -20,12 +20,12 @@ def notify_ready() -> None:
 
 def notify_reloading() -> None:
     """The configuration is being read again; to be followed by `notify_ready`."""
-    # Type=notify-reload wants the time, to tell a reload that it asked for from an earlier one.
+    # Type=notify-reload needs the time, to tell this reload from an earlier one.
     _notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def notify_stopping() -> None:
-    """The way down has begun."""
+    """Shutdown has begun."""
     _notify("STOPPING=1")
 
 
@@ -36,7 +36,7 @@ def notify_status(text: str) -> None:
 
 
 def notify_watchdog() -> None:
-    """We are alive: to be called every `watchdog_interval` seconds, and only while work makes progress."""
+    """Watchdog ping: to be sent every `watchdog_interval` seconds, and only while work makes progress."""
     _notify("WATCHDOG=1")
 
 
@@ -56,7 +56,7 @@ def _notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    if address.startswith("@"):  # a name in Linux's abstract namespace, which has no file
+    if address.startswith("@"):  # a name in Linux's abstract namespace, without a file
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
         # A service manager that does not listen must neither end the work nor hold it up for long.

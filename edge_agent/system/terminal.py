@@ -1,8 +1,8 @@
-"""Text from files that others wrote, made fit for a terminal."""
+"""Untrusted text, made safe for a terminal."""
 
 
 def printable(text: str) -> str:
-    r"""Text without control characters: what can't be seen stands as `\n`, `\x1b` and the like."""
+    r"""Text with control characters escaped, as `\n`, `\x1b` and so on."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

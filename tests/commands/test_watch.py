@@ -61,7 +61,7 @@ def test_fallback_and_lost_results_are_marked_and_the_marks_explained() -> None:
     assert re.search(r"cpu ! +0 -7", printed([TROUBLED], 200)[1])
     assert summary([TROUBLED, AWAY], [TROUBLED, AWAY], 3) == [
         "2 devices, 1 online",
-        "! not the accelerator asked for, -N results lost, 3 messages that make no sense",
+        "! not the preferred accelerator, -N results lost, 3 invalid messages",
     ]
 
 
@@ -238,13 +238,13 @@ def test_a_configuration_says_where_the_broker_is_and_how_to_get_in(tmp_path: Pa
         options = {"url": guarded.url, "username": "pi", "password_file": "secret", "topic_prefix": "site/a"}
         (tmp_path / "agent.yaml").write_text(json.dumps({"mqtt": options}))
         with Terminal(tmp_path, "-c", "agent.yaml") as terminal:
-            terminal.shows("no device has said anything yet")
+            terminal.shows("no messages from devices yet")
             assert terminal.end() == 0
         assert "site/a/+/status (QoS 0)" in guarded.log()
         refused = edge_agent("watch", "--url", guarded.url, "--once", cwd=tmp_path)
         stated = ("--username", "pi", "--password-file", "secret", "--prefix", "x")
         with Terminal(tmp_path, "--url", guarded.url, *stated) as terminal:
-            terminal.shows("no device has said anything yet")
+            terminal.shows("no messages from devices yet")
             assert terminal.end() == 0
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "the broker refuses the connection: Not authorized" in refused.stderr

@@ -106,8 +106,8 @@ def test_a_pipeline_without_boxes_can_not_be_followed(broker: Mosquitto, data_di
 @pytest.mark.parametrize(
     ("parents", "problem"),
     [
-        ({"a": "a"}, "pipelines.a.source.name: follows itself"),
-        ({"a": "b", "b": "c", "c": "a"}, "pipelines.b.source.name: follows itself"),
+        ({"a": "a"}, "pipelines.a.source.name: a pipeline must not be its own source"),
+        ({"a": "b", "b": "c", "c": "a"}, "pipelines.b.source.name: a pipeline must not be its own source"),
         ({"a": "nobody"}, "pipelines.a.source.name: there is no pipeline 'nobody'"),
     ],
 )

@@ -10,7 +10,7 @@ from edge_agent.system import heap
 # Two threads, each with some memory of its own: how many heaps do they have?
 PROGRAM = """
 import ctypes, sys, threading
-from edge_agent import heap
+from edge_agent.system import heap
 if sys.argv[1] == "shared":
     heap.share()
 libc = ctypes.CDLL(None)

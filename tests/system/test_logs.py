@@ -121,55 +121,55 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def passes(storms: logging.Filter, level: int = logging.WARNING, line: int = 1, pipeline: str = "lab") -> str | None:
+def passes(limit: logging.Filter, level: int = logging.WARNING, line: int = 1, pipeline: str = "lab") -> str | None:
     """The line that gets through, if it does."""
     record = logging.LogRecord("x", level, "place.py", line, "%s: bad", (pipeline,), None)
     record.pipeline = pipeline
-    return record.getMessage() if storms.filter(record) else None
+    return record.getMessage() if limit.filter(record) else None
 
 
 def test_a_storm_of_warnings_is_cut_to_ten_lines_and_then_counted(clock: Clock) -> None:
-    storms = logs._NoStorms()
-    assert [passes(storms) for _ in range(1000)] == ["lab: bad"] * 10 + [None] * 990
+    limit = logs._RateLimit()
+    assert [passes(limit) for _ in range(1000)] == ["lab: bad"] * 10 + [None] * 990
     clock.now += 10.1
-    assert passes(storms) == "lab: bad (and 990 more such lines, left out)"
-    assert [passes(storms) for _ in range(5)] == [None] * 5
+    assert passes(limit) == "lab: bad (and 990 more such lines, left out)"
+    assert [passes(limit) for _ in range(5)] == [None] * 5
     clock.now += 10.1
-    assert passes(storms) == "lab: bad (and 5 more such lines, left out)"
+    assert passes(limit) == "lab: bad (and 5 more such lines, left out)"
 
 
 def test_after_a_quiet_time_all_is_as_in_the_beginning(clock: Clock) -> None:
-    storms = logs._NoStorms()
+    limit = logs._RateLimit()
     for _ in range(20):
-        passes(storms)
+        passes(limit)
     clock.now += 10.1
-    passes(storms)
+    passes(limit)
     clock.now += 10.1
-    assert [passes(storms) for _ in range(11)] == ["lab: bad"] * 10 + [None]
+    assert [passes(limit) for _ in range(11)] == ["lab: bad"] * 10 + [None]
 
 
 def test_one_place_does_not_silence_another(clock: Clock) -> None:
-    storms = logs._NoStorms()
+    limit = logs._RateLimit()
     for _ in range(20):
-        passes(storms, line=1)
-    assert passes(storms, line=2) == "lab: bad"
+        passes(limit, line=1)
+    assert passes(limit, line=2) == "lab: bad"
 
 
 def test_one_pipeline_does_not_silence_another(clock: Clock) -> None:
-    storms = logs._NoStorms()
+    limit = logs._RateLimit()
     for _ in range(20):
-        passes(storms)
-    assert passes(storms, pipeline="porch") == "porch: bad"
+        passes(limit)
+    assert passes(limit, pipeline="porch") == "porch: bad"
 
 
 def test_defects_which_bring_a_traceback_make_no_storm_either(clock: Clock) -> None:
-    storms = logs._NoStorms()
+    limit = logs._RateLimit()
     failure = (ValueError, ValueError(), None)
     record = logging.LogRecord("x", logging.ERROR, "place.py", 1, "a defect", (), failure)
-    assert sum(storms.filter(record) for _ in range(100)) == 10
+    assert sum(limit.filter(record) for _ in range(100)) == 10
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
 def test_what_is_no_warning_is_never_left_out(level: int, clock: Clock) -> None:
-    storms = logs._NoStorms()
-    assert [passes(storms, level) for _ in range(100)] == ["lab: bad"] * 100
+    limit = logs._RateLimit()
+    assert [passes(limit, level) for _ in range(100)] == ["lab: bad"] * 100
