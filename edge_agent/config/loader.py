@@ -6,7 +6,7 @@ Every problem of the file is reported, each as `FILE:LINE: pipelines.porch.sourc
 import glob
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,18 +81,16 @@ def resolve(path: Path | str, folder: Path) -> Path:
 
 def _check_references(raw: object, problems: Problems) -> None:
     """Pipelines name models that exist; parts of the file that have the wrong shape are skipped."""
-    models = value_at(raw, ("models",))
+    models = _names(value_at(raw, ("models",)))
     for name in _names(value_at(raw, ("pipelines",))):
         key: Key = ("pipelines", name, "model")
         model = value_at(raw, key)
-        if isinstance(model, str) and model not in _names(models):
-            known = did_you_mean(model, models) if _names(models) else "; there is no models section"
+        if isinstance(model, str) and model not in models:
+            known = did_you_mean(model, models) if models else "; there is no models section"
             problems.add(key, f"there is no model '{problems.quoted(key, model)}'{known}")
     for name in _names(value_at(raw, ("update", "models"))):
-        if name not in _names(models):
-            problems.add(
-                ("update", "models", name), f"there is no model of that name{did_you_mean(name, _names(models))}"
-            )
+        if name not in models:
+            problems.add(("update", "models", name), f"there is no model of that name{did_you_mean(name, models)}")
 
 
 def _check_chains(raw: object, problems: Problems) -> None:
@@ -107,12 +105,24 @@ def _check_chains(raw: object, problems: Problems) -> None:
         key: Key = ("pipelines", name, "source", "name")
         if isinstance(parent, str) and parent not in names:
             problems.add(key, f"there is no pipeline '{problems.quoted(key, parent)}'{did_you_mean(parent, names)}")
-        seen, ancestor = {name}, parent
-        while isinstance(ancestor, str) and ancestor not in seen:
-            seen.add(ancestor)
-            ancestor = parents.get(ancestor)
-        if ancestor == name:
-            problems.add(key, "a pipeline must not be its own source, directly or through others")
+    for name in _on_circles(parents):
+        key = ("pipelines", name, "source", "name")
+        problems.add(key, "a pipeline must not be its own source, directly or through others")
+
+
+def _on_circles(parents: Mapping[str, object]) -> Iterator[str]:
+    """The pipelines that are their own source, directly or through others; each pipeline is visited once."""
+    visited: set[object] = set()
+    for name in parents:
+        way: dict[object, None] = {}
+        at: object = name
+        while isinstance(at, str) and at in parents and at not in visited:
+            visited.add(at)
+            way[at] = None
+            at = parents[at]
+        if isinstance(at, str) and at in way:
+            names = [str(step) for step in way]
+            yield from names[names.index(at) :]
 
 
 def _check_files(raw: object, problems: Problems) -> None:
@@ -158,5 +168,5 @@ def _trouble(path: Path, *, folder_too: bool) -> str:
     return "" if folder_too or stat.S_ISREG(mode) else "this is not a file"
 
 
-def _names(section: object) -> list[str]:
-    return list(section) if isinstance(section, dict) else []
+def _names(section: object) -> Mapping[str, object]:
+    return section if isinstance(section, dict) else {}

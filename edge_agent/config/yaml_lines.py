@@ -6,11 +6,14 @@ from pathlib import Path
 
 import yaml
 
+from edge_agent.system.regular_file import open_regular
 from edge_agent.system.terminal import printable
 
 MAX_FILE_SIZE = 1_000_000
 MAX_VALUES = 100_000
+MAX_NODES = 50_000  # keys and values in the file; it is parsed at about 10,000 a second on a small device
 MAX_DEPTH = 32
+MAX_NESTING = 100
 MAX_REPORTED = 100
 MAX_QUOTED = 60
 
@@ -110,15 +113,15 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
         max_size: in bytes; a larger file is refused.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: the file can't be read, or is not a regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.read(max_size + 1)
     if len(content) > max_size:
         problems.add((), f"larger than {max_size} bytes: not a configuration file")
         return None
     try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        node = yaml.compose(content, Loader=_Loader)
         return {} if node is None or node.tag == _TAG + "null" else _Reader(problems, variables).value(node, ())
     except yaml.MarkedYAMLError as error:
         message, mark = error.problem or error.context or "", error.problem_mark
@@ -140,6 +143,25 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
 
 class _TooMuchError(Exception):
     """The file has more values, or deeper ones, than any configuration needs."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a file has more in it than any configuration: to parse the rest could take minutes."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > MAX_NODES:
+            raise _TooMuchError(f"more than {MAX_NODES} keys and values")
+        if self._depth > MAX_NESTING:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Reader:

@@ -1,10 +1,11 @@
 import os
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from edge_agent.config import loader
+from edge_agent.config import loader, yaml_lines
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError
 from edge_agent.settings import CameraSource, ImagesSource, MqttSource, VideoSource
@@ -500,3 +501,49 @@ def test_where_gives_the_line_of_the_nearest_key(tmp_path: Path) -> None:
     assert loaded.where("models", "m", "path") == f"{path}:3: models.m.path"
     assert loaded.where("models", "m", "labels") == f"{path}:2: models.m.labels"
     assert loaded.where("pipelines") == f"{path}:1: pipelines"
+
+
+def chain(length: int) -> str:
+    links = (f"  p{n}: {{source: {{type: pipeline, name: p{n + 1}}}, model: m}}\n" for n in range(length))
+    return "models: {m: {path: x}}\npipelines:\n" + "".join(links)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\n" * 190_000, "".join(f"k{n}: 1\n" for n in range(95_000)), "{" + "a," * 490_000]
+)
+def test_a_file_with_too_much_in_it_is_refused_before_all_of_it_is_parsed(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml_lines, "MAX_NODES", 1000)
+    began = time.monotonic()
+    assert problems(tmp_path, text) == ["1: not a configuration file: more than 1000 keys and values"]
+    assert time.monotonic() - began < 10
+
+
+def test_a_long_chain_of_pipelines_is_checked_soon(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert "2: pipelines: must have at most 256 entries" in problems(tmp_path, chain(3_000))
+    assert time.monotonic() - began < 30
+
+
+def test_each_circle_of_pipelines_is_reported_and_what_only_leads_to_one_is_not(tmp_path: Path) -> None:
+    parents = {"a": "b", "b": "c", "c": "a", "leads": "b", "self": "self", "first": "leads"}
+    lines = (f"  {n}: {{source: {{type: pipeline, name: {p}}}, model: m}}\n" for n, p in parents.items())
+    found = problems(tmp_path, "models: {m: {path: x}}\npipelines:\n" + "".join(lines))
+    circle = "source.name: a pipeline must not be its own source, directly or through others"
+    assert [text.split(": ", 1)[1] for text in found] == [f"pipelines.{n}.{circle}" for n in ("a", "b", "c", "self")]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "socket"])
+def test_what_is_no_regular_file_is_refused_without_being_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    with socket.socket(socket.AF_UNIX) as server:
+        match kind:
+            case "fifo":
+                os.mkfifo(path)
+            case "device":
+                path.symlink_to("/dev/zero")
+            case _:
+                server.bind(str(path))
+        with pytest.raises(ConfigError, match=r"agent\.yaml: can't be read: (not a regular file|No such device)"):
+            loader.load(path)
