@@ -28,9 +28,9 @@ def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt"
     from pydantic import ValidationError
 
     from edge_agent.config.validation import in_plain_words
-    from edge_agent.config.yaml_lines import ENV
     from edge_agent.errors import ConfigError
     from edge_agent.settings import Mqtt
+    from edge_agent.system.secret import ENV
 
     stated: dict[str, Any] = configured.model_dump(exclude_unset=True) if configured else {}
     for key, option in OPTIONS.items():

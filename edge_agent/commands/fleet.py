@@ -4,7 +4,6 @@ Any client of the broker may have written these messages, so they are not truste
 invalid ones are ignored.
 """
 
-import json
 import re
 import threading
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 
 from edge_agent.settings.base import TOPIC_LEVEL
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import parse_json
 
 MAX_ROWS = 20_000
 MAX_PAYLOAD = 256_000
@@ -274,8 +274,8 @@ def _counts(found: Sequence[dict[str, Any]]) -> str:
 
 def _document(payload: bytes) -> dict[str, Any] | None:
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):  # not JSON or not text, numbers of thousands of digits; deep nesting
+        document = parse_json(payload)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.config.validation import did_you_mean, validate, value_at
-from edge_agent.config.yaml_lines import ENV, Key, Problems, dotted, line_of, read
+from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
 from edge_agent.errors import ConfigError
 from edge_agent.settings import Settings
+from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
 
 NO_LABELS = Path("none")

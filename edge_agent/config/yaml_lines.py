@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from edge_agent.system.regular_file import open_regular
+from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import TextError, read_file, variable
 
 MAX_FILE_SIZE = 1_000_000
 MAX_VALUES = 100_000
@@ -19,7 +20,6 @@ MAX_QUOTED = 60
 
 Key = tuple[str | int, ...]
 
-ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 # Values of these keys, and of keys inside them, never appear in a message: `password_file` may hold the password itself
 # by mistake, and an address or an argument may contain one.
 _SECRET_KEYS = {"password_file", "token_file", "url", "argv"}
@@ -115,10 +115,10 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
     Raises:
         OSError: the file can't be read, or is not a regular file.
     """
-    with open_regular(path) as file:
-        content = file.read(max_size + 1)
-    if len(content) > max_size:
-        problems.add((), f"larger than {max_size} bytes: not a configuration file")
+    try:
+        content = read_file(path, max_size)
+    except TextError as error:
+        problems.add((), f"{error}: not a configuration file")
         return None
     try:
         node = yaml.compose(content, Loader=_Loader)
@@ -227,13 +227,20 @@ class _Reader:
     def _fill_in(self, text: str, key: Key) -> str | None:
         if not self._variables:
             return text
+        values: dict[str, str] = {}
         for name in ENV.findall(text):
-            if name not in self._variables:
+            try:
+                found = variable(name, self._variables)
+            except TextError as error:
+                self._unreadable(key, f"the environment variable {name}: {error}")
+                return None
+            if found is None:
                 self._unreadable(key, f"the environment variable {name} is not set")
                 return None
+            values[name] = found
         if key and key[-1] in ("password_file", "token_file") and ENV.fullmatch(text):
             return text  # the secret itself is read only when it is needed
-        return ENV.sub(lambda match: self._variables[match[1]], text)
+        return ENV.sub(lambda match: values[match[1]], text)
 
     def _unreadable(self, key: Key, message: str) -> None:
         self._problems.unreadable.add(key)

@@ -1,6 +1,5 @@
 """The battery of a phone, read through Termux:API (https://wiki.termux.com/wiki/Termux-battery-status)."""
 
-import json
 import logging
 import shutil
 import threading
@@ -10,6 +9,7 @@ from typing import Any
 
 from edge_agent import settings
 from edge_agent.errors import SourceError
+from edge_agent.system.text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _read(stopping: threading.Event) -> dict[str, Any]:
                 break
     finally:
         child.stop()
-    document = json.loads(answer or b"null")
+    document = parse_json(answer or b"null")
     if not isinstance(document, dict) or not {"percentage", "plugged"} <= set(document):
         raise ValueError("no percentage in it" if answer else "nothing")
     return document

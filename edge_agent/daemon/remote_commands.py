@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.link import Link, Subscription
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import parse_json
 
 MAX_COMMAND = 10_000
 # Waiting commands; further ones are refused.
@@ -57,7 +58,8 @@ class RemoteCommands:
 
     def received(self, link: Link, message: MQTTMessage) -> None:
         """Takes a message; called in the network thread, so it must not wait."""
-        link.ack(message.mid, message.qos)
+        if message.qos:
+            link.ack(message.mid)
         if message.retain:  # it may be long outdated, and would be executed again after each reconnect
             log.warning("%s: ignoring a retained command", message.topic)
             return
@@ -83,8 +85,8 @@ class RemoteCommands:
         if len(message.payload) > MAX_COMMAND:
             raise EdgeAgentError(f"a command has at most {MAX_COMMAND} bytes, this one {len(message.payload)}")
         try:
-            request = json.loads(message.payload)
-        except (ValueError, RecursionError):
+            request = parse_json(message.payload)
+        except ValueError:
             raise EdgeAgentError('not JSON: expected {"command": …}') from None
         name = request.get("command") if isinstance(request, dict) else None
         if not isinstance(name, str) or name not in self._commands:

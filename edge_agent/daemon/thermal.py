@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import settings
+from edge_agent.system.text import read_attribute
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def _number(file: Path, base: int = 10) -> float | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(errors="replace").strip()
+        return read_attribute(file)
     except OSError:
         return ""  # the sensor is off, or this user may not read it
 

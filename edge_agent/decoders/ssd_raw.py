@@ -22,6 +22,7 @@ from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.system.text import TextError, lines, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,10 +112,10 @@ def read_anchors(path: Path) -> "NDArray[np.float32]":
         ModelError: the file can't be read or holds something else.
     """
     try:
-        if path.stat().st_size > MAX_ANCHOR_FILE:
-            raise ModelError(f"{path}: expected anchors, found more than {MAX_ANCHOR_FILE} bytes")
-        lines = [line.replace(",", " ").split() for line in path.read_text("utf-8").splitlines() if line.strip()]
-        values = np.array([[float(number) for number in line] for line in lines], np.float32)
+        rows = [line.replace(",", " ").split() for line in lines(read_text(path, MAX_ANCHOR_FILE)) if line.strip()]
+        values = np.array([[float(number) for number in row] for row in rows], np.float32)
+    except TextError as error:
+        raise ModelError(f"{path}: expected anchors as text, found {error}") from error
     except OSError as error:
         raise ModelError(f"{path}: the anchors can't be read: {error.strerror}") from error
     except ValueError as error:

@@ -1,6 +1,5 @@
 """Checks of accelerators: connected devices, what the runtimes can use, and what the configuration requests."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from edge_agent.doctor.devices import access_problem
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip
 from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR_GPU, CPU, Row, name_of
+from edge_agent.system.text import parse_json
 
 SLOW_USB = 480
 USB_RULE = (
@@ -92,7 +92,7 @@ def accelerators(machine: Machine) -> list[Finding]:
 
 def _providers(machine: Machine) -> list[str]:
     ran = machine.python(PROVIDERS)
-    return list(json.loads(ran.out.splitlines()[-1])) if ran.code == 0 else []
+    return list(parse_json(ran.out.splitlines()[-1])) if ran.code == 0 else []
 
 
 def _availability(machine: Machine, row: Row, providers: list[str]) -> Availability:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from edge_agent.config.loader import Config
 from edge_agent.settings import Mqtt
+from edge_agent.system.text import decode_lenient
 
 State = Literal["ok", "warning", "failure"]
 MAX_READ = 65_536
@@ -116,7 +117,7 @@ class Machine:
         """The text of a file, up to `limit` bytes; "" if it can't be read."""
         try:
             with self.path(str(absolute)).open("rb") as file:
-                return file.read(limit).decode(errors="replace").strip("\0 \n")
+                return decode_lenient(file.read(limit)).strip("\0 \r\n")
         except OSError:
             return ""
 
@@ -153,7 +154,7 @@ class Machine:
             )
         except subprocess.TimeoutExpired:
             return Ran(None, "", "")
-        return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return Ran(done.returncode, decode_lenient(done.stdout), decode_lenient(done.stderr))
 
     def python(self, code: str, *arguments: str) -> Ran:
         """Runs Python code in a process of its own, so that a native library may crash or hang there."""

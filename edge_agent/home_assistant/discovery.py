@@ -18,6 +18,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.mqtt.reasons import Refusal
+from edge_agent.system.text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class Discovery:
 def _platforms(payload: bytes | bytearray) -> dict[str, str]:
     """The platforms of an earlier message, by component; only those that this agent may have published itself."""
     try:
-        components = json.loads(payload)["components"]
+        components = parse_json(payload)["components"]
         return {name: one["platform"] for name, one in components.items() if one["platform"] in PLATFORMS}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}

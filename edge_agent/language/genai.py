@@ -14,6 +14,7 @@ from edge_agent.engines import reason
 from edge_agent.errors import InputError, MissingExtraError, ModelError
 from edge_agent.language import Vocabulary
 from edge_agent.language.genai_config import read_sizes
+from edge_agent.system.text import parse_json, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,8 @@ except ImportError:
 
 TOKENIZER = "tokenizer.json"
 _FATAL_ONLY = 4
+# Some list every added token.
+_MAX_TOKENIZER_CONFIG = 50_000_000
 
 
 class GenaiSession:
@@ -126,6 +129,6 @@ def _has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     try:
-        return bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return bool(parse_json(read_file(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG)).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
         return False

@@ -1,6 +1,5 @@
 """Reads the sizes of a language model: https://onnxruntime.ai/docs/genai/reference/config.html."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from edge_agent.engines import reason
 from edge_agent.errors import ModelError
 from edge_agent.language import CHUNK
+from edge_agent.system.text import parse_json, read_file
 
 CONFIG = "genai_config.json"
 MAX_SIZE = 1_000_000
@@ -40,12 +40,11 @@ def read_sizes(folder: Path) -> Sizes:
         ModelError: `genai_config.json` is missing, damaged or incomplete.
     """
     try:
-        with (folder / CONFIG).open("rb") as file:
-            model: Any = json.loads(file.read(MAX_SIZE))["model"]
+        model: Any = parse_json(read_file(folder / CONFIG, MAX_SIZE))["model"]
         decoder = model["decoder"]
         layers, heads, size = (decoder[key] for key in ("num_hidden_layers", "num_key_value_heads", "head_size"))
         context, vocabulary = model["context_length"], model["vocab_size"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{CONFIG} can't be used: {reason(error)}") from None
     numbers = (layers, heads, size, context, vocabulary)
     if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers):

@@ -12,6 +12,7 @@ import numpy as np
 from edge_agent.engines import reason
 from edge_agent.errors import InputError, MissingExtraError, ModelError
 from edge_agent.language import CHUNK, Vocabulary
+from edge_agent.system.text import decode_lenient
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class GgufEngine:
         ends = tuple(token for token in range(size) if llama.llama_vocab_is_eog(self._words, token))
         self.vocabulary = Vocabulary(size, ends)
         template = llama.llama_model_chat_template(self._model, None)
-        self._format = template and self._formatter(template.decode())
+        self._format = template and self._formatter(decode_lenient(template))
 
     def encode(self, text: str) -> list[int]:
         """See `LanguageEngine.encode`."""
@@ -145,7 +146,7 @@ class GgufEngine:
 
     def _formatter(self, template: str) -> Any:
         ends = llama.llama_vocab_eos(self._words)
-        texts = [self._piece(token, special=True).decode() if token >= 0 else "" for token in (ends, self._bos)]
+        texts = [decode_lenient(self._piece(token, special=True)) if token >= 0 else "" for token in (ends, self._bos)]
         try:
             return Jinja2ChatFormatter(template, eos_token=texts[0], bos_token=texts[1])
         except Exception as error:

@@ -14,6 +14,7 @@ from edge_agent.language.generation import Job
 from edge_agent.settings.base import Frozen
 from edge_agent.settings.text import CONSTRAINTS, Generation, Prompt, Words
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import TextError, decode, parse_json
 from edge_agent.system.units import format_size
 
 # More bytes than the context of a small model can hold.
@@ -90,9 +91,9 @@ def read_request(data: bytes, defaults: Generation) -> Request:
     if len(data) > MAX_SIZE:
         raise InputError(f"{format_size(len(data))}: a request has at most {format_size(MAX_SIZE)}")
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start} is not valid UTF-8: send text, or JSON, in UTF-8") from None
+        text = decode(data)
+    except TextError as error:
+        raise InputError(f"{error}: send text, or JSON, in UTF-8") from None
     return _validated(_fields(text), defaults)
 
 
@@ -105,12 +106,10 @@ def _fields(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return {"prompt": text}
     try:
-        fields = json.loads(text)
-    except RecursionError:
-        raise InputError("not a request: its JSON is nested too deeply") from None
-    except ValueError as error:
+        fields = parse_json(text)
+    except TextError as error:
         raise InputError(
-            f'begins with {{ and is not valid JSON: {error}; send plain text as {{"prompt": …}} if it begins so'
+            f'begins with {{ and can\'t be read as JSON: {error}; send plain text as {{"prompt": …}} if it begins so'
         ) from None
     return dict(fields)
 

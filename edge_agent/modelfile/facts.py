@@ -120,7 +120,7 @@ def embedded_facts(text: str) -> dict[str, str]:
     https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py.
     """
     facts = _literal(text)
-    return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
+    return {_text(key): _text(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
 def embedded_names(text: str) -> tuple[str, ...] | None:
@@ -130,9 +130,14 @@ def embedded_names(text: str) -> tuple[str, ...] | None:
         names = dict(enumerate(names))
     if not (isinstance(names, dict) and names and all(isinstance(name, str | int) for name in names.values())):
         return None
-    labels = {str(key): str(name) for key, name in names.items()}
+    labels = {str(key): _text(name) for key, name in names.items()}
     numbers = [str(number) for number in range(len(names))]
     return tuple(labels[number] for number in numbers) if labels.keys() == set(numbers) else None
+
+
+def _text(value: object) -> str:
+    """A value as text; `?` in place of half a surrogate pair, which can't be written as UTF-8."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _literal(text: str) -> object:

@@ -10,6 +10,7 @@ from typing import Any
 from flatbuffers import number_types, table
 
 from edge_agent.modelfile.facts import DamagedError, Data
+from edge_agent.system.text import decode_lenient
 
 MAX_TEXT_BYTES = 16 * 1024
 MAX_TABLES = 512
@@ -59,7 +60,7 @@ class Table:
     def text(self, field: int) -> str:
         """A text, cut at 16 KiB; "" where the field is absent."""
         start, length = self.vector(field, 1)
-        return self.data[start : start + min(length, MAX_TEXT_BYTES)].decode("utf-8", "replace")
+        return decode_lenient(self.data[start : start + min(length, MAX_TEXT_BYTES)])
 
     def inner(self, field: int) -> "Table | None":
         """The table in a field."""

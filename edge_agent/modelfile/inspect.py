@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import onnx, tflite
 from edge_agent.modelfile.facts import DamagedError, Data, ModelFile
+from edge_agent.system.text import decode_lenient
 
 # Neither format can address more in one file.
 MAX_FILE_BYTES = 2 * 1024**3
@@ -102,7 +103,7 @@ def _kind(data: Data) -> str:
     # Writers put fields in order: an ONNX file begins with field 1, a number, and that makes the byte 8.
     if data[:1] == b"\x08":
         return ""
-    start = data[:256].decode("utf-8", "replace").strip()
+    start = decode_lenient(data[:256]).strip()
     if start.lower().startswith(("<!doctype html", "<html")):
         return "a web page: the download did not lead to the model"
     # A character may have been cut in two at the end.

@@ -1,39 +1,59 @@
-"""Label files: one label a line, in the order of the model's outputs."""
+"""Label files: one label a line, in the order of the model's outputs, or each with the number of its class."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.errors import ModelError
+from edge_agent.system.text import TextError, lines, read_text
 
 MAX_FILE_SIZE = 4_000_000
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_NUMBERED = re.compile(r"(\d+)[\s:,]+(\S.*)")
+MAX_CLASS = 99_999
+# Behind the number of a numbered list.
+_SEPARATORS = " \t:,"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads a label file; the numbers of a numbered list (`0 person`) are removed.
+    """Reads a label file.
 
     Raises:
         ModelError: not a readable text file.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_SIZE + 1)
+        content = read_text(path, MAX_FILE_SIZE)
+    except TextError as error:
+        raise ModelError(f"labels {path}: {error}: expected a text file in UTF-8, one label a line") from None
     except (OSError, ValueError) as error:  # ValueError: a name with U+0000 in it
         raise ModelError(f"labels {path}: can't be read: {getattr(error, 'strerror', error)}") from None
-    if len(content) > MAX_FILE_SIZE:
-        raise ModelError(f"labels {path}: larger than {MAX_FILE_SIZE} bytes: not a label file")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ModelError(f"labels {path}: not a text file in UTF-8: save it as one") from None
-    # Not splitlines(), which also splits at characters that no editor shows as line ends.
-    lines = [line.strip() for line in _LINE_END.split(text.rstrip())] if text.strip() else []
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if lines and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
-        return tuple(match[2] for match in numbered if match)
-    return tuple(lines)
+    return parse_labels(content)
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """The labels in a text.
+
+    In a numbered list (`16 cat`), the number is that of the class, and not part of the label. Classes that a numbered
+    list leaves out have their number as their label.
+    """
+    found = [line.strip() for line in lines(text.rstrip())]
+    numbered = _numbered([line for line in found if line])
+    if numbered is None:
+        return tuple(found)
+    return tuple(numbered.get(number, str(number)) for number in range(max(numbered) + 1))
+
+
+def _numbered(found: Sequence[str]) -> dict[int, str] | None:
+    """Class -> label of a numbered list; None where the numbers are part of the labels, as in `5 euro`, `10 euro`."""
+    numbered: dict[int, str] = {}
+    for line in found:
+        digits = line[: len(line) - len(line.lstrip("0123456789"))]
+        label = line[len(digits) :].lstrip(_SEPARATORS)
+        separated = len(label) < len(line) - len(digits)
+        if not (digits and separated and label and len(digits) <= len(str(MAX_CLASS))):
+            return None
+        if numbered.setdefault(int(digits), label) is not label:
+            return None
+    # Names may repeat where a class is not in use: `n/a`, `???`.
+    names = [label for label in numbered.values() if any(map(str.isalnum, label)) and label.lower() != "n/a"]
+    return numbered if numbered and len(set(names)) == len(names) else None
 
 
 def check_count(labels: Sequence[str], classes: int, where: str) -> None:

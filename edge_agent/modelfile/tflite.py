@@ -17,6 +17,8 @@ from flatbuffers import number_types
 
 from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
+from edge_agent.modelfile.labels import parse_labels
+from edge_agent.system.text import decode_lenient
 
 MAX_OPERATORS = 100_000
 MAX_OUTPUTS = 1_000_000
@@ -193,7 +195,7 @@ class _Metadata:
             start, length = _buffer(model.element(4, index))
             content = model.data[start : start + min(length, MAX_METADATA_BYTES)]
             if name != "TFLITE_METADATA":
-                text = content.rstrip(b"\0").decode("utf-8", "replace")
+                text = decode_lenient(content.rstrip(b"\0"))
                 if text and text.isprintable() and "\ufffd" not in text and length <= MAX_TEXT_BYTES:
                     self.facts[name] = text
             elif content[4:8] == b"M001":  # another identifier has other field numbers
@@ -264,14 +266,14 @@ def _buffer(buffer: Table) -> tuple[int, int]:
 
 def _labels(label_files: list[str], texts: dict[str, str]) -> tuple[tuple[str, ...] | None, str]:
     for name in label_files:
-        lines = texts.get(name, "").rstrip("\r\n").split("\n")
+        labels = parse_labels(texts.get(name, ""))
         # Ultralytics exports declare the file with their facts as a label file.
-        if name not in _FACT_FILES and any(lines):
-            return tuple(line.removesuffix("\r") for line in lines), f"{name} inside the file"
+        if name not in _FACT_FILES and any(labels):
+            return labels, f"{name} inside the file"
     for name in _FACT_FILES:
-        labels = embedded_names(embedded_facts(texts.get(name, "")).get("names", ""))
-        if labels:
-            return labels, f"`names` in {name} inside the file"
+        names = embedded_names(embedded_facts(texts.get(name, "")).get("names", ""))
+        if names:
+            return names, f"`names` in {name} inside the file"
     return None, ""
 
 
@@ -301,7 +303,7 @@ def _associated_files(path: Path, data: Data, wanted: set[str]) -> tuple[tuple[s
                     content = file.read(MAX_ASSOCIATED_FILE_BYTES + 1)
                 if len(content) > MAX_ASSOCIATED_FILE_BYTES:
                     raise DamagedError(f"{name} inside of it has more than {MAX_ASSOCIATED_FILE_BYTES} bytes")
-                texts[name] = content.decode("utf-8-sig", "replace")
+                texts[name] = decode_lenient(content)
             return tuple(archive.namelist()), texts
     except (
         zipfile.BadZipFile,

@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from edge_agent.mqtt.disk_queue import Row
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.samples import ReplyTo
+from edge_agent.system.text import read_attribute
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +219,6 @@ def _usual_properties() -> Properties:
 def _boot() -> str:
     """Identifies the current boot of this machine; where the kernel has no id for it, this process."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return read_attribute(Path("/proc/sys/kernel/random/boot_id"))
     except OSError:
         return uuid.uuid4().hex

@@ -12,6 +12,7 @@ from typing import Any
 from edge_agent.samples import Prediction
 from edge_agent.settings.series import Anomaly
 from edge_agent.system import atomic_file
+from edge_agent.system.text import parse_json, read_file
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ class Threshold:
         """The stored threshold, if it was learned for the same model and with the same options."""
         document: Any = None
         if self._file is not None:
-            with contextlib.suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
-                document = json.loads(file.read(_MAX_FILE))
+            with contextlib.suppress(OSError, ValueError):
+                document = parse_json(read_file(self._file, _MAX_FILE))
         if not isinstance(document, dict) or any(document.get(key) != value for key, value in self._key.items()):
             return None
         value = document.get("threshold")

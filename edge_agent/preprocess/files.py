@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Sample
+from edge_agent.system import text
 
 MAX_FILE_SIZE = 200_000_000
 
@@ -16,8 +17,8 @@ def read_file(path: Path) -> Sample:
 
 def _content(path: Path) -> bytes | InputError:
     try:
-        if path.stat().st_size > MAX_FILE_SIZE:
-            return InputError(f"{path}: larger than {MAX_FILE_SIZE} bytes")
-        return path.read_bytes()
+        return text.read_file(path, MAX_FILE_SIZE, pipes=True)
+    except text.TextError as error:
+        return InputError(f"{path}: {error}")
     except OSError as error:
         return InputError(f"{path}: can't be read: {error.strerror}")

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner
 
 from edge_agent.errors import ReleaseError
+from edge_agent.system.text import MAX_SECRET, TextError, read_text, secret, variable
 
 PASSPHRASE = "EDGE_AGENT_PASSPHRASE"  # noqa: S105 - the name of a variable
 MIN_PASSPHRASE = 8
@@ -27,13 +28,12 @@ def passphrase_from(file: Path | None) -> Ask:
     """Passphrases from the first line of a file, from $EDGE_AGENT_PASSPHRASE, or from a prompt at the terminal."""
 
     def ask(name: str, new: bool) -> bytes:
-        if file is not None:
-            given = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        elif PASSPHRASE in os.environ:
-            given = os.environ[PASSPHRASE]
-        elif not sys.stdin.isatty():
-            raise ReleaseError(f"{name}: no passphrase: give --passphrase-file, ${PASSPHRASE}, or a terminal to ask at")
-        else:
+        given = _stated(file)
+        if given is None:
+            if not sys.stdin.isatty():
+                raise ReleaseError(
+                    f"{name}: no passphrase: give --passphrase-file, ${PASSPHRASE}, or a terminal to ask at"
+                )
             given = getpass.getpass(f"Passphrase of {name}: ")
             if new and getpass.getpass("Once more: ") != given:
                 raise ReleaseError(f"{name}: the two passphrases differ: begin again")
@@ -42,6 +42,18 @@ def passphrase_from(file: Path | None) -> Ask:
         return given.encode()
 
     return ask
+
+
+def _stated(file: Path | None) -> str | None:
+    """The passphrase in a file, or else in the environment; None if there is neither."""
+    where = f"${PASSPHRASE}" if file is None else str(file)
+    try:
+        found = variable(PASSPHRASE) if file is None else read_text(file, MAX_SECRET, pipes=True)
+        return None if found is None else secret(found)
+    except OSError as error:
+        raise ReleaseError(f"{where}: can't be read: {error.strerror}") from None
+    except TextError as error:
+        raise ReleaseError(f"{where}: {error}") from None
 
 
 def make(file: Path, ask: Ask) -> CryptoSigner:

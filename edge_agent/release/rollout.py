@@ -3,11 +3,11 @@
 Nothing is stored here: the state is at the broker and in the signed list.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edge_agent.system.text import parse_json
 from edge_agent.update.releases import Release
 
 Progress = Literal["done", "failed", "under way", "waiting", "not meant"]
@@ -59,14 +59,14 @@ class Rollout:
             self._online[device_id] = payload == b"online"
             return True
         try:
-            document = json.loads(payload)
+            document = parse_json(payload)
             models = document["models"].values()
             mine = [model for model in models if model["channel"] == self._release.channel]
             for model in mine:
                 model["refused"] = {str(key): str(reason) for key, reason in dict(model["refused"]).items()}
                 model["active"] = dict(model["active"]) if model["active"] else {"version": "as configured"}
             self._updates[device_id] = {"labels": [str(label) for label in document["labels"]], "models": mine}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return False
         return True
 

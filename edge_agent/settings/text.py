@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds
+from edge_agent.system.text import parse_json
 
 # Constraints on an answer; they exclude each other.
 CONSTRAINTS = ("json_schema", "choices", "stop")
@@ -21,8 +22,8 @@ def _from_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return parse_json(value)
+    except ValueError:
         raise ValueError("must be a JSON Schema, as JSON") from None
 
 

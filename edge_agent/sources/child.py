@@ -14,6 +14,7 @@ from pathlib import Path
 from edge_agent.errors import SourceError
 from edge_agent.sources.video import without_credentials
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import decode_lenient
 
 log = logging.getLogger(__name__)
 
@@ -169,5 +170,5 @@ class _Errors:
             self._since, self._logged = now, 0
         self._logged += 1
         if self._logged <= _MAX_LINES:
-            text = _URL.sub(lambda match: without_credentials(match[0]), line[:_MAX_SEARCHED].decode(errors="replace"))
+            text = _URL.sub(lambda match: without_credentials(match[0]), decode_lenient(line[:_MAX_SEARCHED]))
             log.info("%s: %s", self._name, printable(text[:_MAX_LOGGED]))

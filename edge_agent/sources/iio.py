@@ -18,6 +18,7 @@ from edge_agent.sources import Context, iio_device
 from edge_agent.sources.iio_device import Channel, Element
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.streams import SampleBuilder
+from edge_agent.system.text import read_attribute
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def _write(file: Path, value: float) -> None:
 
 def _own_rate(folder: Path) -> float | None:
     try:
-        return float((folder / "sampling_frequency").read_text())
+        return float(read_attribute(folder / "sampling_frequency"))
     except (OSError, ValueError):
         return None
 

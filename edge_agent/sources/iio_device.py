@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.errors import InputError, SourceError
+from edge_agent.system.text import read_attribute
 
 ROOT = Path("/sys/bus/iio/devices")
 
@@ -65,7 +66,7 @@ class Channel:
             SourceError: the device is gone.
         """
         try:
-            raw = float(self.file.read_text())
+            raw = float(read_attribute(self.file))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise SourceError(f"{self.file.parent.name} is gone: was it unplugged?") from error
         except (OSError, ValueError) as error:
@@ -203,6 +204,6 @@ def _number(folder: Path, name: str, kind: str, what: str) -> float | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(errors="replace").strip()
+        return read_attribute(file)
     except OSError:
         return ""

@@ -23,6 +23,7 @@ from edge_agent.samples import ReplyTo, Sample
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group, session_name
 from edge_agent.sources.queue import SampleQueue
+from edge_agent.system.text import decode_lenient
 
 # Inputs without a PUBACK at a time: enough to keep decoding and inference busy, few enough for images in memory.
 RECEIVE_MAXIMUM = 16
@@ -73,11 +74,6 @@ class MqttSource:
         """See `Source.wait_ready`: the SUBACK has come."""
         return self._connection.wait_until_subscribed(timeout)
 
-    @property
-    def diagnosis(self) -> str:
-        """Why no inputs arrive: see `Connection.diagnosis`; empty: they do, if there are any. From any thread."""
-        return self._connection.diagnosis
-
     def stop(self) -> None:
         """See `Source.stop`; the connection stays up, so that inputs in progress can be acknowledged."""
         self._queue.close()
@@ -95,8 +91,9 @@ class MqttSource:
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
         if self._cancel is not None and message.topic == self._cancel_topic:
-            self._cancel(bytes(message.payload[:MAX_ID]).decode("utf-8", "replace").strip())
-            link.ack(message.mid, message.qos)  # of QoS 1 if the source's topic filter matches this topic as well
+            self._cancel(decode_lenient(message.payload[:MAX_ID]).strip())
+            if message.qos:  # the source's topic filter matches this topic as well
+                link.ack(message.mid)
         elif self._group is None or not self._group.takes(link, message):
             self._inbox.received(link, message)
 

@@ -18,6 +18,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.inbox import Inbox, Take
 from edge_agent.mqtt.link import Link, Session, Subscription, Will
+from edge_agent.system.text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Group:
         """Whether a message is a member's state, not an input; it has been processed then."""
         match message.topic.rsplit("/", 3):
             case [prefix, device, pipeline, "share"] if prefix == self._prefix:
-                link.ack(message.mid, message.qos)
+                link.ack(message.mid)
                 self._state_changed(session_name(device, pipeline, self._subscription), message.payload)
                 return True
         return False
@@ -107,8 +108,8 @@ class Group:
     def _read(self, payload: bytes | bytearray) -> bool | None:
         """Whether a member is online; None if it is of another group, or the payload is invalid."""
         try:
-            document = json.loads(payload) if len(payload) <= MAX_PAYLOAD else None
-        except (ValueError, RecursionError):
+            document = parse_json(payload) if len(payload) <= MAX_PAYLOAD else None
+        except ValueError:
             return None
         if not isinstance(document, dict) or document.get("subscription") != self._subscription:
             return None

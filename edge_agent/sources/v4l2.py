@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edge_agent.errors import SourceError
+from edge_agent.system.text import read_attribute
 
 SYSFS = Path("/sys/class/video4linux")
 
@@ -17,7 +18,7 @@ def find_device(device: int | str, sysfs: Path = SYSFS) -> str:
         return f"/dev/video{device}"
     if device.startswith("/"):
         return device
-    names = {entry.name: (entry / "name").read_text(errors="replace").strip() for entry in nodes(sysfs)}
+    names = {entry.name: read_attribute(entry / "name") for entry in nodes(sysfs)}
     matching = [f"/dev/{entry}" for entry, name in names.items() if device.lower() in name.lower()]
     if not matching:
         known = ", ".join(f"/dev/{entry} ({name})" for entry, name in names.items()) or "none"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from edge_agent.system import atomic_file
+from edge_agent.system.text import TextError, read_attribute, read_text
 
 # Keys of passed self-tests that are kept; the oldest are dropped first.
 MAX_PASSED = 64
@@ -29,7 +30,7 @@ def cache_dir() -> Path:
 def processor() -> list[str]:
     """Model and features of the processor: a memory card may have moved to another machine."""
     try:
-        return sorted(set(_PROCESSOR.findall(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))))
+        return sorted(set(_PROCESSOR.findall(read_attribute(Path("/proc/cpuinfo")))))
     except OSError:
         return []
 
@@ -63,9 +64,8 @@ def _file() -> Path:
 def _passed() -> dict[str, float | None]:
     """The kept keys, the oldest first, with their speed-ups."""
     try:
-        with _file().open("rb") as file:
-            content = file.read(MAX_PASSED * _LINE_BYTES)
-    except OSError:
+        content = read_text(_file(), MAX_PASSED * _LINE_BYTES)
+    except (OSError, TextError):
         return {}
-    lines = re.findall(r"^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$", content.decode("latin-1"), re.MULTILINE)
+    lines = re.findall(r"^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$", content, re.MULTILINE)
     return {key: float(noted) if noted else None for key, noted in lines}

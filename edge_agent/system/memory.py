@@ -5,6 +5,8 @@ import re
 import resource
 from pathlib import Path
 
+from edge_agent.system.text import read_attribute
+
 # The share of free memory that models may take.
 SHARE_OF_FREE_MEMORY = 0.8
 # Maximum size of the files that a limited process writes, its standard error among them.
@@ -13,7 +15,7 @@ MAX_CHATTER = 1_000_000
 
 def for_models() -> int | None:
     """Bytes that models may take now; None if the system does not report free memory."""
-    free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    free = re.search(r"MemAvailable: *(\d+) kB", read_attribute(Path("/proc/meminfo")))
     return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
 
 
@@ -28,7 +30,7 @@ def limit(most: int) -> int:
     """
     free = for_models()
     bound = most if free is None else min(most, free)
-    taken = re.search(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    taken = re.search(r"VmData:\s*(\d+) kB", read_attribute(Path("/proc/self/status")))
     ceiling = bound + (int(taken[1]) * 1024 if taken else 0)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))

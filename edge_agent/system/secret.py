@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
+from edge_agent.system import text
+from edge_agent.system.text import TextError
 
-_ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-_MAX_FILE = 65536
+ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_MAX_FILE = 1_000_000
 
 
 def read_secret(key: str, stated: str, folder: Path, what: str) -> str:
-    """The first line of a file, or the value of an environment variable.
+    """The first line of a file, or of an environment variable.
 
     Args:
         key: of the configuration, for messages.
@@ -22,15 +24,14 @@ def read_secret(key: str, stated: str, folder: Path, what: str) -> str:
     Raises:
         ConfigError: it can't be read.
     """
-    if variable := _ENV.fullmatch(stated):
-        if variable[1] not in os.environ:
-            raise ConfigError([f"{key}: the environment variable {variable[1]} is not set"])
-        return os.environ[variable[1]]
-    path = folder / Path(stated).expanduser()
+    variable = ENV.fullmatch(stated)
+    where = f"the environment variable {variable[1]}" if variable else str(folder / os.path.expanduser(stated))  # noqa: PTH111 - Path.expanduser fails where there is no home
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(_MAX_FILE).split("\n", 1)[0].rstrip("\r")
+        found = text.variable(variable[1]) if variable else text.read_text(Path(where), _MAX_FILE)
+        if found is None:
+            raise ConfigError([f"{key}: {where} is not set"])
+        return text.secret(found)
     except OSError as error:
-        raise ConfigError([f"{key}: {path} can't be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{key}: {path} is not text: it must hold the {what} alone"]) from None
+        raise ConfigError([f"{key}: {where} can't be read: {error.strerror}"]) from None
+    except TextError as error:
+        raise ConfigError([f"{key}: {where}: {error}: it must hold the {what} alone"]) from None

@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Self
 
+from edge_agent.system.text import decode_lenient
+
 log = logging.getLogger(__name__)
 
 # Bytes of a message. A prompt of a language model has up to 1 MB, and each of its characters may be escaped.
@@ -40,6 +42,7 @@ _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from edge_agent.system.worker_process import run
+from edge_agent.system.text import decode_lenient
 run(*sys.argv[2:])
 """
 
@@ -220,7 +223,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def _last_line(file: int) -> str:
     size = os.fstat(file).st_size
-    text = os.pread(file, 4 * MAX_LAST_LINE, max(0, size - 4 * MAX_LAST_LINE)).decode("utf-8", "replace")
+    text = decode_lenient(os.pread(file, 4 * MAX_LAST_LINE, max(0, size - 4 * MAX_LAST_LINE)))
     return next((line.strip()[:MAX_LAST_LINE] for line in reversed(text.split("\n")) if line.strip()), "")
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from edge_agent.errors import UpdateError
 from edge_agent.models.model import Model
 from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.system.text import read_attribute
 
 
 class RefusedError(UpdateError):
@@ -35,7 +36,7 @@ def inference_ms(now: Work, before: Work = Work(0, 0.0)) -> float:  # noqa: B008
 
 def resident_mb() -> float:
     """Memory of this process, in megabytes."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    pages = int(read_attribute(Path("/proc/self/statm")).split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

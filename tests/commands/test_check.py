@@ -116,7 +116,7 @@ def test_it_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         ("{path: digits.tflite, labels: few.txt}", "labels few.txt: 10 labels for 11 classes: "),
         ("{path: digits.tflite, labels: many.txt}", "labels many.txt: 12 labels for 11 classes: "),
         ("{path: digits.tflite, labels: empty.tflite}", "labels empty.tflite: 0 labels for 11 classes"),
-        ("{path: digits.tflite, labels: digits.tflite}", "labels digits.tflite: not a text file in UTF-8"),
+        ("{path: digits.tflite, labels: digits.tflite}", "labels digits.tflite: not text in UTF-8"),
         ("{path: digits.tflite, labels: none, preprocess: {color: bgr}}", "preprocess.color: bgr"),
         ("{path: digits.tflite, labels: none, accelerators: [edgetpu]}", "edgetpu: "),
         ("{path: digits.onnx, labels: none, accelerators: [edgetpu], preprocess: {normalize: unit}}",

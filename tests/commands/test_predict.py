@@ -193,7 +193,7 @@ def test_a_model_that_can_not_be_used_is_one_line_and_exit_code_2(
         (".", ": can't be read: Is a directory"),
         ("few.txt", "few.txt: 2 labels for 11 classes"),
         ("many.txt", "many.txt: 30 labels for 11 classes"),
-        ("binary.txt", "binary.txt: not a text file in UTF-8"),
+        ("binary.txt", "binary.txt: not text in UTF-8"),
         ("large.txt", "large.txt: larger than 4000000 bytes"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_constrained_answer_is_what_was_asked_for(talk: Talk) -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        (b"\xff\xfe", "byte 0 is not valid UTF-8"),
+        (b"\xff\xfe", "not text in UTF-8"),
         (b"", "prompt: must not be empty"),
         (b'{"prompt": ', "is not valid JSON"),
         (b'{"prompt": "x", "max_token": 5}', "max_token: unknown key; did you mean 'max_tokens'?"),

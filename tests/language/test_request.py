@@ -55,7 +55,7 @@ def test_the_system_prompt_stands_before_a_conversation_that_has_none() -> None:
         ({"prompt": "x", "stop": [""]}, "stop.0: must not be empty"),
         ({"prompt": "x", "stop": ["a"] * 17}, "stop: must have at most 16 entries"),
         ({"prompt": "a\0b"}, "prompt: must not hold the character U+0000"),
-        ({"prompt": "\ud800"}, "prompt: must be text"),
+        ({"prompt": "\ud800"}, "half of a surrogate pair"),
         ({"prompt": "x", "id": "a\nb"}, "id: must hold no control characters"),
         ({"prompt": "x", "deadline": "soon"}, "deadline: must be a duration"),
         ({"prompt": "x", "json_schema": {"enum": ["a" * 60_000]}}, "json_schema: must have at most 50000 bytes"),

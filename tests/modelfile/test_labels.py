@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.labels import check_count, read_labels
+from edge_agent.modelfile.labels import MAX_CLASS, check_count, read_labels
 
 
 def labels(folder: Path, content: str | bytes) -> tuple[str, ...]:
@@ -43,19 +43,45 @@ def test_the_numbers_of_a_numbered_list_are_no_part_of_the_labels(content: str, 
 
 
 @pytest.mark.parametrize(
-    "content", ["0\n1\n2\n", "5 euro\n10 euro\n", "0 cat\n2 dog\n", "1 cat\n2 dog\n", "0 cat\ndog\n"]
+    ("content", "read"),
+    [
+        ("0 cat\n2 dog\n", ("cat", "1", "dog")),
+        ("1 cat\n2 dog\n", ("0", "cat", "dog")),
+        ("2 dog\n0 cat\n", ("cat", "1", "dog")),
+        ("0  n/a\n1  n/a\n2  cat\n", ("n/a", "n/a", "cat")),
+        ("0 ???\n\n3 cat\n", ("???", "1", "2", "cat")),
+        ("\ufeff16  cat\r\n17  dog\r\n", (*map(str, range(16)), "cat", "dog")),
+    ],
 )
-def test_numbers_that_do_not_count_the_lines_are_labels(content: str, tmp_path: Path) -> None:
+def test_the_numbers_of_a_list_with_gaps_are_those_of_the_classes(
+    content: str, read: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert labels(tmp_path, content) == read
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0\n1\n2\n",
+        "5 euro\n10 euro\n",
+        "1 euro\n1 cent\n",
+        "0 cat\ndog\n",
+        "0cat\n1dog\n",
+        f"{'9' * 5000} x\n",
+        "100000 x\n",
+    ],
+)
+def test_numbers_that_count_no_classes_are_part_of_the_labels(content: str, tmp_path: Path) -> None:
     assert labels(tmp_path, content) == tuple(content.splitlines())
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"caf\xe9\n", "not a text file in UTF-8: save it as one"),
-        ("cat\n".encode("utf-16"), "not a text file in UTF-8: save it as one"),
-        (b"x\n" * 2_500_000, "larger than 4000000 bytes: not a label file"),
-        (b"\xff" * 5_000_000, "larger than 4000000 bytes: not a label file"),
+        (b"caf\xe9\n", "not text in UTF-8: expected a text file in UTF-8, one label a line"),
+        ("cat\n".encode("utf-16"), "not text in UTF-8: expected a text file in UTF-8, one label a line"),
+        (b"x\n" * 2_500_000, "larger than 4000000 bytes: expected a text file in UTF-8, one label a line"),
+        (b"\xff" * 5_000_000, "larger than 4000000 bytes: expected a text file in UTF-8, one label a line"),
     ],
 )
 def test_what_is_no_label_file_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
@@ -84,10 +110,10 @@ def test_any_bytes_are_labels_or_refused(content: bytes, tmp_path_factory: pytes
     try:
         content.decode()
     except UnicodeDecodeError:
-        with pytest.raises(ModelError, match="not a text file in UTF-8"):
+        with pytest.raises(ModelError, match="not text in UTF-8"):
             labels(folder, content)
     else:
-        assert len(labels(folder, content)) <= len(content)
+        assert len(labels(folder, content)) <= max(len(content), MAX_CLASS + 1)
 
 
 def test_as_many_labels_as_classes_are_right() -> None:

@@ -205,7 +205,7 @@ def test_a_password_that_can_not_be_read(guarded: Mosquitto, tmp_path: Path) -> 
         "none can't be read: No such file or directory"
     )
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    assert "is not text" in outcome(guarded.url, tmp_path, username="edge", password_file="binary")
+    assert "not text in UTF-8" in outcome(guarded.url, tmp_path, username="edge", password_file="binary")
     endpoint = Endpoint.from_settings(settings.Mqtt(username="edge", password_file="${env:NO_SUCH}"), tmp_path)
     with pytest.raises(ConfigError, match="the environment variable NO_SUCH is not set"):
         endpoint.password()

@@ -15,6 +15,7 @@ from edge_agent.monitoring.page import access
 from edge_agent.monitoring.page.agent_status import AgentStatus
 from edge_agent.monitoring.page.live_preview import LivePreview
 from edge_agent.samples import Result
+from edge_agent.system.text import decode_lenient
 
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -78,7 +79,7 @@ class Page:
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
         if (refusal := self._refusal(environ)) is not None:
             return refusal
-        path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        path = decode_lenient(environ["PATH_INFO"].encode("latin-1"))
         if path in OPEN:
             return self._health(path)
         if path == "/status.json":
