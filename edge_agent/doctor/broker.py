@@ -18,7 +18,7 @@ FIXES = (
     (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
     (r"^mqtt\.\w+_file", "give PEM files that {user} can read: openssl x509 -noout -text -in FILE"),
     (r"nothing listens", "on {host}: sudo systemctl enable --now mosquitto && sudo ss -tlnp | grep {port}"),
-    (r"the name .* is not known", "getent hosts {host}  # must print an address: fix mqtt.url or the name server"),
+    (r"is not known to the network", "getent hosts {host}  # must print an address: fix mqtt.url or the name server"),
     (r"certificate is not accepted", "openssl s_client -connect {host}:{port} -showcerts </dev/null"),
     (r"TLS", "openssl s_client -connect {host}:{port} </dev/null"),
     (r"Not authorized|[Uu]ser ?name|refuses", "on {host}: sudo mosquitto_passwd /etc/mosquitto/passwd {username}"),

@@ -1,11 +1,11 @@
 """Parses readings from lines of text: JSON, or CSV.
 
-A line that can't be parsed is reported as an error and leaves a gap. The next line is parsed as usual.
+A line that can't be parsed is reported as an error and leaves a gap. The next line is parsed as usual. The time that a
+line takes is proportional to its length, whatever is in it.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +13,15 @@ import numpy as np
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
 from edge_agent.system.terminal import printable
+from edge_agent.system.text import decode_lenient, parse_json
 
 MAX_LINE = 65536
 MAX_CHANNELS = 256
 _MAX_QUOTED = 80
+# Of a reading, whether they are used or not: the names of nested values repeat the names around them.
+_MAX_VALUES, _MAX_NAME, _MAX_DEPTH = 4096, 256, 32
 _LARGEST = float(np.finfo(np.float32).max)
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+_LINE_ENDS = bytes.maketrans(b"\r", b"\n")
 
 
 # Name of a channel -> its value in one reading. Channels without names are "0", "1", …
@@ -58,7 +61,7 @@ class Lines:
         self._stated = channels
         self._wanted = channels
         self._rate = rate
-        self._rest = b""
+        self._rest = bytearray()
         self._skipping = begins_anywhere
 
     def feed(self, data: bytes) -> Iterator[Series | InputError]:
@@ -83,19 +86,24 @@ class Lines:
             yield InputError("the stream ended within a line")
 
     def _readings(self, data: bytes) -> "Iterator[tuple[tuple[str, ...], list[float]] | InputError]":
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        # Of CRLF, a line and an empty one remain, which is left out.
+        first, *more = data.translate(_LINE_ENDS).split(b"\n")
+        self._rest += first
+        lines: list[bytes | bytearray] = []
+        if more:
+            lines, self._rest = [self._rest, *more[:-1]], bytearray(more[-1])
         for line in lines:
             if self._skipping:
                 self._skipping = False
             elif len(line) > MAX_LINE:
                 yield InputError(f"a line of more than {MAX_LINE} bytes")
             else:
-                for found in self._parser.read(line.decode(errors="replace").rstrip("\r")):
+                for found in self._parser.read(decode_lenient(line)):
                     yield found if isinstance(found, InputError) else self._reading(found)
         if len(self._rest) > MAX_LINE:
             if not self._skipping:
                 yield InputError(f"a line of more than {MAX_LINE} bytes")
-            self._rest, self._skipping = b"", True
+            self._rest, self._skipping = bytearray(), True
 
     def _reading(self, found: Values) -> tuple[tuple[str, ...], list[float]] | InputError:
         """Names and values of the wanted channels; an error if one is missing or not a finite number."""
@@ -138,12 +146,15 @@ class Json:
             return
         self._lines.append(line)
         self._size += len(line)
-        bare = _STRING.sub("", line)
+        # Every other part stands between two strings, once the escaped quotes within them are gone.
+        parts = line.replace("\\\\", "").replace('\\"', "").split('"')
+        bare = "".join(parts[::2])
         self._depth += bare.count("{") + bare.count("[") - bare.count("}") - bare.count("]")
+        within_string = len(parts) % 2 == 0  # which JSON does not continue on the next line
         if self._size > MAX_LINE:
             self._taken()
             yield InputError(f"a reading of more than {MAX_LINE} bytes")
-        elif self._depth <= 0:
+        elif self._depth <= 0 or within_string:
             yield from _parsed(self._taken())
 
     def _taken(self) -> str:
@@ -162,6 +173,9 @@ class Csv:
     def read(self, line: str) -> Iterator[Values | InputError]:
         """See `ReadingParser.read`."""
         if not line.strip():
+            return
+        if line.count(",") >= _MAX_VALUES:
+            yield InputError(f"a line of more than {_MAX_VALUES} fields: {_quoted(line)}")
             return
         fields = [field.strip().strip('"') for field in line.split(",")]
         values = [_number(field) for field in fields]
@@ -190,20 +204,24 @@ class Csv:
 
 def _parsed(text: str) -> Iterator[Values | InputError]:
     try:
-        found = dict(_leaves(json.loads(text)))
-    except (ValueError, RecursionError):
+        found = dict(islice(_leaves(parse_json(text)), _MAX_VALUES + 1))
+    except ValueError:
         yield InputError(f"expected JSON, found: {_quoted(text)}")
         return
-    if found:  # termux-sensor begins with an empty object
+    if len(found) > _MAX_VALUES:
+        yield InputError(f"a reading of more than {_MAX_VALUES} values")
+    elif found:  # termux-sensor begins with an empty object
         yield found
 
 
-def _leaves(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(document: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     if isinstance(document, dict | list):
         parts = document.items() if isinstance(document, dict) else enumerate(document)
         for key, value in parts:
             inner = name if key == "values" else f"{name}.{key}".removeprefix(".")
-            yield from _leaves(value, inner)
+            if len(inner) > _MAX_NAME or depth >= _MAX_DEPTH:
+                raise ValueError("a name that is too long, or too many lists in each other")
+            yield from _leaves(value, inner, depth + 1)
     else:
         yield name or "0", document
 

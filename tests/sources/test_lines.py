@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -119,6 +120,62 @@ def test_a_line_that_cannot_be_used_is_an_error_and_the_next_one_is_fine(parser:
     before = {"json": good, "csv": "x,y\n1,2\n"}[parser]
     reading = (("x", "y"), [[1, 2]])
     assert read(parser, f"{before}{line}\n{good}") == [reading, error, reading]
+
+
+@pytest.mark.parametrize("parser", FORMATS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_byte_order_marks_and_line_ends_are_no_part_of_readings(parser: str, end: str, start: str) -> None:
+    text = {"json": '{"x": 1}#{"x": 2}#', "csv": "x#1#2#"}[parser].replace("#", end)
+    assert [row for _, rows in read(parser, start + text) for row in rows] == [[1], [2]]
+    bytewise = [names for names, _ in read(parser, list(start + text))]
+    assert set(bytewise) == {("x",)}
+
+
+# Lines of 64 kB, each the worst for one step of one parser.
+HARMFUL = {
+    "quotes": '"' * 65_000,
+    "escaped quotes": '\\"' * 32_000,
+    "an escaped quote within a string": '{"a": "' + '\\"' * 32_000,
+    "backslashes": "\\" * 65_000,
+    "pairs of quotes": '""' * 32_000,
+    "opening brackets": "[" * 65_000,
+    "objects in objects": '{"a":' * 13_000,
+    "digits": "9" * 65_000,
+    "decimals": "0." + "9" * 64_000,
+    "an exponent": "1e" + "9" * 64_000,
+    "commas": "," * 65_000,
+    "numbers": "[" + "1," * 30_000 + "1]",
+    "a long name over many numbers": '{"' + "k" * 30_000 + '": [' + "1," * 15_000 + "1]}",
+    "names in names": '{"abcdefgh":' * 900 + "1" + "}" * 900,
+    "a name that counts for nothing": '{"values":' * 900 + "[" + "1," * 20_000 + "1]" + "}" * 900,
+    "spaces": " " * 65_000,
+    "surrogates": '"' + "\\ud800" * 9_000 + '"',
+}
+
+
+@pytest.mark.parametrize("parser", FORMATS)
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_no_line_takes_long(parser: str, kind: str) -> None:
+    lines = Lines(FORMATS[parser](), None, None)
+    began = time.thread_time()
+    found = list(lines.feed(f"{HARMFUL[kind]}\n".encode() * 2))
+    assert time.thread_time() - began < 0.5
+    assert len(found) <= 4
+    assert all(len(str(one)) < 300 for one in found if isinstance(one, InputError))
+
+
+def test_a_line_that_comes_byte_by_byte_takes_no_longer() -> None:
+    lines, began = Lines(Json(), None, None), time.thread_time()
+    for _ in range(65_000):
+        assert list(lines.feed(b'"')) == []
+    assert time.thread_time() - began < 2
+
+
+def test_a_string_that_is_not_closed_does_not_wait_for_the_next_line() -> None:
+    assert read("json", '{"x": "1}\n{"x": 2}\n') == ['expected JSON, found: {"x": "1}', (("x",), [[2]])]
+    assert read("json", '{"x{": 1}\n') == [(("x{",), [[1]])]
+    assert read("json", r'{"x\\": 2, "y\"}": 3}' + "\n") == [(("x\\", 'y"}'), [[2, 3]])]
 
 
 def test_a_reading_that_is_cut_off_costs_only_itself() -> None:

@@ -1,0 +1,195 @@
+"""Every regular expression of the package, with 64 kB of what is worst for it.
+
+Python's `re` backtracks: an expression in which two repeats can take the same characters needs quadratic time or more,
+and holds the interpreter's lock meanwhile, so that every other pipeline stands still. A new expression fails
+`test_every_pattern_is_in_the_table` until it is written into the table with its worst inputs.
+"""
+
+import ast
+import importlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import edge_agent
+from edge_agent.doctor.broker import FIXES
+
+PACKAGE = Path(edge_agent.__file__).parent
+FUNCTIONS = {"compile", "search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
+SIZE = 65536
+# Seconds of this thread's own time; what is linear takes a few milliseconds.
+LIMIT = 0.5
+
+# Fed to each: repeats of what classes, quotes and escapes are made of.
+COMMON = ('"', '\\"', "'", " ", "\t", "\n", "a", "0", "-", ".", ":", "/", "[", "{", "a:", "é", "\x00", "0.")
+
+# Where an expression stands -> what is worst for it, besides what all get: (start, repeated part, end).
+Worst = tuple[str, str, str]
+TABLE: dict[str, tuple[Worst, ...]] = {
+    "commands/fleet.py TOPIC_LEVEL": (("a", "a", "\n"), ("", "$", "")),
+    r"commands/inspect_model.py [/+#$\s]": (("", "/", ""),),
+    "config/yaml_lines.py end of stream|expected ':'": (("", "end of ", ""), ("", "expected ", "")),
+    "daemon/thermal.py _CPU": (("", "packag", ""),),
+    "daemon/thermal.py _CPU_COOLING": (("", "cpu", ""),),
+    "decoders/ssd.py pattern": (("TFLite_Detection_PostProcess", ":3", ""), ("StatefulPartitionedCall:", "3", "")),
+    r"doctor/accelerators.py (onnxruntime-\w+), in place of (\w+)": (("onnxruntime-", "a", ", in place of "),),
+    "doctor/broker.py pattern": (("the name ", "the name ", "is not"), ("mqtt.", "a", "_fil")),
+    "doctor/devices.py NO_CAMERA": (("", "-de", ""),),
+    "doctor/devices.py CAMERA": (("", "1 : \n", ""), ("", "1", " :")),
+    "doctor/devices.py RIBBON": (("", "rp1-", ""),),
+    "doctor/packages.py ^(Package|Status|Version): (.*)$": (("", "Package: \n", ""), ("Package: ", "a", "")),
+    'doctor/packages.py ^PRETTY_NAME="?(.*?)"?$': (('PRETTY_NAME="', '"', "a"), ("", "PRETTY_NAME=\n", "")),
+    r"doctor/packages.py \d+": (),
+    "doctor/state.py (0x)?[0-9a-fA-F]{1,8}": (("0x", "f", ""),),
+    r"doctor/state.py ^(\w+): +(\d+) kB": (("a:", " ", ""), ("a: ", "1", ""), ("", "a: 1\n", "")),
+    r"doctor/state.py ^oom_kill (\d+)$": (("oom_kill ", "1", "a"), ("", "oom_kill 1a\n", "")),
+    "home_assistant/entities.py -[0-9a-f]{12}$": (("", "-a", "\n"), ("", "-" + "a" * 12, "")),
+    "home_assistant/entities.py [^a-zA-Z0-9_-]": (),
+    r"language/questions.py \{(\w+)\}": (("{", "a", ""), ("", "{a", "")),
+    "modelfile/facts.py _LITERAL": (
+        ("'", "\\'", ""),
+        ("", "1", "a"),
+        ("", "'a'", "\\"),
+        ("", "1e", ""),
+        ("'", "a", ""),
+    ),
+    r"modelfile/inspect.py [^\x00-\x08\x0e-\x1f\x7f\ufffd]+\ufffd?": (("", "\ufffd", ""), ("a", "a", "\ufffd\ufffd")),
+    "models/archive.py _NAME": (),
+    "models/archive.py f'([^/]+/)?{re.escape(MANIFEST)}'": (("", "a", "/model.yam"), ("", "model.yaml", "/")),
+    r"models/pack.py [^\w.-]": (),
+    "models/registry.py NAME": (("a", ".", "/"),),
+    "models/registry.py ^[A-Za-z0-9][A-Za-z0-9._-]*$": (("a", ".", "\n\n"),),
+    "models/registry.py ^[0-9a-f]{64}$": (),
+    r"models/registry.py ^https://[^\s@?#]+$": (("https://", "a", " "),),
+    "models/registry.py MIRROR_ADDRESS": (("http://a", "/", "?"), ("file:///", "a", "#")),
+    "models/registry.py f'^{NAME.pattern}$'": (("a", ".", "\n\n"),),
+    "models/self_test_worker.py bad.alloc|allocate memory": (("", "bad.allo", ""), ("", "allocate memor", "")),
+    r"mqtt/endpoint.py \[SSL: (\w+)\]": (("[SSL: ", "A", ""), ("", "[SSL: A", "")),
+    r"publish/policy.py \{\w+\}": (("{", "a", ""), ("", "{a", "")),
+    "settings/base.py TOPIC_LEVEL": (("a", "a", "\n"),),
+    r"settings/broker.py (mqtts?|wss?)://[^\s/]+(/\S*)?": (("mqtt://a", "/", " "), ("mqtt://", "a", " ")),
+    "settings/broker.py TOPIC_PREFIX": (("a", "/", ""), ("a", "/a", "\n")),
+    "settings/device.py TOPIC_PREFIX": (("a", "/", ""), ("a", "/a", "\n")),
+    "settings/monitoring.py _ADDRESS": (("[", ":", ""), ("", "a", ":")),
+    r"settings/monitoring.py ^[A-Za-z0-9._-]{1,253}$(?!\n)": (("", "a", "\n"),),
+    "settings/pipelines.py [{}]": (),
+    r"settings/pipelines.py ^[^+#$\x00-\x1f][^+#\x00-\x1f]*$": (("a", "a", "\n\n"),),
+    r"settings/pipelines.py \{(device_id|pipeline|label)\}": (("", "{device_id", ""), ("", "{pipelin", "")),
+    r"settings/series.py \d+": (),
+    r"settings/streams.py \s": (),
+    "settings/streams.py ^[^-]": (),
+    "settings/update.py CHANNEL": (("", "a", "\n"),),
+    "settings/update.py URL": (("http://a", "/", " "), ("https://", "a", "\n")),
+    "sources/child.py _ENVIRONMENT": (("LC_", "A", "-"), ("TERMUX_", "A", "\n")),
+    "sources/child.py _URL": (("", "a+", ""), ("", "a:/", ""), ("", "http://", "")),
+    r"sources/child.py [\r\n]+": (("", "\r", "a"), ("", "\r\na", "")),
+    "sources/iio_device.py _TYPE": (("le:s", "1", "/"), ("le:s8/8>>", "1", "a")),
+    "sources/iio_device.py _KIND": (),
+    "sources/mjpeg.py _MARKER_IN_SCAN": (("", "\xff", ""), ("", "\xff\x00", "")),
+    "sources/video.py _HOST": (("[", "a", ""), ("a:", "1", "a")),
+    "sources/video.py [?#]": (),
+    "sources/video.py [/?#]": (),
+    "system/cache.py _PROCESSOR": (("flags", " ", ""), ("", "flags \n", ""), ("", "flags\n\n", "")),
+    r"system/cache.py ^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$": (("", "a" * 64 + "\n", ""), ("", "a", "")),
+    r"system/memory.py MemAvailable: *(\d+) kB": (("MemAvailable:", " ", ""), ("", "MemAvailable: 1", "")),
+    r"system/memory.py VmData:\s*(\d+) kB": (("VmData:", "\n", ""), ("", "VmData:\n1", "")),
+    "system/secret.py ENV": (("${env:", "A", ""), ("", "${env:A", "")),
+    "system/units.py _DURATION": (("1", " ", "x"), ("", "1", "x")),
+    "system/units.py _SIZE": (("1", " ", "x"), ("1.", "1", "x")),
+    "update/releases.py [0-9a-f]{64}": (),
+    "update/releases.py NAME": (),
+}
+# Patterns that are variables where they are used.
+VARIABLES = {
+    "decoders/ssd.py pattern": ("TFLite_Detection_PostProcess(?::([0-3]))?", "StatefulPartitionedCall:([0-3])"),
+    "doctor/broker.py pattern": tuple(pattern for pattern, _ in FIXES),
+}
+
+
+class Site(NamedTuple):
+    """A place where an expression is used."""
+
+    key: str
+    pattern: "re.Pattern[str] | re.Pattern[bytes]"
+    uses: frozenset[str]
+
+
+@cache
+def sites() -> tuple[Site, ...]:
+    texts = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+    package = "\n".join(texts.values())
+    return tuple(site for path, text in texts.items() for site in _sites(path, text, package))
+
+
+def _sites(path: Path, text: str, package: str) -> Iterator[Site]:
+    tree = ast.parse(text)
+    names = {id(node.value): node.targets[0] for node in ast.walk(tree) if isinstance(node, ast.Assign)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(ast.Attribute(ast.Name("re"), "compile"), [pattern, *flags]):
+                target = names.get(id(node))
+                assert isinstance(target, ast.Name), f"{path}: re.compile() without a name"
+                called = rf"\b{target.id}\.({'|'.join(FUNCTIONS)})\b"
+                uses = set(re.findall(called, package))
+                yield from _evaluated(path, target.id, pattern, flags, uses or {"match"})
+            case ast.Call(ast.Attribute(ast.Name("re"), function), [pattern, *others]) if function in FUNCTIONS:
+                yield from _evaluated(path, "", pattern, others, {function})
+        # pydantic's, with Python's expressions: see settings/base.py
+        for keyword in node.keywords if isinstance(node, ast.Call) else ():
+            if keyword.arg == "pattern":
+                yield from _evaluated(path, "", keyword.value, [], {"match"})
+
+
+def _evaluated(path: Path, name: str, pattern: ast.expr, others: list[ast.expr], uses: set[str]) -> Iterator[Site]:
+    where = path.relative_to(PACKAGE)
+    literal: Any = pattern.value if isinstance(pattern, ast.Constant) else None
+    shown = literal.decode("latin-1") if isinstance(literal, bytes) else literal or ast.unparse(pattern)
+    key = f"{where} {name or shown}"
+    flags = 0
+    for source in map(ast.unparse, others):
+        if source.startswith("re.") and "(" not in source:
+            flags |= eval(source, {"re": re})
+    found: tuple[Any, ...] = VARIABLES.get(key, (literal,))
+    if found == (None,):
+        module = importlib.import_module(".".join(("edge_agent", *where.with_suffix("").parts)))
+        found = (eval(ast.unparse(pattern), dict(vars(module))),)
+    for one in found:
+        yield Site(key, re.compile(one, flags), frozenset(uses))
+
+
+def call(site: Site, use: str, text: str) -> Callable[[], Any]:
+    data: Any = text if isinstance(site.pattern.pattern, str) else text.encode("latin-1", "replace")
+    pattern: Any = site.pattern
+    match use:
+        case "sub":
+            return lambda: pattern.sub(lambda _: data[:0], data)
+        case "finditer":
+            return lambda: list(pattern.finditer(data))
+        case _:
+            return lambda: getattr(pattern, use)(data)
+
+
+def test_every_pattern_is_in_the_table() -> None:
+    found = {site.key for site in sites()}
+    assert found - TABLE.keys() == set(), "write its worst inputs into the table"
+    assert TABLE.keys() - found == set(), "is gone: take it out of the table"
+
+
+@pytest.mark.parametrize("key", TABLE)
+def test_no_pattern_takes_more_than_linear_time(key: str) -> None:
+    worst = [(one, SIZE) for one in TABLE[key]]
+    worst += [(("", unit, end), SIZE // 8) for unit in COMMON for end in ("", "!")]
+    for site in sites():
+        if site.key != key:
+            continue
+        for ((start, unit, end), size), use in ((one, use) for one in worst for use in site.uses):
+            run = call(site, use, start + unit * (size // len(unit)) + end)
+            began = time.thread_time()
+            run()
+            took = time.thread_time() - began
+            assert took < LIMIT * size / SIZE, f"{use} takes {took:.2f} s for {size} bytes of {unit!r} after {start!r}"
