@@ -13,8 +13,8 @@ from edge_agent.preprocess.regions import Regions, View
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import WAV, StreamCutter, read_series
-from edge_agent.timeseries.numbers import RawInput, SeriesPreprocess, read_numbers
-from edge_agent.timeseries.windows import WindowCutter
+from edge_agent.timeseries.numbers import NumberFormat, RawInput, SeriesPreprocess, read_numbers
+from edge_agent.timeseries.windows import WindowCutter, chosen_channels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,10 +95,12 @@ class Readings:
 
     Args:
         preprocess: of the model.
+        number_format: of messages, as the source states it.
     """
 
-    def __init__(self, preprocess: SeriesPreprocess) -> None:
+    def __init__(self, preprocess: SeriesPreprocess, number_format: NumberFormat) -> None:
         self._preprocess = preprocess
+        self._number_format = number_format
 
     def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
@@ -113,8 +115,11 @@ class Readings:
         if not isinstance(sample.data, bytes):
             raise InputError("expected readings, found a picture: the model takes no pictures")
         if self._preprocess.input.features is None and not sample.data.startswith(WAV):
-            return read_numbers(sample.data)
-        whole = read_series(sample.data, self._preprocess)
+            found = read_numbers(sample.data, self._number_format)
+            if found.channels:
+                return chosen_channels(Series(found.values, found.channels), self._preprocess.input)
+            return found.values
+        whole = read_series(sample.data, self._preprocess, self._number_format)
         windows = list(WindowCutter(self._preprocess, Window()).feed(whole, 0.0))
         if len(windows) != 1:
             raise InputError(
@@ -126,7 +131,9 @@ class Readings:
 
 def preparation(preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline) -> Prepare:
     """The preparation that suits a model's input."""
-    return Readings(preprocess) if isinstance(preprocess, SeriesPreprocess) else Pictures(preprocess, options)
+    if isinstance(preprocess, SeriesPreprocess):
+        return Readings(preprocess, _number_format(options))
+    return Pictures(preprocess, options)
 
 
 def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
@@ -145,4 +152,8 @@ def stream_cutter(
     """Cuts a pipeline's stream into windows; None where each sample is one input."""
     if not isinstance(preprocess, SeriesPreprocess) or (options.window is None and options.source.type in WHOLE_INPUTS):
         return None
-    return StreamCutter(preprocess, options.window or Window(), counters)
+    return StreamCutter(preprocess, options.window or Window(), counters, _number_format(options))
+
+
+def _number_format(options: settings.Pipeline) -> NumberFormat:
+    return options.source.numbers if isinstance(options.source, settings.MqttSource) else None

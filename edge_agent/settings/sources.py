@@ -21,6 +21,9 @@ class MqttSource(Frozen):
     """Name of a group of agents that share the topic's load (MQTT shared subscription)."""
     max_payload: Bytes = Field(32_000_000, ge=1)
     """Larger messages are refused before they are decoded."""
+    numbers: Literal["text", "float32"] | None = None
+    """For models of readings: how messages hold numbers. `float32`: always raw little-endian float32. `text`: never.
+    Default: messages that are printable text are text, all others are float32."""
 
     @field_validator("topic")
     @classmethod

@@ -11,7 +11,7 @@ from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries import wav
-from edge_agent.timeseries.numbers import SeriesPreprocess, read_numbers
+from edge_agent.timeseries.numbers import NumberFormat, Numbers, SeriesPreprocess, read_numbers
 from edge_agent.timeseries.windows import WindowCutter
 
 if TYPE_CHECKING:
@@ -32,10 +32,18 @@ class StreamCutter:
         numbers: the model's preprocessing of readings.
         options: of the pipeline.
         counters: of the pipeline.
+        number_format: of messages, as the source states it.
     """
 
-    def __init__(self, numbers: SeriesPreprocess, options: Window, counters: Counters) -> None:
+    def __init__(
+        self,
+        numbers: SeriesPreprocess,
+        options: Window,
+        counters: Counters,
+        number_format: NumberFormat = None,
+    ) -> None:
         self._numbers = numbers
+        self._number_format = number_format
         self._options = options
         self._counters = counters
         self._streams: OrderedDict[str | None, WindowCutter] = OrderedDict()
@@ -76,7 +84,7 @@ class StreamCutter:
 
     def _series(self, sample: Sample) -> Series:
         if isinstance(sample.data, bytes):
-            return read_series(sample.data, self._numbers)
+            return read_series(sample.data, self._numbers, self._number_format)
         if isinstance(sample.data, Series):
             return sample.data
         raise sample.data if isinstance(sample.data, InputError) else InputError("expected readings, found a picture")
@@ -95,22 +103,28 @@ class StreamCutter:
         return self._streams[stream]
 
 
-def read_series(data: bytes, numbers: SeriesPreprocess) -> Series:
+def read_series(data: bytes, numbers: SeriesPreprocess, number_format: NumberFormat = None) -> Series:
     """Parses a message that is a piece of a stream: numbers at the model's rate, or a WAV file.
+
+    Args:
+        data: the message.
+        numbers: the model's preprocessing of readings.
+        number_format: as the source states it.
 
     Raises:
         InputError: it is neither.
     """
     if data.startswith(WAV):
         return wav.decode(data)
-    return Series(_as_rows(read_numbers(data), numbers), rate=numbers.input.rate)
+    found = read_numbers(data, number_format)
+    return Series(_as_rows(found, numbers), found.channels, rate=numbers.input.rate)
 
 
-def _as_rows(values: "NDArray[np.float32]", numbers: SeriesPreprocess) -> "NDArray[np.float32]":
+def _as_rows(found: Numbers, numbers: SeriesPreprocess) -> "NDArray[np.float32]":
     """The numbers of a message as readings.
 
     Args:
-        values: (readings, channels), or one row that holds one reading after the other.
+        found: (readings, channels), or one row that holds one reading after the other.
         numbers: the model's preprocessing, for the number of channels.
 
     Returns:
@@ -119,11 +133,12 @@ def _as_rows(values: "NDArray[np.float32]", numbers: SeriesPreprocess) -> "NDArr
     Raises:
         InputError: they are nested deeper, or the last reading is incomplete.
     """
+    values = found.values
     if values.ndim == 2:  # noqa: PLR2004 - readings, channels
         return values
     axes = [axis for axis in numbers.shape if axis != 1]
     channels = len(numbers.input.channels) or (axes[-1] if len(axes) > 1 and not numbers.input.features else 1)
     if values.ndim > 2 or values.size % channels:  # noqa: PLR2004 - as above
-        found = " x ".join(map(str, values.shape))
-        raise InputError(f"expected readings of {channels} channel(s), found {found} numbers")
+        shape = " x ".join(map(str, values.shape))
+        raise InputError(f"expected readings of {channels} channel(s), found {shape} numbers")
     return values.reshape(-1, channels)

@@ -4,52 +4,103 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from edge_agent.errors import InputError
 from edge_agent.settings.series import Input
+from edge_agent.system.terminal import printable
+from edge_agent.system.text import TextError, decode, lines, parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Parsing JSON takes about ten times its size in memory.
-MAX_JSON = 4_000_000
-EXPECTED = 'numbers as JSON ({"values": […]} or a list) or as raw little-endian float32'
-_CONTROL = bytes(code for code in range(0x20) if chr(code) not in "\t\n\r")
+# Parsing text takes about ten times its size in memory.
+MAX_TEXT = 4_000_000
+EXPECTED = (
+    'numbers as text (21.5, or rows of CSV), as JSON ({"values": […]} or a list), or as raw little-endian float32'
+)
+_CONTROL = bytes(code for code in (*range(0x20), 0x7F) if chr(code) not in "\t\n\r")
+_DIGITS = set("0123456789+-.eE")
+_SEPARATORS = (",", ";", "\t")
+_MAX_QUOTED = 60
 _FLOAT_BYTES = 4
 
+NumberFormat = Literal["text", "float32"] | None
+"""How bytes hold numbers; None: bytes that are printable text are text, all others are float32."""
 
-def read_numbers(data: bytes) -> "NDArray[np.float32]":
-    """Parses the numbers of a message: JSON, `{"values": […]}` or a list, nested or not; or raw little-endian float32.
 
-    Returns:
-        float32, with the shape of the nested lists; raw numbers are one row.
+class Numbers(NamedTuple):
+    """The numbers of a message.
+
+    Attributes:
+        values: float32, with the shape of the rows or of the nested lists; raw numbers, and those of a single row or
+            column, have one axis.
+        channels: the names of the columns, from the header of a CSV; () without one.
+    """
+
+    values: "NDArray[np.float32]"
+    channels: tuple[str, ...] = ()
+
+
+def read_numbers(data: bytes, number_format: NumberFormat = None) -> Numbers:
+    """Parses the numbers of a message.
+
+    Text is a number, rows of numbers separated by commas, semicolons, tabs or spaces, or JSON: `{"values": […]}` or a
+    list, nested or not.
+
+    Args:
+        data: the message.
+        number_format: as the source states it.
 
     Raises:
-        InputError: it is neither; a value does not fit into float32; lists of one level differ in length.
+        InputError: it is none of these; a value does not fit into float32; rows or lists differ in length.
     """
-    if not data:
+    if not data.strip():
         raise InputError(f"expected {EXPECTED}, found an empty message")
-    if data.lstrip()[:1] in (b"[", b"{"):
+    text = None if number_format == "float32" else _as_text(data)
+    if text is not None:
         try:
-            return check_finite(_from_json(data))
-        except InputError:
-            if _is_text(data):
-                raise
-    if len(data) % _FLOAT_BYTES:
+            found = _from_text(text.strip())
+        except InputError as error:
+            hint = (
+                "" if len(data) % _FLOAT_BYTES else ": if these are raw float32, state numbers: float32 in the source"
+            )
+            raise InputError(f"{error}{hint}") from None
+    elif number_format == "text":
+        raise InputError(f"expected text, as the source states with `numbers`, found bytes: {data[:8].hex(' ')}")
+    elif len(data) % _FLOAT_BYTES:
         raise InputError(f"expected {EXPECTED}, found {len(data)} bytes that begin with {data[:8].hex(' ')}")
-    return check_finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
+    else:
+        found = Numbers(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
+    check_finite(found.values)
+    return found
 
 
-def _from_json(data: bytes) -> "NDArray[np.float32]":
-    if len(data) > MAX_JSON:
-        raise InputError(f"expected at most {MAX_JSON} bytes of JSON, found {len(data)}: send raw float32 instead")
+def _as_text(data: bytes) -> str | None:
+    """The text in a message; None if it is none: raw numbers almost always hold bytes that text can't."""
+    data = data.removesuffix(b"\0")  # as C ends a text; no float32 but the tiniest ends so after printable bytes
+    if len(data.translate(None, _CONTROL)) != len(data):
+        return None
     try:
-        document = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"expected {EXPECTED}, found JSON that can't be read: {error}") from None
+        text = decode(data)
+    except TextError:
+        return None
+    return text if data.isascii() or "".join(text.split()).isprintable() else None
+
+
+def _from_text(text: str) -> Numbers:
+    if len(text) > MAX_TEXT:
+        raise InputError(f"expected at most {MAX_TEXT} bytes of text, found {len(text)}: send raw float32 instead")
+    return Numbers(_from_json(text)) if text.startswith(("[", "{")) else _from_rows(text)
+
+
+def _from_json(text: str) -> "NDArray[np.float32]":
+    try:
+        document = parse_json(text, constant=_refuse)
+    except TextError as error:
+        raise InputError(f"expected {EXPECTED}, found {error}") from None
     if isinstance(document, dict):
         if "values" not in document:
             raise InputError(f"expected {EXPECTED}, found JSON without `values`: {', '.join(document)[:100] or '{}'}")
@@ -64,17 +115,41 @@ def _from_json(data: bytes) -> "NDArray[np.float32]":
         return values.astype(np.float32)
 
 
+def _from_rows(text: str) -> Numbers:
+    written = [line for line in lines(text) if line.strip()]
+    separator = next((one for one in _SEPARATORS if any(one in line for line in written[:2])), None)
+    rows = [[cell.strip() for cell in line.split(separator)] for line in written] or [[""]]
+    names: tuple[str, ...] = ()
+    if len(rows) > 1 and not any(map(_is_number, rows[0])):
+        names, rows = tuple(cell.strip('"') for cell in rows[0]), rows[1:]
+        if len(set(names)) < len(names):
+            raise InputError(f"expected columns with names that differ, found {_quoted(', '.join(names))}")
+    if any(len(row) != len(names or rows[0]) for row in rows):
+        raise InputError("expected rows that are alike in length, found some that differ")
+    if (wrong := next((cell for row in rows for cell in row if not _is_number(cell)), None)) is not None:
+        which = "" if wrong == text else f", in which {_quoted(wrong) or 'an empty place'} is no number"
+        raise InputError(f"expected {EXPECTED}, found the text {_quoted(text)}{which}")
+    with np.errstate(over="ignore"):  # as above
+        values = np.array(rows, np.float64).astype(np.float32)
+    return Numbers(values if min(values.shape) > 1 or names else values.ravel(), names)
+
+
+def _is_number(cell: str) -> bool:
+    if not _DIGITS.issuperset(cell):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    return printable(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}...")
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether bytes that start like JSON are text at all: a raw float may start with any byte."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return len(data.translate(None, _CONTROL)) == len(data)
 
 
 def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":

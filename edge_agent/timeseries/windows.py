@@ -78,7 +78,7 @@ class WindowCutter:
         Raises:
             InputError: the piece can't be used.
         """
-        values = check_finite(_chosen(series, self._numbers.input))
+        values = check_finite(chosen_channels(series, self._numbers.input))
         if self._segment is None:
             self._segment = _Segment(self._numbers, self._options, values.shape[1], series.rate)
             self._form = Form(series.channels, series.values.shape[1], series.rate)
@@ -177,11 +177,14 @@ class _Segment:
         return max(1, round(span * self._rate))
 
 
-def _chosen(series: Series, wanted: Input) -> "NDArray[np.float32]":
+def chosen_channels(series: Series, wanted: Input) -> "NDArray[np.float32]":
     """The channels that the model takes, in its order; of sound without named channels, the mean of all.
 
     Returns:
         (readings, channels), float32.
+
+    Raises:
+        InputError: a channel is missing.
     """
     if wanted.channels:
         names = series.channels or wanted.channels

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,19 +19,19 @@ from edge_agent.timeseries.numbers import SeriesPreprocess, read_numbers
     ],
 )
 def test_numbers_come_as_json_or_as_raw_float32(data: bytes) -> None:
-    values = read_numbers(data)
+    values = read_numbers(data).values
     assert values.tolist() == [1, 2.5, -3]
     assert values.dtype == np.float32
 
 
 def test_nested_lists_keep_their_shape() -> None:
-    assert read_numbers(b"[[1, 2], [3, 4], [5, 6]]").shape == (3, 2)
+    assert read_numbers(b"[[1, 2], [3, 4], [5, 6]]").values.shape == (3, 2)
 
 
 @pytest.mark.parametrize("first", [b"[", b"{"])
 def test_raw_numbers_may_begin_with_the_byte_of_a_bracket(first: bytes) -> None:
     data = first + b"\x00\x80\x3f" + b"\x00\x00\x00\x40"
-    assert read_numbers(data)[1] == 2
+    assert read_numbers(data).values[1] == 2
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_raw_numbers_may_begin_with_the_byte_of_a_bracket(first: bytes) -> None:
     [
         (b"", "found an empty message"),
         (b"\x00\x01\x02\x03\x04", "found 5 bytes that begin with 00 01 02 03 04"),
-        (b"[1, 2", "found JSON that can't be read"),
+        (b"[1, 2", "found not valid JSON"),
         (b"[1, NaN]", "NaN is no number"),
         (b"[1, -Infinity]", "-Infinity is no number"),
         (b"[1e300]", "expected numbers, found inf at place 0"),
@@ -49,8 +50,8 @@ def test_raw_numbers_may_begin_with_the_byte_of_a_bracket(first: bytes) -> None:
         (b"[true]", "found JSON with something else in it"),
         (b"[null, 1]", "found JSON with something else in it"),
         (b"[[1, 2], [3]]", "expected lists that are alike in length"),
-        (b"[" * 100_000, "found JSON that can't be read"),
-        (b"[" + b"1," * 2_000_000 + b"1]", "expected at most 4000000 bytes of JSON, found 4000003"),
+        (b"[" * 100_000, "found JSON that is nested too deeply"),
+        (b"[" + b"1," * 2_000_000 + b"1]", "expected at most 4000000 bytes of text, found 4000003"),
     ],
 )
 def test_what_is_no_row_of_numbers_is_refused_in_one_sentence(data: bytes, says: str) -> None:
@@ -65,10 +66,89 @@ def test_what_is_no_row_of_numbers_is_refused_in_one_sentence(data: bytes, says:
 def test_any_bytes_are_finite_numbers_or_one_sentence(data: bytes) -> None:
     refusal = ""
     try:
-        assert np.isfinite(read_numbers(data)).all()
+        assert np.isfinite(read_numbers(data).values).all()
     except InputError as error:
         refusal = str(error)
     assert "\n" not in refusal
+
+
+TEXTS: tuple[tuple[bytes, list[Any]], ...] = (
+    (b"21.5", [21.5]),
+    (b"21.50", [21.5]),
+    (b"21.5\n", [21.5]),
+    (b"21.5\r\n", [21.5]),
+    (b"21.5123\0", [21.5123]),
+    (b"\xef\xbb\xbf21.5", [21.5]),
+    (b"-3e-2", [-0.03]),
+    (b"0.1,0.2,9.81", [0.1, 0.2, 9.81]),
+    (b"0.1, 0.2, 9.81\r\n", [0.1, 0.2, 9.81]),
+    (b"0.1 0.2 9.81", [0.1, 0.2, 9.81]),
+    (b"0.1;0.2;9.81", [0.1, 0.2, 9.81]),
+    (b"0.1\t0.2\t9.81", [0.1, 0.2, 9.81]),
+    (b"1\n2\n3\n", [1, 2, 3]),
+    (b"1,2\n3,4\n5,6\n", [[1, 2], [3, 4], [5, 6]]),
+    (b"1,2\r3,4\r", [[1, 2], [3, 4]]),
+    (b"\xef\xbb\xbf[1, 2]", [1, 2]),
+    (b'\xef\xbb\xbf{"values": [1, 2]}', [1, 2]),
+)
+
+
+@pytest.mark.parametrize(("data", "values"), TEXTS)
+def test_printable_text_is_text(data: bytes, values: list[Any]) -> None:
+    assert np.array_equal(read_numbers(data).values, np.array(values, np.float32))
+    assert read_numbers(data).channels == ()
+
+
+def test_a_header_names_the_columns() -> None:
+    for data in (b"x,y,z\n1,2,3\n4,5,6\n", b'\xef\xbb\xbf"x", "y", "z"\r\n1, 2, 3\r\n4, 5, 6'):
+        values, channels = read_numbers(data)
+        assert channels == ("x", "y", "z")
+        assert values.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_numbers(b"x,y\n1,2").values.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"null", "found the text null"),
+        (b"true", "found the text true"),
+        (b'"21.5"', 'found the text "21.5"'),
+        (b"on\0\0", "bytes that begin with"),
+        (b"nan", "found the text nan"),
+        (b"1_0,2", "1_0 is no number"),
+        (b"23 \xc2\xb0C", "found the text 23 °C, in which °C is no number"),
+        (b"ok", "found the text ok"),
+        (b"\n \t\n", "found an empty message"),
+        (b"1,,3", "in which an empty place is no number"),
+        (b"21,5;3", "in which 5;3 is no number"),
+        (b"1,2\n3", "rows that are alike in length"),
+        (b"x,x\n1,2", "columns with names that differ"),
+        (b"x,y,z\n1,2", "rows that are alike in length"),
+        (b"offline!", "state numbers: float32"),
+        (b"9" * 400, "expected numbers, found inf"),
+    ],
+)
+def test_text_that_holds_no_numbers_is_refused_and_never_taken_for_raw_floats(data: bytes, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_numbers(data + b"x" if says == "bytes that begin with" else data)
+    assert says in str(caught.value)
+
+
+@given(st.text(min_size=1, max_size=16).filter(lambda text: text.isascii() and text.isprintable()))
+def test_no_printable_text_is_ever_raw_floats(text: str) -> None:
+    try:
+        found = read_numbers(text.encode()).values.ravel().tolist()
+    except InputError:
+        return
+    written = text.strip().strip("[]").replace(",", " ").replace(";", " ").replace("[", " ").replace("]", " ").split()
+    assert found == pytest.approx([float(np.float32(number)) for number in written], rel=1e-6)
+
+
+def test_what_the_source_states_counts() -> None:
+    assert read_numbers(b"21.5", "float32").values.tolist() == pytest.approx([6.5e-7], rel=0.01)
+    assert read_numbers(b"21.5", "text").values.tolist() == [21.5]
+    with pytest.raises(InputError, match="expected text, as the source states with `numbers`, found bytes: 00 00"):
+        read_numbers(bytes(4), "text")
 
 
 def test_readings_of_another_number_or_nesting_are_refused_with_both() -> None:
@@ -96,4 +176,6 @@ def test_readings_are_normalised_each_channel_by_itself_and_quantised_as_the_fil
 
 def test_json_and_raw_numbers_are_the_same() -> None:
     values = np.random.default_rng(1).normal(size=32).astype(np.float32)
-    assert np.array_equal(read_numbers(json.dumps(values.tolist()).encode()), read_numbers(values.tobytes()))
+    assert np.array_equal(
+        read_numbers(json.dumps(values.tolist()).encode()).values, read_numbers(values.tobytes()).values
+    )
