@@ -13,7 +13,8 @@ from pathlib import Path
 from edge_agent.config.validation import did_you_mean, validate, value_at
 from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
 from edge_agent.errors import ConfigError
-from edge_agent.settings import Settings
+from edge_agent.settings import MqttSource, Settings
+from edge_agent.settings.own_topics import own_topic
 from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
 
@@ -70,6 +71,8 @@ def load(path: Path) -> Config:
     _check_references(raw, problems)
     _check_chains(raw, problems)
     _check_files(raw, problems)
+    if settings is not None:
+        _check_loops(settings, problems)
     if settings is None or problems.texts():
         raise ConfigError(problems.texts())
     return Config(path, settings, problems.lines)
@@ -124,6 +127,17 @@ def _on_circles(parents: Mapping[str, object]) -> Iterator[str]:
         if isinstance(at, str) and at in way:
             names = [str(step) for step in way]
             yield from names[names.index(at) :]
+
+
+def _check_loops(settings: Settings, problems: Problems) -> None:
+    """No source takes what this agent itself publishes: it would never end."""
+    for name, pipeline in settings.pipelines.items():
+        if isinstance(pipeline.source, MqttSource) and (topic := own_topic(settings, pipeline.source.topic)):
+            problems.add(
+                ("pipelines", name, "source", "topic"),
+                f"matches {printable(topic)}, on which this agent publishes: it would be its own input; choose a"
+                " narrower topic filter, or for another pipeline's results `type: pipeline`",
+            )
 
 
 def _check_files(raw: object, problems: Problems) -> None:

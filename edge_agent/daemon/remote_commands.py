@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.link import Link, Subscription
+from edge_agent.settings.topics import problem_of_name
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import parse_json
 
@@ -96,7 +97,7 @@ class RemoteCommands:
     def _answer(self, link: Link, message: MQTTMessage, answer: Mapping[str, Any]) -> None:
         request: Mapping[str, Any] = vars(message.properties) if message.properties else {}
         topic, properties = request.get("ResponseTopic", ""), None
-        if not topic or set("+#\0") & set(topic):
+        if problem_of_name(topic):
             topic = f"{self._prefix}/cmd/reply"
         elif "CorrelationData" in request:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped

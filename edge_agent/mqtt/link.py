@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.settings.topics import problem_of_name
 
 CONNECT_TIMEOUT = 10.0
 Version = Literal["5", "3.1.1"]
@@ -147,8 +148,9 @@ class Link:
         Raises:
             ValueError: the topic can't be published to.
         """
-        if not topic:  # paho would send it, since it is valid with a topic alias, and the broker would disconnect
-            raise ValueError("a topic can't be empty")
+        # paho would send most of those that are not valid, and the broker would close the connection.
+        if problem := problem_of_name(topic):
+            raise ValueError(f"the topic {problem}")
         info = self.client.publish(
             topic,
             payload,

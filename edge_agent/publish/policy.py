@@ -7,8 +7,11 @@ from typing import Any
 
 from edge_agent import settings
 from edge_agent.samples import NO_LABEL, Prediction
+from edge_agent.settings import topics
 
-_NOT_IN_TOPICS = dict.fromkeys([*range(0x21), 0x7F, *map(ord, "/+#")], "_")
+# Most characters of a label in a topic: as a rule, and where the topic would be too long.
+_MAX_LABEL = 1000
+_SHORT_LABEL = 32
 
 # What a result says, in short: of each region the label that wins, or how many objects of each label, or a value.
 Statement = dict[tuple[str | None, ...], Any]
@@ -130,6 +133,14 @@ def topic_of(template: str, device_id: str, pipeline: str, predictions: Sequence
         predictions: of the result.
     """
     best = max(predictions, key=lambda prediction: prediction.confidence or 0.0, default=None)
-    label = (best.name if best else NO_LABEL).translate(_NOT_IN_TOPICS)
+    label = topics.as_level((best.name if best else "")[:_MAX_LABEL]) or NO_LABEL
     names = {"{device_id}": device_id, "{pipeline}": pipeline, "{label}": label}
-    return re.sub(r"\{\w+\}", lambda name: names[name[0]], template)
+
+    def filled_in() -> str:
+        return re.sub(r"\{\w+\}", lambda name: names[name[0]], template)
+
+    topic = filled_in()
+    if len(topic.encode()) > topics.MAX_BYTES:
+        names["{label}"] = label[:_SHORT_LABEL]
+        topic = filled_in()
+    return f"_{topic[1:]}" if topic.startswith("$") else topic

@@ -65,7 +65,7 @@ __all__ = [
 class Settings(Frozen):
     """A whole configuration file."""
 
-    device_id: TopicLevel = Field(default_factory=socket.gethostname)
+    device_id: TopicLevel = Field(default_factory=socket.gethostname, validate_default=True)
     """Name of this device in topics and results. Default: the host name."""
     mqtt: Mqtt = Mqtt()
     """The broker."""

@@ -1,8 +1,10 @@
 """Base class and common types of the settings."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge_agent.settings.topics import problem_of_text
 from edge_agent.system.units import parse_duration, parse_size
 
 Seconds = Annotated[
@@ -33,7 +36,27 @@ Qos = Annotated[Literal[0, 1], BeforeValidator(lambda value: int(value) if value
 # Names in topics must not contain separators or wildcards. Python's `$` alone would also match before a final newline.
 TOPIC_LEVEL = r"^[^/+#$\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$(?!\n)"
 TOPIC_PREFIX = r"^[^/+#$\s\x00-\x1f\x7f]([^+#\s\x00-\x1f\x7f]*[^/+#\s\x00-\x1f\x7f])?$(?!\n)"
-TopicLevel = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL)]
+
+
+def accepted(problem_of: Callable[[str], str]) -> AfterValidator:
+    """A validator of texts.
+
+    Args:
+        problem_of: returns why a text is not accepted, or an empty string.
+    """
+
+    def check(text: str) -> str:
+        if problem := problem_of(text):
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
+
+
+TopicLevel = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=TOPIC_LEVEL), accepted(problem_of_text)
+]
+TopicPrefix = Annotated[str, StringConstraints(max_length=256, pattern=TOPIC_PREFIX), accepted(problem_of_text)]
 
 
 class Frozen(BaseModel):

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator
 
-from edge_agent.settings.base import TOPIC_PREFIX, Bytes, Frozen, Seconds
+from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicPrefix, accepted
+from edge_agent.settings.topics import problem_of_text
 
 
 class Mqtt(Frozen):
@@ -17,7 +18,7 @@ class Mqtt(Frozen):
     """`mqtt://HOST:PORT`, `mqtts://` (TLS), `ws://`, `wss://`, or `embedded`: a broker inside the agent, for trials."""
     protocol: Annotated[Literal["auto", "5", "3.1.1"], WithJsonSchema({"enum": ["auto", 5, "5", "3.1.1"]})] = "auto"
     """MQTT version: 5, 3.1.1, or `auto`: 5, with fallback to 3.1.1 if the broker refuses it."""
-    username: str | None = None
+    username: Annotated[str, accepted(problem_of_text)] | None = None
     """User name for the broker."""
     password_file: Annotated[str, Field(min_length=1)] | None = None
     """File with the password in its first line; or `${env:NAME}`, an environment variable that holds the password."""
@@ -27,7 +28,7 @@ class Mqtt(Frozen):
     """PEM file of this device's client certificate, for mutual TLS."""
     key_file: Path | None = Field(None, validate_default=True)
     """PEM file of the private key for cert_file."""
-    topic_prefix: str = Field("edge", max_length=256, pattern=TOPIC_PREFIX)
+    topic_prefix: TopicPrefix = "edge"
     """First part of every topic: `{topic_prefix}/{device_id}/…`."""
     keepalive: Seconds = Field(30.0, ge=2, le=3600)
     """A broker that has been silent for twice this long counts as disconnected."""

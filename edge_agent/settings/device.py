@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edge_agent.settings.base import TOPIC_PREFIX, Frozen, Seconds
+from edge_agent.settings.base import Frozen, Seconds, TopicPrefix
 
 
 class Thermal(Frozen):
@@ -31,7 +31,7 @@ class HomeAssistant(Frozen):
 
     enabled: bool = False
     """Whether the discovery messages are published."""
-    prefix: str = Field("homeassistant", max_length=256, pattern=TOPIC_PREFIX)
+    prefix: TopicPrefix = "homeassistant"
     """Home Assistant's discovery prefix, as set there."""
     presence_delay: Seconds | None = Field(None, ge=1, le=86400)
     """How long an object must have been absent from the results before its presence sensor turns off. Default: the

@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.sources import Source
 from edge_agent.settings.text import Text
+from edge_agent.settings.topics import problem_of_name
 
 
 def _four_numbers(value: object) -> object:
@@ -46,7 +47,7 @@ class Publish(Frozen):
     """1: every result arrives at least once. 0: results may be lost on the way."""
     retain: bool = False
     """The broker keeps the latest result for later subscribers."""
-    topic: str | None = Field(None, min_length=1, max_length=1024, pattern=r"^[^+#$\x00-\x1f][^+#\x00-\x1f]*$")
+    topic: Annotated[str, Field(min_length=1, max_length=1024), accepted(problem_of_name)] | None = None
     """A further topic for each result. `{device_id}`, `{pipeline}` and `{label}` (of the most confident prediction) are
     replaced."""
 

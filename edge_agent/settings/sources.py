@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
 from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
+from edge_agent.settings.topics import problem_of_filter
 
 
 class MqttSource(Frozen):
@@ -13,7 +14,7 @@ class MqttSource(Frozen):
 
     type: Literal["mqtt"]
     """Messages that arrive over MQTT."""
-    topic: str = Field(min_length=1, max_length=1024)
+    topic: Annotated[str, Field(min_length=1, max_length=1024), accepted(problem_of_filter)]
     """Topic filter; `+` and `#` are allowed."""
     qos: Qos = 1
     """1: each input is answered at least once. 0: inputs may be lost."""
@@ -24,20 +25,6 @@ class MqttSource(Frozen):
     numbers: Literal["text", "float32"] | None = None
     """For models of readings: how messages hold numbers. `float32`: always raw little-endian float32. `text`: never.
     Default: messages that are printable text are text, all others are float32."""
-
-    @field_validator("topic")
-    @classmethod
-    def _topic_filter(cls, value: str) -> str:
-        if "\0" in value:
-            raise ValueError("must not hold the character U+0000")
-        levels = value.split("/")
-        if "#" in value and (value.count("#") > 1 or levels[-1] != "#"):
-            raise ValueError("'#' is allowed only as the last level of a topic filter")
-        if any("+" in level and level != "+" for level in levels):
-            raise ValueError("'+' must fill a whole level of a topic filter")
-        if value.startswith("$share/"):
-            raise ValueError("write `share: GROUP` instead of $share/GROUP/…")
-        return value
 
 
 class CameraSource(Frozen):

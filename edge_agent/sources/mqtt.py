@@ -20,6 +20,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
+from edge_agent.settings.topics import problem_of_name
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group, session_name
 from edge_agent.sources.queue import SampleQueue
@@ -124,7 +125,7 @@ def _reply_to(message: MQTTMessage) -> ReplyTo | None:
     """Response topic and correlation data of a request; None if there is no valid response topic."""
     properties: Mapping[str, Any] = vars(message.properties) if message.properties else {}
     topic = properties.get("ResponseTopic", "")
-    if not topic or not topic.isprintable() or set("+#") & set(topic):
+    if problem_of_name(topic):
         return None
     return ReplyTo(topic, properties.get("CorrelationData"))
 

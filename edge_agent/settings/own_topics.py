@@ -1,0 +1,26 @@
+"""The topics on which an agent publishes: an input source that matches one of them would take its own results."""
+
+from collections.abc import Iterator
+
+from edge_agent.settings import Settings
+from edge_agent.settings.topics import ANY_LABEL, overlap
+
+_OF_DEVICE = ("status", "info", "stats", "accelerator", "update", "cmd/reply")
+_OF_PIPELINE = ("result", "result/stream", "error", "event", "snapshot", "share")
+
+
+def own_topics(options: Settings) -> Iterator[str]:
+    """Topics on which the agent publishes; in those of `publish.topic`, `{label}` stands for any label."""
+    device = f"{options.mqtt.topic_prefix}/{options.device_id}"
+    for name, pipeline in options.pipelines.items():
+        yield from (f"{device}/{name}/{kind}" for kind in _OF_PIPELINE)
+        if (template := pipeline.publish.topic) is not None:
+            yield template.replace("{device_id}", options.device_id).replace("{pipeline}", name)
+    yield from (f"{device}/{kind}" for kind in _OF_DEVICE)
+    if options.home_assistant.enabled:
+        yield f"{options.home_assistant.prefix}/device/{ANY_LABEL}/config"
+
+
+def own_topic(options: Settings, topic_filter: str) -> str:
+    """The first of the agent's own topics that a topic filter matches; empty: none."""
+    return next((topic for topic in own_topics(options) if overlap(topic_filter, topic)), "")
