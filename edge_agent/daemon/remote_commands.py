@@ -59,8 +59,7 @@ class RemoteCommands:
 
     def received(self, link: Link, message: MQTTMessage) -> None:
         """Takes a message; called in the network thread, so it must not wait."""
-        if message.qos:
-            link.ack(message.mid)
+        link.ack(message.mid, message.qos)
         if message.retain:  # it may be long outdated, and would be executed again after each reconnect
             log.warning("%s: ignoring a retained command", message.topic)
             return

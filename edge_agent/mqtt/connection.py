@@ -5,10 +5,12 @@ to the next. What must not be lost is kept by the outbox and, for inputs, by the
 """
 
 import logging
+import math
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -20,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt import reasons
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Version, new_client
+from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Subscription, Version, new_client
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.system.backoff import Backoff
 
@@ -31,6 +33,13 @@ STABLE_AFTER = 10.0
 # The network loop checks its timeouts this often: in seconds before the CONNACK, and per keep-alive interval after it.
 HANDSHAKE_TICK = 0.5
 TICKS_PER_KEEPALIVE = 6
+# Seconds until a refused subscription is requested again, at first and at most: access rules may have changed.
+FIRST_RESUBSCRIBE = 5.0
+MAX_RESUBSCRIBE = 300.0
+# When this many connections in a row were ended by the broker, each after less than `CONTESTED` seconds, another client
+# probably uses the same client id. In MQTT 5 the broker says so itself.
+MAX_SHORT_CONNECTIONS = 3
+CONTESTED = 60.0
 
 
 class Connection:
@@ -50,6 +59,7 @@ class Connection:
     Attributes:
         link: the present connection; None: there is none.
         problem: why there is none; empty: there is one.
+        refused: for each topic filter that the broker refuses to subscribe to, its reason.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class Connection:
         self.session = session
         self.link: Link | None = None
         self.problem = "not connected yet"
+        self.refused: dict[str, str] = {}
         self._on_up, self._on_down, self._on_message = on_up, on_down, on_message
         self._on_acknowledged = on_acknowledged
         self._version: Version = "3.1.1" if session.protocol == "3.1.1" else "5"
@@ -78,7 +89,27 @@ class Connection:
         self._refusal: ReasonCode | None = None
         self._disconnect_reason: ReasonCode | None = None
         self._fault = ""
+        self._contested = ""  # the sentence, while another client seems to use the client id
+        self._up_since = 0.0
+        self._short_connections = 0
+        self._subscribing: dict[int, Sequence[Subscription]] = {}  # by packet id, until the SUBACK
+        self._resubscribe_at = math.inf
+        self._resubscribe_delay = FIRST_RESUBSCRIBE
         self._thread = threading.Thread(target=self._run, name=f"mqtt {session.client_id}", daemon=True)
+
+    @property
+    def diagnosis(self) -> str:
+        """Why the session does not work as it should, also while it is connected; empty: it does. From any thread.
+
+        That is why there is no connection, a client id that another client uses, or a refused subscription.
+        """
+        contested, refused = self._contested, dict(self.refused)
+        if contested and (self.link is None or time.monotonic() - self._up_since < CONTESTED):
+            return contested
+        return self.problem or "; ".join(
+            f"{self.endpoint.address}: the broker refuses the subscription to {topic}: {reason}"
+            for topic, reason in refused.items()
+        )
 
     def start(self) -> None:
         """Starts the thread, which connects."""
@@ -122,6 +153,14 @@ class Connection:
                 continue  # without delay: the same attempt in the other version
             self._stopping.wait(backoff.delay())
 
+    def _tick(self, client: Client) -> float:
+        """Seconds that the network loop may wait for the socket."""
+        if self.link is None:
+            return HANDSHAKE_TICK
+        # paho obeys the broker's keep-alive interval (CONNACK), which may be shorter than the session's.
+        tick = (client.keepalive or self.session.keepalive) / TICKS_PER_KEEPALIVE
+        return max(0.0, min(tick, self._resubscribe_at - time.monotonic()))
+
     def _connect_once(self) -> float:
         """Connects and runs the network loop until the connection ends; returns how long it lasted, in seconds."""
         self._refusal, self._disconnect_reason, self._fault = None, None, ""
@@ -144,6 +183,7 @@ class Connection:
         else:
             self._client = client
             return self._loop(client)
+        self._short_connections = 0
         return 0.0
 
     def _loop(self, client: Client) -> float:
@@ -151,12 +191,15 @@ class Connection:
         began = time.monotonic()
         try:
             while self._is_alive(client, began):
-                client.loop(self.session.keepalive / TICKS_PER_KEEPALIVE if self.link else HANDSHAKE_TICK)
+                client.loop(self._tick(client))
+                if time.monotonic() >= self._resubscribe_at:
+                    self._subscribe_again(client)
         except Exception:
             log.exception("%s: a defect in edge-agent: reconnecting", self.endpoint.address)
         if (sock := client.socket()) is not None:
             sock.close()
         was_up = self.link is not None
+        self._resubscribe_at = math.inf
         if not self._stopping.is_set():
             self._explain_end(was_up=was_up)
         with self._changed:
@@ -190,7 +233,9 @@ class Connection:
             return
         if self._stopping.is_set():
             return
-        self.session.subscribe(self._version, client)
+        self._subscribing.clear()
+        self._subscribe(client, self.session)
+        self._up_since = time.monotonic()
         link = Link(
             client,
             self._version,
@@ -218,15 +263,40 @@ class Connection:
         if not link.retains:
             log.warning("%s: keeps no retained messages: who comes later learns no status and no info", address)
 
+    def _subscribe(self, client: Client, session: Session) -> None:
+        if (message_id := session.subscribe(self._version, client)) is not None:
+            self._subscribing[message_id] = session.subscriptions
+
+    def _subscribe_again(self, client: Client) -> None:
+        """Requests the refused subscriptions once more."""
+        self._resubscribe_at = math.inf
+        refused = tuple(wanted for wanted in self.session.subscriptions if wanted.topic in self.refused)
+        self._subscribe(client, replace(self.session, subscriptions=refused, unsubscriptions=()))
+
     def _subscribed(
-        self, _client: Client, _data: Any, _mid: int, answers: list[ReasonCode], _properties: Properties | None
+        self, _client: Client, _data: Any, mid: int, answers: list[ReasonCode], _properties: Properties | None
     ) -> None:
         self._subscribed_once.set()
         log.debug("%s: subscribed: %s", self.session.client_id, ", ".join(map(str, answers)))
-        for wanted, reason in zip(self.session.subscriptions, answers, strict=False):
-            if reasons.failed(reason):
-                what = f"{self.endpoint.address}: the broker refuses the subscription to {wanted.topic}"
-                log.error("%s: %s", what, reasons.sentence(reason))
+        for wanted, reason in zip(self._subscribing.pop(mid, ()), answers, strict=False):
+            self._note_subscription(wanted.topic, reasons.sentence(reason) if reasons.failed(reason) else "")
+        if not self.refused:
+            self._resubscribe_delay = FIRST_RESUBSCRIBE
+        elif self._resubscribe_at == math.inf:
+            self._resubscribe_at = time.monotonic() + self._resubscribe_delay
+            self._resubscribe_delay = min(MAX_RESUBSCRIBE, 2 * self._resubscribe_delay)
+
+    def _note_subscription(self, topic: str, reason: str) -> None:
+        """Records why a subscription is refused; `reason` is empty if it is granted. Logs what has changed."""
+        before = self.refused.get(topic, "")
+        address = self.endpoint.address
+        if reason:
+            self.refused = self.refused | {topic: reason}
+            if reason != before:
+                log.error("%s: the broker refuses the subscription to %s: %s", address, topic, reason)
+        elif before:
+            self.refused = {other: why for other, why in self.refused.items() if other != topic}
+            log.info("%s: the broker grants the subscription to %s now", address, topic)
 
     def _received(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self.link is not None:
@@ -248,7 +318,11 @@ class Connection:
         address, tried = self.endpoint.address, self._version
         fall_back: Version = "3.1.1" if tried == "5" and self.session.protocol == "auto" else tried
         self._version = "5" if self.session.protocol == "auto" else tried
-        if was_up and self._disconnect_reason is not None:
+        if was_up:
+            self._note_short_connection()
+        if was_up and self._contested:
+            self._report(self._contested)
+        elif was_up and self._disconnect_reason is not None:
             self._report(
                 f"{address}: connection lost: ended by the broker: {reasons.sentence(self._disconnect_reason)}"
             )
@@ -265,6 +339,20 @@ class Connection:
         else:
             hint = "is it an MQTT broker, and not its TLS port?"
             self._report(f"{address}: closed the connection without a CONNACK: {hint}")
+
+    def _note_short_connection(self) -> None:
+        """Finds out whether another client uses the same client id: each then ends the other's connection."""
+        short = time.monotonic() - self._up_since < CONTESTED
+        self._short_connections = self._short_connections + 1 if short else 0
+        address, client_id = self.endpoint.address, self.session.client_id
+        reason, self._contested = self._disconnect_reason, ""
+        if reason is not None and reason.value == reasons.SESSION_TAKEN_OVER:
+            self._contested = f"{address}: connection lost: ended by the broker: {reasons.sentence(reason)}"
+        elif reason is None and self._short_connections >= MAX_SHORT_CONNECTIONS:
+            self._contested = (
+                f"{address}: connection lost: ended by the broker soon after each connect, {self._short_connections}"
+                f" times in a row: probably another client uses this client id, {client_id}: is device_id unique?"
+            )
 
     def _report(self, problem: str) -> None:
         """Logs a problem when it is not the one reported last."""

@@ -48,24 +48,24 @@ class Inbox:
         """An input has arrived."""
         message_id, work = message.mid, object()
         log.debug("%s: received as mid %d%s", message.topic, message_id, ", redelivered" if message.dup else "")
-        if message.qos and message.dup and self._is_known(message_id, link):
+        if message.qos and message.dup and self._is_known(message_id, message.qos, link):
             return
         if message.qos:
             with self._lock:
                 self._unacknowledged[message_id] = work
-        self._take(message, lambda: self._done(message_id, work))
+        self._take(message, lambda: self._done(message_id, message.qos, work))
 
-    def _is_known(self, message_id: int, link: Link) -> bool:
+    def _is_known(self, message_id: int, qos: int, link: Link) -> bool:
         with self._lock:
             known = message_id in self._unacknowledged
             done = known and self._unacknowledged[message_id] is None
             if done:
                 del self._unacknowledged[message_id]
         if done:
-            self._acknowledge(link, message_id)
+            self._acknowledge(link, message_id, qos)
         return known
 
-    def _done(self, message_id: int, work: object) -> None:
+    def _done(self, message_id: int, qos: int, work: object) -> None:
         with self._lock:
             if self._unacknowledged.get(message_id) is not work:
                 return  # QoS 0, or of an earlier session
@@ -75,9 +75,9 @@ class Inbox:
             else:
                 del self._unacknowledged[message_id]
         if link is not None:
-            self._acknowledge(link, message_id)
+            self._acknowledge(link, message_id, qos)
 
     @staticmethod
-    def _acknowledge(link: Link, message_id: int) -> None:
+    def _acknowledge(link: Link, message_id: int, qos: int) -> None:
         log.debug("mid %d: acknowledged", message_id)
-        link.ack(message_id)
+        link.ack(message_id, qos)

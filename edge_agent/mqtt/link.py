@@ -82,21 +82,24 @@ class Session:
         keepalive = int(self.keepalive)
         client.connect(endpoint.host, endpoint.port, keepalive, clean_start=clean_start, properties=properties)
 
-    def subscribe(self, version: Version, client: Client) -> None:
-        """Sends UNSUBSCRIBE and SUBSCRIBE; to subscribe again in a kept session changes nothing."""
+    def subscribe(self, version: Version, client: Client) -> int | None:
+        """Sends UNSUBSCRIBE and SUBSCRIBE; to subscribe again in a kept session changes nothing.
+
+        Returns:
+            The packet id of the SUBSCRIBE; None if there is none.
+        """
         if self.unsubscriptions:
             client.unsubscribe(list(self.unsubscriptions))
         if not self.subscriptions:
-            return
+            return None
         if version != "5":
-            client.subscribe([(wanted.topic, wanted.qos) for wanted in self.subscriptions])
-            return
+            return client.subscribe([(wanted.topic, wanted.qos) for wanted in self.subscriptions])[1]
         handling = [0 if wanted.retained_again else 1 for wanted in self.subscriptions]
         options = [
             (wanted.topic, SubscribeOptions(wanted.qos, retainHandling=when))
             for wanted, when in zip(self.subscriptions, handling, strict=True)
         ]
-        client.subscribe(options)
+        return client.subscribe(options)[1]
 
     def _properties(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
@@ -160,9 +163,13 @@ class Link:
         )
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
-    def ack(self, message_id: int) -> None:
-        """Sends the PUBACK of a QoS 1 message."""
-        self.client.ack(message_id, 1)
+    def ack(self, message_id: int, qos: int = 1) -> None:
+        """Acknowledges a message: PUBACK, or for QoS 2 PUBCOMP.
+
+        A message of QoS 0 has no packet id and no acknowledgement: brokers close the connection on a PUBACK of id 0.
+        """
+        if message_id and qos:
+            self.client.ack(message_id, qos)
 
 
 def _delay(will: Will, version: Version) -> Properties | None:

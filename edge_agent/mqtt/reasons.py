@@ -11,6 +11,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 # Reason codes from here on are failures.
 _FAILURE = 0x80
 UNSUPPORTED_PROTOCOL = 0x84
+SESSION_TAKEN_OVER = 0x8E
 _PACKET_IDENTIFIER_IN_USE = 0x91
 _QUOTA_EXCEEDED = 0x97
 

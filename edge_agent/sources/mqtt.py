@@ -75,6 +75,11 @@ class MqttSource:
         """See `Source.wait_ready`: the SUBACK has come."""
         return self._connection.wait_until_subscribed(timeout)
 
+    @property
+    def diagnosis(self) -> str:
+        """Why no inputs arrive: see `Connection.diagnosis`; empty: they do, if there are any. From any thread."""
+        return self._connection.diagnosis
+
     def stop(self) -> None:
         """See `Source.stop`; the connection stays up, so that inputs in progress can be acknowledged."""
         self._queue.close()
@@ -93,8 +98,7 @@ class MqttSource:
     def _received(self, link: Link, message: MQTTMessage) -> None:
         if self._cancel is not None and message.topic == self._cancel_topic:
             self._cancel(decode_lenient(message.payload[:MAX_ID]).strip())
-            if message.qos:  # the source's topic filter matches this topic as well
-                link.ack(message.mid)
+            link.ack(message.mid, message.qos)  # of QoS 1 if the source's topic filter matches this topic as well
         elif self._group is None or not self._group.takes(link, message):
             self._inbox.received(link, message)
 

@@ -63,7 +63,7 @@ class Group:
         """Whether a message is a member's state, not an input; it has been processed then."""
         match message.topic.rsplit("/", 3):
             case [prefix, device, pipeline, "share"] if prefix == self._prefix:
-                link.ack(message.mid)
+                link.ack(message.mid, message.qos)
                 self._state_changed(session_name(device, pipeline, self._subscription), message.payload)
                 return True
         return False

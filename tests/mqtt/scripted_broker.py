@@ -49,9 +49,10 @@ class ScriptedBroker:
     ) -> None:
         self.on_connect = on_connect
         self.on_publish = on_publish
-        self._suback = suback
+        self.suback = suback
         self.frozen = False  # whether it takes everything and answers nothing
         self.levels: list[int] = []
+        self.subscribed = 0  # SUBSCRIBE packets
         self.published: list[Published] = []
         self.most_unanswered = 0
         self._unanswered = 0
@@ -96,9 +97,10 @@ class ScriptedBroker:
                 elif kind == PUBLISH:
                     self._answer_publish(connection, level, flags, body)
                 elif kind == SUBSCRIBE:
+                    self.subscribed += 1
                     properties = b"\0" if level == 5 else b""
                     connection.sendall(
-                        bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([self._suback])
+                        bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([self.suback])
                     )
                 elif kind == PINGREQ:
                     connection.sendall(b"\xd0\0")
