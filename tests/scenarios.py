@@ -241,7 +241,7 @@ def a_member_is_killed(
     """Of two agents that share a topic one is killed in the middle of work."""
     members = {}
     for name in ("first", "second"):
-        config = lab(broker, name, source={"share": "team"})
+        config = lab(broker, name, source={"share": "team", "stand_in": ["first", "second"]})
         config["mqtt"]["protocol"] = protocol
         members[name] = Daemon(folder / name, config)
     with Subscriber(broker.port, "edge/#") as client, ExitStack() as ends:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.config.loader import Config
 from edge_agent.counters import Counters
 from edge_agent.daemon.remote_commands import RemoteCommands
+from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
@@ -55,7 +56,7 @@ class Uplink:
         self.endpoint = Endpoint.from_settings(self.mqtt, config.path.parent)
         self.outbox = Outbox(config.settings.outbox, config.outbox_path(), counters)
         session = Session(
-            client_id=f"edge-agent-{device.device_id}",
+            client_id=client_ids.of_device(device.device_id),
             protocol=self.mqtt.protocol,
             keepalive=self.mqtt.keepalive,
             will=Will(self._status_topic, b"offline"),

@@ -14,6 +14,7 @@ from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
 from edge_agent.home_assistant.entities import safe
+from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription
@@ -48,7 +49,7 @@ class Discovery:
         self._timer: threading.Timer | None = None
         self._stopped = False
         session = Session(
-            client_id=f"edge-agent-{device_id}-home-assistant",
+            client_id=client_ids.of_home_assistant(device_id),
             protocol=mqtt.protocol,
             keepalive=mqtt.keepalive,
             max_packet_size=MAX_PAYLOAD,

@@ -20,11 +20,22 @@ class MqttSource(Frozen):
     """1: each input is answered at least once. 0: inputs may be lost."""
     share: TopicLevel | None = None
     """Name of a group of agents that share the topic's load (MQTT shared subscription)."""
+    stand_in: tuple[TopicLevel, ...] = Field((), max_length=32)
+    """Devices of the group that stand in for each other: while one is away, another one processes the inputs that the
+    broker holds for it. Their pipelines must have the same name. Any client that may publish on a member's `share`
+    topic can call that member away. Default: none; the broker holds the inputs until the member is back."""
     max_payload: Bytes = Field(32_000_000, ge=1)
     """Larger messages are refused before they are decoded."""
     numbers: Literal["text", "float32"] | None = None
     """For models of readings: how messages hold numbers. `float32`: always raw little-endian float32. `text`: never.
     Default: messages that are printable text are text, all others are float32."""
+
+    @field_validator("stand_in")
+    @classmethod
+    def _stand_in_within_a_group(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and info.data.get("share", "") is None:
+            raise ValueError("needs `share`: the name of the group")
+        return value
 
 
 class CameraSource(Frozen):

@@ -16,13 +16,14 @@ from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
 from edge_agent.errors import InputError
+from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.settings.topics import problem_of_name
 from edge_agent.sources import Context, Trouble
-from edge_agent.sources.mqtt_group import Group, session_name
+from edge_agent.sources.mqtt_group import Group
 from edge_agent.sources.queue import SampleQueue
 from edge_agent.system.text import decode_lenient
 
@@ -49,7 +50,7 @@ class MqttSource:
             # QoS 0: requests that wait for their PUBACK do not block a cancellation.
             subscriptions.append(Subscription(self._cancel_topic, 0))
         session = Session(
-            client_id=session_name(device, pipeline, topic),
+            client_id=client_ids.of_source(device, pipeline, topic),
             protocol=context.mqtt.protocol,
             keepalive=context.mqtt.keepalive,
             expiry=context.mqtt.session_expiry,
@@ -58,8 +59,8 @@ class MqttSource:
             subscriptions=tuple(subscriptions),
         )
         self._group = None
-        if source.share:
-            self._group = Group(context.topic, topic, context.endpoint, self._take)
+        if source.stand_in:
+            self._group = Group(context.topic, topic, source.stand_in, context.endpoint, self._take)
             session = self._group.session(session)
         self._inbox = Inbox(self._take)
         self._connection = Connection(

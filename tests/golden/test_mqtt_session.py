@@ -94,7 +94,7 @@ def sections(folder: Path, address: str) -> dict[str, Any]:
                 "publish": {"retain": True, "topic": "house/{device_id}/{label}", "expire_after": "1h"},
             },
             "halves": {
-                "source": {"type": "mqtt", "topic": "lab/halves", "share": "readers"},
+                "source": {"type": "mqtt", "topic": "lab/halves", "share": "readers", "stand_in": ["golden"]},
                 "model": "digits",
                 "top_k": 1,
                 "regions": {"upper": [0, 0, 1, 0.5], "whole": [0, 0, 1, 1]},
