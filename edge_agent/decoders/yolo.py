@@ -1,8 +1,8 @@
 """YOLO: YOLOv5 and YOLOv7 (with objectness), YOLOv8 to YOLO11 (without), and exports that include NMS.
 
-Boxes are centre x, centre y, width, height; exports with NMS have corners. Whether they are in pixels of the input or
-in fractions of it is derived from the values: cells cover the whole input, so the largest centre is about 1, or
-hundreds.
+Boxes are centre x, centre y, width, height; exports with NMS have corners, and so has YOLOv10 without its last step,
+which all cells together show. Whether they are in pixels of the input or in fractions of it is derived from the values:
+cells cover the whole input, so the largest centre is about 1, or hundreds.
 
 Sources:
 https://github.com/ultralytics/yolov5/blob/master/models/yolo.py (Detect) and models/tf.py (TFDetect: fractions),
@@ -105,7 +105,8 @@ class AnchorFree(Rows):
         rows = strongest(best, min_score, MAX_CANDIDATES)
         values = real_values(stored[:, rows].T, self.spec)
         largest = real_values(stored[:2].max(), self.spec)
-        boxes = xywh_to_xyxy(values[:, :_BOX]) * to_pixels(largest, self.size)
+        corners = values[:, :_BOX] if are_corners(stored[:_BOX]) else xywh_to_xyxy(values[:, :_BOX])
+        boxes = corners * to_pixels(largest, self.size)
         return Candidates(boxes, best[rows], values[:, _BOX:end].argmax(axis=1), values[:, end:])
 
 
@@ -163,6 +164,18 @@ def objects(
     check_finite(scores)
     best = strongest(scores, min_score, MAX_CANDIDATES)
     return rows[best], scores[best], of_classes[best].argmax(axis=1)
+
+
+def are_corners(stored: "NDArray[Any]") -> bool:
+    """Whether boxes are corners (YOLOv10 without its last step), and not centre and size.
+
+    The cells cover the whole input, so in some of them the centre lies farther from the edge than the box is wide.
+
+    Args:
+        stored: (4, cells), of the output's type, with one scale. Cells of four equal values show nothing.
+    """
+    filled = stored.max(axis=0) > stored.min(axis=0)
+    return bool(filled.any() and (stored[2:] >= stored[:2])[:, filled].all())
 
 
 def to_pixels(largest: "NDArray[np.float32] | np.float32", size: Size) -> "NDArray[np.float32]":

@@ -83,6 +83,9 @@ class ModelFile:
         normalization: (mean, std) of the first input, one value each or one a channel: x becomes (x - mean)
             / std before it is quantised. Pixels count from 0 to 255.
         associated_files: names in the zip archive at the end of a TFLite file.
+        miscomputed: what in it the runtime would compute wrongly without an error, and what to do; "" if nothing is
+            known.
+        keeps_state: whether it keeps state from one inference to the next in variables of its own.
     """
 
     path: Path
@@ -101,6 +104,8 @@ class ModelFile:
     labels_from: str
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
     associated_files: tuple[str, ...]
+    miscomputed: str = ""
+    keeps_state: bool = False
 
 
 # What Python's str() writes for dictionaries, lists, strings and numbers. The parser behind literal_eval would

@@ -18,6 +18,7 @@ from flatbuffers import number_types
 from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
 from edge_agent.modelfile.labels import parse_labels
+from edge_agent.modelfile.tflite_checks import keeps_state, miscomputed
 from edge_agent.system.text import decode_lenient
 
 MAX_OPERATORS = 100_000
@@ -125,6 +126,8 @@ def read(path: Path, sha256: str, data: Data) -> ModelFile:
         labels_from=labels_from,
         normalization=metadata.normalization,
         associated_files=files,
+        miscomputed=miscomputed(model, [name for name, _ in names]),
+        keeps_state=keeps_state(model, [name for name, _ in names]),
     )
 
 

@@ -65,7 +65,7 @@ def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Compariso
     for name, lines in (lines_of or {"a made-up input": []}).items():
         tolerance = max((line.tolerance for line in lines), default=golden.TOLERANCE)
         min_overlap = min((line.min_overlap for line in lines), default=golden.MIN_OVERLAP)
-        sample = read_file(source.folder / name) if lines else _synthetic_sample(model)
+        sample = read_file(source.folder / name) if lines else synthetic_sample(model)
         try:
             difference = _difference(model, on_cpu, sample, tolerance, min_overlap)
         except InputError:
@@ -121,7 +121,7 @@ def _of_outputs(
     return ""
 
 
-def _synthetic_sample(model: "Model") -> Sample:
+def synthetic_sample(model: "Model") -> Sample:
     """An input that is always the same: a picture of coloured blots, (480, 640, 3), or readings of noise."""
     noise = np.random.default_rng(8)
     if isinstance(model.preprocess, SeriesPreprocess):

@@ -67,6 +67,7 @@ class IOSpec:
         labels: one for each class; None: class numbers, or a task without classes.
         build: makes the decoder from the engine's outputs.
         evidence: a sentence for each fact.
+        keeps_state: whether the file itself keeps state from one inference to the next.
     """
 
     family: str
@@ -75,6 +76,7 @@ class IOSpec:
     labels: tuple[str, ...] | None
     build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
     evidence: list[str] = field(default_factory=list)
+    keeps_state: bool = False
 
 
 class UnclearError(ModelError):
@@ -102,8 +104,10 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
 
     Raises:
         UnclearError: facts are missing, or more than one decoder fits.
-        ModelError: it is no such model, or what is stated does not fit it.
+        ModelError: it is no such model, the runtime would compute it wrongly, or what is stated does not fit it.
     """
+    if file.miscomputed:
+        raise ModelError(file.miscomputed)
     evidence: list[str] = []
     missing: dict[str, str] = {}
     preprocess: Preprocess | SeriesPreprocess
@@ -119,6 +123,8 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     if missing:
         raise UnclearError(missing, recognition.family, evidence)
     anchors = read_anchors(stated.anchors) if stated.anchors else None
+    if file.keeps_state:
+        evidence.append("state: kept inside of the file, so it serves one pipeline and one stream")
     return IOSpec(
         family=recognition.family,
         task=recognition.task,
@@ -126,6 +132,7 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         labels=labels,
         build=lambda outputs: families.build(recognition, outputs, labels, anchors=anchors, output=stated.output),
         evidence=evidence,
+        keeps_state=file.keeps_state,
     )
 
 

@@ -70,7 +70,9 @@ class BoundIO:
     def gathers(self) -> bool:
         """Whether several samples may go through the model together."""
         preprocess = self.spec.preprocess
-        return isinstance(preprocess, SeriesPreprocess) and preprocess.batched and self.stateful is None
+        if self.spec.keeps_state or self.stateful is not None:
+            return False
+        return isinstance(preprocess, SeriesPreprocess) and preprocess.batched
 
     def run(self, engine: Engine, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
         """See `Model.infer`."""
@@ -147,6 +149,11 @@ class Model:
     def stateful(self) -> bool:
         """Whether it continues from its state after the previous sample."""
         return self._io.stateful is not None and self._io.stateful.stateful
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the file itself keeps state from one inference to the next, out of reach from here."""
+        return self.file.keeps_state
 
     @property
     def together(self) -> int:

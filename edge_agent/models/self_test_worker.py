@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
-from edge_agent.models import comparison
+from edge_agent.models import comparison, soundness
 from edge_agent.models.bundle import Golden
 from edge_agent.models.golden import Check, check, failed, least_confidence
 from edge_agent.models.model import Model, load_unqualified
@@ -38,11 +38,20 @@ def main(channel: Channel) -> None:
         bound = memory.limit(MAX_MEMORY)
         step("it is loaded and run once")
         model = load_unqualified(_NAME, source, request["batch"])
+        step("it is run twice on the same input")
+        _check_soundness(model, source.file.path)
         checks = [asdict(one) for one in _checks(model, source, step)] if source.golden else []
         facts = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
         channel.send(["passed", facts | _comparison(model, source, step)])
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
         channel.send(["refused", _refusal(error, source.file.path, bound)])
+
+
+def _check_soundness(model: Model, path: Path) -> None:
+    try:
+        soundness.check(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _checks(model: Model, source: ModelSource, step: Callable[[str], None]) -> Iterator[Check]:

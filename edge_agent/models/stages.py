@@ -3,6 +3,7 @@
 A pipeline runs them in its workers, `predictor` for inputs that are handed in one by one.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from edge_agent import settings
 from edge_agent.decoders import Limits
+from edge_agent.errors import InputError
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
 from edge_agent.postprocess.filters import Filter, limits
@@ -60,6 +62,28 @@ class WorkItem:
         self.timing = Timing(queue=self.watch.lap())
 
 
+class SoleStream:
+    """The one stream of a model that keeps its state inside of its file: the first one that comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._admitted: tuple[str | None] | None = None
+
+    def admit(self, sample: Sample) -> None:
+        """Lets samples of the first stream pass.
+
+        Raises:
+            InputError: the sample belongs to another stream.
+        """
+        with self._lock:
+            (first,) = self._admitted = self._admitted or (sample.stream,)
+        if sample.stream != first:
+            raise InputError(
+                f"the model keeps its state inside of its file, for one stream, and {first} came first: take each "
+                "topic in a pipeline of its own, with a model of its own in `models`"
+            )
+
+
 class Stages:
     """What one pipeline does with each of its samples.
 
@@ -91,6 +115,7 @@ class Stages:
         self._decoder_limits = self._filter.decoder_limits if self._smoother is None else NO_LIMITS
         self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
         self._states: dict[str | None, State] = {}
+        self._sole_stream = SoleStream()
 
     @property
     def model(self) -> Model:
@@ -116,6 +141,8 @@ class Stages:
         Raises:
             InputError: the sample can't be used.
         """
+        if item.model.keeps_state:
+            self._sole_stream.admit(item.sample)
         item.prepared = item.prepare(item.sample, needs_image=needs_image)
         item.timing.preprocess = item.watch.lap()
 

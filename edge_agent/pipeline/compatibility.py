@@ -47,9 +47,24 @@ def check(config: Config, models: Mapping[str, AnyModel]) -> None:
             if isinstance(model, LanguageModel)
             else _with_model(pipeline, model, parent, parent_task)
         )
-        problems += [f"{config.where('pipelines', name, *key)}: {problem}" for key, problem in found]
+        all_of_it = (*found, *_with_state_inside(name, pipeline, model, pipelines))
+        problems += [f"{config.where('pipelines', name, *key)}: {problem}" for key, problem in all_of_it]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _with_state_inside(
+    name: str, pipeline: settings.Pipeline, model: AnyModel, pipelines: Mapping[str, settings.Pipeline]
+) -> Iterator[Incompatibility]:
+    """The incompatibilities of a pipeline whose model keeps its state inside of its file: it can serve one stream."""
+    if not isinstance(model, Model) or not model.keeps_state:
+        return
+    why = f"{pipeline.model} keeps its state inside of its file"
+    first = next(other for other, options in pipelines.items() if options.model == pipeline.model)
+    if first != name:
+        yield ("model",), f"{why}, and serves {first} already: state the file under another name in `models` as well"
+    if len(pipeline.regions) > 1:
+        yield ("regions",), f"{why}: it takes one region"
 
 
 def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: str) -> Iterator[Incompatibility]:

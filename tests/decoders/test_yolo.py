@@ -181,3 +181,18 @@ def test_the_evidence_says_whether_quantised_boxes_are_fractions() -> None:
     output = Tensor("", (1, 25200, 85), "uint8", 0.0044834911823272705, 3)
     (found,) = families.fitting(facts(output, size=(640, 640)))
     assert "boxes: fractions of the input, its quantised values reach up to 1.13" in found.evidence
+
+
+@pytest.mark.parametrize("fractions", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_yolov10_without_its_last_step_has_corners_which_all_cells_show(dtype: str, fractions: bool) -> None:
+    values = without_objectness(THINGS, fractions=False)
+    centres, sizes = values[:2].copy(), values[2:4].copy()
+    values[:4] = np.concatenate([centres - sizes / 2, centres + sizes / 2])
+    if fractions or dtype == "int8":
+        values[:4] /= FRACTION[:, None]
+    scale = 0.0 if dtype == "float32" else 0.012
+    tensor = Tensor("", (1, *values.shape), dtype, scale or None, -80 if scale else 0)
+    stored = quantised(values, dtype, scale, -80) if scale else values
+    found = decoder(facts(tensor, size=SIZE), "yolov8", LABELS)([stored[None]], [as_it_is(SIZE)], ALL)
+    assert_same(found, THINGS, score=1e-5 + 2 * scale, iou=0.8 if scale else 0.999)
