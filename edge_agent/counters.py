@@ -1,8 +1,12 @@
 """What became of every input and every result of one pipeline. The sums balance at every moment."""
 
+import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
+
+log = logging.getLogger(__name__)
 
 Dropped = Literal["superseded", "stale", "unchanged", "throttled", "invalid", "failed", "refused"]
 Discarded = Literal["outbox_full", "expired", "refused", "damaged"]
@@ -41,11 +45,11 @@ class Counters:
         with self._lock:
             self._withheld += 1
 
-    def drop(self, reason: Dropped, count: int = 1) -> None:
-        """Inputs have been given up."""
+    def drop(self, reason: Dropped) -> None:
+        """An input has been given up."""
         with self._lock:
-            self._in_progress -= count
-            self._dropped[reason] += count
+            self._in_progress -= 1
+            self._dropped[reason] += 1
 
     def produce(self) -> int:
         """A result has been made; returns its `seq`, which counts from 1."""
@@ -88,6 +92,95 @@ class Counters:
                 "queued": self._queued,
                 "discarded": {reason: self._discarded[reason] for reason in DISCARDED},
             }
+
+
+class Settlement:
+    """The end of one input. Each input is counted once and ends once, whichever way it leaves the pipeline.
+
+    It is counted as inferred (`infer`) or as dropped (`drop`). It ends when nothing more will happen to it (`done`):
+    its result is safe, or its error is published, or it is given up. The one other end is `return_to_sender`. What has
+    been captured, or has a sender that waits, must reach both; an input that is released without an end, or ends twice,
+    is a defect, which is logged. The tests turn it into a failure.
+
+    Args:
+        on_done: called by `done`, from any thread. An MQTT input of QoS 1 is acknowledged then.
+    """
+
+    __slots__ = ("_captured", "_counters", "_ended", "_on_done")
+
+    def __init__(self, on_done: Callable[[], None] | None = None) -> None:
+        self._on_done = on_done
+        self._counters: Counters | None = None
+        self._captured = self._ended = False
+
+    @property
+    def sender_waits(self) -> bool:
+        """Whether a sender waits for `done`, and sends the input again if it does not come."""
+        return self._on_done is not None
+
+    def capture(self, counters: Counters) -> None:
+        """The input is counted as captured, and is in progress."""
+        if self._captured:
+            self.report_defect("is captured twice")
+            return
+        self._captured, self._counters = True, counters
+        counters.capture()
+
+    def infer(self) -> None:
+        """The input is counted as inferred; it ends when its result is safe."""
+        if (counters := self._counted("inferred")) is not None:
+            counters.infer()
+
+    def drop(self, reason: Dropped) -> None:
+        """The input is counted as dropped; it ends when its error is published, if there is one."""
+        if (counters := self._counted(reason)) is not None:
+            counters.drop(reason)
+
+    def done(self) -> None:
+        """Ends the input: nothing more will happen to it."""
+        if self._ends("done"):
+            on_done, self._on_done = self._on_done, None
+            if on_done is not None:
+                on_done()
+
+    def give_up(self, reason: Dropped) -> None:
+        """Drops the input and ends it."""
+        self.drop(reason)
+        self.done()
+
+    def return_to_sender(self) -> None:
+        """Ends the input without `on_done`, so that a sender who waits delivers it again; without one, it is lost.
+
+        If it was in progress, it is counted as superseded: by its own redelivery, or by what comes after a restart.
+        """
+        if self._ends("returned"):
+            self._on_done = None
+            if self._counters is not None:
+                self.drop("superseded")
+
+    @staticmethod
+    def report_defect(what: str) -> None:
+        """Logs what is wrong with the end of an input."""
+        log.error("a defect in edge-agent: an input %s", what, stack_info=True)
+
+    def _counted(self, how: str) -> Counters | None:
+        counters, self._counters = self._counters, None
+        if counters is None:
+            self.report_defect(f"that is not in progress is counted as {how}")
+        return counters
+
+    def _ends(self, how: str) -> bool:
+        if self._ended:
+            self.report_defect(f"ends twice, now: {how}")
+            return False
+        self._ended = True
+        return True
+
+    def __del__(self) -> None:
+        if self._counters is not None:
+            self.report_defect("is lost in progress: it is counted as neither inferred nor dropped")
+        elif not self._ended and (self._captured or self._on_done is not None):
+            self.report_defect("is lost without an end: its sender waits for ever")
 
 
 def imbalance(counts: dict[str, Any]) -> str:

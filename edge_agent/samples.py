@@ -1,10 +1,11 @@
 """What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.counters import Settlement
 from edge_agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Sample:
         captured: the same moment on the monotonic clock, from which ages are measured.
         origin: facts about where it came from, published as part of `input`.
         reply_to: where a copy of the result goes.
-        on_done: called once, from any thread, when the input is answered for good: its result is safe, or it was
-            refused. An MQTT input is acknowledged then.
+        settlement: how it ends.
     """
 
     data: "bytes | NDArray[np.uint8] | Series | InputError"
@@ -61,18 +61,13 @@ class Sample:
     captured: float
     origin: Mapping[str, Any]
     reply_to: ReplyTo | None = None
-    on_done: Callable[[], None] | None = None
+    settlement: Settlement = field(default_factory=Settlement)
 
     @property
     def stream(self) -> str | None:
         """Which of its source's streams it belongs to: that of its topic, where it has one."""
         topic = self.origin.get("topic")
         return topic if isinstance(topic, str) else None
-
-    def done(self) -> None:
-        """Reports that the input is answered for good."""
-        if self.on_done is not None:
-            self.on_done()
 
 
 @dataclass(frozen=True, slots=True)

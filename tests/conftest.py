@@ -7,6 +7,13 @@ import pytest
 
 from tests.broker import Mosquitto
 from tests.delegates import TestDelegate, compiled
+from tests.settlements import every_input_ends_once
+
+
+@pytest.fixture(autouse=True)
+def _every_input_ends_once() -> Iterator[None]:
+    with every_input_ends_once():
+        yield
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def test_each_step_of_an_input_and_a_result_is_counted() -> None:
     for _ in range(5):
         counters.capture()
     counters.infer()
-    counters.drop("superseded", 2)
+    counters.drop("superseded")
+    counters.drop("superseded")
     counters.drop("failed")
     assert [counters.produce() for _ in range(4)] == [1, 2, 3, 4]
     counters.acknowledge()

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -105,13 +105,17 @@ class ReadingQuestions:
         self._lock = threading.Lock()
 
     def __call__(self, sample: Sample) -> list[Sample]:
-        """The prompt, or nothing. A sample that is not readings is returned unchanged."""
+        """The prompt, or nothing. A sample that is not readings is returned unchanged.
+
+        Readings are done with the prompt that they are in, or at once if another one follows.
+        """
         if not isinstance(sample.data, Series):
             return [sample]
         with self._lock:
             self._add(sample.data)
             self._began = sample.captured if self._began is None else self._began
             if sample.captured - self._began < self._template.text.min_interval:
+                sample.settlement.done()
                 return []
             trends = dict(list(self._trends.items())[:MAX_ITEMS])
             self._began, self._trends = sample.captured, {}
@@ -120,7 +124,8 @@ class ReadingQuestions:
             "pipeline": self._pipeline,
         }
         facts = [trend.as_dict(name) for (_, name), trend in trends.items()]
-        return [self._template.fill(sample.captured_at, words, {**sample.origin, "readings": facts})]
+        prompt = self._template.fill(sample.captured_at, words, {**sample.origin, "readings": facts})
+        return [replace(prompt, settlement=sample.settlement)]
 
     def _add(self, series: Series) -> None:
         columns = range(series.values.shape[1])

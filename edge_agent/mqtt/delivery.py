@@ -13,6 +13,7 @@ from typing import Any
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge_agent.counters import Settlement
 from edge_agent.mqtt.disk_queue import Row
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.samples import ReplyTo
@@ -42,7 +43,8 @@ class Delivery:
         extra_topic: topic of a second copy.
         reply_to: response topic of the request that it answers, for another copy.
         deadline: when the result expires, on the monotonic clock; None: never.
-        on_done: called once the result is safe: acknowledged by the broker, on the disk, or discarded.
+        settlement: of the input that it answers, which ends once the result is safe: acknowledged by the broker, on the
+            disk, or discarded. None: it answers none, or has been read from the disk.
         replayed: whether it is not sent for the first time, or not at once (so it may arrive twice).
         row_id: its row on the disk, when it was read from there.
         number: its place in the order of the results in memory.
@@ -56,7 +58,7 @@ class Delivery:
     extra_topic: str | None = None
     reply_to: ReplyTo | None = None
     deadline: float | None = None
-    on_done: Callable[[], None] | None = None
+    settlement: Settlement | None = None
     replayed: bool = False
     row_id: int | None = None
     number: int = 0

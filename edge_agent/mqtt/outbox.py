@@ -95,6 +95,7 @@ class Outbox:
         self._quota = QuotaBackoff()
         self._poison = PoisonMessageDetector()
         self._stop_at: float | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self, *, restore: bool = True) -> None:
@@ -107,11 +108,18 @@ class Outbox:
         self._thread.start()
 
     def put(self, delivery: Delivery) -> None:
-        """Accepts a result, which has been counted as produced. Blocks while `MAX_PENDING` are pending."""
+        """Accepts a result, which has been counted as produced. Blocks while `MAX_PENDING` are pending.
+
+        After `stop`, it can neither be delivered nor saved: its input is left to its sender.
+        """
         with self._pending_changed:
-            self._pending_changed.wait_for(lambda: self._pending < MAX_PENDING)
-            self._pending += 1
-        self._events.put(lambda: self._accept(delivery))
+            self._pending_changed.wait_for(lambda: self._pending < MAX_PENDING or self._closed)
+            if not self._closed:
+                self._pending += 1
+                self._events.put(lambda: self._accept(delivery))
+                return
+        log.error("%s: a result is lost: it has come after the end", delivery)
+        self._lost(delivery)
 
     def notify(
         self, topic: str, payload: bytes | str, *, retain: bool = False, correlation_data: bytes | None = None
@@ -167,15 +175,25 @@ class Outbox:
 
     def _run(self) -> None:
         while self._stop_at is None or (self._busy() and time.monotonic() < self._stop_at):
-            try:
-                with contextlib.suppress(queue.Empty):
-                    self._events.get(timeout=self._timeout())()
-                self._step()
-            except Exception:
-                log.exception("a defect in edge-agent: results may be late")
-                time.sleep(1.0)  # the next iteration may fail in the same way
+            self._iterate()
+        with self._pending_changed:
+            self._closed = True
+            self._pending_changed.notify_all()
+        while not self._events.empty():
+            self._iterate()
         self._disconnected()
         self._backlog.close()
+        for delivery in self._backlog.in_memory:
+            self._lost(delivery)
+
+    def _iterate(self) -> None:
+        try:
+            with contextlib.suppress(queue.Empty):
+                self._events.get(timeout=self._timeout())()
+            self._step()
+        except Exception:
+            log.exception("a defect in edge-agent: results may be late")
+            time.sleep(1.0)  # the next iteration may fail in the same way
 
     def _busy(self) -> bool:
         """Whether something that is not on the disk can still be published or acknowledged."""
@@ -344,11 +362,17 @@ class Outbox:
         if delivery.row_id is not None:
             self._backlog.done(delivery)
             return
-        if delivery.on_done is not None:
-            delivery.on_done()
+        if delivery.settlement is not None:
+            delivery.settlement.done()
         with self._pending_changed:
             self._pending -= 1
             self._pending_changed.notify_all()
+
+    def _lost(self, delivery: Delivery) -> None:
+        """A result can neither be delivered nor saved; a sender that waits delivers its input again."""
+        self._counters(delivery.pipeline).discard("outbox_full")
+        if delivery.settlement is not None:
+            delivery.settlement.return_to_sender()
 
 
 def _replay_window(link: Link) -> int:

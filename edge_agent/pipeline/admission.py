@@ -49,7 +49,6 @@ class Admission:
         hang_detector: HangDetector,
     ) -> None:
         self._name = name
-        self._counters = counters
         self._hang_detector = hang_detector
         cut = stream_cutter(model.preprocess, options, counters)
         self.queue = (
@@ -89,8 +88,7 @@ class Admission:
         if (reason := self._reason_to_drop(sample)) is None:
             return True
         log.debug("%s: sample dropped: %s", self._name, reason)
-        self._counters.drop(reason)
-        sample.done()
+        sample.settlement.give_up(reason)
         return False
 
     def _reason_to_drop(self, sample: Sample) -> Dropped | None:

@@ -187,10 +187,10 @@ class Pipeline:
                     with self._hang_detector.step():
                         predictions, events = stages.postprocess(item, stages.decode(item))
                     seq = self._sink.publish(item, predictions)
-                    if events:
-                        self._sink.events(item.sample, events)
-                    self.counters.infer()
+                    item.sample.settlement.infer()
                     log.debug("%s: result %s: %s ms", self.name, seq, item.timing, extra=self._log_extra)
+                    if events:
+                        self._follow_up(partial(self._sink.events, item.sample, events))
                     image, may_block = item.prepared.image, not self._source.live
                     found = Observation(self.name, seq, item.sample, predictions, image, may_block)
                     self._notify_observers(partial(_show, found))
@@ -216,14 +216,18 @@ class Pipeline:
 
     def _notify_observers(self, notify: Callable[[ResultObserver], None]) -> None:
         for observer in list(self.observers):
-            try:
-                notify(observer)
-            except Exception:  # the result is published already, whatever an observer does with it
-                log.exception(
-                    "%s: a defect in edge-agent: what follows this result is left out",
-                    self.name,
-                    extra=self._log_extra,
-                )
+            self._follow_up(partial(notify, observer))
+
+    def _follow_up(self, step: Callable[[], None]) -> None:
+        """Calls what comes after a result. A failure there does not concern its sample, which has its end already."""
+        try:
+            step()
+        except Exception:
+            log.exception(
+                "%s: a defect in edge-agent: what follows this result is left out",
+                self.name,
+                extra=self._log_extra,
+            )
 
     @contextmanager
     def _failures_of(self, sample: Sample) -> Iterator[None]:
@@ -249,9 +253,9 @@ class Pipeline:
                 self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
-        self.counters.drop(reason)
+        sample.settlement.drop(reason)
         self._sink.report(error, sample)
-        sample.done()
+        sample.settlement.done()
 
 
 def _show(observation: Observation, observer: ResultObserver) -> None:

@@ -56,7 +56,7 @@ class RequestQueue(SampleQueue):
             if len(self._samples) < self._most or sample.origin.get("redelivered") or self._closed:
                 log.debug("request queued behind %d others", len(self._samples))
                 return self._add(sample)
-            self._counters.capture()
+            sample.settlement.capture(self._counters)
         self._refuse(sample)
         return True
 
@@ -162,7 +162,7 @@ class TextPipeline:
             try:
                 self._process(sample)
             except _DiscardedError:
-                self.counters.drop("superseded")
+                sample.settlement.return_to_sender()
                 return
             except InputError as error:
                 self._fail(sample, error, "invalid")
@@ -193,7 +193,7 @@ class TextPipeline:
             raise _DiscardedError
         timing.preprocess, timing.inference = answer.first_token_ms, answer.output_ms
         self._sink.answer(sample, self.model, answer, {**sample.origin, "id": request_id}, timing)
-        self.counters.infer()
+        sample.settlement.infer()
         log.debug("%s: request %s: answered: %s ms", self.name, request_id, timing, extra=self._log_extra)
 
     def _request(self, sample: Sample) -> Request:
@@ -225,6 +225,6 @@ class TextPipeline:
         self._fail(sample, error, "refused")
 
     def _fail(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
-        self.counters.drop(reason)
+        sample.settlement.drop(reason)
         self._sink.report(error, sample)
-        sample.done()
+        sample.settlement.done()

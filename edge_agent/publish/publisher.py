@@ -105,7 +105,7 @@ class Publisher:
         self._observe(self._name, timing)
         if not self._policy.allows(predictions, sample.captured) and sample.reply_to is None:
             self._counters.withhold()
-            sample.done()
+            sample.settlement.done()
             return None
         content = {"predictions": [prediction.as_dict() for prediction in predictions]}
         return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
@@ -139,13 +139,16 @@ class Publisher:
         predictions: Sequence[Prediction] = (),
     ) -> int:
         device, options = self._device, self._options
+        extra_topic = options.topic and topic_of(options.topic, device.device_id, self._name, predictions)
+        clock_synced = device.clock.synced()
+        # From here on nothing may fail: what is produced has to reach the outbox.
         result = Result(
             device_id=device.device_id,
             pipeline=self._name,
             boot_id=device.boot_id,
             seq=self._counters.produce(),
             captured_at=sample.captured_at,
-            clock_synced=device.clock.synced(),
+            clock_synced=clock_synced,
             model=model.identity,
             task=model.task,
             content=content,
@@ -160,10 +163,10 @@ class Publisher:
                 result.as_dict(),
                 qos=options.qos,
                 retain=options.retain,
-                extra_topic=options.topic and topic_of(options.topic, device.device_id, self._name, predictions),
+                extra_topic=extra_topic,
                 reply_to=sample.reply_to,
                 deadline=options.expire_after and sample.captured + options.expire_after,
-                on_done=sample.on_done,
+                settlement=sample.settlement,
             )
         )
         return result.seq

@@ -15,6 +15,7 @@ from typing import Any
 from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
+from edge_agent.counters import Settlement
 from edge_agent.errors import InputError
 from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
@@ -118,12 +119,11 @@ class MqttSource:
             captured=time.monotonic(),
             origin=origin,
             reply_to=_reply_to(message),
-            on_done=done if message.qos else None,
+            settlement=Settlement(done if message.qos else None),
         )
-        if message.qos:
-            self._queue.put(sample)
-        else:
-            self._queue.put_drop_oldest(sample)
+        put = self._queue.put if message.qos else self._queue.put_drop_oldest
+        if not put(sample):
+            sample.settlement.return_to_sender()  # the pipeline stops; the broker keeps what is not acknowledged
 
 
 def _reply_to(message: MQTTMessage) -> ReplyTo | None:

@@ -41,8 +41,8 @@ class SampleQueue:
     def put_drop_oldest(self, sample: Sample) -> bool:
         """Adds a sample without ever waiting.
 
-        When there is no room, the oldest one that nobody waits for gives way; if somebody waits for each of them
-        (`Sample.on_done`), it is the new one.
+        When there is no room, the oldest one whose sender does not wait gives way (`Settlement.sender_waits`); if all
+        senders wait, it is the new one.
         """
         with self._changed:
             return all(self._add(one) for one in self._cut(sample))
@@ -56,9 +56,9 @@ class SampleQueue:
     def _add(self, sample: Sample) -> bool:
         if self._closed:
             return False
-        self._counters.capture()
+        sample.settlement.capture(self._counters)
         if not self._make_room(sample):
-            self._counters.drop("superseded")
+            sample.settlement.give_up("superseded")
             return True
         self._samples.append(sample)
         self._bytes += _size(sample)
@@ -66,21 +66,22 @@ class SampleQueue:
         return True
 
     def _may_displace(self, sample: Sample) -> bool:
-        return sample.on_done is not None and any(waiting.on_done is None for waiting in self._samples)
+        return sample.settlement.sender_waits and any(not waiting.settlement.sender_waits for waiting in self._samples)
 
     def _make_room(self, sample: Sample) -> bool:
         """Drops the oldest samples until one more fits; False if the new one has to give way.
 
-        A sample that somebody waits for is never dropped, so that it is answered whatever else arrives. How many of
-        those there are is bounded by who sends them: a broker's receive maximum.
+        A sample whose sender waits is never dropped, so that it is answered whatever else arrives. How many of those
+        there are is bounded by the sender: a broker's receive maximum.
         """
         while not self._has_room(sample):
-            oldest = next((at for at, waiting in enumerate(self._samples) if waiting.on_done is None), None)
+            oldest = next((at for at, waiting in enumerate(self._samples) if not waiting.settlement.sender_waits), None)
             if oldest is None:
-                return sample.on_done is not None
-            self._bytes -= _size(self._samples[oldest])
+                return sample.settlement.sender_waits
+            dropped = self._samples[oldest]
             del self._samples[oldest]
-            self._counters.drop("superseded")
+            self._bytes -= _size(dropped)
+            dropped.settlement.give_up("superseded")
         return True
 
     def _has_room(self, sample: Sample) -> bool:
@@ -103,16 +104,16 @@ class SampleQueue:
             return samples
 
     def discard_pending(self) -> int:
-        """Drops all that waits, counted as superseded: by what comes after a change, or after the next start."""
+        """Closes the queue and returns all that waits to its senders; returns how many samples that were."""
         with self._changed:
             self._closed = True
-            abandoned = len(self._samples)
+            pending = list(self._samples)
             self._samples.clear()
             self._bytes = 0
-            if abandoned:
-                self._counters.drop("superseded", abandoned)
             self._changed.notify_all()
-            return abandoned
+        for sample in pending:
+            sample.settlement.return_to_sender()
+        return len(pending)
 
     def close(self) -> None:
         """Takes no more samples; what waits can still be had."""

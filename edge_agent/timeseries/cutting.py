@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edge_agent.counters import Counters
+from edge_agent.counters import Counters, Settlement
 from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
@@ -63,7 +63,7 @@ class StreamCutter:
                 self._discard(windows)
                 return [replace(sample, data=error)]
         if not pieces:
-            sample.done()
+            sample.settlement.done()
         return pieces
 
     def _cut(self, sample: Sample, windows: WindowCutter) -> Iterator[Sample]:
@@ -79,7 +79,7 @@ class StreamCutter:
                 captured=sample.captured - ago,
                 origin=sample.origin if begins is None else {**sample.origin, "position_s": round(begins, 3)},
                 reply_to=sample.reply_to if last else None,
-                on_done=sample.on_done if last else None,
+                settlement=sample.settlement if last else Settlement(),
             )
 
     def _series(self, sample: Sample) -> Series:
@@ -91,8 +91,9 @@ class StreamCutter:
 
     def _discard(self, windows: WindowCutter) -> None:
         if windows.discard():
-            self._counters.capture()
-            self._counters.drop("stale")
+            incomplete = Settlement()
+            incomplete.capture(self._counters)
+            incomplete.give_up("stale")
 
     def _windows_of(self, stream: str | None) -> WindowCutter:
         if stream not in self._streams:

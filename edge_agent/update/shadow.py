@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_agent import settings
+from edge_agent.counters import Settlement
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
 from edge_agent.models.predictor import Predictor
@@ -89,7 +90,7 @@ class Shadow:
             if self._next is None and not self._closed:
                 # A copy, since a frame's buffer may be reused; without reply and acknowledgement.
                 data = copy.copy(sample.data)
-                self._next = replace(sample, data=data, reply_to=None, on_done=None), predictions
+                self._next = replace(sample, data=data, reply_to=None, settlement=Settlement()), predictions
                 self._changed.notify_all()
 
     def on_end(self) -> None:

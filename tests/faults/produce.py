@@ -6,10 +6,11 @@ file instead and says so without having had them written to the disk: what a pow
 
 import itertools
 import sys
+from functools import partial
 from pathlib import Path
 
 from edge_agent import settings
-from edge_agent.counters import Counters
+from edge_agent.counters import Counters, Settlement
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 
@@ -27,8 +28,8 @@ def main() -> None:
     outbox.start()
     for number in itertools.count(1):
         document = {"boot_id": "boot", "seq": counters.produce(), "clock_synced": True, "padding": "x" * 400}
-        on_done = lambda safe=number: print(safe, flush=True)  # noqa: E731 - binds the number
-        outbox.put(Delivery("lab", "edge/bench/lab/result", document, on_done=on_done))
+        settlement = Settlement(partial(print, number, flush=True))
+        outbox.put(Delivery("lab", "edge/bench/lab/result", document, settlement=settlement))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from edge_agent.settings.text import Text
 from edge_agent.sources.observer import Observation
 from edge_agent.sources.pipeline import PipelineSource, questions
 from edge_agent.sources.queue import SampleQueue
+from tests.settlements import ended
 
 MACAW = Prediction("macaw", 89, 0.991)
 PARENT = {"pipeline": "porch", "seq": 7}
@@ -49,7 +50,7 @@ class Asked:
 
     def questions(self) -> list[str]:
         self._source.stop()
-        return [prompt_of(sample) for [sample] in iter(self._queue.get, [])]
+        return [prompt_of(sample) for [sample] in iter(lambda: ended(self._queue.get()), [])]
 
 
 @pytest.mark.parametrize(

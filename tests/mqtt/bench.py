@@ -2,11 +2,12 @@
 
 import uuid
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from edge_agent import settings
-from edge_agent.counters import Counters, imbalance
+from edge_agent.counters import Counters, Settlement, imbalance
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.endpoint import Endpoint
@@ -72,8 +73,8 @@ class Bench:
                 "padding": "x" * max(0, size - 130),
             }
             topic = f"edge/bench/{pipeline}/result"
-            on_done = lambda number=seq: self.done.append(number)  # noqa: E731 - binds the number
-            self.outbox.put(Delivery(pipeline, topic, document, on_done=on_done, **options))
+            settlement = Settlement(partial(self.done.append, seq))
+            self.outbox.put(Delivery(pipeline, topic, document, settlement=settlement, **options))
 
     def counts(self, pipeline: str = "lab") -> dict[str, Any]:
         counts = self.counters[pipeline].as_dict()

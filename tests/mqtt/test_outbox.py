@@ -142,6 +142,8 @@ def test_whoever_brings_too_much_waits(tmp_path: Path) -> None:
         assert bench.counts()["queued"] <= MAX_PENDING + 1
         bench.outbox.stop(0.1)
         producer.join(5)
+        assert bench.counts()["discarded"]["outbox_full"] == 10, "those that came after the end"
+        assert len(bench.done) == MAX_PENDING, "only what is on the disk is done: the inputs of the rest come again"
 
 
 def test_results_of_qos_0_are_counted_when_they_are_sent(broker: Mosquitto, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import dataclasses
 import itertools
+import json
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from edge_agent import settings
+from edge_agent.counters import Settlement
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
@@ -27,6 +30,7 @@ from tests.broker import wait_until
 from tests.clock import Clock
 from tests.images import decode_image
 from tests.pipeline.conftest import GOLDEN
+from tests.settlements import ended
 from tests.sources import stage as stage_module
 from tests.sources.stage import DIGITS, Stage, digits_model
 
@@ -150,17 +154,16 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
     settled: list[str] = []
 
     def sample(name: str, data: bytes | InputError) -> Sample:
-        now = time.monotonic()
-        return Sample(data, time.time(), now, {"name": name}, on_done=lambda: settled.append(name))
+        settlement = Settlement(partial(settled.append, name))
+        settlement.capture(stage.counters)
+        return Sample(data, time.time(), time.monotonic(), {"name": name}, settlement=settlement)
 
     with Stage({"type": "images", "path": str(GOLDEN[0])}, model, tmp_path) as stage:
         stage.wait_until_ended()
         stage.gate.clear()
         for name, data in (("bad", b"no image"), ("unread", InputError("can't be read"))):
-            stage.counters.capture()
             stage.pipeline.process([sample(name, data)], ticket())
         assert settled == ["bad", "unread"]
-        stage.counters.capture()
         answering = threading.Thread(
             target=stage.pipeline.process, args=([sample("good", GOLDEN[0].read_bytes())], ticket())
         )
@@ -170,6 +173,18 @@ def test_only_what_cannot_be_used_is_settled_at_once(model: Model, tmp_path: Pat
         stage.gate.set()
         answering.join(10)
     assert settled == ["bad", "unread", "good"]
+
+
+def test_what_fails_after_a_result_is_published_does_not_end_its_sample_again(
+    golden: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    postprocess = golden.pipeline._stages.postprocess
+    monkeypatch.setattr(golden.pipeline._stages, "postprocess", lambda *given: (postprocess(*given)[0], ["an event"]))
+    monkeypatch.setattr(golden, "events", lambda *_: json.dumps(object()))
+    with caplog.at_level(logging.CRITICAL), golden as stage:
+        stage.wait_until_ended()
+    assert stage.given_up == []
+    assert len(stage.results) == stage.counts()["inferred"] == len(GOLDEN)
 
 
 def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(golden: Stage, model: Model) -> None:
@@ -356,6 +371,7 @@ def test_what_escapes_one_worker_does_not_make_the_other_one_wait(
 
     def broken(samples: Sequence[Sample]) -> Any:
         if samples[0].origin["path"] == str(GOLDEN[0]):
+            ended(samples)  # in the daemon, the process ends now, and a broker delivers the sample again
             raise SystemError("before any sample's failure is caught")
         return begin(samples)
 

@@ -102,6 +102,7 @@ class Stage(NullSink):
         self.results.append((facts.get("number"), list(predictions)))
         assert item.timing.inference >= 0
         self.counters.acknowledge()
+        item.sample.settlement.done()
         return number
 
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:

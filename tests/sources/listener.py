@@ -17,6 +17,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context, open_source
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
+from tests.settlements import ended
 
 CAPACITY = 10_000
 
@@ -94,7 +95,7 @@ class Listener:
 
     def _listen(self) -> None:
         while samples := self._queue.get():
-            self.samples += samples
+            self.samples += ended(samples)
         self.ended = True
 
     def _trouble(self, error: EdgeAgentError) -> None:

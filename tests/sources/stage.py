@@ -114,7 +114,7 @@ class Stage(NullSink):
         self.outcomes.append((list(predictions), item.prepared.facts, item.timing))
         self.results.append(item.sample)
         self.models.append(item.model)
-        item.sample.done()
+        item.sample.settlement.done()
         self.counters.acknowledge()
 
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:

@@ -16,6 +16,7 @@ from edge_agent.sources.images import Images
 from edge_agent.sources.queue import SampleQueue
 from edge_agent.sources.reader import MAX_ABANDONED, Readable, Reader
 from tests.broker import wait_until
+from tests.settlements import ended
 
 
 class Made:
@@ -50,9 +51,10 @@ class Running:
     def stop(self) -> None:
         self.reader.stop()
         self.reader.close(time.monotonic() + 5)
+        self.queue.discard_pending()
 
     def ended(self) -> bool:
-        return not self.queue.get()
+        return not ended(self.queue.get())
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +169,7 @@ def test_whatever_goes_wrong_is_said_and_ends_only_a_finite_source(error: Except
     if live:
         wait_until(lambda: made.openings > 2, 10, "it is tried again")
     else:
-        assert running.queue.get()
+        assert ended(running.queue.get())
         assert running.ended()
         assert made.openings == 1
     running.stop()

@@ -1,11 +1,12 @@
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.counters import Counters, imbalance
+from edge_agent.counters import Counters, Settlement, imbalance
 from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Input, Window
@@ -23,11 +24,8 @@ def stream_cutter(how: SeriesPreprocess, **options: Any) -> tuple[StreamCutter, 
 
 
 def sample(data: Series | bytes | InputError, topic: str = "a", settled: list[str] | None = None) -> Sample:
-    def settle() -> None:
-        if settled is not None:
-            settled.append(topic)
-
-    return Sample(data, time.time(), time.monotonic(), {"topic": topic}, on_done=settle)
+    settlement = Settlement() if settled is None else Settlement(partial(settled.append, topic))
+    return Sample(data, time.time(), time.monotonic(), {"topic": topic}, settlement=settlement)
 
 
 def ramp(count: int, channels: int = 1, first: int = 0) -> NDArray[np.float32]:
@@ -134,9 +132,9 @@ def test_a_message_is_settled_with_the_last_window_that_it_completes_or_at_once(
     assert cut(sample(ramp(5).tobytes(), settled=settled)) == []
     assert settled == ["a"]
     first, last = cut(sample(ramp(20).tobytes(), settled=settled))
-    first.done()
+    first.settlement.done()
     assert settled == ["a"]
-    last.done()
+    last.settlement.done()
     assert settled == ["a", "a"]
 
 
