@@ -62,7 +62,7 @@ def decoding(rounds: int, threads: int) -> Outcome:
 def _inference(path: Path, threads: int) -> tuple[Callable[[], dict[str, float]], list[list[Any]], Any]:
     """What measures it, the outputs for each picture, and the engine."""
     file = inspect.read(path)
-    engine = load_engine(path, file.format, "cpu", threads)
+    engine = load_engine(file.identity, "cpu", threads)
     _, *axes = file.inputs[0].shape
     channels_last = axes[2] in (1, 3)
     height, width = axes[:2] if channels_last else axes[1:]

@@ -40,12 +40,12 @@ def isolation(rounds: int, threads: int) -> Outcome:
     """
     outcome = Outcome()
     for name, path in MODELS.items():
-        file_format = inspect.read(path).format
-        load = partial(load_engine, path, file_format, "cpu", threads)
+        file = inspect.read(path).identity
+        load = partial(load_engine, file, "cpu", threads)
         engines: dict[str, Engine] = {
             "as it is": load(),
             "in a thread": Supervised(load, CrashRecord("benchmark"), TIMEOUT),
-            "in a process": SubprocessEngine(path, file_format, "cpu", threads, TIMEOUT),
+            "in a process": SubprocessEngine(file, "cpu", threads, TIMEOUT),
         }
         turns = take_turns(rounds, {how: _steps(engine) for how, engine in engines.items()})
         outcome.measured[name] = turns

@@ -5,7 +5,6 @@ import contextlib
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
@@ -86,7 +85,7 @@ def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:
 
 
 def _measured(file: "ModelFile", accelerator: settings.AcceleratorName, threads: int, seconds: float) -> Measurement:
-    request = {"path": str(file.path), "file_format": file.format, "accelerator": accelerator, "threads": threads}
+    request = {"file": file.identity.as_json(), "accelerator": accelerator, "threads": threads}
     measured = in_process(__name__, **request, seconds=seconds)
     return Measurement(**measured) if measured else Measurement(accelerator, threads, problem=CRASHED)
 
@@ -96,17 +95,16 @@ def main(channel: "Channel") -> None:
     channel.send(asdict(measure(**channel.receive())))
 
 
-def measure(
-    path: str, file_format: str, accelerator: settings.AcceleratorName, threads: int, seconds: float
-) -> Measurement:
+def measure(file: Any, accelerator: settings.AcceleratorName, threads: int, seconds: float) -> Measurement:
     """Loads a model and runs it on random input for `seconds`."""
     import numpy as np
 
     from edge_agent.engines import load_engine
+    from edge_agent.modelfile.identity import FileIdentity
 
     memory_before, began = pss(), time.perf_counter()
     try:
-        engine = load_engine(Path(path), file_format, accelerator, threads)
+        engine = load_engine(FileIdentity.from_json(file), accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
         rng = np.random.default_rng(0)
         inputs = [_random(rng, spec.shape, spec.dtype) for spec in engine.inputs]

@@ -4,12 +4,12 @@ import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from edge_agent import settings
 from edge_agent.engines.accelerators import resolve
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.identity import FileIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,12 +145,11 @@ class EngineWrapper:
         self.engine.close()
 
 
-def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator, threads: int) -> Engine:
+def load_engine(file: FileIdentity, accelerator: settings.Accelerator, threads: int) -> Engine:
     """Loads a model file into the runtime for its format.
 
     Args:
-        path: the model file.
-        file_format: its format, a key of `ENGINES`.
+        file: the model file; its format is a key of `ENGINES`.
         accelerator: what it runs on.
         threads: CPU threads for one inference.
 
@@ -158,11 +157,11 @@ def load_engine(path: Path, file_format: str, accelerator: settings.Accelerator,
         MissingExtraError: the runtime is not installed.
         ModelError: the runtime refuses the file, or the accelerator is not available, or takes no part of the model.
     """
-    target = resolve(accelerator, file_format)
-    module = importlib.import_module(ENGINES[file_format])
-    log.debug("%s: loading on %s with %d threads", path, target.name, threads)
+    target = resolve(accelerator, file.format)
+    module = importlib.import_module(ENGINES[file.format])
+    log.debug("%s: loading on %s with %d threads", file.path, target.name, threads)
     try:
-        return cast("Engine", module.load(path, target, threads))
+        return cast("Engine", module.load(file, target, threads))
     except ModelError as error:
         if target.is_cpu:
             raise

@@ -4,7 +4,6 @@ import atexit
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.engines.stderr_filter import without_chatter
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system.sealed import SealedFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,11 +26,11 @@ except ImportError:  # tflite-runtime, or a LiteRT before version 2
 _SIGNATURE = 0
 
 
-def on_gpu(path: Path, target: Target, plain: Any) -> Engine:
+def on_gpu(file: FileIdentity, target: Target, plain: Any) -> Engine:
     """Loads a model on the GPU; the CPU computes the operators that the GPU does not support.
 
     Args:
-        path: the model file.
+        file: the model file.
         target: the accelerator.
         plain: see `CompiledEngine`.
 
@@ -38,14 +39,14 @@ def on_gpu(path: Path, target: Target, plain: Any) -> Engine:
     """
     if litert is None:
         raise ModelError("the installed runtime can't use it: install ai-edge-litert 2 or later")
-    return CompiledEngine(path, target.name, plain, litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU)
+    return CompiledEngine(file, target.name, plain, litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU)
 
 
 class CompiledEngine:
     """See `Engine`. It runs one sample at a time: the batch size is fixed.
 
     Args:
-        path: the model file.
+        file: the model file.
         accelerator: its name.
         plain: the same model in an interpreter, which describes its tensors: CompiledModel states no quantization.
         hardware: LiteRT's flags for what may run the model.
@@ -54,10 +55,12 @@ class CompiledEngine:
         ModelError: the hardware is not there.
     """
 
-    def __init__(self, path: Path, accelerator: str, plain: Any, hardware: Any) -> None:
+    def __init__(self, file: FileIdentity, accelerator: str, plain: Any, hardware: Any) -> None:
         loaded = False
+        copy = file.sealed()
+        self._copy: SealedFile | None = copy  # shared with other engines as long as there is one
         try:
-            self._model: Any = litert.CompiledModel.from_file(str(path), options=litert.Options(hardware))
+            self._model: Any = litert.CompiledModel.from_file(copy.path, options=litert.Options(hardware))
             loaded = True
         except (RuntimeError, ValueError):
             pass  # the message only names places in LiteRT's source
@@ -100,7 +103,7 @@ class CompiledEngine:
             with without_chatter():
                 self._input_buffers = self._output_buffers = []
                 self._model.close()
-                self._model = None
+                self._model = self._copy = None
 
     def _read(self, at: int, spec: TensorSpec) -> "NDArray[Any]":
         shape = [max(1, size) for size in spec.shape]

@@ -1,8 +1,8 @@
 """ONNX models, in ONNX Runtime."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from edge_agent.engines import CLOSED, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.errors import MissingExtraError, ModelError
+from edge_agent.modelfile.identity import FileIdentity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,8 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _FATAL_ONLY = 4
+# With this variable, a model could state options for its session, such as files to be written.
+os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
 
 
 class OnnxEngine:
@@ -37,7 +40,7 @@ class OnnxEngine:
 
     runtime = f"ONNX Runtime {ort.__version__}"
 
-    def __init__(self, path: Path, target: Target, threads: int) -> None:
+    def __init__(self, file: FileIdentity, target: Target, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -47,13 +50,21 @@ class OnnxEngine:
         if not target.is_cpu:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self.accelerator = target.name
-        # ONNX Runtime's own fallback would change the accelerator without an error, and print to standard output.
-        self._session: Any = ort.InferenceSession(
-            str(path), options, providers=[(target.runs_on, dict(target.options))], enable_fallback=0
-        )
+        if file.named_files:
+            with file.copied() as path:  # weights are mapped: from files that nobody else has
+                self._session: Any = self._load(str(path), options, target)
+        else:
+            self._session = self._load(file.content(), options, target)
+            self._session._model_bytes = None  # noqa: SLF001 - kept for the fallback alone, which is off
         self.share = _share(self._session, target)
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+
+    @staticmethod
+    def _load(model: str | bytes, options: ort.SessionOptions, target: Target) -> ort.InferenceSession:
+        providers = [(target.runs_on, dict(target.options))]
+        # ONNX Runtime's own fallback would change the accelerator without an error, and print to standard output.
+        return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
@@ -70,7 +81,7 @@ class OnnxEngine:
         self._session = None
 
 
-def load(path: Path, target: Target, threads: int) -> OnnxEngine:
+def load(file: FileIdentity, target: Target, threads: int) -> OnnxEngine:
     """Loads a model on an accelerator.
 
     Raises:
@@ -83,7 +94,7 @@ def load(path: Path, target: Target, threads: int) -> OnnxEngine:
             f"the installed {OnnxEngine.runtime} has no {target.runs_on}, only {', '.join(available)}{install}"
         )
     try:
-        return OnnxEngine(path, target, threads)
+        return OnnxEngine(file, target, threads)
     except ModelError:
         raise
     except Exception as error:  # its exceptions have no common base class

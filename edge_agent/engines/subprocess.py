@@ -8,7 +8,6 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from edge_agent import settings
 from edge_agent.engines import Share, TensorSpec, load_engine
 from edge_agent.engines.supervised import LOAD_TIMEOUT, EngineLostError
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.system.worker_process import Channel, WorkerEndedError, WorkerHungError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class SubprocessEngine:
     """See `Engine`. Not thread-safe.
 
     Args:
-        path: the model file.
-        file_format: its format.
+        file: the model file.
         accelerator: what it runs on.
         threads: CPU threads for one inference.
         timeout: seconds that an inference may take.
@@ -46,9 +45,7 @@ class SubprocessEngine:
         ModelError: the model can't be loaded or run there.
     """
 
-    def __init__(
-        self, path: Path, file_format: str, accelerator: settings.Accelerator, threads: int, timeout: float
-    ) -> None:
+    def __init__(self, file: FileIdentity, accelerator: settings.Accelerator, threads: int, timeout: float) -> None:
         self._timeout = timeout
         memory = os.memfd_create("tensors")
         try:
@@ -58,7 +55,7 @@ class SubprocessEngine:
         finally:
             os.close(memory)
         own = accelerator if isinstance(accelerator, str) else accelerator.model_dump(mode="json")
-        request = {"memory": memory, "file": str(path), "format": file_format, "accelerator": own, "threads": threads}
+        request = {"memory": memory, "file": file.as_json(), "accelerator": own, "threads": threads}
         try:
             facts = self._ask(request, LOAD_TIMEOUT)
             self.runtime, self.accelerator = facts["runtime"], facts["accelerator"]
@@ -71,7 +68,7 @@ class SubprocessEngine:
         except BaseException:
             self.close()
             raise
-        log.debug("%s: runs in process %d", path, self._worker.pid)
+        log.debug("%s: runs in process %d", file.path, self._worker.pid)
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`.
@@ -130,8 +127,9 @@ def main(channel: Channel) -> None:
     request = channel.receive()
     memory = mmap.mmap(request["memory"], MAX_TENSORS)
     try:
-        stated = settings.Model.model_validate({"path": request["file"], "accelerators": [request["accelerator"]]})
-        engine = load_engine(Path(request["file"]), request["format"], stated.accelerators[0], request["threads"])
+        file = FileIdentity.from_json(request["file"])
+        stated = settings.Model.model_validate({"path": file.path, "accelerators": [request["accelerator"]]})
+        engine = load_engine(file, stated.accelerators[0], request["threads"])
     except Exception as error:  # noqa: BLE001 - whatever keeps a model from being loaded is reported
         channel.send({"error": str(error)})
         return

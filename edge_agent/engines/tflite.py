@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import COMPILED_FOR_GPU, CPU, INTERPRETER, Target
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
+from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system.sealed import SealedFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class TfliteEngine:
     """A TFLite interpreter with or without a delegate: see `Engine`.
 
     Args:
-        path: the model file.
+        file: the model file.
         target: the accelerator.
         threads: CPU threads for one inference.
         xnnpack: whether the operations that no delegate has taken run on XNNPACK.
@@ -45,12 +46,14 @@ class TfliteEngine:
 
     runtime = RUNTIME
 
-    def __init__(self, path: Path, target: Target, threads: int, *, xnnpack: bool = True) -> None:
+    def __init__(self, file: FileIdentity, target: Target, threads: int, *, xnnpack: bool = True) -> None:
         kernels = tflite.OpResolverType
         delegates = [] if target.is_cpu else [_delegate(target)]
         self.accelerator = target.name
+        copy = file.sealed()
+        self._copy: SealedFile | None = copy  # shared with other engines as long as there is one
         self._interpreter: Any = tflite.Interpreter(
-            model_path=str(path),
+            model_path=copy.path,
             experimental_delegates=delegates,
             num_threads=threads,
             experimental_op_resolver_type=kernels.AUTO if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -88,7 +91,7 @@ class TfliteEngine:
 
     def close(self) -> None:
         """Frees the interpreter."""
-        self._interpreter = None
+        self._interpreter = self._copy = None
 
 
 def _delegate(target: Target) -> Any:
@@ -128,7 +131,7 @@ def _share(interpreter: "tflite.Interpreter") -> Share:
     return Share(len(taken), len(own))
 
 
-def load(path: Path, target: Target, threads: int) -> Engine:
+def load(file: FileIdentity, target: Target, threads: int) -> Engine:
     """Loads a model on an accelerator.
 
     Raises:
@@ -136,19 +139,19 @@ def load(path: Path, target: Target, threads: int) -> Engine:
     """
     try:
         if target.runs_on == COMPILED_FOR_GPU:
-            return _on_gpu(path, target)
+            return _on_gpu(file, target)
         with without_chatter():
-            return TfliteEngine(path, target, threads)
+            return TfliteEngine(file, target, threads)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
 
 
-def _on_gpu(path: Path, target: Target) -> Engine:
+def _on_gpu(file: FileIdentity, target: Target) -> Engine:
     from edge_agent.engines import compiled_model
 
     with without_chatter(EVERYTHING):
-        plain = TfliteEngine(path, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
-        return compiled_model.on_gpu(path, target, plain)
+        plain = TfliteEngine(file, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
+        return compiled_model.on_gpu(file, target, plain)
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

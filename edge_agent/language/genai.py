@@ -4,6 +4,7 @@ https://onnxruntime.ai/docs/genai/reference/config.html
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ TOKENIZER = "tokenizer.json"
 _FATAL_ONLY = 4
 # Some list every added token.
 _MAX_TOKENIZER_CONFIG = 50_000_000
+os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)  # see engines/onnx.py
 
 
 class GenaiSession:

@@ -69,14 +69,20 @@ class LanguageProcess:
         self._stopped = False
         self._start(waiting)
 
-    def restart_if_ended(self) -> None:
-        """Starts the process again if it has ended, as it does when the runtime crashes.
+    def restart_if_ended(self) -> bool:
+        """Starts the process again if it has ended, as it does when the runtime crashes; returns whether it had.
 
         Raises:
             ModelError: the model can't be loaded any more.
         """
-        if not self._worker.alive:
-            self._start(lambda: None)
+        if self._worker.alive:
+            return False
+        self._start(lambda: None)
+        return True
+
+    def end(self) -> None:
+        """Ends the process; the next request starts it again."""
+        self._worker.kill()
 
     def ask(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
         """Pieces of the text if the job streams, empty ones now and then as a sign of life, at last the answer.
@@ -140,6 +146,7 @@ class LanguageProcess:
             self._worker.kill()
             raise
         if kind != "ready":
+            self._worker.kill()  # it ends by itself, but must not be taken for one that serves until then
             raise ModelError(value)
         self.runtime: str = value["runtime"]
         self.context: int = value["context"]

@@ -2,20 +2,19 @@
 
 import ast
 import json
-import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_agent.modelfile.identity import FileIdentity, NamedFile
+
 MAX_LITERAL_CHARACTERS = 256 * 1024
 
 INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 # Steps of a quantised value by which converters round the ends of a range.
 ROUNDING = 2.0
-
-Data = bytes | mmap.mmap
 
 
 class DamagedError(Exception):
@@ -60,7 +59,7 @@ class ModelFile:
         path: the file.
         format: by the file's content, not by its ending.
         sha256: of the whole file, in hexadecimal.
-        size: in bytes. Weights that an ONNX model keeps in files beside it are not counted.
+        size: in bytes, without the files that it names.
         inputs: in the file's order; ONNX inputs that have a default (an initialiser) are left out.
         outputs: in the file's order.
         operators: name to number of uses in the main graph. TFLite: as in the schema ("CONV_2D"), custom
@@ -86,6 +85,7 @@ class ModelFile:
         miscomputed: what in it the runtime would compute wrongly without an error, and what to do; "" if nothing is
             known.
         keeps_state: whether it keeps state from one inference to the next in variables of its own.
+        named_files: the other files that an ONNX model consists of.
     """
 
     path: Path
@@ -106,6 +106,17 @@ class ModelFile:
     associated_files: tuple[str, ...]
     miscomputed: str = ""
     keeps_state: bool = False
+    named_files: tuple[NamedFile, ...] = ()
+
+    @property
+    def identity(self) -> FileIdentity:
+        """What an engine needs to load it."""
+        return FileIdentity(self.path, self.format, self.sha256, self.size, self.named_files)
+
+    @property
+    def total_size(self) -> int:
+        """In bytes, with the files that it names."""
+        return self.size + sum(file.size for file in self.named_files)
 
 
 # What Python's str() writes for dictionaries, lists, strings and numbers. The parser behind literal_eval would

@@ -1,14 +1,21 @@
 """Reads the facts of a model file from its bytes: no runtime is imported, and the model is not run."""
 
 import hashlib
-import mmap
+import os
 import re
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile import onnx, tflite
-from edge_agent.modelfile.facts import DamagedError, Data, ModelFile
+from edge_agent.modelfile import gate, onnx, tflite
+from edge_agent.modelfile.facts import DamagedError, ModelFile
+from edge_agent.modelfile.identity import NamedFile
+from edge_agent.modelfile.onnx_files import NamedFiles
+from edge_agent.modelfile.view import View
+from edge_agent.system.regular_file import open_regular
 from edge_agent.system.text import decode_lenient
 
 # Neither format can address more in one file.
@@ -18,49 +25,91 @@ MAX_FILE_BYTES = 2 * 1024**3
 def read(path: Path) -> ModelFile:
     """Reads the facts that a TFLite or ONNX file carries; the format is detected from the content.
 
-    The file must not change meanwhile: it is mapped into memory, and truncating a mapped file ends the process.
+    The file is read, never mapped into memory: truncating a mapped file ends the process.
 
     Raises:
-        ModelError: the file cannot be read, is damaged, is larger than 2 GiB, or has another format, which is named.
+        ModelError: the file cannot be read, is damaged, is larger than 2 GiB, has another format, which is named, or
+            names files that it must not name.
     """
-    sha256, data = _map(path)
-    try:
-        if data[4:8] == b"TFL3":
-            return tflite.read(path, sha256, data)
-        kind = _kind(data)
-        if not kind:
-            return onnx.read(path, sha256, data)
-    except DamagedError as error:
-        raise ModelError(f"{path}: the model file is damaged: {error}: copy or download it again") from error
-    raise ModelError(f"{path}: expected a TFLite or ONNX model, found {kind}")
+    with _opened(path) as (file, size):
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        data = View.of(file.fileno(), size)
+        if bytes(data[4:8]) == b"TFL3":
+            return tflite.read(path, sha256, data, file)
+        if kind := _kind(data):
+            raise ModelError(f"{path}: expected a TFLite or ONNX model, found {kind}")
+        return replace(onnx.read(path, sha256, data), named_files=_named_files(path, data))
 
 
-def _map(path: Path) -> tuple[str, Data]:
-    """The sha256 and the content of a file."""
+def named_files(path: Path) -> tuple[NamedFile, ...]:
+    """The other files that an ONNX file names, whatever else it may be.
+
+    Raises:
+        ModelError: it cannot be read, or names files that it must not name.
+    """
+    with _opened(path) as (file, size):
+        return _named_files(path, View.of(file.fileno(), size))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """A model file, open for reading, and its size.
+
+    Raises:
+        ModelError: it can't be a model file, or is changed meanwhile.
+    """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
+        if path.is_dir():
             kind = "a folder: name the model file in it"
             if (path / "saved_model.pb").exists():
                 kind = "a SavedModel folder: convert it to TFLite or ONNX"
             raise ModelError(f"{path}: expected a TFLite or ONNX model, found {kind}")
-        if not stat.S_ISREG(status.st_mode):
+        if not path.is_file() and path.exists():
             raise ModelError(f"{path}: expected a TFLite or ONNX model, found a device or a pipe")
-        if not status.st_size:
-            raise ModelError(f"{path}: the model file is empty: copy or download it again")
-        if status.st_size > MAX_FILE_BYTES:
-            size = status.st_size / 1024**3
-            raise ModelError(f"{path}: expected a model file of at most 2 GiB, found {size:.1f} GiB")
-        with path.open("rb") as file:
-            # This reads every byte: a failing disk raises OSError here, and would be a signal in the mapping.
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return sha256, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with open_regular(path) as file:
+            before = os.fstat(file.fileno())
+            if not before.st_size:
+                raise ModelError(f"{path}: the model file is empty: copy or download it again")
+            if before.st_size > MAX_FILE_BYTES:
+                size = before.st_size / 1024**3
+                raise ModelError(f"{path}: expected a model file of at most 2 GiB, found {size:.1f} GiB")
+            try:
+                yield file, before.st_size
+            except DamagedError as error:
+                raise ModelError(f"{path}: the model file is damaged: {error}: copy or download it again") from error
+            after = os.fstat(file.fileno())
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise ModelError(f"{path}: the model file is being written: try again when that is done")
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ModelError(f"{path}: the model file cannot be read: {reason}") from error
 
 
-# Position of the bytes, the bytes, and what such a file is and needs.
+def _named_files(path: Path, data: View) -> tuple[NamedFile, ...]:
+    named = NamedFiles(data)
+    return (
+        *(_named(path, name, compiled=False) for name in sorted(named.weights)),
+        *(_named(path, name, compiled=True) for name in sorted(named.compiled)),
+    )
+
+
+def _named(path: Path, name: str, *, compiled: bool) -> NamedFile:
+    """A file that a model file names.
+
+    Raises:
+        ModelError: it must not name it, or it is not there.
+    """
+    what = "a part that is compiled for an accelerator" if compiled else "weights"
+    try:
+        found = gate.inside(path.parent, name)
+        gate.check_file(found)
+        with open_regular(found) as file:
+            return NamedFile(name, hashlib.file_digest(file, "sha256").hexdigest(), found.stat().st_size, compiled)
+    except ModelError as error:
+        raise ModelError(f"{path}: keeps {what} in another file, {error}") from None
+
+
+# Where the bytes stand, the bytes, and what such a file is and needs.
 _KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer file, not the model itself: run `git lfs pull`"),
     (0, b"\x89PNG", "a PNG image"),
@@ -92,21 +141,22 @@ _ZIP_KINDS = (
 )
 
 
-def _kind(data: Data) -> str:
+def _kind(data: View) -> str:
     """What kind of file it is if it is no TFLite model; "" if it may be ONNX."""
+    begin = bytes(data[:4096])
     for position, magic, kind in _KINDS:
-        if data[position : position + len(magic)] == magic:
+        if begin[position : position + len(magic)] == magic:
             return kind
-    if data[:4] == b"PK\x03\x04":
-        names = data[:4096] + data[-65536:]
+    if begin[:4] == b"PK\x03\x04":
+        names = begin + bytes(data[-65536:])
         return next((kind for name, kind in _ZIP_KINDS if name in names), "a zip archive: unpack it")
     # Writers put fields in order: an ONNX file begins with field 1, a number, and that makes the byte 8.
-    if data[:1] == b"\x08":
+    if begin[:1] == b"\x08":
         return ""
-    start = decode_lenient(data[:256]).strip()
+    start = decode_lenient(begin[:256]).strip()
     if start.lower().startswith(("<!doctype html", "<html")):
         return "a web page: the download did not lead to the model"
     # A character may have been cut in two at the end.
     if re.fullmatch(r"[^\x00-\x08\x0e-\x1f\x7f\ufffd]+\ufffd?", start):
         return f"text that begins with {start.splitlines()[0][:40]!r}"
-    return f"unknown content (it begins with the bytes {data[:8].hex(' ')})"
+    return f"unknown content (it begins with the bytes {begin[:8].hex(' ')})"

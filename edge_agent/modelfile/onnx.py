@@ -5,18 +5,14 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_names
+from edge_agent.modelfile.facts import DamagedError, ModelFile, Tensor, embedded_names
+from edge_agent.modelfile.protobuf import Content, Message, Wire, integer
+from edge_agent.modelfile.view import View
 
-# Besides its weights, a large model has some hundred thousand fields and a few megabytes of names.
-MAX_FIELDS = 2_000_000
-MAX_TEXT_BYTES = 64 * 1024**2
 MAX_RANK = 64
-# No message of ONNX has fields of higher numbers.
-MAX_FIELD_NUMBER = 31
 
 # TensorProto.DataType in the order of its numbers.
 _DTYPE_NAMES = """
@@ -34,47 +30,40 @@ _OWN_DOMAINS = _ONNX_DOMAINS | {"com.microsoft", "com.microsoft.nchwc"}
 _CHANGE_TYPE = {"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"}
 _SEEN_THROUGH = _CHANGE_TYPE | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
 
-Message = dict[int, int | memoryview]
 
-
-def read(path: Path, sha256: str, data: Data) -> ModelFile:
-    """Reads the facts of an ONNX file; the weights are skipped.
-
-    Args:
-        path: the file.
-        sha256: of its content.
-        data: its content.
+def read(path: Path, sha256: str, data: View) -> ModelFile:
+    """Read the facts of an ONNX file; the weights are passed over.
 
     Raises:
         DamagedError: a message ends early or is invalid.
         ModelError: the file is made of protocol buffers, but has no graph.
     """
-    wire = _Wire()
+    wire = Wire()
     model: Message = {}
     opsets: dict[str, int] = {}
     metadata: dict[str, str] = {}
     functions: set[str] = set()
-    for number, value in wire.fields(memoryview(data)):
+    for number, value in wire.fields(data):
         match number, value:
-            case 8, memoryview():  # opset_import
+            case 8, View() | memoryview():  # opset_import
                 opset = wire.message(value)
-                opsets[_domain(wire.text(opset, 1))] = _integer(opset, 2)
-            case 14, memoryview():  # metadata_props
+                opsets[_domain(wire.text(opset, 1))] = integer(opset, 2)
+            case 14, View() | memoryview():  # metadata_props
                 entry = wire.message(value)
                 metadata[wire.text(entry, 1)] = wire.text(entry, 2)
-            case 25, memoryview():  # functions
+            case 25, View() | memoryview():  # functions
                 function = wire.message(value)
                 functions.add(_operator(wire.text(function, 10), wire.text(function, 1)))
             case _:
                 model[number] = value
     content = model.get(7)
-    if not isinstance(content, memoryview):
+    if not isinstance(content, View | memoryview):
         raise ModelError(
             f"{path}: expected a TFLite or ONNX model, found protocol buffers without an ONNX graph "
             "(saved_model.pb and Core ML files are such): export the model to ONNX or TFLite"
         )
     graph = _Graph(wire, content)
-    version = f"ir {_integer(model, 1)}"
+    version = f"ir {integer(model, 1)}"
     labels = embedded_names(metadata.get("names", ""))
     producer = f"{wire.text(model, 2)} {wire.text(model, 3)}".strip()
     made_with = f"{graph.name} (made with {producer})" if producer else graph.name
@@ -109,7 +98,7 @@ def _operator(domain: str, kind: str) -> str:
 class _Graph:
     """The main graph (GraphProto). Those inside of If, Loop and Scan are in attributes, and are not read."""
 
-    def __init__(self, wire: "_Wire", content: memoryview) -> None:
+    def __init__(self, wire: Wire, content: Content) -> None:
         self.name = ""
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
@@ -119,28 +108,28 @@ class _Graph:
         self._producers: dict[str, tuple[str, str]] = {}
         for number, value in wire.fields(content):
             match number, value:
-                case 1, memoryview():
+                case 1, View() | memoryview():
                     self._add_node(wire, value)
-                case 2, memoryview():
+                case 2, View() | memoryview():
                     self.name = wire.string(value)
-                case 5, memoryview():
+                case 5, View() | memoryview():
                     self.defaults.add(wire.first_text(value, 8))
-                case 11, memoryview():
+                case 11, View() | memoryview():
                     self.inputs.append(_tensor(wire, value))
-                case 12, memoryview():
+                case 12, View() | memoryview():
                     self.outputs.append(_tensor(wire, value))
-                case 15, memoryview():  # The name of a sparse default is that of its values, field 1.
+                case 15, View() | memoryview():  # A sparse default bears the name of its values, field 1.
                     self.defaults.add(wire.text(wire.inner(wire.message(value), 1), 8))
 
-    def _add_node(self, wire: "_Wire", content: memoryview) -> None:
+    def _add_node(self, wire: Wire, content: Content) -> None:
         node: Message = {}
         first_input = None
         outputs = []
         for number, value in wire.fields(content):
             match number, value:
-                case 1, memoryview():
+                case 1, View() | memoryview():
                     first_input = wire.string(value) if first_input is None else first_input
-                case 2, memoryview():
+                case 2, View() | memoryview():
                     outputs.append(wire.string(value))
                 case _:
                     node[number] = value
@@ -158,105 +147,22 @@ class _Graph:
         return ""
 
 
-def _tensor(wire: "_Wire", content: memoryview) -> Tensor:
+def _tensor(wire: Wire, content: Content) -> Tensor:
     """A ValueInfoProto."""
     info = wire.message(content)
     kind = wire.inner(info, 2)
     other = next((name for number, name in _OTHER_TYPES.items() if number in kind), "")
     tensor = wire.inner(kind, 1)
-    elements = _integer(tensor, 1)
+    elements = integer(tensor, 1)
     dtype = other or _DTYPES.get(elements, f"type{elements}")
     shape = []
     dimensions = tensor.get(2)
-    if isinstance(dimensions, memoryview):
+    if isinstance(dimensions, View | memoryview):
         for number, value in wire.fields(dimensions):
-            if number == 1 and isinstance(value, memoryview):
-                # dim_value; a name (dim_param) or nothing is a dynamic size.
-                shape.append(max(_integer(wire.message(value), 1, default=-1), -1))
+            if number == 1 and isinstance(value, View | memoryview):
+                # dim_value; a name (dim_param) or nothing at all is a dynamic one.
+                shape.append(max(integer(wire.message(value), 1, default=-1), -1))
     name = wire.text(info, 1)
     if len(shape) > MAX_RANK:
         raise DamagedError(f"{name!r} has {len(shape)} dimensions")
     return Tensor(name, tuple(shape), dtype)
-
-
-def _integer(message: Message, number: int, default: int = 0) -> int:
-    """A signed 64-bit field."""
-    value = message.get(number)
-    if not isinstance(value, int):
-        return default
-    return value - 2**64 if value >> 63 else value
-
-
-_VARINT = 0
-_LENGTH_DELIMITED = 2
-_FIXED_BYTES = {1: 8, 5: 4}
-
-
-class _Wire:
-    """Reads messages, up to a number of fields and an amount of text that bound a whole file."""
-
-    def __init__(self) -> None:
-        self._fields_left = MAX_FIELDS
-        self._text_left = MAX_TEXT_BYTES
-
-    def fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """The fields of a message, as number and value; fields of fixed size are skipped."""
-        position = 0
-        while position < len(message):
-            self._fields_left -= 1
-            if self._fields_left < 0:
-                raise DamagedError(f"it has more than {MAX_FIELDS} fields")
-            key, position = _varint(message, position)
-            number, wire_type = key >> 3, key & 7
-            value: int | memoryview | None = None
-            if wire_type == _VARINT:
-                value, position = _varint(message, position)
-            elif wire_type == _LENGTH_DELIMITED:
-                length, position = _varint(message, position)
-                value = message[position : position + length]
-                position += length
-            elif wire_type in _FIXED_BYTES:
-                position += _FIXED_BYTES[wire_type]
-            else:
-                raise DamagedError(f"a field has the wire type {wire_type}, which ONNX does not use")
-            if number == 0 or position > len(message):
-                raise DamagedError(f"a message ends within its field {number}")
-            if value is not None and number <= MAX_FIELD_NUMBER:
-                yield number, value
-
-    def message(self, content: memoryview) -> Message:
-        """A message without repeated fields; of a repeated one the last value is kept."""
-        return dict(self.fields(content))
-
-    def inner(self, message: Message, number: int) -> Message:
-        """The message in a field, empty where the field is absent."""
-        value = message.get(number)
-        return self.message(value) if isinstance(value, memoryview) else {}
-
-    def text(self, message: Message, number: int) -> str:
-        """The text in a field, "" where the field is absent."""
-        value = message.get(number)
-        return self.string(value) if isinstance(value, memoryview) else ""
-
-    def first_text(self, content: memoryview, number: int) -> str:
-        """The text in the first field of a number; the rest of the message, such as weights, is not read."""
-        for found, value in self.fields(content):
-            if found == number and isinstance(value, memoryview):
-                return self.string(value)
-        return ""
-
-    def string(self, content: memoryview) -> str:
-        self._text_left -= len(content)
-        if self._text_left < 0:
-            raise DamagedError(f"it has more than {MAX_TEXT_BYTES >> 20} MiB of names and texts")
-        return str(content, "utf-8", "replace")
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A varint (groups of seven bits, lowest first), and the position after it."""
-    value = 0
-    for index, byte in enumerate(message[position : position + 10]):
-        value |= (byte & 0x7F) << 7 * index
-        if not byte & 0x80:
-            return value & (2**64 - 1), position + index + 1
-    raise DamagedError("a number does not end")

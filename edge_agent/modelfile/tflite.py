@@ -10,15 +10,16 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
-from flatbuffers import number_types
-
-from edge_agent.modelfile.facts import DamagedError, Data, ModelFile, Tensor, embedded_facts, embedded_names
+from edge_agent.errors import ModelError
+from edge_agent.modelfile.facts import DamagedError, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
 from edge_agent.modelfile.labels import parse_labels
 from edge_agent.modelfile.tflite_checks import keeps_state, miscomputed
+from edge_agent.modelfile.view import View
 from edge_agent.system.text import decode_lenient
 
 MAX_OPERATORS = 100_000
@@ -84,25 +85,29 @@ _METADATA_TEXTS = {
 _FACT_FILES = ("meta.txt", "temp_meta.txt", "metadata.json")
 
 
-def read(path: Path, sha256: str, data: Data) -> ModelFile:
+def read(path: Path, sha256: str, data: View, file: BufferedReader) -> ModelFile:
     """Reads the facts of a TFLite file.
 
     Args:
         path: the file.
         sha256: of its content.
         data: its content.
+        file: the file, open for reading.
 
     Raises:
         DamagedError: an offset points outside of the file, or a size is invalid.
+        ModelError: it names other files.
     """
     model = Table.root(data)
+    if model.vector(8, 4)[1]:
+        raise ModelError(f"{path}: its weights lie in other files, which can't be loaded: export it as one file")
     graph = model.element(2, 0)
     inputs, outputs = graph.numbers(1, "i", MAX_TABLES), graph.numbers(2, "i", MAX_TABLES)
     names = [_operator_name(code) for code in model.tables(1)]
     operators, producers = _operators(graph, names)
     metadata = _Metadata(model)
     metadata.add_signature(model, inputs, outputs)
-    files, texts = _associated_files(path, data, {*metadata.label_files, *_FACT_FILES})
+    files, texts = _associated_files(file, data, {*metadata.label_files, *_FACT_FILES})
     missing = ", ".join(name for name in metadata.files if name not in files)
     facts = metadata.facts | ({"missing_files": missing} if missing else {})
     for name in _FACT_FILES:
@@ -119,7 +124,7 @@ def read(path: Path, sha256: str, data: Data) -> ModelFile:
         operators=operators,
         custom_operators=tuple(dict.fromkeys(name for name, is_custom in names if is_custom)),
         output_operators=tuple(_computed_by(index, producers) for index in outputs),
-        version=f"schema {model.number(0, number_types.Uint32Flags)}",
+        version=f"schema {model.number(0, 'I')}",
         description=described or model.text(3),
         metadata=facts,
         labels=labels,
@@ -138,7 +143,7 @@ def _tensor(table: Table) -> Tensor:
         shape = signature
     if any(size < -1 for size in shape):
         raise DamagedError(f"the tensor {name!r} has the shape {shape}")
-    code = table.number(1, number_types.Int8Flags)
+    code = table.number(1, "b")
     dtype = _DTYPES.get(code, f"type{code}")
     quantization = table.inner(4)
     if quantization is None or "int" not in dtype or quantization.vector(2, 4)[1] != 1:
@@ -153,7 +158,7 @@ def _tensor(table: Table) -> Tensor:
 def _operator_name(code: Table) -> tuple[str, bool]:
     """An operator's name and whether it is a custom one."""
     # Codes above 127 are only in the newer of the two fields, codes of old files only in the older one.
-    number = max(code.number(0, number_types.Int8Flags), code.number(3, number_types.Int32Flags))
+    number = max(code.number(0, "b"), code.number(3, "i"))
     name = _OPERATORS.get(number, f"BUILTIN_{number}")
     return (code.text(1) or name, True) if name == "CUSTOM" else (name, False)
 
@@ -164,13 +169,13 @@ def _operators(graph: Table, names: list[tuple[str, bool]]) -> tuple[Counter[str
     producers: dict[int, tuple[str, int]] = {}
     outputs_left = MAX_OUTPUTS
     for operator in graph.tables(3, MAX_OPERATORS):
-        index = operator.number(0, number_types.Uint32Flags)
+        index = operator.number(0, "I")
         if index >= len(names):
             raise DamagedError(f"an operator has the number {index}, of {len(names)}")
         name = names[index][0]
         uses[name] += 1
         start, inputs = operator.vector(1, 4)
-        first_input = struct.unpack_from("<i", graph.data, start)[0] if inputs else -1
+        first_input = struct.unpack("<i", bytes(graph.data[start : start + 4]))[0] if inputs else -1
         outputs = operator.numbers(2, "i", outputs_left)
         outputs_left -= len(outputs)
         producers.update(dict.fromkeys(outputs, (name, first_input)))
@@ -193,15 +198,15 @@ class _Metadata:
         self.files: list[str] = []
         self.label_files: list[str] = []
         self.normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-        entries = {entry.text(0): entry.number(1, number_types.Uint32Flags) for entry in model.tables(6)}
+        entries = {entry.text(0): entry.number(1, "I") for entry in model.tables(6)}
         for name, index in entries.items():
             start, length = _buffer(model.element(4, index))
             content = model.data[start : start + min(length, MAX_METADATA_BYTES)]
             if name != "TFLITE_METADATA":
-                text = decode_lenient(content.rstrip(b"\0"))
+                text = decode_lenient(bytes(content[:MAX_TEXT_BYTES]).rstrip(b"\0"))
                 if text and text.isprintable() and "\ufffd" not in text and length <= MAX_TEXT_BYTES:
                     self.facts[name] = text
-            elif content[4:8] == b"M001":  # another identifier has other field numbers
+            elif bytes(content[4:8]) == b"M001":  # another identifier has other field numbers
                 self._add_table(Table.root(content))
 
     def _add_table(self, table: Table) -> None:
@@ -224,16 +229,16 @@ class _Metadata:
         if name := tensor.text(0):
             self.facts[f"{key}.name"] = name
         content = tensor.inner(3)
-        if content and content.number(0, number_types.Uint8Flags) == 2:  # noqa: PLR2004 - ImageProperties
+        if content and content.number(0, "B") == 2:  # noqa: PLR2004 - ImageProperties
             properties = content.inner(1)
-            color_space = properties.number(0, number_types.Int8Flags) if properties else 0
+            color_space = properties.number(0, "b") if properties else 0
             if color_space in _COLOR_SPACES:
                 self.facts[f"{key}.color_space"] = _COLOR_SPACES[color_space]
 
     def _add_normalization(self, tensor: Table) -> None:
         for unit in tensor.tables(4):
             options = unit.inner(1)
-            if options and unit.number(0, number_types.Uint8Flags) == 1:  # NormalizationOptions
+            if options and unit.number(0, "B") == 1:  # NormalizationOptions
                 mean, std = options.numbers(0, "f", MAX_TABLES), options.numbers(1, "f", MAX_TABLES)
                 if not (mean and std and all(map(math.isfinite, mean + std)) and all(std)):
                     raise DamagedError(f"its metadata states a mean of {mean} and a std of {std}")
@@ -242,18 +247,18 @@ class _Metadata:
     def _add_files(self, table: Table, field: int, *, with_labels: bool = False) -> None:
         for file in table.tables(field):
             self.files.append(file.text(0))
-            if with_labels and file.number(2, number_types.Int8Flags) in _LABEL_FILE_TYPES:
+            if with_labels and file.number(2, "b") in _LABEL_FILE_TYPES:
                 self.label_files.append(file.text(0))
             if len(self.files) > MAX_ASSOCIATED_FILES:
                 raise DamagedError(f"its metadata names more than {MAX_ASSOCIATED_FILES} files")
 
     def add_signature(self, model: Table, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         """Adds the names that the main graph's first signature gives to inputs and outputs."""
-        of_main_graph = (one for one in model.tables(7) if not one.number(4, number_types.Uint32Flags))
+        of_main_graph = (one for one in model.tables(7) if not one.number(4, "I"))
         for signature in islice(of_main_graph, 1):
             for key, field, tensors in (("input", 0, inputs), ("output", 1, outputs)):
                 for named in signature.tables(field):
-                    tensor = named.number(1, number_types.Uint32Flags)
+                    tensor = named.number(1, "I")
                     if tensor in tensors:
                         self.facts[f"{key}{tensors.index(tensor)}.signature"] = named.text(0)
 
@@ -261,9 +266,9 @@ class _Metadata:
 def _buffer(buffer: Table) -> tuple[int, int]:
     """The position of a buffer in the file, and its size in bytes."""
     start, length = buffer.vector(0, 1)
-    if not length:  # large files have the bytes after the flatbuffer
-        start = buffer.number(1, number_types.Uint64Flags)
-        length = buffer.number(2, number_types.Uint64Flags)
+    if not length:  # Large files keep the bytes behind the flatbuffer.
+        start = buffer.number(1, "Q")
+        length = buffer.number(2, "Q")
     return start, length
 
 
@@ -280,17 +285,18 @@ def _labels(label_files: list[str], texts: dict[str, str]) -> tuple[tuple[str, .
     return None, ""
 
 
-def _associated_files(path: Path, data: Data, wanted: set[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The names in the zip archive at the end of the file, and the texts of the wanted files."""
+def _associated_files(file: BufferedReader, data: View, wanted: set[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names in the zip archive at the end of the file, and the texts of those wanted."""
     # The archive's last record: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.16.
-    end = data.rfind(b"PK\5\6", max(0, len(data) - 22 - 0xFFFF))
-    if end < 0 or end + 22 > len(data):
+    tail = bytes(data[max(0, len(data) - 22 - 0xFFFF - 20) :])
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or end + 22 > len(tail):
         return (), {}
-    entries, directory_bytes, comment_bytes = struct.unpack_from("<10xHI4xH", data, end)
-    # Weights may contain these four bytes by chance.
-    if end + 22 + comment_bytes != len(data):
+    entries, directory_bytes, comment_bytes = struct.unpack_from("<10xHI4xH", tail, end)
+    # Weights may hold those four bytes by chance.
+    if end + 22 + comment_bytes != len(tail):
         return (), {}
-    has_64_bit_record = data[max(0, end - 20) : end].startswith(b"PK\6\7")
+    has_64_bit_record = tail[max(0, end - 20) : end].startswith(b"PK\6\7")
     if entries > MAX_ASSOCIATED_FILES or directory_bytes > MAX_DIRECTORY_BYTES or has_64_bit_record:
         raise DamagedError(
             f"the archive at its end has {entries} files and {directory_bytes} bytes of names, "
@@ -298,12 +304,12 @@ def _associated_files(path: Path, data: Data, wanted: set[str]) -> tuple[tuple[s
         )
     texts = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             for name in wanted & set(archive.namelist()):
                 if archive.getinfo(name).compress_type not in _COMPRESSIONS:
                     raise DamagedError(f"{name} inside of it is compressed in a way that such files are not")
-                with archive.open(name) as file:
-                    content = file.read(MAX_ASSOCIATED_FILE_BYTES + 1)
+                with archive.open(name) as text:
+                    content = text.read(MAX_ASSOCIATED_FILE_BYTES + 1)
                 if len(content) > MAX_ASSOCIATED_FILE_BYTES:
                     raise DamagedError(f"{name} inside of it has more than {MAX_ASSOCIATED_FILE_BYTES} bytes")
                 texts[name] = decode_lenient(content)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from flatbuffers import number_types
-
 from edge_agent.modelfile.flatbuffer import Table
 
 MAX_OPERATORS = 100_000
@@ -55,13 +53,11 @@ def keeps_state(model: Table, names: Sequence[str]) -> bool:
     """
     if any(name in _RESOURCES for name in names):
         return True
-    return any(
-        tensor.number(5, number_types.BoolFlags) for graph in model.tables(2) for tensor in graph.tables(0, MAX_TENSORS)
-    )
+    return any(tensor.number(5, "?") for graph in model.tables(2) for tensor in graph.tables(0, MAX_TENSORS))
 
 
 def _name(operator: Table, names: Sequence[str]) -> str:
-    index = operator.number(0, number_types.Uint32Flags)
+    index = operator.number(0, "I")
     return names[index] if index < len(names) else ""
 
 
@@ -85,4 +81,4 @@ def _reads_past_scales(graph: Table, operator: Table, name: str) -> str:
 
 
 def _dtype(tensor: Table) -> int:
-    return tensor.number(1, number_types.Int8Flags)
+    return tensor.number(1, "b")

@@ -112,8 +112,8 @@ def _load(source: ModelSource, batch: int) -> Engine:
     model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
     if model.isolate:
-        return SubprocessEngine(file.path, file.format, accelerator, threads_of(model), model.timeout)
-    load = partial(load_engine, file.path, file.format, accelerator, threads_of(model))
+        return SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout)
+    load = partial(load_engine, file.identity, accelerator, threads_of(model))
     if accelerator == CPU:
         return load()
     return Supervised(load, CrashRecord(_key(source, batch)), model.timeout)

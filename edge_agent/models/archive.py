@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import gate
 from edge_agent.models.bundle import MANIFEST
 from edge_agent.system.cache import cache_dir
 from edge_agent.system.units import format_size
@@ -122,6 +123,13 @@ def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [entry for entry in entries if not entry.is_dir()]
 
 
+def _check_content(part: Path) -> None:
+    try:
+        gate.check_folder(part)
+    except ModelError as error:
+        raise _RefusedError(str(error).removeprefix(f"{part}/")) from None
+
+
 def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path) -> None:
     """Unpacks into a folder that exists completely or not at all, also after a power cut."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +147,7 @@ def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Pa
                     shutil.copyfileobj(content, out)
                     out.flush()
                     os.fsync(out.fileno())
+            _check_content(part)
             part.rename(folder)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)

@@ -12,6 +12,7 @@ from edge_agent.config.validation import validate
 from edge_agent.config.yaml_lines import Problems, read
 from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import gate
 from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
 from edge_agent.settings.base import Fraction, Frozen
 from edge_agent.settings.series import Input
@@ -106,8 +107,10 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads a bundle's `model.yaml`.
 
     Raises:
-        ModelError: it is missing, unreadable, or names files outside of the bundle or that do not exist.
+        ModelError: it is missing or unreadable, names files outside of the bundle or that do not exist, or the bundle
+            holds anything but data.
     """
+    gate.check_folder(folder)
     path = folder / MANIFEST
     problems = Problems(path)
     try:
@@ -124,14 +127,9 @@ def read_manifest(folder: Path) -> Manifest:
     labels = None if manifest.labels == NO_LABELS else manifest.labels
     for name in [*named, *filter(None, (labels, manifest.anchors))]:
         try:
-            file_path = (folder / name).resolve()
-            inside, there = file_path.is_relative_to(folder.resolve()), file_path.is_file()
-        except (OSError, ValueError, RuntimeError) as error:  # too long a name, U+0000, links in a circle
-            raise ModelError(f"{path}: names {name}, which can't be read: {error}") from None
-        if not inside:
-            raise ModelError(f"{path}: {name} lies outside of the bundle")
-        if not there:
-            raise ModelError(f"{path}: names {name}, which is not there")
+            gate.inside(folder, name)
+        except ModelError as error:
+            raise ModelError(f"{path}: names {error}") from None
     return manifest
 
 

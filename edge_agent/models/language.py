@@ -1,33 +1,77 @@
 """Language models: their files, and the loaded model, which runs in a process of its own."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edge_agent import settings
 from edge_agent.engines.accelerators import name_of
 from edge_agent.errors import InputError, ModelError
-from edge_agent.language import MAX_SESSIONS
+from edge_agent.language import MAX_SESSIONS, genai_files
 from edge_agent.language.genai_config import CONFIG, read_sizes
 from edge_agent.language.generation import Answer, Job
 from edge_agent.language.process import LanguageProcess, WorkerOptions
 from edge_agent.language.request import ask
+from edge_agent.modelfile import gate
 from edge_agent.models import bundle
 from edge_agent.models.budget import Budget
 from edge_agent.settings.text import Generation, Language
+from edge_agent.system.regular_file import open_regular
 from edge_agent.system.units import format_size
 
 GGUF_MAGIC = b"GGUF"
+# llama.cpp would load the other parts too, which lie beside it and are not hashed.
+SPLIT = re.compile(r".*-[0-9]{5}-of-[0-9]{5}\.gguf")
 WEIGHTS = ".safetensors"
 MAX_FILES = 100
 MAX_QUOTED = 60
 # Measured: memory of a loaded model relative to the size of its files, and bytes of the rest of its process.
 LOADED = {"genai": 1.5, "gguf": 1.0}
 PROCESS_SIZE = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What shows whether a file is still the one that was hashed.
+
+    The process of a language model maps its files, since copies would take too much memory. If one is overwritten
+    meanwhile, the answers change: so they are not returned.
+
+    Attributes:
+        path: of the file.
+        inode: its device and number.
+        state: its size, and when it was modified.
+    """
+
+    path: Path
+    inode: tuple[int, int]
+    state: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp":
+        """The stamp of a file as it is now."""
+        found = path.stat()
+        return cls(path, (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns))
+
+    def is_overwritten(self) -> bool:
+        """Whether the file has been changed in place. One that was replaced does not concern who has mapped it."""
+        try:
+            now = self.of(self.path)
+        except OSError:
+            return False
+        return now.inode == self.inode and now.state != self.state
+
+    def is_same(self) -> bool:
+        """Whether the file is the one that was hashed."""
+        try:
+            return self.of(self.path) == self
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +85,7 @@ class LanguageSource:
         sha256: of all files, in the order of their names.
         size: of all files, in bytes.
         golden: golden samples: prompts with the expected answers.
+        stamps: of the files, from before they were hashed.
     """
 
     path: Path
@@ -49,6 +94,7 @@ class LanguageSource:
     sha256: str
     size: int
     golden: tuple[bundle.GoldenText, ...] = ()
+    stamps: tuple[Stamp, ...] = field(default=(), compare=False)
 
     def cache_size(self, options: Language) -> int:
         """Bytes of cached sessions, at most."""
@@ -91,6 +137,7 @@ class LanguageModel:
             WorkerOptions(source.path, source.format, threads, language.context, language.cache_size), waiting
         )
         self._lock = threading.Lock()
+        self._check_loaded()
 
     @property
     def memory(self) -> int:
@@ -130,12 +177,33 @@ class LanguageModel:
             ModelError: the process can't be started.
         """
         with self._lock:
-            self.engine.restart_if_ended()
+            if self.engine.restart_if_ended():
+                self._check_loaded()
             yield
 
     def ask(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
-        """See `LanguageProcess.ask`; to be called within `exclusive`."""
-        return self.engine.ask(job, cancelled)
+        """See `LanguageProcess.ask`; to be called within `exclusive`.
+
+        Raises:
+            ModelError: also: a file of the model has been overwritten.
+        """
+        self._check_mapped()
+        for part in self.engine.ask(job, cancelled):
+            if isinstance(part, Answer):
+                self._check_mapped()
+            yield part
+
+    def _check_mapped(self) -> None:
+        if overwritten := next((stamp.path for stamp in self.source.stamps if stamp.is_overwritten()), None):
+            raise ModelError(
+                f"{overwritten} has been overwritten while it serves: reload the configuration, and next time write "
+                "another file and rename it"
+            )
+
+    def _check_loaded(self) -> None:
+        if changed := next((stamp.path for stamp in self.source.stamps if not stamp.is_same()), None):
+            self.engine.end()
+            raise ModelError(f"{changed} has changed since it was checked: reload the configuration, or start again")
 
     fallback = ""
     """See `Model.fallback`; empty, since language models run on the CPU only."""
@@ -171,8 +239,12 @@ def find(path: Path, manifest: bundle.Manifest | None) -> LanguageSource | None:
     try:
         if file.name == CONFIG and file.is_file():
             found: Literal["genai", "gguf"] = "genai"
+            gate.check_folder(file.parent)
+            genai_files.check(file.parent)
             place, files = file.parent, sorted(part for part in file.parent.iterdir() if part.is_file())
         elif file.is_file() and _begins_with(file, GGUF_MAGIC):
+            if SPLIT.fullmatch(file.name):
+                raise ModelError(f"{file}: a part of a model: join the parts with `llama-gguf-split --merge`")
             found, place, files = "gguf", file, [file]
         elif manifest is None and (path.suffix == WEIGHTS or any(path.glob(f"*{WEIGHTS}"))):
             raise ModelError(
@@ -184,14 +256,15 @@ def find(path: Path, manifest: bundle.Manifest | None) -> LanguageSource | None:
         if len(files) > MAX_FILES:
             raise ModelError(f"{place}: {len(files)} files: a language model has at most {MAX_FILES}")
         digest = hashlib.sha256()
+        stamps = tuple(Stamp.of(part) for part in files)
         for part in files:
-            with part.open("rb") as opened:
+            with open_regular(part) as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
-        size = sum(part.stat().st_size for part in files)
+        size = sum(stamp.state[0] for stamp in stamps)
     except OSError as error:
         raise ModelError(f"{error.filename or file}: can't be read: {error.strerror}") from None
     version, golden = (manifest.version, manifest.golden_text) if manifest else ("1", ())
-    return LanguageSource(place, found, version, digest.hexdigest(), size, golden)
+    return LanguageSource(place, found, version, digest.hexdigest(), size, golden, stamps)
 
 
 def load(
@@ -250,5 +323,5 @@ def _check(model: LanguageModel, golden: bundle.GoldenText, number: int) -> None
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(magic)) == magic

@@ -91,6 +91,7 @@ def _load(
     if isinstance(source, LanguageSource):
         if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
             budget.keep(present.memory)
+            present.source = source  # the same content, but perhaps in other files
             return present
         return language.load(name, options, source, waiting, threads_of(options), budget)
     engines = present.engines if isinstance(present, Model) and present.source == source else {}

@@ -330,7 +330,7 @@ def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
     """
     accelerator = source.options.accelerators[0]
     called, file = name_of(accelerator), source.file_for(accelerator)
-    load = partial(load_engine, file.path, file.format, accelerator, threads_of(source.options))
+    load = partial(load_engine, file.identity, accelerator, threads_of(source.options))
     candidate = Candidate(called, load, qualify=lambda: None)
     try:
         spec = derive(source.file, source.stated)

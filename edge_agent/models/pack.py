@@ -79,7 +79,13 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
 def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manifest:
     """Writes all but the golden samples: the files, and what is stated and was derived."""
     stated, file_name = source.stated, f"model.{source.file.format}"
-    shutil.copyfile(source.file.path, part / file_name)
+    identity = source.file.identity
+    (part / file_name).write_bytes(identity.content())
+    for name, content in identity.named_contents().items():
+        if (part / name).name in (MANIFEST, LABELS_FILE, ANCHORS_FILE, file_name):
+            raise ModelError(f"{source.file.path}: keeps weights in another file, {name}: export it under another name")
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (part / name).write_bytes(b"".join(content))
     if stated.labels is not None:
         (part / LABELS_FILE).write_text("".join(f"{label}\n" for label in stated.labels), encoding="utf-8")
     if stated.anchors is not None:

@@ -33,7 +33,7 @@ def limit(most: int) -> int:
     taken = re.search(r"VmData:\s*(\d+) kB", read_attribute(Path("/proc/self/status")))
     ceiling = bound + (int(taken[1]) * 1024 if taken else 0)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, MAX_CHATTER))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, ceiling))
     with contextlib.suppress(OSError):  # not everywhere allowed
         # If memory runs out nevertheless, the kernel ends this process and not its parent.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.engines import load_engine
+from edge_agent.modelfile import inspect
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration
 
@@ -130,7 +131,7 @@ def test_a_model_with_a_state_tells_speech_frames_from_others(
 
 def what_is_normal(data_dir: Path) -> list[float]:
     """What the model gives back of what it gives back of an even spectrum: to it, that is as machines sound."""
-    engine = load_engine(data_dir / "tinymlperf/ad01_int8.tflite", "tflite", "cpu", 1)
+    engine = load_engine(inspect.read(data_dir / "tinymlperf/ad01_int8.tflite").identity, "cpu", 1)
     [into], [out] = engine.inputs, engine.outputs
     values = np.full(640, -30.0)
     for _ in range(2):

@@ -53,7 +53,7 @@ def load(data_dir: Path, name: str) -> Loaded:
     file = inspect.read(data_dir / name)
     coco = (data_dir / "labels/coco80_names.txt").read_text().split("\n")[:80]
     (recognition,) = families.fitting(file)
-    engine = load_engine(file.path, file.format, "cpu", 1)
+    engine = load_engine(file.identity, "cpu", 1)
     _, *axes = file.inputs[0].shape
     layout = "nhwc" if axes[2] == 3 else "nchw"
     height, width = axes[:2] if layout == "nhwc" else axes[1:]

@@ -1,5 +1,8 @@
 """What every engine promises, whatever runs the model. `test_contract.py` has one class for each kind of engine."""
 
+import hashlib
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +16,23 @@ from numpy.typing import NDArray
 
 from edge_agent.engines import Engine
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.models.shipped import shipped
 
 # The bundled digit reader in each format. TFLite: int8 (n, 32, 24, 1); ONNX: float32 (n, 1, 32, 24).
 MODELS = {"tflite": shipped("digits/digits.tflite"), "onnx": shipped("digits/digits.onnx")}
 CLASSES = shipped("digits/labels.txt").read_text().split()
 GOLDEN = sorted(shipped("digits/golden").glob("*.png"))
+
+
+def hashed(path: Path) -> str:
+    """The sha256 of a file, also of one that is not there."""
+    return hashlib.sha256(path.read_bytes() if path.exists() else b"").hexdigest()
+
+
+def identity(path: Path) -> FileIdentity:
+    """A file for an engine, of which nothing has been read."""
+    return FileIdentity(path, path.suffix[1:], hashed(path), path.stat().st_size if path.exists() else 0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +216,32 @@ class EngineContract:
     def test_a_file_that_cannot_be_loaded_is_refused_in_one_sentence(self, setup: Setup, tmp_path: Path) -> None:
         cut = tmp_path / f"cut.{setup.format}"
         cut.write_bytes(setup.path.read_bytes()[:1000])
-        for path in (cut, tmp_path / f"gone.{setup.format}"):
-            with pytest.raises(ModelError, match="refuses the model") as caught:
-                setup.load(path)
-            assert "\n" not in str(caught.value)
+        with pytest.raises(ModelError, match="refuses the model") as caught:
+            setup.load(cut)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(ModelError, match=r"gone\.[a-z]+: can't be read: No such file"):
+            setup.load(tmp_path / f"gone.{setup.format}")
+
+    def test_a_file_that_is_another_than_the_one_that_was_checked_is_refused(
+        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / f"other.{setup.format}"
+        shutil.copy(setup.path, path)
+        monkeypatch.setattr("tests.engines.contract.hashed", lambda _: "0" * 64)
+        with pytest.raises(ModelError, match="has changed since it was checked"):
+            setup.load(path)
+
+    def test_a_file_that_is_truncated_or_overwritten_while_it_serves_changes_nothing(
+        self, setup: Setup, tmp_path: Path
+    ) -> None:
+        path = tmp_path / f"model.{setup.format}"
+        shutil.copy(setup.path, path)
+        engine, noise = setup.load(path), setup.noise()
+        [before] = engine.run([noise])
+        with path.open("r+b") as file:
+            file.write(os.urandom(path.stat().st_size))
+            file.flush()
+            assert np.array_equal(engine.run([noise])[0], before)
+            file.truncate(0)
+        assert np.array_equal(engine.run([noise])[0], before)
+        engine.close()

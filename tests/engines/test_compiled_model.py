@@ -10,15 +10,15 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.compiled_model import CompiledEngine
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import ModelError
-from tests.engines.contract import MODELS, EngineContract, Setup
+from tests.engines.contract import MODELS, EngineContract, Setup, identity
 
 DIGITS = MODELS["tflite"]
 
 
 def on_cpu(path: Path = DIGITS) -> Engine:
-    plain = load_engine(path, "tflite", "cpu", 1)
+    plain = load_engine(identity(path), "cpu", 1)
     with without_chatter(EVERYTHING):
-        return CompiledEngine(path, "gpu", plain, HardwareAccelerator.CPU)
+        return CompiledEngine(identity(path), "gpu", plain, HardwareAccelerator.CPU)
 
 
 class TestContract(EngineContract):
@@ -30,7 +30,7 @@ class TestContract(EngineContract):
 
 def test_a_model_with_several_outputs_keeps_their_order(data_dir: Path) -> None:
     path = data_dir / "detect_tflite" / "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
-    plain, engine = load_engine(path, "tflite", "cpu", 1), on_cpu(path)
+    plain, engine = load_engine(identity(path), "cpu", 1), on_cpu(path)
     given = np.random.default_rng(0).integers(0, 256, plain.inputs[0].shape).astype(np.uint8)
     for expected, found in zip(plain.run([given]), engine.run([given]), strict=True):
         assert found == pytest.approx(expected, abs=1e-3)
@@ -46,4 +46,4 @@ def test_what_the_runtime_says_unasked_is_kept_out_of_the_log(capfd: pytest.Capt
 @pytest.mark.skipif(Path("/dev/dri").exists(), reason="this machine may have a GPU")
 def test_a_machine_without_a_gpu_says_so() -> None:
     with pytest.raises(ModelError, match=r"^gpu: LiteRT .* finds no GPU with a driver for it"):
-        load_engine(DIGITS, "tflite", "gpu", 1)
+        load_engine(identity(DIGITS), "gpu", 1)

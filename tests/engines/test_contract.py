@@ -12,18 +12,18 @@ from edge_agent.engines.crash_record import CrashRecord
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
-from tests.engines.contract import MODELS, EngineContract, Setup
+from tests.engines.contract import MODELS, EngineContract, Setup, identity
 
 TIMEOUT = 20.0
 
 
 def plain(path: Path) -> Engine:
     """In the runtime for the format, on the CPU."""
-    return load_engine(path, path.suffix[1:], "cpu", 1)
+    return load_engine(identity(path), "cpu", 1)
 
 
 def in_a_subprocess(path: Path) -> Engine:
-    return SubprocessEngine(path, path.suffix[1:], "cpu", 1, TIMEOUT)
+    return SubprocessEngine(identity(path), "cpu", 1, TIMEOUT)
 
 
 def in_a_thread(path: Path) -> Engine:

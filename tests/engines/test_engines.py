@@ -1,20 +1,27 @@
 """Loading models, in each format. What every engine promises is in contract.py."""
 
+import gc
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from edge_agent.engines import Engine, load_engine
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import inspect
 from edge_agent.settings import AcceleratorName
-from tests.engines.contract import MODELS, Setup
+from tests.command_line import environment
+from tests.engines.contract import MODELS, Setup, identity
+from tests.models.external_weights import with_weights_in
 
 
 def load(path: Path, accelerator: AcceleratorName = "cpu", threads: int = 1) -> Engine:
-    return load_engine(path, path.suffix[1:], accelerator, threads)
+    return load_engine(identity(path), accelerator, threads)
 
 
 @pytest.fixture(params=MODELS)
@@ -65,9 +72,55 @@ def test_a_model_that_needs_a_missing_operator_is_refused_with_one_sentence(name
 
 def test_a_runtime_leaves_no_trace_in_the_home_folder(model: Path, tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib, edge_agent.engines as engines; "
-        "engines.load_engine(pathlib.Path(sys.argv[1]), sys.argv[2], 'cpu', 1)"
+        "import sys, pathlib, edge_agent.engines as engines; from edge_agent.modelfile import inspect; "
+        "engines.load_engine(inspect.read(pathlib.Path(sys.argv[1])).identity, 'cpu', 1)"
     )
-    command = [sys.executable, "-c", program, str(model), model.suffix[1:]]
+    command = [sys.executable, "-c", program, str(model)]
     subprocess.run(command, env={"HOME": str(tmp_path)}, check=True, capture_output=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant", "subgraph", "function"])
+def test_weights_in_another_file_are_those_that_were_checked(where: str, tmp_path: Path) -> None:
+    file, numbers = tmp_path / "w.bin", np.array([1, 2, 3, 4], np.float32)
+    file.write_bytes(numbers.tobytes())
+    (tmp_path / "m.onnx").write_bytes(with_weights_in("w.bin", where).SerializeToString())
+    checked = inspect.read(tmp_path / "m.onnx").identity
+    engine, nothing = load_engine(checked, "cpu", 1), np.zeros((1, 4), np.float32)
+    file.write_bytes(numbers[::-1].tobytes())
+    assert np.array_equal(engine.run([nothing])[0], [numbers])
+    os.truncate(file, 0)
+    gc.collect()
+    assert np.array_equal(engine.run([nothing])[0], [numbers])
+    with pytest.raises(ModelError, match=r"w\.bin: has changed since it was checked"):
+        load_engine(checked, "cpu", 1)
+
+
+def test_weights_beyond_the_end_of_their_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(8))
+    (tmp_path / "m.onnx").write_bytes(with_weights_in("w.bin").SerializeToString())
+    with pytest.raises(ModelError, match="refuses the model"):
+        load_engine(inspect.read(tmp_path / "m.onnx").identity, "cpu", 1)
+
+
+def test_what_a_model_states_for_the_runtime_is_not_obeyed(tmp_path: Path) -> None:
+    model = onnx.load(MODELS["onnx"])
+    model.metadata_props.add(key="ort_config", value='{"session_options": {"enable_profiling": 1}}')
+    onnx.save(model, tmp_path / "m.onnx")
+    program = (
+        "import sys, pathlib, edge_agent.engines as engines; from edge_agent.modelfile import inspect; "
+        "engines.load_engine(inspect.read(pathlib.Path('m.onnx')).identity, 'cpu', 1)"
+    )
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, cwd=tmp_path, env=environment({"ORT_LOAD_CONFIG_FROM_MODEL": "1"}), check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_engines_of_one_file_share_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    shutil.copy(MODELS["tflite"], path)
+    engines = [load(path), load(path)]
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert len({line.split()[4] for line in maps if "memfd:model" in line}) == 1
+    for engine in engines:
+        engine.close()

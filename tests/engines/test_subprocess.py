@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_agent.errors import ModelError
 from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
 from tests.delegates import TestDelegate
+from tests.engines.contract import identity
 
 DIGITS = shipped("digits/digits.tflite")
 TIMEOUT = 10.0
@@ -25,7 +27,7 @@ def noise() -> NDArray[np.int8]:
 
 
 def test_tensors_that_do_not_fit_the_shared_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = SubprocessEngine(DIGITS, "tflite", "cpu", 1, TIMEOUT)
+    engine = SubprocessEngine(identity(DIGITS), "cpu", 1, TIMEOUT)
     monkeypatch.setattr(subprocess_engine, "MAX_TENSORS", 100)
     with pytest.raises(ModelError, match="it can't be isolated"):
         engine.run([noise()])
@@ -36,13 +38,15 @@ def test_tensors_that_do_not_fit_the_shared_memory_are_refused(monkeypatch: pyte
 
 def test_a_model_that_can_not_be_loaded_leaves_no_process_behind(tmp_path: Path) -> None:
     before = _children()
-    with pytest.raises(ModelError, match="refuses the model"):
-        SubprocessEngine(tmp_path / "gone.tflite", "tflite", "cpu", 1, TIMEOUT)
+    model = identity(Path(shutil.copy(DIGITS, tmp_path / "gone.tflite")))
+    model.path.unlink()
+    with pytest.raises(ModelError, match=r"gone\.tflite: can't be read"):
+        SubprocessEngine(model, "cpu", 1, TIMEOUT)
     assert _children() == before
 
 
 def test_a_crash_ends_its_process_alone_and_who_asks_is_told_how(delegate: TestDelegate) -> None:
-    engine = SubprocessEngine(DIGITS, "tflite", _entry(delegate, "crash"), 1, TIMEOUT)
+    engine = SubprocessEngine(identity(DIGITS), _entry(delegate, "crash"), 1, TIMEOUT)
     delegate.do_harm()
     with pytest.raises(EngineLostError, match=r"^its process has crashed \(SIGSEGV\)$"):
         engine.run([noise()])
@@ -51,7 +55,7 @@ def test_a_crash_ends_its_process_alone_and_who_asks_is_told_how(delegate: TestD
 
 
 def test_what_hangs_is_ended(delegate: TestDelegate) -> None:
-    engine = SubprocessEngine(DIGITS, "tflite", _entry(delegate, "hang"), 1, 0.5)
+    engine = SubprocessEngine(identity(DIGITS), _entry(delegate, "hang"), 1, 0.5)
     before = _children()
     delegate.do_harm()
     with pytest.raises(EngineLostError, match=r"^gives no answer for 0.5 s$"):
@@ -64,9 +68,10 @@ def test_it_ends_with_its_parent_even_if_it_hangs(delegate: TestDelegate, tmp_pa
     program = (
         "import sys; from pathlib import Path; from edge_agent import settings;"
         "from edge_agent.engines.subprocess import SubprocessEngine;"
+        "from edge_agent.modelfile import inspect;"
         "print('begun', flush=True);"
         "entry = settings.Delegate.model_validate_json(sys.argv[2]);"
-        "SubprocessEngine(Path(sys.argv[1]), 'tflite', entry, 1, 60)"
+        "SubprocessEngine(inspect.read(Path(sys.argv[1])).identity, entry, 1, 60)"
     )
     entry = _entry(delegate, "hang")
     command = [sys.executable, "-c", program, str(DIGITS), entry.model_dump_json()]

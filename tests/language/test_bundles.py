@@ -1,5 +1,6 @@
 """Language models as bundles."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,3 +78,70 @@ def test_a_model_that_has_changed_on_disk_is_another_one(tmp_path: Path) -> None
     assert before == resolve(options, tmp_path)
     write_model(folder, seed=2)
     assert resolve(options, tmp_path) != before
+
+
+def asked(model: LanguageModel) -> str:
+    request = ask("light on", Generation(max_tokens=8))
+    with model.exclusive():
+        *_, answer = model.ask(request.job("", age=0), lambda: False)
+    assert not isinstance(answer, str)
+    return answer.text
+
+
+def test_a_model_that_is_overwritten_while_it_serves_gives_no_answers(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "words")
+    model = loaded(folder)
+    asked(model)
+    weights = folder / "model.onnx"
+    with weights.open("r+b") as file:
+        file.seek(weights.stat().st_size // 2)
+        file.write(b"another model")
+    with pytest.raises(ModelError, match=r"model\.onnx has been overwritten while it serves: reload"):
+        asked(model)
+    model.close()
+
+
+def test_a_model_that_is_overwritten_during_an_answer_does_not_give_it(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "words")
+    model = loaded(folder)
+
+    def overwrite() -> bool:
+        with (folder / "model.onnx").open("r+b") as file:
+            file.write(b"another model")
+        return False
+
+    with model.exclusive(), pytest.raises(ModelError, match="has been overwritten"):
+        list(model.ask(ask("light on", Generation(max_tokens=200)).job("", age=0), overwrite))
+    model.close()
+
+
+def test_a_model_that_is_truncated_while_it_serves_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "words")
+    model = loaded(folder)
+    os.truncate(folder / "model.onnx", 0)
+    with pytest.raises(ModelError, match="has been overwritten"):
+        asked(model)
+    model.engine.end()  # as the kernel does it at the next access to the mapping
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"refuses the model|has changed since it was checked"):
+            asked(model)
+    model.close()
+
+
+def test_a_model_whose_files_are_replaced_goes_on_and_does_not_start_again_with_others(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "words")
+    model = loaded(folder)
+    before = asked(model)
+    write_model(tmp_path / "other", seed=2)
+    (tmp_path / "other/model.onnx").rename(folder / "model.onnx")
+    assert asked(model) == before
+    model.engine.end()
+    with pytest.raises(ModelError, match=r"model\.onnx has changed since it was checked"):
+        asked(model)
+    model.close()
+
+
+def test_a_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words-00001-of-00003.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ModelError, match="join the parts"):
+        resolve(settings.Model(path=tmp_path / "words-00001-of-00003.gguf"), tmp_path)

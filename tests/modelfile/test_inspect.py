@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import inspect
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.inspect import MAX_FILE_BYTES, read
+from edge_agent.modelfile.view import View
 from tests.models.model_bytes import onnx, tflite, tflite_metadata, zipped
 
 
@@ -86,6 +88,28 @@ def test_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(ModelError, match="found a SavedModel folder: convert it to TFLite or ONNX"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [tflite(), onnx()], ids=["tflite", "onnx"])
+@pytest.mark.parametrize("length", [0, 10, 200])
+def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_not_the_end(
+    content: bytes, length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "model", content)
+    of = View.of
+
+    def shrunk(descriptor: int, size: int) -> View:
+        os.truncate(path, length)
+        return of(descriptor, size)
+
+    monkeypatch.setattr(View, "of", shrunk)
+    with pytest.raises(ModelError, match=r"has become shorter while it was read|is being written"):
+        read(path)
+
+
+def test_no_model_file_is_mapped() -> None:
+    sources = (Path(inspect.__file__).parent).glob("*.py")
+    assert not [source.name for source in sources if "mmap" in source.read_text()]
 
 
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile import onnx as onnx_file
+from edge_agent.modelfile import protobuf
 from edge_agent.modelfile.facts import Tensor
 from tests.models.model_bytes import message, node, onnx, value_info
 
@@ -119,21 +119,21 @@ def test_a_damaged_file_is_refused_with_one_sentence(content: bytes, reason: str
 
 
 def test_more_fields_than_a_model_has_are_refused(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
 
     with pytest.raises(ModelError, match="more than 1000 fields"):
         reading(onnx(*[node("Abs", ("a",), ("a",))] * 500))
 
 
 def test_more_text_than_a_model_has_is_refused(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_TEXT_BYTES", 2**20)
+    monkeypatch.setattr(protobuf, "MAX_TEXT_BYTES", 2**20)
 
     with pytest.raises(ModelError, match="more than 1 MiB of names and texts"):
         reading(onnx(node("Abs", ("a" * 2**21,), ("a",))))
 
 
 def test_weights_are_not_read_field_by_field(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 1000)
     loose_floats = message((8, "weight")) + b"\x25\0\0\0\0" * 5000
     graph = message((1, node("Abs", ("x",), ("y",))), (5, loose_floats), (12, value_info("y", 1, 2)))
 

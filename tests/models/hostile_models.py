@@ -79,7 +79,8 @@ def crashing_tflite(folder: Path) -> Path:
     path.write_bytes(content)
     script = (
         "import sys; from pathlib import Path; from edge_agent.engines import load_engine; import numpy as np;"
-        "engine = load_engine(Path(sys.argv[1]), 'tflite', 'cpu', 1);"
+        "from tests.engines.contract import identity;"
+        "engine = load_engine(identity(Path(sys.argv[1])), 'cpu', 1);"
         "engine.run([np.zeros((1, 32, 24, 1), np.int8)])"
     )
     if subprocess.run([sys.executable, "-c", script, path], check=False).returncode >= 0:

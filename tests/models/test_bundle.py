@@ -109,15 +109,15 @@ def test_a_manifest_that_is_not_sound_is_refused_with_the_line(manifest: str | b
     [
         "files: {tflite: ../outside.txt}",
         "files: {tflite: /etc/passwd}",
-        "files: {tflite: link.tflite}",
         "files: {tflite: model.tflite}, labels: ../outside.txt",
-        "files: {tflite: model.tflite}, labels: folder/outside.txt",
+        "files: {tflite: model.tflite}, labels: pictures/../../outside.txt",
+        "files: {tflite: model.tflite}, compiled: {edgetpu: /outside.txt}",
+        "files: {tflite: model.tflite}, anchors: ../outside.txt",
         "files: {tflite: model.tflite}, golden: [{input: ../outside.txt, label: x}]",
     ],
 )
 def test_a_manifest_can_not_name_what_lies_outside_of_its_bundle(named: str, bundle: Path) -> None:
-    (bundle / "link.tflite").symlink_to(bundle.parent / "outside.txt")
-    (bundle / "folder").symlink_to(bundle.parent)
+    (bundle / "pictures").mkdir()
     says = refusal(bundle, f"{{name: pets, version: 1, task: classification, {named}}}")
     assert says.endswith("lies outside of the bundle")
 
@@ -126,14 +126,12 @@ def test_a_manifest_can_not_name_what_lies_outside_of_its_bundle(named: str, bun
     ("name", "says"),
     [
         ("gone.txt", "names gone.txt, which is not there"),
-        (".", "names ., which is not there"),
-        ("loop", "names loop, which "),
+        (".", "names ., which is not a file"),
         ('"a\\0b"', "which can't be read: embedded null byte"),
         ("x" * 300, "which can't be read: "),
     ],
 )
 def test_a_manifest_must_name_files_that_are_there(name: str, says: str, bundle: Path) -> None:
-    (bundle / "loop").symlink_to(bundle / "loop")
     assert says in refusal(bundle, MANIFEST[:-1] + f", labels: {name}}}")
 
 

@@ -29,7 +29,7 @@ def converted(model: Path, folder: Path) -> Path:
 
 def answers(model: Path, pictures: list[Path]) -> list[NDArray[Any]]:
     """The first output for each picture, as it is stored."""
-    engine = load_engine(model, "tflite", "cpu", 1)
+    engine = load_engine(inspect.read(model).identity, "cpu", 1)
     _, height, width, _ = engine.inputs[0].shape
     decoded = [decode_image(path.read_bytes()) for path in pictures]
     tensors = [np.ascontiguousarray(cv2.resize(image, (width, height))[np.newaxis, ..., ::-1]) for image in decoded]

@@ -314,7 +314,7 @@ def clip(data_dir: Path) -> list[Frame]:
     """What a detector sees in every second frame of a clip in which six people come and go, one by one."""
     path = data_dir / "detect_tflite" / "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
     file = inspect.read(path)
-    engine = load_engine(path, "tflite", "cpu", 2)
+    engine = load_engine(inspect.read(path).identity, "cpu", 2)
     [found] = families.fitting(file)
     decode = families.build(found, engine.outputs, file.labels)
     video = cv2.VideoCapture(str(data_dir / "video" / "one-by-one-person-detection.mp4"))

@@ -48,9 +48,8 @@ def command(chance: random.Random, *, held_out: bool, timed: float = TIMED) -> t
     ordered = not frame.startswith("!")
     frame = frame.removeprefix("!")
     if kind in ("warm", "damp"):
-        intent |= {"device": "temperature" if kind == "warm" else "humidity"} | _place(
-            chance, action, held_out=held_out
-        )
+        intent["device"] = "temperature" if kind == "warm" else "humidity"
+        intent |= _place(chance, action, held_out=held_out)
         frame = frame.replace(
             "{in}", f" in the {_said(chance, words.PLACES, intent['place'])}" if "place" in intent else ""
         )
