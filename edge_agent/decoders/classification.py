@@ -27,6 +27,7 @@ class Classification:
         spec: the output tensor.
         labels: one per class, in the order of the output.
         output: what the scores are. `sigmoid` scores are independent and need not sum to 1.
+        binary: whether there are two labels and one score: that of the second label.
     """
 
     task = "classification"
@@ -34,6 +35,12 @@ class Classification:
     spec: TensorSpec
     labels: Sequence[str]
     output: Output
+    binary: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether several labels can hold for one input."""
+        return self.output == "sigmoid" and not self.binary
 
     def confidences(self, outputs: Sequence["NDArray[Any]"]) -> "NDArray[np.float32]":
         """The confidences of a batch.
@@ -46,14 +53,19 @@ class Classification:
 
         Raises:
             InputError: the output has values that are not finite.
-            ModelError: the number of scores is not a multiple of the number of labels.
+            ModelError: the number of scores is not a multiple of that of an input.
         """
-        stored = outputs[0]
-        if stored.size % len(self.labels):
-            raise ModelError(f"expected {len(self.labels)} scores, found an output of shape {list(stored.shape)}")
-        scores = real_values(stored.reshape(-1, len(self.labels)), self.spec)
+        stored, count = outputs[0], 1 if self.binary else len(self.labels)
+        if stored.size % count:
+            raise ModelError(f"expected {count} scores, found an output of shape {list(stored.shape)}")
+        scores = real_values(stored.reshape(-1, count), self.spec)
         check_finite(scores)
-        return softmax(scores) if self.output == "logits" else scores
+        if self.output == "logits":
+            # A softmax of one score is always 1.
+            scores = (
+                softmax(scores) if count > 1 else softmax(np.concatenate([np.zeros_like(scores), scores], 1))[:, 1:]
+            )
+        return np.concatenate([1 - scores, scores], axis=1).clip(0, 1) if self.binary else scores
 
     def __call__(
         self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Placement], limits: Limits

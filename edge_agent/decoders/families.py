@@ -137,7 +137,7 @@ def build(
     Raises:
         ModelError: labels or anchors do not fit.
     """
-    if labels and not recognition.takes(len(labels)):
+    if labels and not recognition.takes(len(recognition.of_classes(tuple(labels)))):
         raise ModelError(
             f"{recognition.family}: expected {recognition.classes} labels, found {len(labels)}: state those that the "
             "model was trained with"

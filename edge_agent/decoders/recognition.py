@@ -59,6 +59,7 @@ class Recognition:
         named: whether names or metadata in the file show the family; it then outweighs families that fit by shape.
         classes: number of classes of the outputs; None where the file does not show it.
         background: whether class 0 is the background, whose label may be left out.
+        uncounted: first labels of lists that count a background which the outputs do not count.
         labels: those that the family defines itself; () if predictions need none.
         resize, color, normalization: of the input, as in the family's published source. The last is mean, std, each one
             value or one per channel: x becomes (x - mean) / std, with pixels from 0 to 255. None: not published.
@@ -72,11 +73,16 @@ class Recognition:
     named: bool = False
     classes: int | None = None
     background: bool = False
+    uncounted: frozenset[str] = frozenset()
     labels: tuple[str, ...] | None = None
     resize: "Resize | None" = None
     color: "Color | None" = None
     normalization: tuple[Channels, Channels] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    def of_classes(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels of a list, without one of a background that the outputs do not count."""
+        return labels[1:] if labels and labels[0] in self.uncounted else labels
 
     def takes(self, label_count: int) -> bool:
         """Whether this number of labels fits."""

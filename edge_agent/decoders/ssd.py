@@ -19,7 +19,7 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, class_numbers
-from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, picture_size
+from edge_agent.decoders.recognition import SIGNED, Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OPERATOR = "TFLite_Detection_PostProcess"
 ROLES = ("boxes", "classes", "scores", "count")
 # First labels of files that count the background, which the operator's class numbers do not.
-BACKGROUND_LABELS = {"???", "background", "__background__", "unlabeled"}
+BACKGROUND_LABELS = frozenset({"???", "background", "__background__", "unlabeled"})
 _METADATA_NAMES = {
     "boxes": {"location", "locations", "detection_boxes"},
     "classes": {"category", "categories", "classes", "detection_classes"},
@@ -82,26 +82,29 @@ def recognise_ssd(file: ModelFile, *, stated: bool = False) -> Recognition | Non
     evidence = [f"the model ends in {OPERATOR}"] if by_operator else []
     places, source = _places(file)
     evidence.append(source)
+    classes = int(file.metadata.get("detection.num_classes", 0)) or None
+    if classes:
+        evidence.append(f"classes: {classes}, as the operator states")
     if file.labels and file.labels[0] in BACKGROUND_LABELS:
         evidence.append(f"the first label, {file.labels[0]!r}, is not that of class 0: labels begin with the next one")
     evidence.append("SSD takes RGB pixels, stretched, from -1 to 1")
-    return Recognition(
+    recognition = Recognition(
         "ssd",
         "detection",
         tuple(evidence),
-        build=lambda parts: _build(parts, places, size),
+        build=lambda parts: Detector(
+            PostProcessed(parts.outputs, places, size),
+            None if parts.labels is None else recognition.of_classes(tuple(parts.labels)),
+            overlapping=False,
+        ),
         named=by_operator,
+        classes=classes,
+        uncounted=BACKGROUND_LABELS,
         resize="stretch",
         color="rgb",
         normalization=SIGNED,
     )
-
-
-def _build(parts: Parts, places: Mapping[str, int], size: Size) -> Detector:
-    labels = parts.labels
-    if labels and labels[0] in BACKGROUND_LABELS:
-        labels = labels[1:]
-    return Detector(PostProcessed(parts.outputs, places, size), labels, overlapping=False)
+    return recognition
 
 
 def _places(file: ModelFile) -> tuple[dict[str, int], str]:

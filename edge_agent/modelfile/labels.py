@@ -8,6 +8,8 @@ from edge_agent.system.text import TextError, lines, read_text
 
 MAX_FILE_SIZE = 4_000_000
 MAX_CLASS = 99_999
+# Names of COCO's classes, and the classes of models that keep its numbers.
+_COCO = ((80, 90), (80, 91))
 # Behind the number of a numbered list.
 _SEPARATORS = " \t:,"
 
@@ -70,8 +72,16 @@ def check_count(labels: Sequence[str], classes: int, where: str) -> None:
     if len(labels) == classes:
         return
     hint = ""
-    if len(labels) == classes + 1:
+    # Classes that a numbered list leaves out have their number as their label.
+    left_out = [label for number, label in enumerate(labels) if label == str(number)]
+    if len(labels) == classes + 1 and left_out == ["0"]:
+        hint = ": its numbers begin at 1: number its lines from 0, or remove the numbers"
+    elif len(labels) > classes and 0 < len(left_out) < len(labels):
+        hint = f": its numbers go up to {len(labels) - 1}: if its lines are in the order of the classes, remove them"
+    elif len(labels) == classes + 1:
         hint = f": if the first line ({labels[0]!r}) is a background class, this model has none: remove the line"
     elif len(labels) == classes - 1:
         hint = ": if class 0 is a background class, put a first line `background` into the file"
+    elif (len(labels), classes) in _COCO:
+        hint = ": COCO numbers its 80 classes up to 90, with gaps: give the list that has a line for each number"
     raise ModelError(f"labels {where}: {len(labels)} labels for {classes} classes{hint}")

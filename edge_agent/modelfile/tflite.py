@@ -14,10 +14,12 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
+from flatbuffers import flexbuffers
+
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import DamagedError, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
-from edge_agent.modelfile.labels import parse_labels
+from edge_agent.modelfile.labels import MAX_CLASS, parse_labels
 from edge_agent.modelfile.tflite_checks import keeps_state, miscomputed
 from edge_agent.modelfile.view import View
 from edge_agent.system.text import decode_lenient
@@ -81,6 +83,8 @@ _METADATA_TEXTS = {
     5: "license",
     7: "min_parser_version",
 }
+# Of this operator, the options state for how many classes it was made.
+_POST_PROCESS = "TFLite_Detection_PostProcess"
 # Files with the facts of an Ultralytics export: YOLOv5, YOLOv8 until 2024, YOLOv8 and later.
 _FACT_FILES = ("meta.txt", "temp_meta.txt", "metadata.json")
 
@@ -109,7 +113,7 @@ def read(path: Path, sha256: str, data: View, file: BufferedReader) -> ModelFile
     metadata.add_signature(model, inputs, outputs)
     files, texts = _associated_files(file, data, {*metadata.label_files, *_FACT_FILES})
     missing = ", ".join(name for name in metadata.files if name not in files)
-    facts = metadata.facts | ({"missing_files": missing} if missing else {})
+    facts = metadata.facts | ({"missing_files": missing} if missing else {}) | _detection_facts(graph, names)
     for name in _FACT_FILES:
         facts |= embedded_facts(texts.get(name, ""))
     labels, labels_from = _labels(metadata.label_files, texts)
@@ -180,6 +184,25 @@ def _operators(graph: Table, names: list[tuple[str, bool]]) -> tuple[Counter[str
         outputs_left -= len(outputs)
         producers.update(dict.fromkeys(outputs, (name, first_input)))
     return uses, producers
+
+
+def _detection_facts(graph: Table, names: list[tuple[str, bool]]) -> dict[str, str]:
+    """The number of classes that the options of the post-processing operator state, where there is one."""
+    if (_POST_PROCESS, True) not in names:
+        return {}
+    for operator in graph.tables(3, MAX_OPERATORS):
+        if names[operator.number(0, "I")] != (_POST_PROCESS, True):
+            continue
+        start, length = operator.vector(5, 1)
+        try:
+            options = flexbuffers.GetRoot(bytes(graph.data[start : start + min(length, MAX_TEXT_BYTES)]))
+            count = int(options.AsMap["num_classes"].AsInt)
+        # What its reader raises for damaged bytes.
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, struct.error):
+            continue
+        if 0 < count <= MAX_CLASS:
+            return {"detection.num_classes": str(count)}
+    return {}
 
 
 def _computed_by(tensor: int, producers: dict[int, tuple[str, int]]) -> str:

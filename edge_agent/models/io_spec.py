@@ -163,12 +163,18 @@ def _recognise(
 def _classification(
     file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str], known: Collection[str]
 ) -> Recognition:
-    classes = _class_count(file, known)
-    evidence.append(f"decoder: {CLASSIFICATION}, one output of {classes} score(s)")
+    scores = _class_count(file, known)
+    evidence.append(f"decoder: {CLASSIFICATION}, one output of {scores} score(s)")
     output = _output(file, stated, evidence, missing)
+    labels = file.labels if stated.labels is None else stated.labels
+    binary = scores == 1 and not stated.without_labels and labels is not None and len(labels) == 2  # noqa: PLR2004 - as for a score of two classes
+    if binary:
+        evidence.append("its score is that of the second label; the first label has the rest")
+    classes = 2 if binary else scores
 
     def build(parts: Parts) -> Decoder:
-        return Classification(parts.outputs[0], parts.labels or [str(number) for number in range(classes)], output)
+        names = parts.labels or [str(number) for number in range(classes)]
+        return Classification(parts.outputs[0], names, output, binary)
 
     return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes)
 
@@ -208,14 +214,22 @@ def _labels(
     if stated.without_labels:
         evidence.append("labels: none, as stated: class numbers only")
         return None
+    own = None if file.labels is None else recognition.of_classes(file.labels)
     if stated.labels is not None:
-        labels, source = stated.labels, f"from {stated.labels_from}"
-    elif file.labels is not None:
-        labels, source = file.labels, file.labels_from
+        labels, source = recognition.of_classes(stated.labels), f"from {stated.labels_from}"
+        if recognition.classes is None and own is not None and len(own) != len(labels):
+            raise ModelError(
+                f"labels {stated.labels_from}: {len(labels)} labels, and the model carries {len(own)} of its own "
+                f"({file.labels_from}): take those, or a list of as many"
+            )
+    elif own is not None:
+        labels, source = own, file.labels_from
     elif recognition.labels is not None:
         labels, source = recognition.labels, "those of the family"
     else:
         count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
+        if recognition.family == CLASSIFICATION and recognition.classes == 1:
+            count = " with 1 line, or with 2 if the score is that of the second of two classes"
         missing["labels"] = (
             f"the file carries no labels: state labels: FILE{count}, or `labels: none` for class numbers only"
         )

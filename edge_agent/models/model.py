@@ -235,7 +235,7 @@ class Model:
             "engine": self.engine.runtime,
             "accelerator": self.accelerator_facts(),
             "task": self.task,
-            "multi_label": isinstance(self.decode, Classification) and self.decode.output == "sigmoid",
+            "multi_label": isinstance(self.decode, Classification) and self.decode.multi_label,
         }
 
     def accelerator_facts(self) -> dict[str, Any]:

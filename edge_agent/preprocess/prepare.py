@@ -12,8 +12,9 @@ from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.regions import Regions, View
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
-from edge_agent.timeseries.cutting import WAV, StreamCutter, read_series
+from edge_agent.timeseries.cutting import StreamCutter, read_series
 from edge_agent.timeseries.numbers import NumberFormat, RawInput, SeriesPreprocess, read_numbers
+from edge_agent.timeseries.wav import MAGICS
 from edge_agent.timeseries.windows import WindowCutter, chosen_channels
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Readings:
             return sample.data.values
         if not isinstance(sample.data, bytes):
             raise InputError("expected readings, found a picture: the model takes no pictures")
-        if self._preprocess.input.features is None and not sample.data.startswith(WAV):
+        if self._preprocess.input.features is None and not sample.data.startswith(MAGICS):
             found = read_numbers(sample.data, self._number_format)
             if found.channels:
                 return chosen_channels(Series(found.values, found.channels), self._preprocess.input)

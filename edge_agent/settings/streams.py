@@ -48,8 +48,10 @@ class CommandSource(Frozen):
     """raw: frame width in pixels."""
     height: int | None = Field(None, ge=2, le=16384, validate_default=True)
     """raw: frame height in pixels."""
-    sample_format: Literal["u8", "s16le", "s24le", "s32le", "f32le"] | None = Field(None, validate_default=True)
-    """pcm: sample format. Default: s16le."""
+    sample_format: Literal["u8", "s16le", "s24le", "s24_32le", "s32le", "f32le"] | None = Field(
+        None, validate_default=True
+    )
+    """pcm: sample format. `s24_32le`: 24 bits in four bytes, as ALSA's S24_LE. Default: s16le."""
     rate: Rate | None = Field(None, validate_default=True)
     """pcm: samples per second. jsonl, csv: readings per second, if they are evenly spaced; default: the time of a
     reading is when it arrived."""

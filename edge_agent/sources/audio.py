@@ -1,5 +1,6 @@
 """WAV files of a folder or a glob pattern."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context
 from edge_agent.sources.images import files
 from edge_agent.sources.reader import Reader
-from edge_agent.timeseries.wav import pcm, read_header
+from edge_agent.system.regular_file import open_regular
+from edge_agent.timeseries.wav import read_header
 
 _ENDINGS = {".wav", ".wave"}
 # Seconds of sound per sample.
@@ -47,15 +49,14 @@ class Audio:
 def read(path: Path) -> Iterator[Series | InputError]:
     """Reads a WAV file in chunks (samples, channels), float32, full scale -1 to 1; an error where it can't be read."""
     try:
-        with path.open("rb") as file:
-            header = read_header(file)
+        with open_regular(path) as file:
+            header = read_header(file, os.fstat(file.fileno()).st_size)
             chunk_bytes = max(1, round(header.rate * _CHUNK_SECONDS)) * header.block
             left, gap = header.size, True
             while data := file.read(chunk_bytes if left is None else min(chunk_bytes, left)):
                 whole = len(data) - len(data) % header.block
                 if whole:
-                    values = pcm(data[:whole], header.sample_format, header.channels)
-                    yield Series(values, rate=header.rate, gap=gap)
+                    yield Series(header.samples(data[:whole]), rate=header.rate, gap=gap)
                     gap = False
                 left = None if left is None else left - len(data)
             if left:

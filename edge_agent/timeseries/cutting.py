@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WAV = b"RIFF"
 # Maximum number of streams (topics) of a pipeline. Beyond it, the one that was silent for longest starts again.
 MAX_STREAMS = 256
 
@@ -115,7 +114,7 @@ def read_series(data: bytes, numbers: SeriesPreprocess, number_format: NumberFor
     Raises:
         InputError: it is neither.
     """
-    if data.startswith(WAV):
+    if data.startswith(wav.MAGICS):
         return wav.decode(data)
     found = read_numbers(data, number_format)
     return Series(_as_rows(found, numbers), found.channels, rate=numbers.input.rate)

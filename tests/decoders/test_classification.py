@@ -34,6 +34,29 @@ def labels(predictions: list[Prediction]) -> list[str | None]:
     return [prediction.label for prediction in predictions]
 
 
+def two(output: Output) -> Classification:
+    return Classification(TensorSpec("score", (1, 1), "float32"), ("cat", "dog"), output, binary=True)
+
+
+@pytest.mark.parametrize(("output", "score"), [("sigmoid", 0.047), ("probabilities", 0.047), ("logits", -3.0094)])
+def test_a_single_score_with_two_labels_is_that_of_the_second(output: Output, score: float) -> None:
+    first, second = decode(two(output), np.array([[score]], np.float32))
+    assert (first.label, first.class_id, second.label, second.class_id) == ("cat", 0, "dog", 1)
+    assert (first.confidence, second.confidence) == pytest.approx((0.953, 0.047), abs=1e-3)
+    assert decode(two("sigmoid"), np.array([[1.0001]], np.float32))[-1].confidence == 0
+    assert not two(output).multi_label
+
+
+def test_a_batch_of_single_scores() -> None:
+    found = decode(two("sigmoid"), np.array([[0.25], [0.75]], np.float32), top_k=1)
+    assert labels(found) == ["cat", "dog"]
+
+
+def test_a_single_logit_with_one_label_is_no_certainty() -> None:
+    one = Classification(TensorSpec("score", (1, 1), "float32"), ("dog",), "logits")
+    assert decode(one, np.array([[0.0]], np.float32))[0].confidence == 0.5
+
+
 def test_the_most_confident_comes_first_with_its_own_index() -> None:
     predictions = decode(classification("probabilities"), np.array([[0.1, 0.6, 0.05, 0.25]], np.float32))
     assert [(one.label, one.class_id) for one in predictions] == [("dog", 1), ("ant", 3), ("cat", 0), ("owl", 2)]

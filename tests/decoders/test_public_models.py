@@ -249,7 +249,7 @@ def test_deeplab_finds_the_bird(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "family", "classes"),
     [
-        (SSD, "ssd", None),
+        (SSD, "ssd", 90),
         (YOLOV5, "yolov5", 80),
         (YOLOV8, "yolov8", 80),
         (YOLOX, "yolox", 80),

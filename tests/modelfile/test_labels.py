@@ -121,6 +121,31 @@ def test_as_many_labels_as_classes_are_right() -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "classes", "hint"),
+    [
+        (["0", "cat", "dog"], 2, ": its numbers begin at 1: number its lines from 0, or remove the numbers"),
+        (
+            ["person", "1", "2", "cat"],
+            2,
+            ": its numbers go up to 3: if its lines are in the order of the classes, remove them",
+        ),
+        (["0", "1", "2", "3"], 2, ""),
+        (
+            ["x"] * 80,
+            90,
+            ": COCO numbers its 80 classes up to 90, with gaps: give the list that has a line for each number",
+        ),
+    ],
+)
+def test_a_numbered_list_of_another_number_is_refused_with_its_numbers(
+    labels: list[str], classes: int, hint: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_count(labels, classes, "names.txt")
+    assert str(caught.value) == f"labels names.txt: {len(labels)} labels for {classes} classes{hint}"
+
+
+@pytest.mark.parametrize(
     ("count", "hint"),
     [
         (4, ": if the first line ('background') is a background class, this model has none: remove the line"),

@@ -173,3 +173,8 @@ def test_every_model_of_the_test_data_is_read(data_dir: Path) -> None:
         assert model.inputs
         assert len(model.output_operators) == len(model.outputs) > 0
         assert sum(model.operators.values()) > 0
+
+
+def test_the_post_processing_operator_states_its_classes(data_dir: Path) -> None:
+    model = read(data_dir / "detect_tflite/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite")
+    assert model.metadata["detection.num_classes"] == "90"

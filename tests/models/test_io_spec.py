@@ -9,7 +9,9 @@ from edge_agent import settings
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
+from edge_agent.modelfile import inspect
 from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.labels import parse_labels
 from edge_agent.models import io_spec
 from edge_agent.models.io_spec import IOSpec, Stated, UnclearError
 from edge_agent.preprocess import image as preprocess
@@ -337,3 +339,82 @@ def test_everything_that_is_missing_is_asked_for_at_once() -> None:
     assert set(caught.value.missing) == {"preprocess.layout", "preprocess.normalize", "output", "labels"}
     assert caught.value.family == "classification"
     assert all(question in str(caught.value) for question in caught.value.missing.values())
+
+
+SCORE = replace(FLOAT, outputs=(Tensor("score", (1, 1), "float32"),), output_operators=("LOGISTIC",), labels=None)
+
+
+def test_two_labels_for_one_sigmoid_name_0_and_1() -> None:
+    spec = read(SCORE, labels=("cat", "dog"))
+    decoder = spec.build([TensorSpec("score", (1, 1), "float32")])
+    assert isinstance(decoder, Classification)
+    assert (decoder.labels, decoder.binary, decoder.multi_label) == (("cat", "dog"), True, False)
+    assert "its score is that of the second label; the first label has the rest" in spec.evidence
+    in_file = read(replace(SCORE, labels=("cat", "dog"))).build([TensorSpec("score", (1, 1), "float32")])
+    assert isinstance(in_file, Classification)
+    assert in_file.binary
+    alone = read(SCORE, labels=("dog",)).build([TensorSpec("score", (1, 1), "float32")])
+    assert isinstance(alone, Classification)
+    assert not alone.binary
+    with pytest.raises(ModelError, match="3 labels for 1 classes"):
+        read(SCORE, labels=LABELS)
+    with pytest.raises(UnclearError, match="FILE with 1 line, or with 2 if the score is that of the second"):
+        read(SCORE)
+
+
+NAMES = tuple(f"TFLite_Detection_PostProcess{end}" for end in ("", ":1", ":2", ":3"))
+SSD = replace(
+    FLOAT,
+    inputs=(Tensor("image", (1, 300, 300, 3), "uint8", 1 / 128, 128),),
+    outputs=tuple(Tensor(name, (), "float32") for name in NAMES),
+    custom_operators=("TFLite_Detection_PostProcess",),
+    output_operators=("TFLite_Detection_PostProcess",) * 4,
+    metadata={"detection.num_classes": "90"},
+    labels=None,
+)
+COCO_90 = tuple(f"class {number}" for number in range(90))
+
+
+@pytest.mark.parametrize(
+    ("stated", "own", "says"),
+    [
+        (COCO_90[:80], None, "labels names.txt: 80 labels for 90 classes: COCO numbers its 80 classes up to 90"),
+        (COCO_90[:80], COCO_90, "labels names.txt: 80 labels for 90 classes: COCO numbers"),
+        (("background", *COCO_90[:79]), None, "labels names.txt: 79 labels for 90 classes"),
+        (None, COCO_90[:80], "labels labels.txt inside the file: 80 labels for 90 classes"),
+        (COCO_90, None, ""),
+        (("???", *COCO_90), None, ""),
+        (None, COCO_90, ""),
+        (None, ("???", *COCO_90), ""),
+    ],
+)
+def test_labels_of_a_detector_fit_the_number_of_classes_that_its_last_operator_states(
+    stated: tuple[str, ...] | None, own: tuple[str, ...] | None, says: str
+) -> None:
+    file = replace(SSD, labels=own, labels_from="labels.txt inside the file" if own else "")
+    if says:
+        with pytest.raises(ModelError) as caught:
+            read(file, labels=stated)
+        assert str(caught.value).startswith(says)
+    else:
+        assert read(file, labels=stated).labels == COCO_90
+
+
+def test_where_the_operator_states_no_number_the_labels_in_the_file_do() -> None:
+    file = replace(SSD, metadata={}, labels=("???", *COCO_90))
+    assert read(file, labels=tuple(reversed(COCO_90))).labels == tuple(reversed(COCO_90))
+    with pytest.raises(ModelError, match=r"names\.txt: 80 labels, and the model carries 90 of its own"):
+        read(file, labels=COCO_90[:80])
+    assert read(replace(file, labels=None), labels=COCO_90[:80]).labels == COCO_90[:80]
+
+
+def test_corals_numbered_list_and_the_list_of_80_names_on_the_real_detector(data_dir: Path) -> None:
+    file = inspect.read(data_dir / "detect_tflite/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite")
+    every = (data_dir / "labels/coral_coco_labels.txt").read_text().splitlines()
+    numbered = "".join(f"{number}  {name}\n" for number, name in enumerate(every) if name != "n/a")
+    labels = read(file, labels=parse_labels(numbered)).labels
+    assert labels is not None
+    assert (len(labels), labels[16], labels[17]) == (90, "cat", "dog")
+    eighty = parse_labels((data_dir / "labels/coco80_names.txt").read_text())
+    with pytest.raises(ModelError, match="80 labels for 90 classes"):
+        read(file, labels=eighty)

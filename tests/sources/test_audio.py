@@ -10,6 +10,7 @@ import pytest
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
 from edge_agent.sources.audio import read
+from edge_agent.timeseries.wav import decode
 from tests.sources.contract import Readings, ReadingsContract
 from tests.sources.listener import Listener
 
@@ -22,9 +23,11 @@ def tone(seconds: float = 0.5) -> Any:
     return np.stack([np.sin(2 * np.pi * 1000 * time) * 0.9, np.zeros_like(time)], axis=1)
 
 
-def riff(code: int, bits: int, data: bytes, *, channels: int = 2, extended: bool = False, size: int = -1) -> bytes:
+def riff(
+    code: int, bits: int, data: bytes, *, channels: int = 2, extended: bool = False, size: int = -1, block: int = 0
+) -> bytes:
     """A WAV file."""
-    block = channels * bits // 8
+    block = block or channels * bits // 8
     head = struct.pack("<HHIIHH", 0xFFFE if extended else code, channels, RATE, RATE * block, block, bits)
     if extended:
         head += struct.pack("<HHIH", 22, bits, 3, code) + b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"
@@ -44,7 +47,80 @@ WRITTEN: dict[str, tuple[int, int, Callable[[Any], bytes], float]] = {
     "24 bit": (1, 24, bytes_of_24, 1e-6),
     "32 bit": (1, 32, lambda values: np.round(values * 2**31).astype("<i4").tobytes(), 1e-6),
     "float": (3, 32, lambda values: values.astype("<f4").tobytes(), 1e-6),
+    "double": (3, 64, lambda values: values.astype("<f8").tobytes(), 1e-6),
 }
+
+
+def left(bits: int, width: int) -> Callable[[Any], bytes]:
+    """Samples of so many bits in the upper part of more bytes, as the format's definition says."""
+    return lambda values: b"".join(
+        (round(value * (1 << bits - 1)) << 8 * width - bits).to_bytes(width, "little", signed=True)
+        for value in np.clip(values, -1, 1 - 2.0**-15).ravel()
+    )
+
+
+def right(values: Any) -> bytes:
+    """24 bits in the lower part of four bytes, as ALSA writes them (S24_LE)."""
+    return bytes(np.round(values * 2**23).astype("<i4").tobytes())
+
+
+# Bits, bytes of a sample, how samples are written.
+WIDER: dict[str, tuple[int, int, Callable[[Any], bytes]]] = {
+    "24 bits in four bytes, left": (24, 4, left(24, 4)),
+    "24 bits in four bytes, right": (24, 4, right),
+    "20 bits in three bytes": (20, 3, left(20, 3)),
+    "20 bits in four bytes": (20, 4, left(20, 4)),
+    "16 bits in four bytes": (16, 4, left(16, 4)),
+    "12 bits in two bytes": (12, 2, left(12, 2)),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", WIDER)
+def test_how_many_bytes_a_sample_takes_is_for_the_block_to_say(kind: str, channels: int, tmp_path: Path) -> None:
+    bits, width, written = WIDER[kind]
+    values = tone()[:, :channels]
+    file = riff(1, bits, written(values), channels=channels, block=channels * width)
+    (tmp_path / "tone.wav").write_bytes(file)
+    assert np.allclose(sound(tmp_path / "tone.wav"), values, atol=2.0 ** (2 - bits))
+    assert np.allclose(decode(file).values, values, atol=2.0 ** (2 - bits))
+
+
+@pytest.mark.parametrize("block", [0, 1, 3, 7])
+def test_a_block_that_can_not_be_is_left_out_where_the_other_facts_agree(block: int) -> None:
+    file = bytearray(riff(1, 16, WRITTEN["16 bit"][2](tone())))
+    file[32:34] = block.to_bytes(2, "little")
+    assert len(decode(bytes(file)).values) == len(tone())
+    file[28:32] = bytes(4)
+    if block:
+        with pytest.raises(InputError, match=f"16 bits in {block} bytes for 2 channel"):
+            decode(bytes(file))
+
+
+# What programs that write to a pipe state as the length: FFmpeg, sox, arecord, GStreamer, and others.
+PLACEHOLDERS = (0, 0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFF00, 0x80000000)
+
+
+@pytest.mark.parametrize("magic", [b"RIFF", b"RF64", b"BW64"])
+@pytest.mark.parametrize("size", PLACEHOLDERS)
+def test_a_length_that_the_writer_could_not_know_is_that_of_the_file(size: int, magic: bytes, tmp_path: Path) -> None:
+    file = magic + riff(1, 16, WRITTEN["16 bit"][2](tone()), size=size)[4:]
+    assert np.allclose(decode(file).values, tone(), atol=1e-4)
+    assert len(decode(file[:-1]).values) == len(tone()) - 1  # cut within a sample
+    (tmp_path / "tone.wav").write_bytes(file)
+    assert len(sound(tmp_path / "tone.wav")) == len(tone())
+
+
+def test_a_file_that_is_cut_off_is_still_refused() -> None:
+    with pytest.raises(InputError, match="is cut off: 15998 of 16000 bytes of sound"):
+        decode(riff(1, 16, WRITTEN["16 bit"][2](tone()))[:-2])
+
+
+@pytest.mark.parametrize("padding", [b"\0", b""])
+def test_chunks_of_odd_length_may_be_padded_or_not(padding: bytes) -> None:
+    file = riff(1, 16, WRITTEN["16 bit"][2](tone()))
+    more = b"".join(b"LIST\x03\0\0\0abc" + padding + b"JUNK\x02\0\0\0ab" for _ in range(3))
+    assert len(decode(file[:36] + more + file[36:] + b"id3 \x01\0\0\0a").values) == len(tone())
 
 
 def sound(path: Path) -> Any:
@@ -118,7 +194,7 @@ def test_files_come_in_order_a_tenth_of_a_second_at_a_time_each_after_a_gap(soun
         (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "a WAV file without a format before its sound"),
         (
             riff(6, 8, b"1234"),
-            "a WAV file of format 6 with 8 bits: 8, 16, 24 and 32 bits (1) and 32-bit floats (3) are read",
+            "a WAV file of format 6 with 8 bits in 2 bytes for 2 channel(s): up to 32 bits (1) and floats (3) are read",
         ),
         (riff(1, 16, b"1234", channels=100), "a WAV file of 100 channels at 8000 samples a second"),
         (b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 5000, "a WAV file without sound"),
