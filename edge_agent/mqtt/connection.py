@@ -330,6 +330,8 @@ class Connection:
             self._report(f"{address}: connection lost: the network or the broker is gone")
         elif self._fault:
             self._report(f"{address}: {self._fault}")
+        elif self._refusal is not None and self._adapt_will(self._refusal):
+            pass  # the next attempt has another will
         elif self._refusal is not None and self._refusal.value != reasons.UNSUPPORTED_PROTOCOL:
             self._report(f"{address}: the broker refuses the connection: {reasons.sentence(self._refusal)}")
         elif fall_back != tried:  # version refused, or closed without a CONNACK, as many older brokers do
@@ -339,6 +341,18 @@ class Connection:
         else:
             hint = "is it an MQTT broker, and not its TLS port?"
             self._report(f"{address}: closed the connection without a CONNACK: {hint}")
+
+    def _adapt_will(self, refusal: ReasonCode) -> bool:
+        """Whether the broker refuses the connection for the will, which is now one that it may accept."""
+        will = self.session.will
+        if will is not None and will.retain and refusal.value == reasons.RETAIN_NOT_SUPPORTED:
+            will = replace(will, retain=False)
+        elif will is not None and will.qos and refusal.value == reasons.QOS_NOT_SUPPORTED:
+            will = replace(will, qos=0)
+        else:
+            return False
+        self.session = replace(self.session, will=will)
+        return True
 
     def _note_short_connection(self) -> None:
         """Finds out whether another client uses the same client id: each then ends the other's connection."""

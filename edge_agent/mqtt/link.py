@@ -12,6 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.mqtt.bounded_client import BoundedClient
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.settings.topics import problem_of_name
 
@@ -30,6 +31,8 @@ class Will:
     topic: str
     payload: bytes
     delay: int = 0
+    qos: int = 1
+    retain: bool = True
 
 
 class Subscription(NamedTuple):
@@ -55,6 +58,7 @@ class Session:
         expiry: session expiry interval: how long the broker keeps the session, seconds; 0: not at all.
         receive_maximum: QoS 1 messages that the broker may send before a PUBACK (MQTT 5).
         max_packet_size: largest packet that the broker may send, bytes (MQTT 5).
+        max_kept: bytes of a larger packet that are kept in memory, at its beginning; None: all.
         will: the last will.
         subscriptions: subscribed to after each CONNACK.
         unsubscriptions: topic filters that are removed from the broker's session.
@@ -66,6 +70,7 @@ class Session:
     expiry: float = 0.0
     receive_maximum: int | None = None
     max_packet_size: int | None = None
+    max_kept: int | None = None
     will: Will | None = None
     subscriptions: Sequence[Subscription] = field(default=())
     unsubscriptions: Sequence[str] = field(default=())
@@ -186,7 +191,7 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
     Raises:
         ConfigError: the password or a certificate can't be read.
     """
-    client = Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         session.client_id,
         clean_session=session.expiry == 0 if version == "3.1.1" else None,
@@ -195,6 +200,8 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
         reconnect_on_failure=False,
         manual_ack=True,
     )
+    client.max_kept = session.max_kept
+    client.max_packet_size = session.max_packet_size if version == "5" else None
     client.max_inflight_messages_set(0)  # the outbox observes the receive maximum
     client.connect_timeout = CONNECT_TIMEOUT
     if context := endpoint.tls_context():
@@ -204,9 +211,8 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
     if endpoint.username is not None:
         client.username_pw_set(endpoint.username, endpoint.password())
     if session.will:
-        client.will_set(
-            session.will.topic, session.will.payload, 1, retain=True, properties=_delay(session.will, version)
-        )
+        will = session.will
+        client.will_set(will.topic, will.payload, will.qos, retain=will.retain, properties=_delay(will, version))
 
     def tune(_client: Client, _data: Any, sock: Any) -> None:
         # Nagle's algorithm together with delayed TCP acknowledgements costs 40 ms a message. If TCP data is not

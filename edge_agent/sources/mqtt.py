@@ -19,10 +19,11 @@ from edge_agent.counters import Settlement
 from edge_agent.errors import InputError
 from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.delivery import MAX_HEADER
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
 from edge_agent.samples import ReplyTo, Sample
-from edge_agent.settings.topics import problem_of_name
+from edge_agent.settings.topics import overlap, problem_of_name
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group
 from edge_agent.sources.queue import SampleQueue
@@ -33,6 +34,8 @@ RECEIVE_MAXIMUM = 16
 # Last level of the topic, below the pipeline's own, that cancels a request; the payload is the request's id.
 CANCEL = "cancel"
 MAX_ID = 256
+# Topics whose latest message is remembered.
+MAX_RETAINED = 1000
 
 
 class MqttSource:
@@ -43,6 +46,7 @@ class MqttSource:
 
     def __init__(self, source: settings.MqttSource, context: Context) -> None:
         self._source = source
+        self._retained: dict[str, int] = {}  # hash of the latest message, by topic
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
         _, device, pipeline = context.topic.rsplit("/", 2)
         subscriptions = [Subscription(topic, source.qos)]
@@ -57,6 +61,7 @@ class MqttSource:
             expiry=context.mqtt.session_expiry,
             receive_maximum=RECEIVE_MAXIMUM,
             max_packet_size=context.mqtt.max_packet_size,
+            max_kept=source.max_payload + MAX_HEADER,
             subscriptions=tuple(subscriptions),
         )
         self._group = None
@@ -101,8 +106,25 @@ class MqttSource:
         if self._cancel is not None and message.topic == self._cancel_topic:
             self._cancel(decode_lenient(message.payload[:MAX_ID]).strip())
             link.ack(message.mid, message.qos)  # of QoS 1 if the source's topic filter matches this topic as well
-        elif self._group is None or not self._group.takes(link, message):
+        elif self._group is not None and self._group.takes(link, message):
+            return
+        elif self._repeats(message):
+            link.ack(message.mid, message.qos)
+        else:
             self._inbox.received(link, message)
+
+    def _repeats(self, message: MQTTMessage) -> bool:
+        """Whether a retained message was taken before: MQTT 3.1.1 brokers send it again at each SUBSCRIBE.
+
+        A redelivered one (DUP flag) is the inbox's.
+        """
+        # Of the others it remembers the latest: that is what the broker may have retained.
+        content = hash(bytes(message.payload))
+        known = self._retained.pop(message.topic, None) == content
+        self._retained[message.topic] = content
+        if len(self._retained) > MAX_RETAINED:
+            del self._retained[next(iter(self._retained))]
+        return known and message.retain and not message.dup
 
     def _take(self, message: MQTTMessage, done: Callable[[], None]) -> None:
         origin: dict[str, Any] = {"topic": message.topic}
@@ -118,7 +140,7 @@ class MqttSource:
             captured_at=time.time(),
             captured=time.monotonic(),
             origin=origin,
-            reply_to=_reply_to(message),
+            reply_to=_reply_to(message, self._source.topic),
             settlement=Settlement(done if message.qos else None),
         )
         put = self._queue.put if message.qos else self._queue.put_drop_oldest
@@ -126,11 +148,14 @@ class MqttSource:
             sample.settlement.return_to_sender()  # the pipeline stops; the broker keeps what is not acknowledged
 
 
-def _reply_to(message: MQTTMessage) -> ReplyTo | None:
-    """Response topic and correlation data of a request; None if there is no valid response topic."""
+def _reply_to(message: MQTTMessage, topic_filter: str) -> ReplyTo | None:
+    """Response topic and correlation data of a request; None if there is no valid response topic.
+
+    Nor is one valid that the source's own topic filter matches: the answer would be the next input.
+    """
     properties: Mapping[str, Any] = vars(message.properties) if message.properties else {}
     topic = properties.get("ResponseTopic", "")
-    if problem_of_name(topic):
+    if problem_of_name(topic) or overlap(topic_filter, topic):
         return None
     return ReplyTo(topic, properties.get("CorrelationData"))
 

@@ -11,10 +11,10 @@ import pytest
 from edge_agent import settings
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Link, Session, Subscription
+from edge_agent.mqtt.link import Link, Session, Subscription, Will
 from edge_agent.system.backoff import Backoff
 from tests.broker import Mosquitto, wait_until
-from tests.mqtt.scripted_broker import ScriptedBroker, connack_3
+from tests.mqtt.scripted_broker import ScriptedBroker, connack, connack_3
 
 IN = Subscription("in/#", 1)
 SESSION = Session("faults", keepalive=2, subscriptions=(IN,))
@@ -113,3 +113,59 @@ def test_a_connection_that_ends_without_a_connack_does_not_count(connections: li
         one.start()
         wait_until(lambda: len(broker.levels) > 8, 10, "many attempts")
         assert "client uses this client id" not in one.diagnosis
+
+
+@pytest.mark.parametrize("refusal", [0x9A, 0x9B])
+def test_a_broker_without_retain_or_qos_1_is_reached_with_another_will(
+    refusal: int, connections: list[Connection]
+) -> None:
+    answers = iter([connack(refusal), *[connack()] * 10])
+    with ScriptedBroker(lambda _: next(answers)) as broker:
+        one = connection(broker.port, replace(SESSION, protocol="5", will=Will("will", b"x")))
+        connections.append(one)
+        one.start()
+        wait_until(lambda: one.link, 10, "connected")
+        will = one.session.will
+        assert will is not None
+        assert (will.qos, will.retain) == ((1, False) if refusal == 0x9A else (0, True))
+
+
+def publish_packet(qos: int, mid: int, payload: bytes) -> bytes:
+    body = b"\0\x01t" + (mid.to_bytes(2, "big") if qos else b"") + b"\0" + payload
+    length, size = b"", len(body)
+    while True:
+        length += bytes([size % 128 | (128 if size > 127 else 0)])
+        size //= 128
+        if not size:
+            return bytes([0x30 | qos << 1]) + length + body
+
+
+def test_a_packet_that_is_too_large_is_not_kept(connections: list[Connection]) -> None:
+    sizes: list[int] = []
+    with ScriptedBroker() as broker:
+        session = replace(SESSION, protocol="5", max_kept=1000)
+        one = connection(broker.port, session, on_message=lambda _, message: sizes.append(len(message.payload)))
+        connections.append(one)
+        one.start()
+        assert one.wait_until_subscribed(10)
+        broker.send(publish_packet(0, 0, bytes(5_000_000)))
+        broker.send(publish_packet(0, 0, b"small"))
+        wait_until(lambda: len(sizes) == 2, 10, "both messages")
+        assert 900 < sizes[0] <= 1000
+        assert sizes[1] == 5
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["QoS 2", "larger than announced"])
+def test_a_broker_that_exceeds_a_bound_loses_the_connection(
+    large: bool, connections: list[Connection], caplog: pytest.LogCaptureFixture
+) -> None:
+    ups: list[Link] = []
+    with ScriptedBroker() as broker:
+        one = connection(broker.port, replace(SESSION, protocol="5", max_packet_size=2000), on_up=ups.append)
+        connections.append(one)
+        one.start()
+        assert one.wait_until_subscribed(10)
+        for mid in range(1, 2 if large else 20):
+            broker.send(publish_packet(2, mid, bytes(3000 if large else 100)))
+        wait_until(lambda: len(ups) > 1, 10, "connected again")
+    assert ("packet of" if large else "without releasing one") in caplog.text

@@ -1,3 +1,4 @@
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,3 +192,28 @@ def test_it_stops_at_once_while_the_queue_is_full(open_mqtt: Open, sender: Subsc
         stage.wait_for(lambda stage: stage.counts()["captured"] == 200, "all have come")
         assert stage.stop() < 0.1
     assert not [thread for thread in threading.enumerate() if "edge-agent-test-stage" in thread.name]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("session_expiry", [0, 60])
+def test_a_retained_input_is_taken_once_however_often_the_connection_is_made(
+    open_mqtt: Open, sender: Subscriber, protocol: str, session_expiry: int
+) -> None:
+    topic = f"kept/{protocol}/{session_expiry}"
+    sender.publish(topic, IMAGE, retain=True)
+    with open_mqtt(topic, protocol=protocol, session_expiry=session_expiry) as stage:
+        stage.wait_for(lambda stage: unmarked(stage) == 1, "the first")
+        connection = vars(stage.source)["_connection"]
+        for number in range(2):
+            before = connection.link
+            before.client.socket().shutdown(socket.SHUT_RDWR)
+            wait_until(lambda before=before: connection.link not in (None, before), 10, "connected again")  # type: ignore[misc]
+            sender.publish(topic, IMAGE + bytes([number]), retain=True)
+            stage.wait_for(lambda stage, number=number: unmarked(stage) == 2 + number, "the next")  # type: ignore[misc]
+        assert unmarked(stage) == 3
+    sender.publish(topic, b"", retain=True)
+
+
+def unmarked(stage: Stage) -> int:
+    """Results of inputs that are not marked as redelivered."""
+    return sum("redelivered" not in sample.origin for sample in stage.results)

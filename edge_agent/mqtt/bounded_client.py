@@ -1,0 +1,54 @@
+"""paho's client with bounds on the memory that a broker can make it use."""
+
+import logging
+from typing import Any, Self
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import MQTTErrorCode
+
+log = logging.getLogger(__name__)
+
+# QoS 2 messages without a PUBREL. No session subscribes with QoS 2; an earlier client of the same id may have.
+MAX_UNRELEASED = 16
+# Bytes that are read at a time.
+_READ = 1 << 20
+
+
+class _Head(bytearray):
+    """The first bytes of a packet, up to `limit`; what follows is not kept."""
+
+    limit = 0
+
+    def __iadd__(self, data: Any) -> Self:  # type: ignore[misc]  # paho only adds bytes
+        self.extend(data[: max(0, self.limit - len(self))])
+        return self
+
+
+class BoundedClient(Client):
+    """Keeps no more than the first bytes of a packet that is too large, and few QoS 2 messages.
+
+    Attributes:
+        max_packet_size: the connection is closed at a larger packet, since the broker knows this limit; None: no limit.
+        max_kept: bytes of a packet that are kept; None: all.
+    """
+
+    max_packet_size: int | None = None
+    max_kept: int | None = None
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        packet: Any = self._in_packet
+        if packet["have_remaining"] and not packet["packet"]:
+            size = packet["remaining_length"]
+            if self.max_packet_size is not None and size > self.max_packet_size:
+                log.warning("the broker sent a packet of %d bytes, at most %d are taken", size, self.max_packet_size)
+                raise ConnectionAbortedError("packet too large")
+            if self.max_kept is not None and size > self.max_kept:
+                packet["packet"] = _Head()
+                packet["packet"].limit = self.max_kept
+        return super()._sock_recv(min(bufsize, _READ))
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        if self._in_packet["command"] & 0x04 and len(self._in_messages) >= MAX_UNRELEASED:
+            log.warning("the broker sent %d QoS 2 messages without releasing one", MAX_UNRELEASED)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return super()._handle_publish()
