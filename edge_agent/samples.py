@@ -1,6 +1,6 @@
 """What travels the road: a `Sample` goes in, `Prediction`s and a `Result` come out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,7 @@ class Prediction:
         vector: what an embedding says.
         zones: names of the zones of the frame that it is in, where there are zones.
         track_id: the same for the same object in every frame, where objects are tracked.
+        tensor: an output tensor as published, where no decoder makes sense of it.
     """
 
     label: str | None
@@ -104,6 +105,7 @@ class Prediction:
     vector: tuple[float, ...] | None = None
     zones: tuple[str, ...] | None = None
     track_id: int | None = None
+    tensor: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -129,6 +131,18 @@ class Prediction:
             "track_id": self.track_id,
         }
         return {key: value for key, value in published.items() if getattr(self, key) is not None}
+
+
+def content_of(predictions: Sequence[Prediction], task: str) -> dict[str, Any]:
+    """What a result says, as published: predictions, or the tensors of the task `raw`."""
+    if task == "raw":
+        return {"tensors": [_tensor(one) for one in predictions if one.tensor is not None]}
+    return {"predictions": [one.as_dict() for one in predictions]}
+
+
+def _tensor(prediction: Prediction) -> dict[str, Any]:
+    region = {"region": prediction.region} if prediction.region is not None else {}
+    return dict(prediction.tensor or {}) | region
 
 
 def _keypoint(x: float, y: float, *confidence: float) -> list[float]:

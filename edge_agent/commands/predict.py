@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
+MAX_SHOWN = 200
 
 
 def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: "Sequence[Prediction]") -> None:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_agent.models import model as models
     from edge_agent.models.predictor import Predictor
     from edge_agent.preprocess.files import read_file
-    from edge_agent.samples import Result
+    from edge_agent.samples import Result, content_of
     from edge_agent.system.clock import Clock
 
     inputs: list[Path] = args.inputs
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
                 clock_synced=clock.synced(),
                 model=model.identity,
                 task=model.decode.task,
-                content={"predictions": [prediction.as_dict() for prediction in answer.predictions]},
+                content=content_of(answer.predictions, model.decode.task),
                 input=answer.facts,
                 timing=answer.timing,
             )
@@ -121,10 +122,21 @@ def _show(document: Mapping[str, Any]) -> None:
         print(printable(text if text.startswith(path) else f"{path}: {text}"), file=sys.stderr)
         return
     print(printable(path))
+    for tensor in document.get("tensors", ()):
+        print(f"  {_tensor_in_words(tensor)}")
+    if "tensors" in document:
+        return
     for prediction in document["predictions"]:
         print(f"  {_in_words(prediction)}")
     if not document["predictions"]:
         print("  nothing")
+
+
+def _tensor_in_words(tensor: Mapping[str, Any]) -> str:
+    shape = " x ".join(map(str, tensor["shape"])) or "one value"
+    values = json.dumps(tensor["values"])
+    shown = values if len(values) <= MAX_SHOWN else f"{values[:MAX_SHOWN]}…"
+    return printable(f"{tensor['name'] or '(no name)'}: {shape} {tensor['dtype']} {shown}")
 
 
 def _in_words(prediction: Mapping[str, Any]) -> str:

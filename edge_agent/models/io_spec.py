@@ -12,6 +12,8 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.decoders import Decoder, families
 from edge_agent.decoders.classification import Classification
+from edge_agent.decoders.nearest import unknown_outputs
+from edge_agent.decoders.raw import RAW, raw
 from edge_agent.decoders.recognition import Parts, Recognition
 from edge_agent.decoders.ssd_raw import read_anchors
 from edge_agent.engines import TensorSpec
@@ -39,6 +41,8 @@ _OUTPUTS: dict[str, settings.Output] = {
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
 CLASSIFICATION = "classification"
+# Embeddings have 32 numbers at least.
+MIN_VECTOR = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,10 @@ def _recognise(
     """The decoder family: the one that is stated, else the only one that fits."""
     if stated.decoder == CLASSIFICATION:
         return _classification(file, stated, evidence, missing, known)
+    if stated.decoder == RAW:
+        recognition = raw(file)
+        evidence += ["decoder: raw, as stated", *recognition.evidence]
+        return recognition
     if stated.decoder is not None:
         found = [families.stated(file, stated.decoder, known)]
     else:
@@ -184,9 +192,7 @@ def _class_count(file: ModelFile, families_: Collection[str]) -> int:
     axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
     sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
     if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
-        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.outputs)
-        known = ", ".join([CLASSIFICATION, *families_])
-        raise ModelError(f"what its outputs mean is not known ({shapes or 'none'}): known are {known}")
+        raise ModelError(unknown_outputs(file, families_))
     return sizes[0][0]
 
 
@@ -204,6 +210,13 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[
     because = f": its last operator, {operator}, does not tell" if operator else ""
     missing["output"] = f"what are its scores{because}: state output: probabilities, logits or sigmoid"
     return "logits"
+
+
+def _may_be_vector(file: ModelFile, recognition: Recognition) -> bool:
+    """Whether the scores of a classifier may as well be an embedding: many, and not bounded by their last operator."""
+    operator = file.output_operators[0] if file.output_operators else ""
+    unbounded = _OUTPUTS.get(operator, "logits") == "logits" and operator not in ("LOG_SOFTMAX", "LogSoftmax")
+    return recognition.family == CLASSIFICATION and (recognition.classes or 0) >= MIN_VECTOR and unbounded
 
 
 def _labels(
@@ -230,8 +243,10 @@ def _labels(
         count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
         if recognition.family == CLASSIFICATION and recognition.classes == 1:
             count = " with 1 line, or with 2 if the score is that of the second of two classes"
+        vector = "; if they are no classes but a vector to compare, state decoder: embedding"
         missing["labels"] = (
             f"the file carries no labels: state labels: FILE{count}, or `labels: none` for class numbers only"
+            + (vector if _may_be_vector(file, recognition) else "")
         )
         return None
     if recognition.classes is not None and not recognition.takes(len(labels)):

@@ -55,7 +55,7 @@ class PublishPolicy:
             return False
         if self._options.heartbeat is not None and passed >= self._options.heartbeat:
             return True
-        return not self._options.on_change or self._task == "embedding" or statement != self._published
+        return not self._options.on_change or self._task in ("embedding", "raw") or statement != self._published
 
     def _statement(self, predictions: Sequence[Prediction]) -> Statement:
         """What a result says; where it hardly differs from what the last published one said, it says the same."""

@@ -20,7 +20,7 @@ from edge_agent.postprocess.filters import limits
 from edge_agent.postprocess.smoothing import LabelInterval
 from edge_agent.postprocess.tracking import Event
 from edge_agent.publish.policy import PublishPolicy, topic_of
-from edge_agent.samples import Prediction, Result, Sample, Timing, timestamp
+from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
 from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
 
@@ -107,7 +107,7 @@ class Publisher:
             self._counters.withhold()
             sample.settlement.done()
             return None
-        content = {"predictions": [prediction.as_dict() for prediction in predictions]}
+        content = content_of(predictions, item.model.task)
         return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
 
     def answer(

@@ -69,7 +69,7 @@ class Model(Frozen):
     bundle. `none`: class numbers only."""
     decoder: str | None = None
     """How the outputs are decoded, where the file does not show it: `classification`, or a family that `inspect`
-    names."""
+    names. `raw`: not at all; results carry the output tensors."""
     anchors: Path | None = None
     """Text file with the anchors of an SSD without post-processing: centre y, centre x, height, width, as fractions of
     the input."""

@@ -11,7 +11,7 @@ MIN_OVERLAP = 0.5
 # Values that differ by up to this share of the larger one agree.
 SAME_VALUE = 0.1
 # Their scale differs from model to model.
-NOT_COMPARABLE = ("embedding", "anomaly")
+NOT_COMPARABLE = ("embedding", "anomaly", "raw")
 
 
 def agreement(task: str, one: Sequence[Prediction], other: Sequence[Prediction]) -> float:

@@ -1,0 +1,62 @@
+"""The message for outputs that no family explains: what was seen, the nearest families, and what to state."""
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from edge_agent.decoders.families import FAMILIES
+from edge_agent.modelfile.facts import ModelFile
+
+SHOWN_FAMILIES = 3
+SHOWN_OUTPUTS = 12
+
+
+class _Expected(NamedTuple):
+    """One form of a family's outputs: the number of axes of each, smallest first."""
+
+    family: str
+    ranks: tuple[int, ...]
+
+
+def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
+    """The message.
+
+    Args:
+        file: of the model.
+        known: names of the families that the model's input allows.
+    """
+    listed = [f"{tensor.name or '(no name)'} {list(tensor.shape)} {tensor.dtype}" for tensor in file.outputs]
+    more = f" and {len(listed) - SHOWN_OUTPUTS} more" if len(listed) > SHOWN_OUTPUTS else ""
+    seen = ", ".join(listed[:SHOWN_OUTPUTS]) + more
+    ranks = tuple(sorted(len(tensor.shape) for tensor in file.outputs))
+    forms = sorted((form for name in known for form in _forms(name)), key=lambda form: _distance(form.ranks, ranks))
+    nearest: dict[str, str] = {}
+    for form in forms:
+        if len(nearest) < SHOWN_FAMILIES:
+            nearest.setdefault(form.family, _why_not(file, form, ranks))
+    families = "; ".join(f"{name} gives {FAMILIES[name].outputs} ({why})" for name, why in nearest.items())
+    vector = " decoder: embedding for one vector," if "embedding" in known else ""
+    return (
+        f"what its outputs mean is not known ({seen or 'none'}): the nearest families: {families}: state decoder: "
+        f"FAMILY if it is one of them,{vector} or decoder: raw for the tensors themselves"
+    )
+
+
+def _forms(name: str) -> list[_Expected]:
+    """The forms in the table's words: alternatives with "or", each a list of shapes in brackets."""
+    forms = (re.findall(r"\[([^\]]*)\]", form) for form in re.split(r"\bor\b", FAMILIES[name].outputs))
+    return [_Expected(name, tuple(sorted(shape.count(",") + 1 for shape in shapes))) for shapes in forms if shapes]
+
+
+def _distance(expected: tuple[int, ...], found: tuple[int, ...]) -> int:
+    """How far two lists of axes are apart: outputs that are missing count most."""
+    return 4 * abs(len(expected) - len(found)) + sum(abs(a - b) for a, b in zip(expected, found, strict=False))
+
+
+def _why_not(file: ModelFile, form: _Expected, ranks: tuple[int, ...]) -> str:
+    if len(form.ranks) != len(ranks):
+        return f"there are {len(ranks)} outputs here"
+    if form.ranks != ranks:
+        return f"the outputs here have {', '.join(map(str, ranks))} axes"
+    sizes = ", ".join(str(list(tensor.shape)) for tensor in file.inputs)
+    return f"the sizes here do not fit its pattern for the input {sizes}"
