@@ -41,8 +41,8 @@ _OUTPUTS: dict[str, settings.Output] = {
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
 CLASSIFICATION = "classification"
-# Embeddings have 32 numbers at least.
-MIN_VECTOR = 32
+# Embeddings have 32, 128, 192, 512, … numbers; a number of classes is one of these by chance only.
+VECTOR_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +213,15 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[
 
 
 def _may_be_vector(file: ModelFile, recognition: Recognition) -> bool:
-    """Whether the scores of a classifier may as well be an embedding: many, and not bounded by their last operator."""
+    """Whether the scores of a classifier may as well be an embedding: of such a number, and not bounded by their last operator."""
     operator = file.output_operators[0] if file.output_operators else ""
     unbounded = _OUTPUTS.get(operator, "logits") == "logits" and operator not in ("LOG_SOFTMAX", "LogSoftmax")
-    return recognition.family == CLASSIFICATION and (recognition.classes or 0) >= MIN_VECTOR and unbounded
+    return (
+        recognition.family == CLASSIFICATION
+        and recognition.classes is not None
+        and unbounded
+        and (recognition.classes % VECTOR_STEP == 0)
+    )
 
 
 def _labels(
