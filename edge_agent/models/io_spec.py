@@ -213,7 +213,7 @@ def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[
 
 
 def _may_be_vector(file: ModelFile, recognition: Recognition) -> bool:
-    """Whether the scores of a classifier may as well be an embedding: of such a number, and not bounded by their last operator."""
+    """Whether the scores of a classifier may as well be an embedding: their number fits, and nothing bounds them."""
     operator = file.output_operators[0] if file.output_operators else ""
     unbounded = _OUTPUTS.get(operator, "logits") == "logits" and operator not in ("LOG_SOFTMAX", "LogSoftmax")
     return (
