@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # In place of a label, in topics and comparisons, where there is none.
 NO_LABEL = "none"
+# What can be written as a date, in seconds since the epoch. A clock without a battery may be set to anything.
+_FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.9995
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,5 +202,6 @@ class Result:
 
 
 def timestamp(seconds: float) -> str:
-    """`2026-11-22T23:58:00.123Z` for seconds since the epoch."""
+    """`2026-11-22T23:58:00.123Z` for seconds since the epoch; years beyond 1 to 9999 become the nearest moment."""
+    seconds = max(_FIRST_MOMENT, min(seconds, _LAST_MOMENT))
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_agent.daemon.thermal import FIRMWARE, read_heat
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
+from edge_agent.samples import timestamp
 from edge_agent.system.clock import Clock
 from edge_agent.system.units import format_size
 
@@ -47,7 +48,7 @@ def clock(machine: Machine) -> list[Finding]:
     """Whether the time is right; otherwise results carry wrong timestamps and certificates seem invalid."""
     del machine
     now = time.time()
-    text = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    text = f"{timestamp(now)[:19].replace('T', ' ')} UTC"
     fix = "sudo timedatectl set-ntp true && timedatectl timesync-status"
     if now < EARLIEST:
         return [failure(f"{text}: this clock has lost the time: certificates will seem not yet valid", fix)]

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,8 @@ class PromptTemplate:
             words: what replaces `{name}` in the template, by name.
             origin: facts about what the prompt is about.
         """
-        local = datetime.fromtimestamp(captured_at).astimezone()
-        known = {"device_id": self.device_id, "time": local.strftime("%H:%M"), **words}
+        local = time.strftime("%H:%M", time.localtime(captured_at))
+        known = {"device_id": self.device_id, "time": local, **words}
         prompt = re.sub(r"\{(\w+)\}", lambda name: known.get(name[1], name[0]), self.text.prompt or "")
         return Sample(
             json.dumps({"prompt": prompt}).encode(),

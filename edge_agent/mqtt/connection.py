@@ -180,6 +180,9 @@ class Connection:
             self._report(self.endpoint.explain(error))
         except UnicodeError:  # not a valid host name
             self._report(self.endpoint.explain(socket.gaierror()))
+        except Exception as error:
+            log.exception("%s: a defect in edge-agent: trying again", self.endpoint.address)
+            self._report(f"{self.endpoint.address}: internal error: {error!r}")
         else:
             self._client = client
             return self._loop(client)

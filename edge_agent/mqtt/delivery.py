@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # Bytes of the fixed header, the length of the topic and the packet id.
 _PACKET_OVERHEAD = 9
+# Largest message expiry interval, in seconds.
+_MAX_EXPIRY = 0xFFFFFFFF
 # Most bytes before a payload: a topic and correlation data, of at most 64 KiB each, and the rest.
 MAX_HEADER = 2 * 65_535 + 100
 
@@ -138,7 +140,8 @@ class Copy:
             return _usual_properties()
         properties = json_properties(self.correlation_data)
         if deadline is not None:
-            properties.MessageExpiryInterval = max(1, round(deadline - time.monotonic()))
+            # A deadline of before a reboot can be far away: it is from a clock that was wrong then.
+            properties.MessageExpiryInterval = min(max(1, round(deadline - time.monotonic())), _MAX_EXPIRY)
         return properties
 
     def packet_size(self) -> int:

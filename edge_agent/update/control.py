@@ -54,7 +54,8 @@ class UpdateControl:
 
     def document(self) -> Mapping[str, Any] | None:
         """The state of updates; None where there are none."""
-        return None if self._updater is None else self._updater.document()
+        updater = self._updater  # other threads call this, while the main thread stops it
+        return None if updater is None else updater.document()
 
     def check_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The command `update`; with `"again": true`, refused versions are tried again."""

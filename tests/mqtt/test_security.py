@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,51 @@ def test_the_password_is_read_anew_for_each_connection(guarded: Mosquitto, tmp_p
     assert "Not authorized" in connection.problem
     file.write_text(SECRET)
     wait_until(lambda: connection.link, 10, "connected")
+    connection.stop(5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("x" * 66_000, "66000 bytes: at most 65535 can be sent"),
+        ("x" * 2_000_000, "larger than"),
+        ("\N{EURO SIGN}" * 22_000, "66000 bytes: at most 65535 can be sent"),
+        ("pass\0word", "control character"),
+    ],
+)
+def test_a_password_that_cannot_be_sent_is_named_and_the_session_goes_on_when_it_is_fixed(
+    guarded: Mosquitto, tmp_path: Path, content: str, said: str
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(content)
+    mqtt = settings.Mqtt(url=guarded.url, username="edge", password_file=str(file))
+    connection = Connection(Endpoint.from_settings(mqtt, tmp_path), SESSION)
+    connection.start()
+    assert connection.wait_until_tried(10)
+    assert said in connection.problem
+    assert content[:100] not in connection.problem
+    file.write_text(SECRET)
+    wait_until(lambda: connection.link, 15, "connected")
+    connection.stop(5)
+
+
+def test_a_user_name_that_cannot_be_sent_is_refused_where_it_is_read() -> None:
+    for name in ("x" * 65_536, "\N{EURO SIGN}" * 22_000, "a\0b", "a\ud800b"):
+        with pytest.raises(ValueError, match="username"):
+            settings.Mqtt(username=name)
+    assert settings.Mqtt(username="x" * 65_535).username
+
+
+def test_what_nothing_expects_while_connecting_does_not_end_the_session(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = Endpoint.from_settings(settings.Mqtt(url=mosquitto.url), Path())
+    connection = Connection(replace(endpoint, username="x" * 66_000), SESSION)
+    connection.start()
+    assert connection.wait_until_tried(10)
+    assert "internal error: error(" in connection.problem
+    monkeypatch.setattr(connection, "endpoint", endpoint)
+    wait_until(lambda: connection.link, 15, "connected")
     connection.stop(5)
 
 
