@@ -4,7 +4,11 @@ Every message is one line that says where, what was expected, what was found and
 as it is; anything that is not an `EdgeAgentError` is a defect of ours and keeps its traceback.
 """
 
-from collections.abc import Sequence
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 class EdgeAgentError(Exception):
@@ -36,15 +40,19 @@ class SourceError(EdgeAgentError):
 
 
 class MissingExtraError(EdgeAgentError):
-    """A package is needed that is an optional part of edge-agent.
+    """A package is needed that is an optional part of edge-agent; the message says how to install it here.
 
     Args:
-        what: what was asked for, as a phrase ("running .onnx models").
+        what: what it is needed for, as a phrase ("running .onnx models").
         extra: the name of the extra that brings it.
+        error: the failed import. A package that is installed may still not load: for lack of memory, or of a library.
     """
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs a package that is not installed: pip install 'edge-agent[{extra}]'")
+    def __init__(self, what: str, extra: str, error: ImportError | None = None) -> None:
+        if error is None or isinstance(error, ModuleNotFoundError):
+            super().__init__(f"{what} needs a package that is not installed: {install_extra(extra)}")
+        else:
+            super().__init__(f"{what} needs a package that can't be loaded: {error}")
 
 
 class UpdateError(EdgeAgentError):
@@ -53,3 +61,67 @@ class UpdateError(EdgeAgentError):
 
 class ReleaseError(EdgeAgentError):
     """A repository of releases can't be made or changed as was asked."""
+
+
+# The runtimes that are published for 64-bit systems only.
+ONLY_64_BIT = ("onnx", "openvino", "language")
+_IS_32_BIT = sys.maxsize < 1 << 32
+# deploy/install.sh leaves this file, not empty, in the environments that it makes. It never changes one later.
+_MADE_BY_INSTALL_SH = ".installed"
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs an extra in this environment, or why there is none.
+
+    On the public package index the name edge-agent is another project's, so an extra's packages are named instead.
+    """
+    if _IS_32_BIT and extra in ONLY_64_BIT:
+        return "it exists for 64-bit systems only"
+    mark = Path(sys.prefix, _MADE_BY_INSTALL_SH)
+    if mark.is_file() and mark.stat().st_size:
+        return f"run `sh install.sh --extras {','.join([*_installed_extras(), extra])} WHEEL` again"
+    needed = _requirements(extra)
+    return install_packages(*needed) if needed else f"install edge-agent again with its extra {extra}"
+
+
+def install_packages(*requirements: str) -> str:
+    """The command that installs packages in this environment."""
+    import importlib.util
+
+    if importlib.util.find_spec("pip"):
+        return shlex.join([sys.executable, "-m", "pip", "install", *requirements])
+    return shlex.join(["python3", "-m", "pip", "--python", sys.executable, "install", *requirements])
+
+
+def install_opencv() -> str:
+    """The command that installs OpenCV; 32-bit ARM has no wheels of it."""
+    return "apt-get install python3-opencv" if _IS_32_BIT else install_packages("opencv-python-headless")
+
+
+def _installed_extras() -> Iterator[str]:
+    from importlib import metadata
+
+    for extra in _metadata("Provides-Extra"):
+        names = [re.split(r"[^\w.-]", requirement)[0] for requirement in _requirements(extra)]
+        if extra != "dev" and names and all(any(metadata.distributions(name=name)) for name in names):
+            yield extra
+
+
+def _requirements(extra: str) -> list[str]:
+    """What an extra installs, such as `onnxruntime>=1.20`."""
+    found = []
+    for line in _metadata("Requires-Dist"):
+        requirement, _, marker = line.partition(";")
+        of_extra = re.search(rf"extra == ['\"]{extra}['\"]", marker)
+        if of_extra and ("platform_machine" not in marker or ("platform_machine ==" in marker) == _IS_32_BIT):
+            found.append(requirement.strip())
+    return found
+
+
+def _metadata(key: str) -> list[str]:
+    from importlib import metadata  # slow to import
+
+    try:
+        return metadata.metadata("edge-agent").get_all(key) or []
+    except metadata.PackageNotFoundError:
+        return []

@@ -1,15 +1,11 @@
 """`check`: validates a configuration and everything it points at, and prints what would run. Changes nothing."""
 
 import argparse
-import importlib.util
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.argument_types import Subparsers
-from edge_agent.errors import ConfigError, MissingExtraError
-from edge_agent.system.terminal import printable
 
 if TYPE_CHECKING:
     from edge_agent.config.loader import Config
@@ -33,11 +29,12 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: with every problem found.
     """
     from edge_agent.config import loader
+    from edge_agent.daemon import preflight
 
     loaded = loader.load(args.config)
-    _check_access(loaded)
-    _check_programs(loaded)
+    preflight.check(loaded)
     plan = _plan(loaded)
+    preflight.check_not_empty(loaded)
     code = FALLS_BACK if any(model["fallback"] for model in plan["models"]) else 0
     if args.json:
         print(json.dumps(plan, indent=2))
@@ -52,8 +49,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"    {share['on']} of {share['of']} operations on {model['accelerator']}{fast}")
         if model["fallback"]:
             print(f"    falls back to {model['accelerator']}, since {model['fallback']}")
-    if not plan["pipelines"]:
-        print("  no pipelines: nothing would run")
     return code
 
 
@@ -99,43 +94,3 @@ def _loaded_models(loaded: "Config") -> list[dict[str, Any]]:
     for model in models.values():
         model.close()
     return plan
-
-
-def _check_programs(loaded: "Config") -> None:
-    """Programs and optional packages that the configuration needs are installed."""
-    from edge_agent.settings.streams import CommandSource, MicrophoneSource, SerialSource
-
-    problems = []
-    for name, pipeline in loaded.settings.pipelines.items():
-        where = loaded.where("pipelines", name, "source")
-        match pipeline.source:
-            case CommandSource(argv=(program, *_)):
-                path = str(loaded.path.parent / program) if "/" in program else program
-                if shutil.which(path) is None:
-                    problems.append(
-                        f"{where}.argv: there is no program {printable(program)}: install it, or give its path"
-                    )
-            case MicrophoneSource() if shutil.which("arecord") is None:
-                problems.append(f"{where}: the program arecord is missing: apt-get install alsa-utils")
-            case SerialSource() if importlib.util.find_spec("serial") is None:
-                problems.append(f"{where}: {MissingExtraError('reading a serial port', 'serial')}")
-    for section, package in ("metrics", "prometheus_client"), ("metrics", "waitress"), ("http", "waitress"):
-        if getattr(loaded.settings, section) is not None and importlib.util.find_spec(package) is None:
-            problems.append(f"{loaded.where(section)}: {MissingExtraError(f'serving {section}', section)}")
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-
-
-def _check_access(loaded: "Config") -> None:
-    """Certificates, keys and passwords can be read and used."""
-    mqtt = loaded.settings.mqtt
-    if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
-        from edge_agent.mqtt.endpoint import Endpoint
-
-        endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
-        endpoint.tls_context()
-        endpoint.password()
-    if (http := loaded.settings.http) is not None and http.token_file is not None:
-        from edge_agent.monitoring.page.access import read_token
-
-        read_token(http.token_file, loaded.path.parent)

@@ -105,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         from edge_agent.release.keys import passphrase_from
         from edge_agent.release.repository import SignedRepository
-    except ImportError:
-        raise MissingExtraError("signing releases", "update") from None
+    except ImportError as error:
+        raise MissingExtraError("signing releases", "update", error) from None
     repository = SignedRepository(args.repository, passphrase_from(args.passphrase_file))
     actions = {
         "init": _init,

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from edge_agent.commands.argument_types import Subparsers
-from edge_agent.errors import ConfigError
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the daemon until SIGTERM, SIGINT or the end of its sources; returns the exit code.
 
     Raises:
-        ConfigError: the configuration can't be used, or has no pipelines.
+        ConfigError: the configuration can't be used, or is empty.
     """
     import gc
 
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     heap.share()
     from edge_agent.config import loader
-    from edge_agent.daemon import crashes
+    from edge_agent.daemon import crashes, preflight
     from edge_agent.daemon.agent import Agent
     from edge_agent.system import logs
     from edge_agent.system.process_exit import exit_despite_threads
@@ -41,6 +40,6 @@ def run(args: argparse.Namespace) -> int:
     crashes.install()
     logs.set_up(debug="debug" in args, form=args.log_format)
     loaded = loader.load(args.config)
-    if not loaded.settings.pipelines:
-        raise ConfigError([f"{args.config}:1: pipelines: none are configured, so there is nothing to run"])
+    preflight.check_not_empty(loaded)
+    preflight.check(loaded, at_start=True)
     return exit_despite_threads(Agent(loaded).run(once=args.once))

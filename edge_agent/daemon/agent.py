@@ -12,25 +12,26 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_agent.config import loader
 from edge_agent.config.loader import Config
-from edge_agent.daemon import watchdog
+from edge_agent.daemon import preflight, watchdog
 from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.presence import Presence
-from edge_agent.daemon.reload import plan
+from edge_agent.daemon.reload import Plan, plan
 from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports, in_words
 from edge_agent.daemon.thermal import READ_EVERY, Thermal
 from edge_agent.daemon.update_host import UpdateHost
-from edge_agent.errors import ConfigError, UpdateError
+from edge_agent.daemon.uplink import Uplink
+from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
 from edge_agent.models.loading import AnyModel, load_models
 from edge_agent.models.model import Model
-from edge_agent.monitoring.monitoring import Monitoring
+from edge_agent.monitoring.monitoring import Monitoring, Servers
 from edge_agent.pipeline import compatibility
-from edge_agent.pipeline.registry import Pipelines
+from edge_agent.pipeline.registry import Pipelines, Prepared
 from edge_agent.samples import Timing
 from edge_agent.system import heap, systemd
 from edge_agent.update.active import load_at_start, stores_of, with_active
@@ -44,6 +45,26 @@ END_CHECK_EVERY = 0.1
 
 class _StopRequestedError(Exception):
     """SIGTERM or SIGINT has come while models were being tested."""
+
+
+class _Change(NamedTuple):
+    """A change to another configuration, or to another version of a model, with all that it needs.
+
+    Attributes:
+        fresh: the configuration to change to.
+        models: its models.
+        todo: what has to be done.
+        uplink: the one in use, or one that is to take its place.
+        pipelines: those to start.
+        servers: those to serve with from then on; None: nothing changes there.
+    """
+
+    fresh: Config
+    models: dict[str, AnyModel]
+    todo: Plan
+    uplink: Uplink
+    pipelines: list[Prepared]
+    servers: Servers | None
 
 
 class Agent:
@@ -64,7 +85,8 @@ class Agent:
         host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
         self._updates = UpdateControl(host, self._adopt, self._ping)
         self._presence = Presence(self._state, self._reports, self._loop, self._updates)
-        self._stop_requested = False
+        self._stop_signal: signal.Signals | None = None
+        self._reload_requested = False
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -78,7 +100,7 @@ class Agent:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request_stop)
-        signal.signal(signal.SIGHUP, lambda *_: self._loop.call(self.reload))
+        signal.signal(signal.SIGHUP, self._request_reload)
         try:
             self.start()
         except _StopRequestedError:
@@ -90,27 +112,31 @@ class Agent:
         heap.trim()
         self._schedule(once=once)
         self._loop.run()
+        if self._stop_signal is not None:
+            log.info("%s: stopping", self._stop_signal.name)
         systemd.notify_stopping()
         self.stop()
         failed = [publisher for publisher in self._state.pipelines.publishers.values() if publisher.record.failed]
         return 1 if once and failed else 0
 
     def _request_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._stop_requested = True
-        self._loop.call(lambda: self._end(signal.Signals(number)))
-
-    def _end(self, received: signal.Signals) -> None:
-        log.info("%s: stopping", received.name)
+        self._stop_signal = signal.Signals(number)
         self._loop.stop()
+
+    def _request_reload(self, *_: object) -> None:
+        """Any number of signals until the next reload begins make one reload."""
+        if not self._reload_requested:
+            self._reload_requested = True
+            self._loop.call(self.reload)
 
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
         state = self._state
-        self._monitoring.open(state.loaded)
+        servers = self._monitoring.prepare(state.loaded)
         state.config, state.models = load_at_start(state.loaded, self._load_models)
-        self._presence.connect(restore=True)
-        state.start_pipelines(state.settings.pipelines)
-        self._monitoring.start()
+        self._presence.connect(self._presence.uplink(state.config), restore=True)
+        self._monitoring.use(servers)
+        state.start_pipelines()
         state.battery.start()
         self._presence.come_online()
         self._updates.start(state.loaded)
@@ -166,36 +192,53 @@ class Agent:
     # From one configuration, or one version of a model, to the next.
 
     def reload(self) -> None:
-        """Reads the configuration again. If it is not valid, or a model can't be loaded, nothing changes."""
+        """Reads the configuration again. What can fail is tried before anything stops; if it does, nothing changes."""
+        self._reload_requested = False
         systemd.notify_reloading()
         self._updates.stop()
         try:
             loaded = loader.load(self._state.config.path)
-            fresh = with_active(loaded)
-            models = self._load_models(fresh)
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("%s", problem)
-            log.error("the new configuration is invalid: keeping the old one")
+            change = self._prepare_reload(loaded)
         except _StopRequestedError:
             return
+        except Exception as error:  # noqa: BLE001 - whatever it is, what runs is not affected
+            _log_refusal(error)
         else:
             self._state.loaded = loaded
-            self._change_to(fresh, models)
-            gc.collect()  # frees unused models now, not at some later time
+            self._carry_out(change)
             log.info("configuration reloaded")
+        gc.collect()  # frees unused models now, not at some later time
         self._updates.start(self._state.loaded)
         systemd.notify_ready()
+
+    def _prepare_reload(self, loaded: Config) -> "_Change":
+        """Everything that the change to a configuration needs and that can fail."""
+        preflight.check_not_empty(loaded)
+        preflight.check(loaded)
+        fresh = with_active(loaded)
+        return self._prepare(fresh, self._load_models(fresh))
 
     def _adopt(self, name: str, model: Model | None) -> None:
         """Has the active version of a model serve from the next sample on; it is loaded if a pipeline uses it."""
         loaded: dict[str, AnyModel] = {} if model is None else {name: model}
         self._log_new(loaded)
-        self._change_to(with_active(self._state.loaded), self._state.models | loaded)
+        self._carry_out(self._prepare(with_active(self._state.loaded), self._state.models | loaded))
 
-    def _change_to(self, fresh: Config, models: dict[str, AnyModel]) -> None:
+    def _prepare(self, fresh: Config, models: dict[str, AnyModel]) -> "_Change":
         state = self._state
         todo = plan(state.settings, fresh.settings, state.pipelines.running, state.models, models)
+        uplink = self._presence.uplink(fresh) if todo.reconnect else state.uplink
+        try:
+            pipelines = state.prepare_pipelines(todo.start, fresh, models, uplink)
+            servers = self._monitoring.prepare(fresh) if todo.restart_monitoring else None
+        except BaseException:
+            if todo.reconnect:
+                uplink.stop_embedded()
+            raise
+        return _Change(fresh, models, todo, uplink, pipelines, servers)
+
+    def _carry_out(self, change: "_Change") -> None:
+        state, todo, fresh, models = self._state, change.todo, change.fresh, change.models
         log.debug("carrying out %s", todo)
         state.stop_pipelines(todo.stop)
         for name in todo.retire:
@@ -211,11 +254,11 @@ class Agent:
             state.battery = Battery(fresh.settings.battery)
             state.battery.start()
         if todo.reconnect:
-            self._presence.connect(restore=False)
+            self._presence.connect(change.uplink, restore=False)
         state.pipelines.switch(todo.switch, models)
-        state.start_pipelines(todo.start)
-        if todo.restart_monitoring:
-            self._monitoring.change(fresh)
+        state.pipelines.start(change.pipelines)
+        if change.servers is not None:
+            self._monitoring.use(change.servers)
         self._presence.come_online()
 
     def _load_models(self, wanted: Config) -> dict[str, AnyModel]:
@@ -235,6 +278,18 @@ class Agent:
 
     def _while_testing(self) -> None:
         """Keeps the watchdog and signals served while a model's self-test runs."""
-        if self._stop_requested:
+        if self._stop_signal is not None:
             raise _StopRequestedError
         self._ping()
+
+
+def _log_refusal(error: Exception) -> None:
+    match error:
+        case ConfigError():
+            for problem in error.problems:
+                log.error("%s", problem)
+        case EdgeAgentError() | OSError():
+            log.error("%s", error)
+        case _:
+            log.error("a defect in edge-agent", exc_info=error)
+    log.error("the new configuration is invalid: keeping the old one")

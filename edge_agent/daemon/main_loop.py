@@ -57,8 +57,9 @@ class MainLoop:
         self._actions.append(PeriodicAction(name, interval, action, time.monotonic() + (0 if at_once else interval())))
 
     def stop(self) -> None:
-        """Ends `run` after the current call or action."""
+        """Ends `run` after the current call or action, whatever else is queued; may be used by signal handlers."""
         self._stopped = True
+        self._calls.put(lambda: None)  # wakes `run` and `wait`
 
     def run(self) -> None:
         """Runs until `stop`."""

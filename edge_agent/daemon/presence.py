@@ -4,6 +4,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from edge_agent.config.loader import Config
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.remote_commands import RemoteCommands
 from edge_agent.daemon.state import State
@@ -37,25 +38,31 @@ class Presence:
         self._updates = updates
         self._discovery: Discovery | None = None
 
-    def connect(self, *, restore: bool) -> None:
-        """Opens a session with the configured broker, and waits a while for it to be up.
-
-        Args:
-            restore: whether results on the disk are from an earlier run, and so have yet to be counted.
+    def uplink(self, config: Config) -> Uplink:
+        """The way to the broker of a configuration, which is not connected yet.
 
         Raises:
             EdgeAgentError: the embedded broker can't be started.
         """
-        state = self._state
-        device = state.device
+        device = self._state.device_of(config)
         commands = RemoteCommands(
             device.prefix,
-            f"{state.settings.mqtt.topic_prefix}/all/cmd",
+            f"{config.settings.mqtt.topic_prefix}/all/cmd",
             device.device_id,
             {"update": self._updates.check_now, "rollback": self._updates.roll_back},
             self._loop.call,
         )
-        state.uplink = Uplink(state.config, device, state.pipelines.counters_of, commands, self._announcements)
+        return Uplink(config, device, self._state.pipelines.counters_of, commands, self._announcements)
+
+    def connect(self, uplink: Uplink, *, restore: bool) -> None:
+        """Opens a session with the broker, and waits a while for it to be up.
+
+        Args:
+            uplink: the way to it.
+            restore: whether results on the disk are from an earlier run, and so have yet to be counted.
+        """
+        state = self._state
+        state.uplink = uplink
         state.uplink.connect(restore=restore)
         if not self._loop.wait(state.uplink.connection.wait_until_tried, FIRST_CONNECT_TIMEOUT):
             log.warning("%s: not reached yet: retrying in the background", state.uplink.endpoint.address)

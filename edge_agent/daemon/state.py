@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.config.loader import Config
@@ -11,7 +11,7 @@ from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.thermal import Thermal
 from edge_agent.daemon.uplink import Uplink
 from edge_agent.models.loading import AnyModel
-from edge_agent.pipeline.registry import Pipelines
+from edge_agent.pipeline.registry import Pipelines, Prepared
 from edge_agent.publish.publisher import Device
 from edge_agent.settings import Settings
 from edge_agent.system.clock import Clock
@@ -59,14 +59,25 @@ class State:
     @property
     def device(self) -> Device:
         """This device, as its topics and documents name it."""
-        options = self.settings
+        return self.device_of(self.config)
+
+    def device_of(self, config: Config) -> Device:
+        """This device, as the topics and documents of a configuration name it."""
+        options = config.settings
         prefix = f"{options.mqtt.topic_prefix}/{options.device_id}"
         return Device(options.device_id, prefix, self.boot_id, self.clock)
 
-    def start_pipelines(self, names: Iterable[str]) -> None:
-        """Starts pipelines of the configuration, unless everything is paused."""
-        if not self.paused:
-            self.pipelines.start(names, self.config, self.models, self.device, self.uplink.broker)
+    def prepare_pipelines(
+        self, names: Iterable[str], config: Config, models: Mapping[str, AnyModel], uplink: Uplink
+    ) -> list[Prepared]:
+        """Makes pipelines that are to be started; none while everything is paused."""
+        if self.paused:
+            return []
+        return self.pipelines.prepare(names, config, models, self.device_of(config), uplink.broker)
+
+    def start_pipelines(self) -> None:
+        """Starts all pipelines of the configuration, unless everything is paused."""
+        self.pipelines.start(self.prepare_pipelines(self.settings.pipelines, self.config, self.models, self.uplink))
 
     def stop_pipelines(self, names: Iterable[str]) -> None:
         """Stops running pipelines."""
@@ -82,4 +93,4 @@ class State:
             self.stop_pipelines(self.pipelines.running)
         else:
             log.info("battery recovered: resuming pipelines")
-            self.start_pipelines(self.settings.pipelines)
+            self.start_pipelines()

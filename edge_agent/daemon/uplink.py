@@ -100,6 +100,11 @@ class Uplink:
         self.outbox.start(restore=restore)
         self.connection.start()
 
+    def stop_embedded(self) -> None:
+        """Ends the embedded broker, if there is one; before `connect` nothing else has been opened."""
+        if self._embedded is not None:
+            self._embedded.stop()
+
     def disconnect(self, stats: Notice) -> None:
         """Delivers or saves pending results, and publishes `offline`.
 
@@ -110,8 +115,7 @@ class Uplink:
         self.publish(stats)
         self.publish(Notice(self._status_topic, "offline", retain=True), qos=1)
         self.connection.stop()
-        if self._embedded is not None:
-            self._embedded.stop()
+        self.stop_embedded()
 
     def notify(self, notices: Iterable[Notice]) -> None:
         """Publishes at QoS 1 through the outbox's thread; dropped while there is no connection."""

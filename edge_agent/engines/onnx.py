@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 try:
     import onnxruntime as ort
-except ImportError:
-    raise MissingExtraError("running .onnx models", "onnx") from None
+except ImportError as error:
+    raise MissingExtraError("running .onnx models", "onnx", error) from None
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -21,13 +21,14 @@ try:
     from ai_edge_litert import interpreter as tflite
 
     RUNTIME = f"LiteRT {version('ai-edge-litert')}"
-except ImportError:
+except ImportError as litert_error:
     try:
         from tflite_runtime import interpreter as tflite
 
         RUNTIME = f"tflite-runtime {version('tflite-runtime')}"
-    except ImportError:
-        raise MissingExtraError("running .tflite models", "tflite") from None
+    except ImportError as error:
+        first = error if isinstance(litert_error, ModuleNotFoundError) else litert_error
+        raise MissingExtraError("running .tflite models", "tflite", first) from None
 
 
 # The runtime's name of the node that replaces the operations of a delegate.

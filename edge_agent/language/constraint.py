@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 try:
     import llguidance
     import llguidance.numpy as masks
-except ImportError:
-    raise MissingExtraError("answers by json_schema or choices", "language") from None
+except ImportError as error:
+    raise MissingExtraError("answers by json_schema or choices", "language", error) from None
 
 # A schema that takes more work than this is refused, so that none blocks the device.
 MAX_GRAMMAR_SIZE = 100_000

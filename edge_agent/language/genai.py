@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 try:
     import onnxruntime_genai as og
-except ImportError:
-    raise MissingExtraError("running language models", "language") from None
+except ImportError as error:
+    raise MissingExtraError("running language models", "language", error) from None
 
 TOKENIZER = "tokenizer.json"
 _FATAL_ONLY = 4

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 try:
     import llama_cpp as llama
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-except ImportError:
-    raise MissingExtraError("running .gguf models", "gguf") from None
+except ImportError as error:
+    raise MissingExtraError("running .gguf models", "gguf", error) from None
 
 # Bytes of a key or value, and of a logit.
 _BYTES_OF_A_HALF, _BYTES_OF_A_NUMBER = 2, 4

@@ -59,8 +59,8 @@ def to_int8(model: bytes) -> bytes:
     try:
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
-    except ImportError:
-        raise MissingExtraError("to rewrite a .tflite model", "tflite") from None
+    except ImportError as error:
+        raise MissingExtraError("to rewrite a .tflite model", "tflite", error) from None
     rewritten = schema.ModelT.InitFromPackedBuf(model, 0)
     if len(rewritten.subgraphs) != 1:
         raise ModelError(f"can't be converted: expected one graph, found {len(rewritten.subgraphs)}")

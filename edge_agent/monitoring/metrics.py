@@ -17,8 +17,8 @@ try:
     )
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ImportError:
-    raise MissingExtraError("serving metrics", "metrics") from None
+except ImportError as error:
+    raise MissingExtraError("serving metrics", "metrics", error) from None
 
 Status = dict[str, Any]
 # Seconds: from a small model on a fast machine to a language model on a slow one.

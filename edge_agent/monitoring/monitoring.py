@@ -1,18 +1,34 @@
 """Serves metrics and the status page over HTTP, where they are configured. What is off is not imported."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_agent.config.loader import Config
-from edge_agent.errors import EdgeAgentError
 from edge_agent.samples import Timing
 
 if TYPE_CHECKING:
     from edge_agent.monitoring.metrics import Metrics
     from edge_agent.monitoring.page.agent_status import AgentStatus
-    from edge_agent.monitoring.web import Web
+    from edge_agent.monitoring.web import App, Web
 
 log = logging.getLogger(__name__)
+
+
+class Servers(NamedTuple):
+    """What a configuration has served: bound to its addresses, not yet answering.
+
+    Attributes:
+        metrics: the metrics; None where there are none.
+        servers: all servers.
+    """
+
+    metrics: "Metrics | None"
+    servers: "list[Web]"
+
+    def close(self) -> None:
+        """Releases the addresses, if these servers are not going to be used."""
+        for server in self.servers:
+            server.close()
 
 
 class Monitoring:
@@ -24,55 +40,56 @@ class Monitoring:
 
     def __init__(self, agent: "AgentStatus") -> None:
         self._agent = agent
-        self._metrics: Metrics | None = None
-        self._servers: list[Web] = []
+        self._used = Servers(None, [])
 
-    def open(self, config: Config) -> None:
-        """Binds the configured addresses; requests wait until `start`.
+    def prepare(self, config: Config) -> Servers:
+        """Binds the configured addresses; requests wait until `use`. An address that is served already is shared.
 
         Raises:
             MissingExtraError: a package is missing.
             ConfigError: the token can't be read.
             EdgeAgentError: an address can't be bound.
         """
-        if (wanted := config.settings.metrics) is not None:
-            from edge_agent.monitoring.metrics import Metrics
-            from edge_agent.monitoring.web import Web
+        prepared = Servers(None, [])
+        try:
+            if (wanted := config.settings.metrics) is not None:
+                from edge_agent.monitoring.metrics import Metrics
 
-            self._metrics = self._metrics or Metrics(self._agent.status)
-            self._servers.append(Web(self._metrics.app, wanted.listen, "metrics.listen", "metrics"))
-        if (page := config.settings.http) is not None:
-            from edge_agent.monitoring.page.access import read_token
-            from edge_agent.monitoring.page.app import Page
-            from edge_agent.monitoring.web import Web
+                metrics = self._used.metrics or Metrics(self._agent.status)
+                prepared = prepared._replace(metrics=metrics)
+                prepared.servers.append(self._serve(metrics.app, wanted.listen, "metrics.listen", "metrics"))
+            if (page := config.settings.http) is not None:
+                from edge_agent.monitoring.page.access import read_token
+                from edge_agent.monitoring.page.app import Page
 
-            token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
-            self._servers.append(Web(Page(self._agent, token, page.hosts), page.listen, "http.listen", "http"))
+                token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
+                app = Page(self._agent, token, page.hosts)
+                prepared.servers.append(self._serve(app, page.listen, "http.listen", "http"))
+        except BaseException:
+            prepared.close()
+            raise
+        return prepared
 
-    def start(self) -> None:
-        """Starts to answer requests."""
-        for server in self._servers:
+    def _serve(self, app: "App", address: str, key: str, extra: str) -> "Web":
+        from edge_agent.monitoring.web import Web
+
+        return Web(app, address, key, extra, next((one for one in self._used.servers if one.address == address), None))
+
+    def use(self, prepared: Servers) -> None:
+        """Answers requests with these servers, and no longer with those before."""
+        self.stop()
+        self._used = prepared
+        for server in prepared.servers:
             server.start()
             log.info("%s: http://%s", server.key.partition(".")[0], server.address)
 
-    def change(self, fresh: Config) -> None:
-        """Serves what another configuration states; what can't be served is logged and left out."""
-        self.stop()
-        if fresh.settings.metrics is None:
-            self._metrics = None
-        try:
-            self.open(fresh)
-        except EdgeAgentError as error:
-            log.error("%s", error)
-        self.start()
-
     def stop(self) -> None:
         """Stops serving."""
-        for server in self._servers:
+        for server in self._used.servers:
             server.stop()
-        self._servers = []
+        self._used = Servers(self._used.metrics, [])
 
     def observe(self, pipeline: str, timing: Timing) -> None:
         """Records the durations of one input."""
-        if (metrics := self._metrics) is not None:
+        if (metrics := self._used.metrics) is not None:
             metrics.observe(pipeline, timing)

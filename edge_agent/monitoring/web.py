@@ -37,26 +37,27 @@ class Web:
         address: `HOST:PORT`.
         key: of the configuration, for messages.
         extra: the extra of the package that installs the server.
+        before: serves the same address until now; both accept connections until it is stopped.
 
     Raises:
         MissingExtraError: the server is not installed.
         WebError: the address can't be bound.
     """
 
-    def __init__(self, app: App, address: str, key: str, extra: str) -> None:
+    def __init__(self, app: App, address: str, key: str, extra: str, before: "Web | None" = None) -> None:
         try:
             from waitress.server import create_server
-        except ImportError:
-            raise MissingExtraError(f"serving {key.partition('.')[0]}", extra) from None
+        except ImportError as error:
+            raise MissingExtraError(f"serving {key.partition('.')[0]}", extra, error) from None
         self.key, self.address = key, address
         # waitress logs a warning for each request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        self._listener = _listen(address, key)
+        self.listener: socket.socket = _listen(address, key) if before is None else before.listener.dup()
         self._connections: dict[int, Any] = {}
         self._server: TcpWSGIServer = create_server(
             app,
             map=self._connections,
-            sockets=[self._listener],
+            sockets=[self.listener],
             threads=THREADS,
             connection_limit=MOST_CONNECTIONS,
             channel_timeout=IDLE_TIMEOUT,
@@ -73,6 +74,12 @@ class Web:
         """Starts to answer requests."""
         self._thread.start()
 
+    def close(self) -> None:
+        """Releases the address; for a server that is not started."""
+        self._server.close()
+        self._server.task_dispatcher.shutdown(timeout=1)
+        self.listener.close()
+
     def stop(self) -> None:
         """Closes all connections and releases the address."""
         from waitress.wasyncore import close_all
@@ -80,7 +87,7 @@ class Web:
         self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))
         self._thread.join(1.0)
         self._server.task_dispatcher.shutdown(timeout=1)
-        self._listener.close()
+        self.listener.close()
 
 
 def _listen(address: str, key: str) -> socket.socket:

@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import Any
 
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, install_packages
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -21,6 +21,12 @@ BROKER_CONFIG = {
     "listeners": {"default": {"type": "external"}},
     "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
 }
+
+
+def not_installed() -> str:
+    """The message where amqtt is missing, as it is on 32-bit systems."""
+    install = install_packages("amqtt")
+    return f"`embedded` needs a package that is not installed: {install}, or give the URL of a broker"
 
 
 class EmbeddedBroker:
@@ -45,10 +51,7 @@ class EmbeddedBroker:
         try:
             from amqtt.errors import BrokerError, PluginError
         except ImportError as error:
-            raise EdgeAgentError(
-                "mqtt.url: `embedded` needs a package that is not installed: pip install amqtt,"
-                " or give the URL of a broker"
-            ) from error
+            raise EdgeAgentError(f"mqtt.url: {not_installed()}") from error
         _quieten_logging()
         started: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="embedded-broker", daemon=True)

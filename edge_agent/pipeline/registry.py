@@ -48,6 +48,19 @@ class Broker(NamedTuple):
     outbox: Outbox
 
 
+class Prepared(NamedTuple):
+    """A pipeline that can be started, and what belongs to it.
+
+    Attributes:
+        counters: its own and those of its events, by the names under which they are published.
+    """
+
+    pipeline: Pipeline | TextPipeline
+    publisher: Publisher
+    snapshots: Snapshots | None
+    counters: dict[str, Counters]
+
+
 class Pipelines:
     """All pipelines of one agent.
 
@@ -69,50 +82,64 @@ class Pipelines:
         self._observers: dict[str, list[ResultObserver]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
 
-    def start(
+    def prepare(
         self,
         names: Iterable[str],
         config: Config,
         models: Mapping[str, AnyModel],
         device: Device,
         broker: Broker,
-    ) -> None:
-        """Starts pipelines of the configuration that do not run yet."""
+    ) -> list[Prepared]:
+        """Makes pipelines of a configuration. Those that run are not affected; nothing is opened or connected.
+
+        Returns:
+            The pipelines, in the order in which they have to be started.
+        """
         wanted = config.settings.pipelines
         # Pipelines that observe another one first, so that they miss none of its results.
-        for name in sorted(names, key=lambda name: wanted[name].source.type != "pipeline"):
-            self.running[name] = self._new(name, config, models[wanted[name].model], device, broker)
-            self.running[name].start()
-            log.debug("%s: started, source %s, model %s", name, wanted[name].source.type, wanted[name].model)
+        names = sorted(names, key=lambda name: wanted[name].source.type != "pipeline")
+        return [self._prepare(name, config, models[wanted[name].model], device, broker) for name in names]
 
-    def _new(
-        self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker
-    ) -> Pipeline | TextPipeline:
-        options, counters = config.settings.pipelines[name], self.counters_of(name)
+    def start(self, prepared: Iterable[Prepared]) -> None:
+        """Starts pipelines that do not run yet."""
+        for pipeline, publisher, snapshots, counters in prepared:
+            name, options = pipeline.name, pipeline.options
+            self._counters |= counters
+            self.running[name], self.publishers[name] = pipeline, publisher
+            observers = self.observers_of(name)
+            observers[:] = [observer for observer in observers if not isinstance(observer, Snapshots)]
+            if snapshots is not None:
+                observers.append(snapshots)
+            pipeline.start()
+            log.debug("%s: started, source %s, model %s", name, options.source.type, options.model)
+
+    def _prepare(self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker) -> Prepared:
+        options = config.settings.pipelines[name]
         has_events = options.tracking is not None or options.smoothing is not None
-        events = self.counters_of(events_of(name)) if has_events else Counters()
-        publisher = Publisher(device, name, options, model.task, counters, events, broker.outbox, self._observe)
-        self.publishers[name] = publisher
-        observers = self.observers_of(name)
-        observers[:] = [observer for observer in observers if not isinstance(observer, Snapshots)]
-        if options.snapshot is not None:
-            observers.append(Snapshots(options, options.snapshot, publisher.show))
+        # Not registered before the start: a pipeline that is never started must not appear in `stats`.
+        names = (name, events_of(name)) if has_events else (name,)
+        counters = {name: self._counters.get(name) or Counters() for name in names}
+        events = counters.get(events_of(name)) or Counters()
+        publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
+        snapshots = None if options.snapshot is None else Snapshots(options, options.snapshot, publisher.show)
         source = self._source(name, config, model, device, broker)
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
-            return TextPipeline(name, options, source, model, counters, template, publisher)
-        return Pipeline(
+            text = TextPipeline(name, options, source, model, counters[name], template, publisher)
+            return Prepared(text, publisher, snapshots, counters)
+        pipeline = Pipeline(
             name,
             options,
             source,
             model,
-            counters,
+            counters[name],
             publisher,
             self._track_ids.setdefault(name, itertools.count(1)),
-            observers,
+            self.observers_of(name),
             self._factor,
             config.state_folder() / "learned" / f"{name}.json",
         )
+        return Prepared(pipeline, publisher, snapshots, counters)
 
     def _source(self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker) -> Source:
         options, answers_text = config.settings.pipelines[name], isinstance(model, LanguageModel)

@@ -5,7 +5,7 @@ The documentation of a field is the string below it; `schema` prints it.
 
 import socket
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
@@ -92,3 +92,11 @@ class Settings(Frozen):
     """Pipelines by name. The name is part of their topics."""
     update: Update | None = None
     """Where new versions of models come from. Default: no updates."""
+
+    @field_validator("http")
+    @classmethod
+    def _an_address_of_its_own(cls, value: Http | None, info: ValidationInfo) -> Http | None:
+        metrics = info.data.get("metrics")
+        if value is not None and metrics is not None and value.listen == metrics.listen:
+            raise ValueError(f"listen must not be that of metrics, {metrics.listen}: choose another port")
+        return value

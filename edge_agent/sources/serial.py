@@ -56,8 +56,8 @@ class SerialLine:
     def _open(self) -> "Serial":
         try:
             from serial import Serial
-        except ImportError:
-            raise MissingExtraError(f"{self.name}: reading a serial port", "serial") from None
+        except ImportError as error:
+            raise MissingExtraError(f"{self.name}: reading a serial port", "serial", error) from None
         try:
             return Serial(self._settings.port, self._settings.baud, timeout=_POLL, exclusive=True)
         except (ValueError, OSError) as error:

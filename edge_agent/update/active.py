@@ -32,9 +32,9 @@ def with_active(config: Config) -> Config:
         return config
     try:
         import tuf  # noqa: F401 - reports a missing package now, not at the first check
-    except ImportError:
-        error = MissingExtraError("updating models", "update")
-        raise ConfigError([f"{config.where('update')}: {error}"]) from None
+    except ImportError as error:
+        missing = MissingExtraError("updating models", "update", error)
+        raise ConfigError([f"{config.where('update')}: {missing}"]) from None
     for name, store in stores_of(config).items():
         if (key := store.state().active) is not None:
             config = with_version(config, name, version_of(config.settings.models[name], store.archive(key)))

@@ -81,11 +81,14 @@ def test_as_json_it_is_one_document(folder: Path, capsys: pytest.CaptureFixture[
     }
 
 
-def test_a_configuration_without_pipelines_is_valid_but_runs_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("text", ["", "device_id: porch\n", "models: {m: {path: digits}}\n"])
+def test_a_configuration_without_pipelines_is_refused_as_by_run(
+    text: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = check("device_id: porch\n", capsys)
-    assert (code, out.splitlines()[1:]) == (0, ["  no pipelines: nothing would run"])
+    problem = "agent.yaml:1: pipelines: none are configured, so there is nothing to run"
+    assert check(text, capsys) == (2, "", [problem])
+    assert cli.main(["run", "-c", "agent.yaml"]) == 2
+    assert capsys.readouterr() == ("", f"{problem}\n")
 
 
 def test_it_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +175,8 @@ def test_a_public_model_falls_back_from_the_edge_tpu_that_is_not_there(
     folder: Path, capsys: pytest.CaptureFixture[str], data_dir: Path
 ) -> None:
     path = data_dir / "classify_tflite/mobilenet_v1_0.25_224_quant.tflite"
-    code, out, err = check(f"models: {{m: {{path: '{path}', accelerators: [edgetpu, cpu]}}}}\n", capsys)
+    models = f"models: {{m: {{path: '{path}', accelerators: [edgetpu, cpu]}}}}\n"
+    code, out, err = check(models + "pipelines: {p: {model: m, source: {type: mqtt, topic: in}}}\n", capsys)
     assert (code, err) == (3, [])
     assert "    falls back to cpu, since edgetpu: its library can't be loaded: libedgetpu.so.1: " in out
 

@@ -1,0 +1,108 @@
+"""What a configuration needs besides its models: checked by `check`, at the start and at a reload."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from edge_agent.config.loader import Config
+from edge_agent.config.yaml_lines import line_of
+from edge_agent.errors import ConfigError, MissingExtraError
+from edge_agent.settings import CommandSource, MicrophoneSource, SerialSource
+from edge_agent.system.terminal import printable
+
+# A section of the configuration, what it does, its extra, and the packages of that.
+EXTRAS = (
+    ("metrics", "serving metrics", "metrics", ("prometheus_client", "waitress")),
+    ("http", "serving http", "http", ("waitress",)),
+    ("update", "updating models", "update", ("tuf",)),
+)
+
+
+def check(config: Config, *, at_start: bool = False) -> None:
+    """Refuses a configuration that can't work here, whatever its models are.
+
+    Args:
+        config: the configuration.
+        at_start: whether a device comes up with it. Programs and the broker's secrets are not checked then: while one
+            is missing, it is tried again and again, and everything else works.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    programs = [] if at_start else _missing_programs(config)
+    missing = sorted([*missing_packages(config), *programs], key=lambda problem: problem.line)
+    problems = [problem.text for problem in missing]
+    problems += [] if at_start else _unusable_secrets(config)
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_not_empty(config: Config) -> None:
+    """Refuses a configuration without pipelines.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not config.settings.pipelines:
+        raise ConfigError([f"{config.path}:1: pipelines: none are configured, so there is nothing to run"])
+
+
+class Problem(NamedTuple):
+    """What is missing, as `FILE:LINE: key: …`, and the line."""
+
+    line: int
+    text: str
+
+
+def _problem(config: Config, key: tuple[str, ...], text: str) -> Problem:
+    return Problem(line_of(config.lines, key), f"{config.where(*key)}: {text}")
+
+
+def missing_packages(config: Config) -> Iterator[Problem]:
+    """The optional packages that a configuration needs and that are not installed; runtimes are the models' concern."""
+    if config.settings.mqtt.url == "embedded" and not _is_installed("amqtt"):
+        from edge_agent.mqtt import embedded
+
+        yield _problem(config, ("mqtt", "url"), embedded.not_installed())
+    for section, what, extra, packages in EXTRAS:
+        if getattr(config.settings, section) is not None and not all(map(_is_installed, packages)):
+            yield _problem(config, (section,), str(MissingExtraError(what, extra)))
+    for name, pipeline in config.settings.pipelines.items():
+        if isinstance(pipeline.source, SerialSource) and not _is_installed("serial"):
+            missing = MissingExtraError("reading a serial port", "serial")
+            yield _problem(config, ("pipelines", name, "source"), str(missing))
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _missing_programs(config: Config) -> Iterator[Problem]:
+    for name, pipeline in config.settings.pipelines.items():
+        key = ("pipelines", name, "source")
+        match pipeline.source:
+            case CommandSource(argv=(program, *_)):
+                if shutil.which(str(config.path.parent / program) if "/" in program else program) is None:
+                    text = f"there is no program {printable(program)}: install it, or give its path"
+                    yield _problem(config, (*key, "argv"), text)
+            case MicrophoneSource() if shutil.which("arecord") is None:
+                yield _problem(config, key, "the program arecord is missing: apt-get install alsa-utils")
+
+
+def _unusable_secrets(config: Config) -> Iterator[str]:
+    """Certificates, keys, passwords and tokens that can't be read or used."""
+    mqtt, http = config.settings.mqtt, config.settings.http
+    try:
+        if mqtt.ca_file or mqtt.cert_file or mqtt.password_file:
+            from edge_agent.mqtt.endpoint import Endpoint
+
+            endpoint = Endpoint.from_settings(mqtt, config.path.parent)
+            endpoint.tls_context()
+            endpoint.password()
+        if http is not None and http.token_file is not None:
+            from edge_agent.monitoring.page.access import read_token
+
+            read_token(http.token_file, config.path.parent)
+    except ConfigError as error:
+        yield from error.problems

@@ -1,0 +1,73 @@
+"""A package that is missing is named with the command that brings it to this installation."""
+
+import importlib.util
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from edge_agent import errors
+from edge_agent.errors import MissingExtraError, install_extra
+
+EXTRAS = {
+    "tflite": "install 'ai-edge-litert>=2.0'",
+    "onnx": "install 'onnxruntime>=1.20'",
+    "openvino": "install 'onnxruntime-openvino>=1.24'",
+    "serial": "install 'pyserial>=3.5'",
+    "metrics": "install 'prometheus-client>=0.20' 'waitress>=3.0.1'",
+    "http": "install 'waitress>=3.0.1'",
+}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_its_packages_are_named_since_edge_agent_on_the_index_is_another_project(extra: str) -> None:
+    command = install_extra(extra)
+    assert command.endswith(EXTRAS[extra])
+    assert "edge-agent[" not in command
+    assert sys.executable in command
+
+
+def test_every_extra_has_packages() -> None:
+    provided = metadata.metadata("edge-agent").get_all("Provides-Extra") or []
+    assert all(" install " in install_extra(extra) for extra in provided)
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_the_environment_is_named_also_where_it_has_no_pip(has_pip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if has_pip else None)
+    monkeypatch.setattr(sys, "executable", "/home/pi/env/bin/python")
+    expected = "/home/pi/env/bin/python -m pip" if has_pip else "python3 -m pip --python /home/pi/env/bin/python"
+    assert install_extra("serial") == f"{expected} install 'pyserial>=3.5'"
+
+
+def test_an_environment_of_install_sh_is_made_again_with_all_its_extras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    (tmp_path / ".installed").touch()
+    assert " -m pip " in install_extra("serial")  # not complete, or of another tool
+    (tmp_path / ".installed").write_text("complete\n")
+    monkeypatch.setattr(errors, "_installed_extras", lambda: iter(["tflite", "http"]))
+    assert install_extra("serial") == "run `sh install.sh --extras tflite,http,serial WHEEL` again"
+
+
+def test_extras_count_as_installed_when_all_their_packages_are() -> None:
+    assert {"tflite", "http", "metrics"} <= set(errors._installed_extras())
+    assert "dev" not in errors._installed_extras()
+
+
+def test_on_32_bit_it_is_the_packages_of_that_or_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_IS_32_BIT", True)
+    assert install_extra("tflite").endswith("install 'tflite-runtime>=2.14'")
+    assert install_extra("update").endswith("install 'tuf>=6.0'")
+    assert install_extra("onnx") == "it exists for 64-bit systems only"
+    assert errors.install_opencv() == "apt-get install python3-opencv"
+
+
+def test_a_package_that_is_there_and_does_not_load_is_not_called_missing() -> None:
+    why = "libgomp.so.1: cannot open shared object file"
+    assert str(MissingExtraError("running .onnx models", "onnx", ImportError(why))) == (
+        f"running .onnx models needs a package that can't be loaded: {why}"
+    )
+    assert "not installed" in str(MissingExtraError("x", "onnx", ModuleNotFoundError("No module named 'onnxruntime'")))
