@@ -246,7 +246,7 @@ class Agent:
         if todo.discovery != "keep":
             self._presence.stop_discovery(withdraw=todo.discovery == "withdraw")
         if todo.reconnect:
-            self._presence.disconnect()
+            self._presence.disconnect(change.uplink)
         state.config, state.models = fresh, models
         state.thermal.options = fresh.settings.thermal
         if todo.restart_battery:

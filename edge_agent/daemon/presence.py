@@ -108,6 +108,10 @@ class Presence:
             self._discovery.stop(withdraw=withdraw)
             self._discovery = None
 
-    def disconnect(self) -> None:
-        """Delivers or saves pending results, publishes the last counters and `offline`, and closes the session."""
-        self._state.uplink.disconnect(self._reports.stats())
+    def disconnect(self, successor: Uplink | None = None) -> None:
+        """Delivers or saves pending results, publishes the last counters and `offline`, and closes the session.
+
+        Args:
+            successor: takes its place, and the results that come later.
+        """
+        self._state.uplink.disconnect(self._reports.stats(), successor)

@@ -1,7 +1,10 @@
 """The way to the broker: one session, the outbox in front of it, and the embedded broker where that is configured."""
 
+import errno
 import logging
+import shutil
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.loader import Config
@@ -50,11 +53,12 @@ class Uplink:
         announcements: Callable[[], list[Notice]],
     ) -> None:
         self._status_topic = device.topic("status")
+        self._outbox_path = config.outbox_path()
         self._announcements = announcements
         self._embedded: EmbeddedBroker | None = None
         self.mqtt = self._broker_of(config.settings.mqtt)
         self.endpoint = Endpoint.from_settings(self.mqtt, config.path.parent)
-        self.outbox = Outbox(config.settings.outbox, config.outbox_path(), counters)
+        self.outbox = Outbox(config.settings.outbox, self._outbox_path, counters)
         session = Session(
             client_id=client_ids.of_device(device.device_id),
             protocol=self.mqtt.protocol,
@@ -105,17 +109,20 @@ class Uplink:
         if self._embedded is not None:
             self._embedded.stop()
 
-    def disconnect(self, stats: Notice) -> None:
+    def disconnect(self, stats: Notice, successor: "Uplink | None" = None) -> None:
         """Delivers or saves pending results, and publishes `offline`.
 
         Args:
             stats: the last counters.
+            successor: takes its place, and the results that come later.
         """
-        self.outbox.stop(DELIVER_TIMEOUT)
+        self.outbox.stop(DELIVER_TIMEOUT, None if successor is None else successor.outbox)
         self.publish(stats)
         self.publish(Notice(self._status_topic, "offline", retain=True), qos=1)
         self.connection.stop()
         self.stop_embedded()
+        if successor is not None:
+            _move(self._outbox_path, successor._outbox_path)  # noqa: SLF001 - of the same class
 
     def notify(self, notices: Iterable[Notice]) -> None:
         """Publishes at QoS 1 through the outbox's thread; dropped while there is no connection."""
@@ -139,3 +146,15 @@ class Uplink:
     def _link_up(self, link: Link) -> None:
         log.debug("%s: link up, resumed: %s", self.endpoint.address, link.resumed)
         self.outbox.link_up(link, self._announcements())
+
+
+def _move(old: Path, new: Path) -> None:
+    """Moves the results that wait on the disk to where they are looked for from now on."""
+    if old == new or not old.exists():
+        return
+    try:
+        if new.exists():
+            raise FileExistsError(errno.EEXIST, "there is an outbox already", str(new))
+        shutil.move(old, new)
+    except OSError as error:
+        log.error("the results that wait in %s stay there until outbox.path names it again: %s", old, error)

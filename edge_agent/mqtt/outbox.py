@@ -96,6 +96,7 @@ class Outbox:
         self._poison = PoisonMessageDetector()
         self._stop_at: float | None = None
         self._closed = False
+        self._successor: Outbox | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self, *, restore: bool = True) -> None:
@@ -110,7 +111,8 @@ class Outbox:
     def put(self, delivery: Delivery) -> None:
         """Accepts a result, which has been counted as produced. Blocks while `MAX_PENDING` are pending.
 
-        After `stop`, it can neither be delivered nor saved: its input is left to its sender.
+        After `stop`, it is passed on to the successor. Without one it can neither be delivered nor saved, and its
+        input is left to its sender.
         """
         with self._pending_changed:
             self._pending_changed.wait_for(lambda: self._pending < MAX_PENDING or self._closed)
@@ -118,6 +120,9 @@ class Outbox:
                 self._pending += 1
                 self._events.put(lambda: self._accept(delivery))
                 return
+        if self._successor is not None:
+            self._successor.put(delivery)
+            return
         log.error("%s: a result is lost: it has come after the end", delivery)
         self._lost(delivery)
 
@@ -125,6 +130,9 @@ class Outbox:
         self, topic: str, payload: bytes | str, *, retain: bool = False, correlation_data: bytes | None = None
     ) -> None:
         """Publishes a notice at QoS 1; it is dropped if the broker is away. Never blocks."""
+        if self._closed and self._successor is not None:
+            self._successor.notify(topic, payload, retain=retain, correlation_data=correlation_data)
+            return
         notice = Notice(topic, payload, retain, correlation_data)
         self._events.put(lambda: self._add_notices([notice]))
 
@@ -161,12 +169,14 @@ class Outbox:
         """A PUBACK has come; `refusal`: its reason code is a failure."""
         self._events.put(lambda: self._acknowledged(message_id, refusal))
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float, successor: "Outbox | None" = None) -> None:
         """Publishes what is pending, or stores it on the disk; ends the thread.
 
         Args:
             timeout: seconds to wait for PUBACKs; results without one are stored then.
+            successor: takes what comes later, such as the result of an inference that is still running.
         """
+        self._successor = successor
         stop_at = time.monotonic() + timeout
         self._events.put(lambda: setattr(self, "_stop_at", stop_at))
         self._thread.join(timeout + 2)
@@ -183,8 +193,11 @@ class Outbox:
             self._iterate()
         self._disconnected()
         self._backlog.close()
-        for delivery in self._backlog.in_memory:
-            self._lost(delivery)
+        for delivery in self._backlog.in_memory:  # the disk can't be written
+            if self._successor is not None:
+                self._successor.put(delivery)
+            else:
+                self._lost(delivery)
 
     def _iterate(self) -> None:
         try:

@@ -1,13 +1,15 @@
-"""edge-agent, with exceptions that nothing expects.
+"""edge-agent, with exceptions that nothing expects, or with slow models.
 
 $FAILING_THREAD: a regular expression: a thread of such a name raises instead of doing its work; `main`: the main
-thread, at its first statistics. $FAILING_PAGE: requests of the status page raise.
+thread, at its first statistics. $FAILING_PAGE: requests of the status page raise. $SLOW: seconds that an inference
+takes longer.
 """
 
 import os
 import re
 import sys
 import threading
+import time
 from typing import Any
 
 from edge_agent import cli
@@ -35,4 +37,14 @@ if __name__ == "__main__":
         from edge_agent.monitoring.page.app import Page
 
         Page.__call__ = _raise  # type: ignore[method-assign,assignment]
+    if "SLOW" in os.environ:
+        from edge_agent.models.model import Model
+
+        quick = Model.infer
+
+        def infer(self: Model, *arguments: Any) -> Any:
+            time.sleep(float(os.environ["SLOW"]))
+            return quick(self, *arguments)
+
+        Model.infer = infer  # type: ignore[method-assign,assignment]
     sys.exit(cli.main())

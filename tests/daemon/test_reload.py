@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
 from edge_agent.preprocess.opencv import cv2
-from tests.broker import Message, Mosquitto, Subscriber, wait_until
+from tests.broker import Message, Mosquitto, Subscriber, free_port, wait_until
 from tests.daemon_process import Daemon, configuration
 
 DIGITS = shipped("digits")
@@ -250,3 +251,54 @@ def test_a_change_does_not_wait_for_a_long_queue_and_loses_none_of_it(scene: Sce
         return int(stats["pipelines"]["a"]["in_progress"])
 
     wait_until(lambda: in_progress() == 0, 10, "everything is accounted for")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_the_result_of_a_long_inference_goes_over_the_new_connection(
+    qos: int, broker: Mosquitto, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    def config(url: str) -> dict[str, Any]:
+        source = {"type": "mqtt", "topic": "to/a", "qos": qos}
+        pipelines = {"a": {"source": source, "model": "digits"}}
+        return configuration(url, DEVICE, models={"digits": {"path": str(DIGITS)}}, pipelines=pipelines)
+
+    slow = Daemon(tmp_path, config(broker.url), module="tests.daemon.failing", environment={"SLOW": "6"})
+    with Subscriber(broker.port, "edge/#") as before, Subscriber(mosquitto.port, "edge/#") as client, slow as daemon:
+        before.client.publish("to/a", IMAGE, qos)
+        wait_until(lambda: counts(before)["in_progress"] == 1, 20, "the input has come in")
+        daemon.configure(config(mosquitto.url))
+        daemon.reload()
+        client.wait_for(lambda message: message.topic == f"edge/{DEVICE}/a/result", 1, 20)
+        wait_until(lambda: counts(client)["acknowledged"] == 1, 10, "the broker has it")
+        last = counts(client)
+    assert (last["captured"], last["inferred"], last["in_progress"], last["queued"]) == (1, 1, 0, 0)
+    assert not imbalance(last)
+
+
+def counts(client: Subscriber) -> dict[str, Any]:
+    stats = [message for message in client.messages if message.topic == f"edge/{DEVICE}/stats"]
+    found: dict[str, Any] = json.loads(stats[-1].payload)["pipelines"]["a"] if stats else defaultdict(int)
+    return found
+
+
+def test_results_that_wait_on_the_disk_move_with_the_outbox(broker: Mosquitto, tmp_path: Path) -> None:
+    source = {"type": "images", "path": str(DIGITS / "golden")}
+    config = configuration(
+        f"mqtt://127.0.0.1:{free_port()}",
+        DEVICE,
+        models={"digits": {"path": str(DIGITS)}},
+        pipelines={"a": {"source": source, "model": "digits"}},
+        outbox={"path": "old.db"},
+    )
+    count = len(list((DIGITS / "golden").iterdir()))
+    with Subscriber(broker.port, "edge/#") as client, Daemon(tmp_path, config) as daemon:
+        wait_until((tmp_path / "old.db").exists, 20, "results wait on the disk")
+        wait_until(lambda: f"STATUS=a {count} results" in str(daemon.notifications), 20, "all are made")
+        daemon.configure(config | {"outbox": {"path": "new.db"}, "pipelines": {"b": config["pipelines"]["a"]}})
+        daemon.reload()
+        assert (tmp_path / "new.db").exists()
+        assert not (tmp_path / "old.db").exists()
+        daemon.configure(config | {"outbox": {"path": "new.db"}, "mqtt": {"url": broker.url}})
+        daemon.reload()
+        client.wait_for(lambda message: message.topic == f"edge/{DEVICE}/a/result", count, 20)
+        wait_until(lambda: counts(client)["queued"] == 0, 10, "nothing waits")

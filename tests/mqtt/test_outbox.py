@@ -1,3 +1,4 @@
+import json
 import socket
 import threading
 import time
@@ -5,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.mqtt.outbox import MAX_NOTICES_SIZE, MAX_PENDING
+from edge_agent import settings
+from edge_agent.mqtt.outbox import MAX_NOTICES_SIZE, MAX_PENDING, Outbox
 from edge_agent.samples import ReplyTo
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.mqtt.bench import RESULTS, Bench, arrived, url
@@ -144,6 +146,25 @@ def test_whoever_brings_too_much_waits(tmp_path: Path) -> None:
         producer.join(5)
         assert bench.counts()["discarded"]["outbox_full"] == 10, "those that came after the end"
         assert len(bench.done) == MAX_PENDING, "only what is on the disk is done: the inputs of the rest come again"
+
+
+def test_what_comes_after_the_end_goes_to_the_successor(broker: Mosquitto, tmp_path: Path) -> None:
+    with Subscriber(broker.port, RESULTS) as client, Bench(tmp_path, broker.url) as bench:
+        bench.wait_until_connected()
+        bench.produce(3)
+        bench.outbox.stop(5, successor := Outbox(settings.Outbox(), bench.path, lambda name: bench.counters[name]))
+        bench.produce(2)
+        assert bench.counts()["queued"] == 2
+        successor.start(restore=False)
+        assert bench.connection.link is not None
+        successor.link_up(bench.connection.link)
+        bench.connection._on_acknowledged = successor.acknowledged
+        bench.outbox.notify("edge/bench/late/result", json.dumps({"boot_id": bench.boot_id, "seq": 1}))
+        bench.wait_for(acknowledged=5, queued=0)
+        ledger = arrived(client, 6)
+        successor.stop(5)
+    ledger.without_gaps("lab")
+    assert len(ledger.results["late"]) == 1
 
 
 def test_results_of_qos_0_are_counted_when_they_are_sent(broker: Mosquitto, tmp_path: Path) -> None:
