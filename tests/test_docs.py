@@ -23,7 +23,9 @@ from edge_agent.models import bundle, io_spec, registry
 from edge_agent.models.shipped import BUNDLES, shipped
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon
+from tests.decoders import families_table
 from tests.decoders.scenes import facts
+from tests.golden.golden_files import RECORD_FROM
 from tests.pages import (
     MAKE_TARGETS,
     PAGES,
@@ -126,7 +128,16 @@ def test_every_key_of_the_configuration_is_explained_once_with_its_default() -> 
 
 
 def test_every_decoder_is_explained() -> None:
+    page = ROOT / "docs" / "models.md"
+    shown = re.search(r"^\| decoder \|.*?\n\n", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    if RECORD_FROM:
+        page.write_text(page.read_text().replace(shown[0], f"{families_table.table()}\n"))
+    assert shown[0] == f"{families_table.table()}\n", "EDGE_AGENT_RECORD_GOLDEN=. writes it again"
     assert list(tables("models.md")["decoder"]) == [io_spec.CLASSIFICATION, *FAMILIES]
+    assert {family for family in FAMILIES.values() if not families_table.sources(family)} == {
+        FAMILIES[name] for name in ("embedding", "regression", "anomaly")
+    }
 
 
 @each("json")

@@ -5,7 +5,18 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+from edge_agent.system.units import parse_sides
+
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse gives it no public name
+
+
+def sides(text: str) -> str:
+    """The type of an argument that is a width and height in pixels."""
+    try:
+        parse_sides(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (got {text!r})") from None
+    return text
 
 
 def between(low: float, high: float) -> Callable[[str], float]:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.commands.argument_types import sides
+
 if TYPE_CHECKING:
     from edge_agent.settings import Model
 
@@ -22,6 +24,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted to its input"
     )
+    parser.add_argument(
+        "--size", type=sides, metavar="WxH", help="of its input in pixels, where the model leaves it open: 640x480"
+    )
     parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="order of the axes of its input")
     parser.add_argument(
@@ -35,7 +40,7 @@ def model_settings(args: argparse.Namespace) -> "Model":
     """The settings of the model that the arguments state."""
     from edge_agent import settings
 
-    keys = ("normalize", "resize", "color", "layout")
+    keys = ("size", "normalize", "resize", "color", "layout")
     preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
     return settings.Model(
         path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
 MAX_SHOWN = 200
+# Keypoints that are shown of each prediction: all of a person, not all 468 of a face.
+MAX_POINTS = 33
 
 
 def _annotate(path: Path, image: "NDArray[np.uint8]", predictions: "Sequence[Prediction]") -> None:
@@ -154,8 +156,9 @@ def _in_words(prediction: Mapping[str, Any]) -> str:
         parts.append(f"from ({x1:.0f}, {y1:.0f}) to ({x2:.0f}, {y2:.0f})")
     if "area" in prediction:
         parts.append(f"{prediction['area']} pixels")
-    if "keypoints" in prediction:
-        parts.append("at " + " ".join(f"({point[0]:.0f}, {point[1]:.0f})" for point in prediction["keypoints"]))
+    if points := prediction.get("keypoints"):
+        more = f" … ({len(points)} points)" if len(points) > MAX_POINTS else ""
+        parts.append("at " + " ".join(f"({point[0]:.0f}, {point[1]:.0f})" for point in points[:MAX_POINTS]) + more)
     if "vector" in prediction:
         parts.append(f"vector of {len(prediction['vector'])} numbers")
     return "  ".join(parts)

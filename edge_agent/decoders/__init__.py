@@ -67,6 +67,11 @@ def real_values(stored: "NDArray[Any]", spec: "TensorSpec") -> "NDArray[np.float
     return values
 
 
+def sigmoid(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """The logistic function of each value: the same shape, float32, 0 to 1."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -50, 50))), np.float32)
+
+
 def check_finite(*arrays: "NDArray[np.float32]") -> None:
     """Refuses outputs that are not finite.
 

@@ -4,6 +4,7 @@ A family reads candidates from its tensors. Non-maximum suppression, and mapping
 here. Poses and instance masks are detections with additional values.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from edge_agent.decoders import Limits, check_finite
 from edge_agent.decoders.boxes import nms, strongest
-from edge_agent.errors import ModelError
+from edge_agent.errors import InputError, ModelError
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Only with a threshold near 0 are there more candidates. Bounds the cost of non-maximum suppression.
 MAX_CANDIDATES = 1000
+# Scores are at most 1; quantised ones may be a little more.
+MAX_SCORE = 1.5
 # Pixels, far outside of any image. Clipping keeps areas finite.
 _FARTHEST = 1e6
 _LARGEST_CLASS = 1e6
@@ -108,6 +111,11 @@ class Detector:
         """The kept candidates, the best first, and their boxes (N, 4), x1, y1, x2, y2 in pixels of the image."""
         found = found.take(strongest(found.scores, limits.min_confidence, MAX_CANDIDATES))
         check_finite(found.boxes, found.extras)
+        if len(found.scores) and found.scores[0] > MAX_SCORE:
+            raise InputError(
+                f"the model's answer can't be right: scores of up to {found.scores[0]:.3g}, where 1 is the most: check "
+                "decoder, and preprocess.normalize"
+            )
         in_reach = np.clip(found.boxes, -_FARTHEST, _FARTHEST)
         boxes = placement.boxes_to_picture(in_reach)
         seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
@@ -166,6 +174,16 @@ def check_shape(tensor: "NDArray[Any]", *sizes: int) -> None:
     if tensor.ndim != len(sizes) or any(
         size not in (-1, found) for size, found in zip(sizes, tensor.shape, strict=True)
     ):
+        raise ModelError(f"expected an output of shape {list(sizes)}, found {list(tensor.shape)}")
+
+
+def check_size(tensor: "NDArray[Any]", *sizes: int) -> None:
+    """Refuses a tensor that can't be reshaped to these sizes.
+
+    Raises:
+        ModelError: it has another number of values.
+    """
+    if tensor.size != math.prod(sizes):
         raise ModelError(f"expected an output of shape {list(sizes)}, found {list(tensor.shape)}")
 
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from edge_agent.decoders import Decoder
 from edge_agent.decoders.anomaly import recognise_anomaly
+from edge_agent.decoders.blazeface import recognise_blazeface
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
+from edge_agent.decoders.landmarks import recognise_landmarks
 from edge_agent.decoders.movenet import recognise_movenet
 from edge_agent.decoders.nanodet import recognise_nanodet
 from edge_agent.decoders.recognition import Parts, Recognition, with_background
 from edge_agent.decoders.regression import recognise_regression
+from edge_agent.decoders.retinaface import recognise_retinaface
+from edge_agent.decoders.scrfd import recognise_scrfd
 from edge_agent.decoders.segmentation import recognise_segmentation
 from edge_agent.decoders.ssd import recognise_ssd
 from edge_agent.decoders.ssd_raw import recognise_ssd_raw
@@ -22,7 +26,9 @@ from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
 from edge_agent.decoders.yolo_pose import recognise_yolo_pose
 from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
+from edge_agent.decoders.yolov5_face import recognise_yolov5_face
 from edge_agent.decoders.yolox import recognise_yolox
+from edge_agent.decoders.yunet import recognise_yunet
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
@@ -47,36 +53,115 @@ class Recognise(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A row of the table.
+    """A row of the table. Its source is in the docstring of its module.
 
     Attributes:
         recognise: recognises the family in a file.
         outputs: their shapes, for messages.
+        models: which models it is for, for the documentation.
+        task: as published in results.
     """
 
     recognise: Recognise
     outputs: str
+    models: str
+    task: str = "detection"
 
 
 FAMILIES = {
-    "ssd": Family(recognise_ssd, "boxes [1, N, 4], classes [1, N], scores [1, N] and their count"),
-    "ssd_raw": Family(recognise_ssd_raw, "[1, anchors, 4] and [1, anchors, classes]"),
-    "yolov5": Family(recognise_yolov5, "[1, 3 x cells, 5 + classes]"),
-    "yolov8": Family(recognise_yolov8, "[1, 4 + classes, cells]"),
-    "yolo_end_to_end": Family(recognise_end_to_end, "[1, detections, 6], or [detections, 7] of YOLOv7"),
-    "yolo_pose": Family(recognise_yolo_pose, "[1, 4 + classes + keypoints, cells] or [1, detections, 6 + keypoints]"),
-    "yolo_segmentation": Family(
-        recognise_yolo_segmentation, "[1, 4 + classes + coefficients, cells] and [1, coefficients, height, width]"
+    "ssd": Family(
+        recognise_ssd,
+        "boxes [1, N, 4], classes [1, N], scores [1, N] and their count",
+        "SSD with post-processing (TFLite_Detection_PostProcess): boxes, classes, scores, count",
     ),
-    "yolox": Family(recognise_yolox, "[1, cells, 5 + classes]"),
-    "nanodet": Family(recognise_nanodet, "[1, cells, classes + 32]"),
-    "ultraface": Family(recognise_ultraface, "[1, boxes, 2] and [1, boxes, 4]"),
-    "fomo": Family(recognise_fomo, "[1, rows, columns, classes]"),
-    "movenet": Family(recognise_movenet, "[1, 1, 17, 3] or [1, persons, 56]"),
-    "segmentation": Family(recognise_segmentation, "[1, height, width], or with an axis of classes last or first"),
-    "embedding": Family(recognise_embedding, "[1, numbers]"),
-    "regression": Family(recognise_regression, "[1, values]"),
-    "anomaly": Family(recognise_anomaly, "the shape of its input"),
+    "ssd_raw": Family(
+        recognise_ssd_raw,
+        "[1, anchors, 4] and [1, anchors, classes]",
+        "SSD without it: boxes and class scores for each anchor; needs `anchors` unless they are those of the "
+        "published MobileNet models",
+    ),
+    "yolov5_face": Family(recognise_yolov5_face, "[1, 3 x cells, 16]", "YOLOv5-face: faces with five points", "pose"),
+    "yolov5": Family(
+        recognise_yolov5,
+        "[1, 3 x cells, 5 + classes]",
+        "YOLOv5, YOLOv7: box, objectness and class scores for each cell",
+    ),
+    "yolov8": Family(recognise_yolov8, "[1, 4 + classes, cells]", "YOLOv8, YOLO11: the same without objectness"),
+    "yolo_end_to_end": Family(
+        recognise_end_to_end,
+        "[1, detections, 6], or [detections, 7] of YOLOv7",
+        "YOLO exports that include non-maximum suppression",
+    ),
+    "yolo_pose": Family(
+        recognise_yolo_pose,
+        "[1, 4 + classes + keypoints, cells] or [1, detections, 6 + keypoints]",
+        "YOLO with keypoints",
+        "pose",
+    ),
+    "yolo_segmentation": Family(
+        recognise_yolo_segmentation,
+        "[1, 4 + classes + coefficients, cells] and [1, coefficients, height, width]",
+        "YOLO with masks",
+        "segmentation",
+    ),
+    "yolox": Family(recognise_yolox, "[1, cells, 5 + classes]", "YOLOX"),
+    "nanodet": Family(
+        recognise_nanodet,
+        "[1, cells, classes + 32], or [1, cells, classes] and [1, cells, 32] for each of three feature maps",
+        "NanoDet and NanoDet-Plus, in one output or two for each feature map",
+    ),
+    "ultraface": Family(recognise_ultraface, "[1, boxes, 2] and [1, boxes, 4]", "UltraFace"),
+    "yunet": Family(
+        recognise_yunet,
+        "[1, cells, 1] twice, [1, cells, 4] and [1, cells, 10] for each of three feature maps",
+        "YuNet since 2023: faces with five points",
+        "pose",
+    ),
+    "scrfd": Family(
+        recognise_scrfd,
+        "[anchors, 1], [anchors, 4] and maybe [anchors, 10] for each of three or five feature maps",
+        "SCRFD: faces, with five points or without (`detection`)",
+        "pose",
+    ),
+    "retinaface": Family(
+        recognise_retinaface,
+        "[1, priors, 4], [1, priors, 2] and [1, priors, 10], or [1, priors, 16]",
+        "RetinaFace, Face-Detector-1MB, YuNet until 2022: faces with five points",
+        "pose",
+    ),
+    "blazeface": Family(
+        recognise_blazeface,
+        "[1, anchors, 1] and [1, anchors, 16], 18 or 12",
+        "BlazeFace, and the palm and person detectors of MediaPipe, with six, seven and four points",
+        "pose",
+    ),
+    "landmarks": Family(
+        recognise_landmarks,
+        "[1, 63], [1, 1404], [1, 1434] or [1, 195], and [1, 1]",
+        "MediaPipe's landmarks of a hand (21), a face (468 or 478) or a person (33) that fills the input",
+        "pose",
+    ),
+    "fomo": Family(recognise_fomo, "[1, rows, columns, classes]", "FOMO: heat maps of object centres"),
+    "movenet": Family(
+        recognise_movenet,
+        "[1, 1, 17, 3], [1, persons, 56] or heat maps [1, height / 4, width / 4, 17]",
+        "MoveNet, one or several persons, also as heat maps",
+        "pose",
+    ),
+    "segmentation": Family(
+        recognise_segmentation,
+        "[1, height, width], or with an axis of classes last or first",
+        "a class for each pixel, such as DeepLab",
+        "segmentation",
+    ),
+    "embedding": Family(recognise_embedding, "[1, numbers]", "a vector", "embedding"),
+    "regression": Family(recognise_regression, "[1, values]", "one or several values", "regression"),
+    "anomaly": Family(
+        recognise_anomaly,
+        "the shape of its input",
+        "a reconstruction of the input, with the same shape (autoencoders)",
+        "anomaly",
+    ),
 }
 OF_NUMBERS = ("embedding", "regression", "anomaly")
 """Families of models of readings and sound, besides classifiers."""

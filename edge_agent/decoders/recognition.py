@@ -1,6 +1,7 @@
 """The result of recognising a decoder family in a model file, and what a decoder is built from."""
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -133,6 +134,12 @@ def embedded_list(metadata: Mapping[str, str], key: str) -> tuple[int, ...] | No
 def sole_output(file: ModelFile) -> Tensor | None:
     """The output of a model that has exactly one; else None."""
     return file.outputs[0] if len(file.outputs) == 1 else None
+
+
+def number_of(name: str) -> int:
+    """The number at the end of the name of an output, 3 of `Identity_3:0`; 0 where it has none."""
+    match = re.search(r"_(\d{1,4})(?::\d)?$", name)
+    return int(match[1]) if match else 0
 
 
 def is_batch(size: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.decoders import check_finite, real_values
+from edge_agent.decoders import check_finite, real_values, sigmoid
 from edge_agent.decoders.boxes import box_scale, grid_sides, strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, is_batch, picture_size
@@ -64,7 +64,7 @@ class Encoded:
         best = real_values(stored.max(axis=1), self.specs[self.scores])
         check_finite(best)
         if self.logits:
-            best = np.asarray(1 / (1 + np.exp(-np.clip(best, -50, 50))), np.float32)
+            best = sigmoid(best)
         rows = strongest(best, min_score, MAX_CANDIDATES)
         encoded = real_values(item[self.boxes][rows], self.specs[self.boxes])
         anchors = self.anchors[rows]

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edge_agent.decoders.detection import Candidates, Detector
+from edge_agent.decoders.keypoints import to_picture
 from edge_agent.decoders.recognition import (
     Parts,
     Recognition,
@@ -52,8 +51,8 @@ class Keypoints:
         del item
         values = found.extras.reshape(-1, self.numbers)
         # In pixels or in fractions of the input, like boxes.
-        points = placement.to_picture(values[:, :2] * to_pixels(values[:, :2].max(initial=0), self.size)[:2])
-        keypoints = np.concatenate([points, np.minimum(values[:, 2:], 1)], axis=1).reshape(-1, self.count, self.numbers)
+        scale = to_pixels(values[:, :2].max(initial=0), self.size)[:2]
+        keypoints = to_picture(values, placement, scale).reshape(-1, self.count, self.numbers)
         yield from ({"keypoints": tuple(map(tuple, person))} for person in keypoints.tolist())
 
 

@@ -87,6 +87,10 @@ class ModelFile:
             known.
         keeps_state: whether it keeps state from one inference to the next in variables of its own.
         named_files: the other files that an ONNX model consists of.
+        quantised_input: what the graph makes of its first input at once, where that input is real and the first
+            operator quantises it: its range is that of the values that the model was made with.
+        open_size: whether the height and width of the picture in `inputs` were open in the file, and have been stated.
+            Sizes of outputs are then those of the size that it was exported with.
     """
 
     path: Path
@@ -108,6 +112,8 @@ class ModelFile:
     miscomputed: str = ""
     keeps_state: bool = False
     named_files: tuple[NamedFile, ...] = ()
+    quantised_input: Tensor | None = None
+    open_size: bool = False
 
     @property
     def identity(self) -> FileIdentity:

@@ -137,6 +137,7 @@ def read(path: Path, sha256: str, data: View, file: BufferedReader) -> ModelFile
         associated_files=files,
         miscomputed=miscomputed(model, [name for name, _ in names]),
         keeps_state=keeps_state(model, [name for name, _ in names]),
+        quantised_input=_quantised_input(graph, inputs, producers),
     )
 
 
@@ -157,6 +158,17 @@ def _tensor(table: Table) -> Tensor:
     if not (math.isfinite(scale) and scale >= 0):
         raise DamagedError(f"the tensor {name!r} has the scale {scale}")
     return Tensor(name, shape, dtype, scale, zero_point) if scale else Tensor(name, shape, dtype)
+
+
+def _quantised_input(graph: Table, inputs: tuple[int, ...], producers: dict[int, tuple[str, int]]) -> Tensor | None:
+    """The tensor that an operator QUANTIZE makes of the first input, which is real."""
+    found = (
+        made for made, (name, first_input) in producers.items() if name == "QUANTIZE" and inputs[:1] == (first_input,)
+    )
+    made = next(found, None)
+    if made is None or _tensor(graph.element(0, inputs[0])).scale is not None:
+        return None
+    return _tensor(graph.element(0, made))
 
 
 def _operator_name(code: Table) -> tuple[str, bool]:

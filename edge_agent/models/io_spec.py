@@ -20,7 +20,7 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
-from edge_agent.models.picture_input import picture_tensor, read_pictures
+from edge_agent.models.picture_input import picture_tensor, read_pictures, with_size
 from edge_agent.models.series_input import read_series, takes_numbers, without_state
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
@@ -120,9 +120,9 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         preprocess = read_series(file, stated.input, evidence)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
     else:
-        tensor = picture_tensor(file)
+        file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
-        preprocess = read_pictures(file, tensor, stated.preprocess, recognition, evidence, missing)
+        preprocess = read_pictures(file, file.inputs[0], stated.preprocess, recognition, evidence, missing)
     labels = _labels(file, stated, recognition, evidence, missing)
     if missing:
         raise UnclearError(missing, recognition.family, evidence)

@@ -1,14 +1,16 @@
 """How pictures become the input tensor of a model: layout, colours, size and normalisation."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_agent import settings
-from edge_agent.decoders.recognition import Recognition
+from edge_agent.decoders.recognition import Recognition, embedded_list
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
+from edge_agent.system.units import MAX_SIDE
 
 if TYPE_CHECKING:
     from edge_agent.preprocess.image import Color, Layout
@@ -22,8 +24,9 @@ PRESETS: dict[str, tuple[Channels, Channels]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
 # Real ranges that a quantised input covers if its stored values are the pixels.
-_PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-_MAX_SIDE = 8192
+_PIXEL_RANGES = {"unit": (0.0, 1.0), "signed": (-1.0, 1.0), "raw": (0.0, 255.0)}
+# Stands for the size of an open input until it is stated, so that everything else that is missing is reported as well.
+_ANY_SIZE = (640, 640)
 
 
 def picture_tensor(file: ModelFile) -> Tensor:
@@ -38,6 +41,45 @@ def picture_tensor(file: ModelFile) -> Tensor:
     if file.inputs[0].dtype not in ("uint8", "int8", "int32", "float32", "float16"):
         raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
     return file.inputs[0]
+
+
+def with_size(
+    file: ModelFile, tensor: Tensor, stated: settings.Preprocess, evidence: list[str], missing: dict[str, str]
+) -> ModelFile:
+    """The same file, an open height and width of its input filled in.
+
+    Args:
+        file: the model file.
+        tensor: its input.
+        stated: by the configuration and the bundle.
+        evidence: gets a sentence if they were open.
+        missing: gets a sentence if the size has to be stated; any size is then filled in.
+
+    Raises:
+        ModelError: the stated size is not that of the file.
+    """
+    first = 2 if (stated.layout == "nchw" if stated.layout else tensor.shape[1] in (1, 3)) else 1
+    sides = tensor.shape[first : first + 2]
+    width, height = stated.size or (0, 0)
+    if -1 not in sides:
+        if stated.size and sides != (height, width):
+            raise ModelError(f"preprocess.size: {width}x{height} is stated, the model takes {sides[1]}x{sides[0]}")
+        return file
+    trained = embedded_list(file.metadata, "imgsz")
+    if stated.size:
+        evidence.append(f"size: {width} x {height}, as stated")
+    elif trained and len(trained) == len(sides):
+        height, width = trained
+        evidence.append(f"size: {width} x {height}, from imgsz in the file's metadata")
+    else:
+        height, width = _ANY_SIZE
+        evidence.append(f"size: open; what follows is for {width} x {height}")
+        missing["preprocess.size"] = (
+            f"the file leaves the height and width of its input open, shape {list(tensor.shape)}: state "
+            "preprocess.size: WIDTHxHEIGHT, such as 320x320 or 640x640, as it was trained"
+        )
+    shape = (*tensor.shape[:first], height, width, *tensor.shape[first + 2 :])
+    return replace(file, inputs=(replace(tensor, shape=shape), *file.inputs[1:]), open_size=True)
 
 
 def read_pictures(
@@ -120,9 +162,9 @@ def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
         raise ModelError(
             f"an input of {channels} channels is not a picture: expected 1 or 3, shape {list(tensor.shape)}"
         )
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise ModelError(
-            f"the input's size is open or out of bounds, shape {list(tensor.shape)}: export the model with a fixed size"
+            f"the input's size is out of bounds, shape {list(tensor.shape)}: expected 1 to {MAX_SIDE} pixels"
         )
     return height, width, channels
 
@@ -146,9 +188,12 @@ def _normalization(
         source = "from the file's metadata"
     elif tensor.dtype in ("uint8", "int32") and tensor.scale is None:
         mean, std, source = *PRESETS["raw"], "for an input of whole numbers"
-    elif any(tensor.covers(values) for values in _PIXEL_RANGES):
+    elif any(tensor.covers(values) for values in _PIXEL_RANGES.values()):
         evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
         return (float(-INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
+    elif preset := _preset_of(file.quantised_input):
+        mean, std = PRESETS[preset]
+        source = "its first operator quantises exactly that range"
     elif recognition.normalization is not None:
         mean, std = recognition.normalization
         source = "as the family was published"
@@ -163,6 +208,12 @@ def _normalization(
         raise ModelError(f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
     evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
     return _quantised(mean, std, tensor)
+
+
+def _preset_of(quantised: Tensor | None) -> str:
+    """The preset whose range a quantised tensor covers; "" if none."""
+    found = (name for name, values in _PIXEL_RANGES.items() if quantised is not None and quantised.covers(values))
+    return next(found, "")
 
 
 def _stated_normalization(normalize: str | Normalize, color: "Color") -> tuple[Channels, Channels]:

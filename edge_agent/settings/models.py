@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
 
 from edge_agent.settings.base import Frozen, Normalize, Seconds
 from edge_agent.settings.series import Input
 from edge_agent.settings.text import Language
+from edge_agent.system.units import parse_sides
 
 AcceleratorName = Literal[
     "cpu", "edgetpu", "ethosu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl"
@@ -15,9 +16,21 @@ AcceleratorName = Literal[
 Output = Literal["probabilities", "logits", "sigmoid"]
 
 
+# Width, height in pixels.
+PictureSize = Annotated[
+    tuple[int, int],
+    BeforeValidator(parse_sides),
+    PlainSerializer(lambda sides: f"{sides[0]}x{sides[1]}", return_type=str),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["640x480", 320]}),
+]
+
+
 class Preprocess(Frozen):
     """How pixels become the model's input tensor. Default of each key: as the model file says."""
 
+    size: PictureSize | None = None
+    """Width and height of the input in pixels, such as `640x480`, or one number for a square, where the model leaves it
+    open. Default: as the model file says."""
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
     """How an image is fitted to the model's input: `stretch`, `letterbox` (keep the aspect ratio, pad right and below)
     or `center_crop` (keep the aspect ratio, cut). Default: as the model family was published, else stretch."""

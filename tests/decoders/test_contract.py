@@ -13,7 +13,10 @@ from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import Tensor
 from edge_agent.timeseries.numbers import RawInput
 from tests.decoders import (
+    faces,
+    test_faces,
     test_fomo,
+    test_landmarks,
     test_movenet,
     test_nanodet,
     test_segmentation,
@@ -100,10 +103,42 @@ def nanodet() -> Setup:
     return of_family("nanodet", test_nanodet.SIZE, [scene], [scene * 0], test_nanodet.LABELS)
 
 
+def nanodet_maps() -> Setup:
+    file, scene = test_nanodet.maps()
+    decode = decoder(file, "nanodet", test_nanodet.LABELS)
+    return Setup(decode, test_nanodet.SIZE, scene, [one * 0 for one in scene], test_nanodet.LABELS)
+
+
 def ultraface() -> Setup:
     scores, boxes = test_ultraface.encoded()
     empty = [scores * 0, boxes]
     return of_family("ultraface", test_ultraface.SIZE, [scores, boxes], empty, test_ultraface.LABELS)
+
+
+def of_faces(family: str, scene: Outputs, empty: Outputs, size: tuple[int, int] = faces.SIZE, **more: Any) -> Setup:
+    """A family of detectors with points."""
+    file = test_faces.file_of([one if one.ndim == 3 else one[None] for one in scene], size)
+    if not more.get("batched", True):
+        file = test_faces.file_of(scene, size)
+    return Setup(decoder(file, family, ["face"]), size, scene, empty, ["face"], **({"task": "pose"} | more))
+
+
+def blazeface(*, separate: bool) -> Setup:
+    scene, empty = (
+        [one for pair in maps for one in pair]
+        if separate
+        else [np.concatenate(kind, axis=1) for kind in zip(*maps, strict=True)]
+        for maps in (faces.blazeface(faces.moved(found, 6)) for found in (faces.FACES, ()))
+    )
+    return of_faces("blazeface", scene, empty, faces.SQUARE)
+
+
+def landmarks(what: str) -> Setup:
+    file, scene = test_landmarks.file_of(what), test_landmarks.scene(what)
+    (recognition,) = families.fitting(file)
+    decode = families.build(recognition, specs(file), recognition.labels)
+    empty = [one if one.size > 1 else np.full_like(one, -9) for one in scene]
+    return Setup(decode, test_landmarks.SIZE, scene, empty, recognition.labels or (), task="pose")
 
 
 def fomo() -> Setup:
@@ -118,6 +153,11 @@ def movenet(*, persons: bool) -> Setup:
     for number, score in enumerate((0.5, 0.9)):
         several[0, number] = [*test_movenet.keypoints(number).ravel(), 0.1, 0.2, 0.5, 0.6, score]
     scene = several if persons else one
+    return of_family("movenet", test_movenet.SIZE, [scene], [scene * 0], ["person"], task="pose")
+
+
+def heat_maps() -> Setup:
+    scene = test_movenet.heat_maps()
     return of_family("movenet", test_movenet.SIZE, [scene], [scene * 0], ["person"], task="pose")
 
 
@@ -154,6 +194,7 @@ SCENES = {
     "classification, logits": classification("logits"),
     "ssd": ssd(),
     "ssd_raw": ssd_raw(),
+    "yolov5_face": of_faces("yolov5_face", [faces.yolov5_face(faces.FACES)], [faces.yolov5_face(())]),
     "yolov5": yolo("yolov5"),
     "yolov8": yolo("yolov8"),
     "yolo_end_to_end": yolo("yolo_end_to_end"),
@@ -163,10 +204,24 @@ SCENES = {
     "yolo_segmentation, end to end": yolo_segmentation("end to end"),
     "yolox": yolox(),
     "nanodet": nanodet(),
+    "nanodet, separate maps": nanodet_maps(),
     "ultraface": ultraface(),
+    "yunet": of_faces("yunet", faces.yunet(faces.FACES), faces.yunet(())),
+    "scrfd": of_faces("scrfd", faces.scrfd(faces.FACES), faces.scrfd(())),
+    "scrfd, without points": of_faces("scrfd", faces.scrfd(faces.FACES)[:6], faces.scrfd(())[:6], task="detection"),
+    "scrfd, without a batch": of_faces(
+        "scrfd", [one[0] for one in faces.scrfd(faces.FACES)], [one[0] for one in faces.scrfd(())], batched=False
+    ),
+    "retinaface": of_faces("retinaface", faces.retinaface(faces.FACES), faces.retinaface(())),
+    "blazeface": blazeface(separate=False),
+    "blazeface, separate maps": blazeface(separate=True),
+    "landmarks": landmarks("hand"),
+    "landmarks, face": landmarks("face"),
+    "landmarks, person": landmarks("person"),
     "fomo": fomo(),
     "movenet": movenet(persons=True),
     "movenet, one person": movenet(persons=False),
+    "movenet, heat maps": heat_maps(),
     "segmentation": segmentation(scores=False),
     "segmentation, scores": segmentation(scores=True),
     "embedding": numbers("embedding", [0.5, -0.25, 1.5]),

@@ -19,11 +19,13 @@ from tests.decoders.scenes import facts, specs
 SIZE = (64, 96)  # height, width
 CELLS = cell_count(SIZE, (8, 16, 32))
 CROP, PICTURE = (300, 120), (400, 200)
+SIX = ("Sigmoid",) * 3 + ("",) * 3
 NUMBERS = [0.0, 1.0, 0.5, -1.0, 2.5, 70.0, 1e9, 3e38, -3e38, 1e-40, np.nan, np.inf, -np.inf]
 
 FILES: dict[str, ModelFile] = {
     "ssd": facts((1, 10, 4), (1, 10), (1, 10), (1,), size=SIZE, custom=[OPERATOR]),
     "ssd_raw": facts((1, 138, 4), (1, 138, 3), size=SIZE, operators=("", "LOGISTIC")),
+    "yolov5_face": facts((1, 3 * CELLS, 16), size=SIZE),
     "yolov5": facts((1, 3 * CELLS, 7), size=SIZE),
     "yolov8": facts((1, 6, CELLS), size=SIZE),
     "yolo_end_to_end": facts((1, 50, 6), size=SIZE),
@@ -32,6 +34,15 @@ FILES: dict[str, ModelFile] = {
     "yolox": facts((1, CELLS, 7), size=SIZE),
     "nanodet": facts((1, CELLS, 34), size=SIZE),
     "ultraface": facts((1, 90, 2), (1, 90, 4), size=SIZE),
+    "yunet": facts(
+        *[(1, cell_count(SIZE, [n]), w) for w in (1, 1, 4, 10) for n in (8, 16, 32)], size=SIZE, operators=SIX * 2
+    ),
+    "scrfd": facts(
+        *[(1, 2 * cell_count(SIZE, [n]), w) for w in (1, 4, 10) for n in (8, 16, 32)], size=SIZE, operators=SIX * 2
+    ),
+    "retinaface": facts((1, 2 * CELLS, 16), size=SIZE),
+    "blazeface": facts((1, 2 * 96 + 6 * 24, 1), (1, 2 * 96 + 6 * 24, 16), size=SIZE),
+    "landmarks": facts((1, 195), (1, 1), size=SIZE),
     "fomo": facts((1, 8, 12, 3), size=SIZE),
     "movenet": facts((1, 6, 56), size=SIZE),
     "segmentation": facts((1, *SIZE, 5), size=SIZE),
@@ -39,6 +50,11 @@ FILES: dict[str, ModelFile] = {
     "regression": facts((1, 4), size=SIZE),
 }
 EVERY = FILES | {
+    "movenet, heat maps": facts((1, 16, 24, 17), size=SIZE),
+    "landmarks, hand": facts((1, 63), (1, 1), (1, 63), (1, 1), size=SIZE),
+    "nanodet, maps": facts(
+        *[(1, cell_count(SIZE, [n]), w) for w in (3, 32) for n in (8, 16, 32)], size=SIZE, operators=SIX
+    ),
     "movenet, one person": facts((1, 1, 17, 3), size=SIZE),
     "segmentation, numbers": facts(Tensor("", (1, *SIZE), "float32"), size=SIZE),
     "yolo_end_to_end, YOLOv7": facts((20, 7), size=SIZE),

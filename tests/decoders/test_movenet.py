@@ -71,3 +71,28 @@ def test_the_shape_tells_the_family_and_what_it_takes() -> None:
     (found,) = families.fitting(FILE)
     assert (found.family, found.labels, found.resize, found.color) == ("movenet", ("person",), "letterbox", "rgb")
     assert found.normalization == ((0,), (1,))
+
+
+def heat_maps() -> Floats:
+    """(1, 48, 48, 17): keypoint n is in row n, column 2 n, and the first one nowhere."""
+    values = np.full((1, 48, 48, 17), 0.02, np.float32)
+    for number in range(1, 17):
+        values[0, number, 2 * number, number] = 0.3 + 0.04 * number
+    return values
+
+
+def test_of_heat_maps_each_keypoint_is_in_the_middle_of_the_hottest_cell() -> None:
+    file = facts((1, 48, 48, 17), size=SIZE, operators=("LOGISTIC",))
+    (found,) = families.fitting(file)
+    assert (found.family, found.resize, found.normalization) == ("movenet", "stretch", ((127.5,), (127.5,)))
+    (seen,) = decoder(file, "movenet", ["person"])([heat_maps()], [as_it_is(SIZE)], ANYBODY)
+    assert seen.keypoints is not None
+    assert seen.keypoints[5] == pytest.approx((10 * 4 + 2, 5 * 4 + 2, 0.5))
+    assert seen.confidence == pytest.approx(np.mean([0.3 + 0.04 * number for number in range(1, 17)]))
+
+
+@pytest.mark.parametrize(("keypoints", "operator"), [(17, "CONV_2D"), (16, "LOGISTIC"), (2, "SOFTMAX")])
+def test_other_maps_have_to_be_stated(keypoints: int, operator: str) -> None:
+    file = facts((1, 48, 48, keypoints), size=SIZE, operators=(operator,))
+    assert "movenet" not in [one.family for one in families.fitting(file)]
+    assert families.stated(file, "movenet").task == "pose"

@@ -1,12 +1,13 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_agent.decoders import families
 from edge_agent.errors import InputError
-from edge_agent.modelfile.facts import Tensor
-from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts
+from edge_agent.modelfile.facts import ModelFile, Tensor
+from tests.decoders.scenes import ALL, Floats, Thing, as_it_is, assert_same, decoder, facts, specs
 
 SIZE = (100, 160)  # the largest cells reach over the lower edge
 LABELS = ("cat", "dog", "bird")
@@ -40,6 +41,43 @@ def encoded(*, plus: bool) -> Floats:
                         row[thing.class_id] = thing.score
                 rows.append(row)
     return np.array(rows, np.float32)
+
+
+def maps() -> tuple[ModelFile, list[Floats]]:
+    """A file with six outputs, as NanoDet-m was exported until 2021, and these."""
+    values = encoded(plus=False)[None]
+    counts = [math.ceil(SIZE[0] / stride) * math.ceil(SIZE[1] / stride) for stride in (8, 16, 32)]
+    parts = np.split(values, np.cumsum(counts)[:-1], axis=1)
+    outputs = [part[..., :3] for part in parts] + [part[..., 3:] for part in parts]
+    names = [f"{kind}_pred_stride_{stride}" for kind in ("cls", "dis") for stride in (8, 16, 32)]
+    tensors = [Tensor(name, one.shape, "float32") for name, one in zip(names, outputs, strict=True)]
+    return facts(*tensors, size=SIZE, file_format="onnx", operators=["Sigmoid"] * 3 + ["Transpose"] * 3), outputs
+
+
+def test_two_outputs_for_each_feature_map_say_the_same_as_one() -> None:
+    file, outputs = maps()
+    (found,) = families.fitting(file)
+    assert (found.family, found.classes, found.named) == ("nanodet", 3, True)
+    decode = families.build(found, specs(file), LABELS)
+    assert_same(decode(outputs, [as_it_is(SIZE)], ALL), THINGS, score=1e-5, iou=0.999)
+
+
+def test_scores_that_are_logits_are_recognised_by_the_last_operator() -> None:
+    file, outputs = maps()
+    file = replace(file, output_operators=("Conv",) * 6)
+    for number in range(3):
+        outputs[number] = np.log((outputs[number] + 1e-9) / (1 - outputs[number]))
+    decode = families.build(families.stated(file, "nanodet"), specs(file), LABELS)
+    assert_same(decode(outputs, [as_it_is(SIZE)], ALL), THINGS, score=1e-5, iou=0.999)
+
+
+def test_eleven_distances_belong_to_nanodet_g() -> None:
+    file, _ = maps()
+    outputs = tuple(
+        replace(one, shape=(*one.shape[:2], 44)) if one.name.startswith("dis") else one for one in file.outputs
+    )
+    (found,) = families.fitting(replace(file, outputs=outputs))
+    assert (found.family, found.classes) == ("nanodet", 3)
 
 
 @pytest.mark.parametrize("plus", [False, True])

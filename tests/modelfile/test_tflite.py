@@ -8,7 +8,7 @@ import pytest
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import Tensor
 from tests.models import model_bytes
-from tests.models.model_bytes import Scalar, builtin, floats, int32s, int64s, operator, tflite, zipped
+from tests.models.model_bytes import Scalar, builtin, floats, int32s, int64s, operator, quantized, tflite, zipped
 
 LABELS = {"labels.txt": "circle\nsquare\nstar\n"}
 
@@ -33,6 +33,21 @@ def test_a_plain_file_gives_its_tensors_and_operators(reading: Any) -> None:
 
 def test_the_operator_behind_an_output_is_seen_through_dequantize(reading: Any) -> None:
     assert reading(tflite()).output_operators == ("SOFTMAX",)
+
+
+def test_a_real_input_that_is_quantised_at_once_shows_its_range(reading: Any) -> None:
+    real = {0: int32s(1, 8, 8, 3), 1: Scalar("Int8", 0), 3: "image"}
+    stored = {0: int32s(1, 8, 8, 3), 1: Scalar("Int8", 9), 3: "stored", 4: quantized(1 / 255, -128)}
+    scores = {0: int32s(1, 3), 1: Scalar("Int8", 0), 3: "scores"}
+    changes = {"outputs": (2,), "codes": [builtin(114), builtin(25)]}
+    operators = [operator(0, (0,), (1,)), operator(1, (1,), (2,))]
+    file = reading(tflite(tensors=[real, stored, scores], operators=operators, **changes))
+    assert file.quantised_input is not None
+    assert file.quantised_input.covers((0, 1))
+    other = [operator(1, (0,), (1,)), operator(0, (1,), (2,))]
+    assert reading(tflite(tensors=[real, stored, scores], operators=other, **changes)).quantised_input is None
+    requantised = [real | {1: Scalar("Int8", 3), 4: quantized(1 / 255, 0)}, stored, scores]
+    assert reading(tflite(tensors=requantised, operators=operators, **changes)).quantised_input is None
 
 
 def test_an_output_that_is_an_input_has_no_operator(reading: Any) -> None:

@@ -103,9 +103,8 @@ def test_a_layout_that_the_shape_does_not_tell_is_asked_for(shape: tuple[int, ..
     ("file", "says"),
     [
         (image((1, 32, 24, 4)), "an input of 4 channels is not a picture: expected 1 or 3, shape [1, 32, 24, 4]"),
-        (image((1, -1, -1, 3)), "the input's size is open or out of bounds, shape [1, -1, -1, 3]: export the model"),
-        (image((1, 100_000, 24, 3)), "the input's size is open or out of bounds"),
-        (image((1, 32, 0, 3)), "the input's size is open or out of bounds"),
+        (image((1, 100_000, 24, 3)), "the input's size is out of bounds, shape [1, 100000, 24, 3]: expected 1 to 8192"),
+        (image((1, 32, 0, 3)), "the input's size is out of bounds"),
         (image((1, 32), "int32"), "not a model of pictures: expected one input of four axes, found image [1, 32]"),
         (image(()), "not a model of pictures: expected one input of four axes, found image []"),
         (image((1, 32, 24, 3), "int64"), "not a model of pictures: its input is of type int64"),
@@ -418,3 +417,46 @@ def test_corals_numbered_list_and_the_list_of_80_names_on_the_real_detector(data
     eighty = parse_labels((data_dir / "labels/coco80_names.txt").read_text())
     with pytest.raises(ModelError, match="80 labels for 90 classes"):
         read(file, labels=eighty)
+
+
+OPEN = [((1, -1, -1, 3), "nhwc"), ((-1, 3, -1, -1), "nchw"), ((1, 32, -1, 3), "nhwc")]
+
+
+@pytest.mark.parametrize(("shape", "layout"), OPEN)
+def test_an_open_size_is_asked_for_together_with_what_else_is_missing(shape: tuple[int, ...], layout: str) -> None:
+    file = replace(image(shape), normalization=None, labels=None)
+    found = missing(file)
+    assert set(found) == {"preprocess.size", "preprocess.normalize", "labels"}
+    assert f"open, shape {list(shape)}: state preprocess.size: WIDTHxHEIGHT" in found["preprocess.size"]
+    stated = how(read(image(shape), size="48x64"))
+    assert (stated.width, stated.height, stated.layout) == (48, 64, layout)
+    assert how(read(image(shape), size=48)).height == 48
+    assert "size: 48 x 64, as stated" in read(image(shape), size="48x64").evidence
+
+
+def test_an_open_size_is_that_of_the_export_where_the_file_has_it() -> None:
+    file = replace(image((-1, 3, -1, -1)), metadata={"imgsz": "[384, 640]"})
+    assert (how(read(file)).height, how(read(file)).width) == (384, 640)
+    assert how(read(file, size="64x48")).height == 48
+
+
+def test_a_stated_size_that_is_not_the_models_is_refused() -> None:
+    assert how(read(image((1, 32, 24, 3)), size="24x32")).width == 24
+    with pytest.raises(ModelError, match=r"preprocess\.size: 64x64 is stated, the model takes 24x32"):
+        read(image((1, 32, 24, 3)), size="64x64")
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "mean", "std"),
+    [(1 / 255, -128, 0, 255), (2 / 255, 0, 127.5, 127.5), (1, -128, 0, 1)],
+)
+def test_the_range_of_an_input_that_is_quantised_at_once_is_known(
+    scale: float, zero_point: int, mean: float, std: float
+) -> None:
+    made = Tensor("quantised", (1, 32, 24, 3), "int8", scale, zero_point)
+    file = replace(image((1, 32, 24, 3)), normalization=None, quantised_input=made)
+    assert (how(read(file)).mean, how(read(file)).std) == ((mean,), (std,))
+    assert any(sentence.endswith("its first operator quantises exactly that range") for sentence in read(file).evidence)
+    assert how(read(file, normalize="imagenet")).std == (58.395, 57.12, 57.375)
+    odd = replace(file, quantised_input=replace(made, scale=0.0187))
+    assert set(missing(odd)) == {"preprocess.normalize"}

@@ -136,3 +136,37 @@ def test_an_mqtt_source_works_with_the_embedded_broker(tmp_path: Path) -> None:
             client.publish("lab/in", (shipped("digits") / "golden" / "3_seven_segment.png").read_bytes())
             [message] = client.wait_for(lambda message: message.topic == "edge/inside/lab/result")
     assert json.loads(message.payload)["predictions"][0]["label"] == "3"
+
+
+def test_a_hand_is_read_in_the_crop_of_a_palm(broker: Mosquitto, data_dir: Path, tmp_path: Path) -> None:
+    files = data_dir / "met_in_the_wild"
+    config = configuration(
+        broker,
+        "cascade",
+        models={
+            "palms": {"path": str(files / "openmv_palm.tflite")},
+            "hands": {"path": str(files / "openmv_hand.tflite")},
+        },
+        pipelines={
+            "porch": {
+                "source": {"type": "images", "path": str(data_dir / "images" / "squat.bmp")},
+                "model": "palms",
+                "min_confidence": 0.7,
+            },
+            "fingers": {"source": {"type": "pipeline", "name": "porch", "margin": 1}, "model": "hands"},
+        },
+    )
+    with Subscriber(broker.port, "edge/cascade/#") as client:
+        daemon = Daemon(tmp_path, config, arguments=("--once",)).start(ready=False)
+        assert daemon.wait(60).code == 0, daemon.log()
+        client.wait_for(ended)
+    (found,), (read,) = documents(client, "porch"), documents(client, "fingers")
+    (palm,), (hand,) = found["predictions"], read["predictions"]
+    assert (found["task"], palm["label"], len(palm["keypoints"])) == ("pose", "palm", 7)
+    assert (read["task"], hand["label"], len(hand["keypoints"])) == ("pose", "right hand", 21)
+    left, top, right, bottom = read["input"]["parent"]["box"]
+    assert right - left == pytest.approx(3 * (palm["box"][2] - palm["box"][0]), abs=3)
+    # The wrist of both, in pixels of the picture.
+    wrist = hand["keypoints"][0][0] + left, hand["keypoints"][0][1] + top
+    assert wrist == pytest.approx(palm["keypoints"][0], abs=20)
+    assert bottom - top > 60

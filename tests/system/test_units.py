@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.system.units import format_size, parse_duration, parse_size
+from edge_agent.system.units import format_size, parse_duration, parse_sides, parse_size
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,18 @@ def test_what_is_a_size_or_a_duration_is_finite_and_not_negative(text: str) -> N
 def test_sizes_are_written_with_the_prefix_that_keeps_them_short() -> None:
     written = [format_size(size) for size in (0, 999, 1000, 4_100_000, 2_500_000_000, 7_000_000_000_000)]
     assert written == ["0 B", "999 B", "1.0 kB", "4.1 MB", "2.5 GB", "7000.0 GB"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"), [("640x480", (640, 480)), (" 8192 x 1 ", (8192, 1)), ("320", (320, 320)), (320, (320, 320))]
+)
+def test_sides_are_a_width_and_a_height_or_one_number(text: object, sides: tuple[int, int]) -> None:
+    assert parse_sides(text) == sides
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0x5", "640x", "x480", "640x480x3", "8193", "-1x5", "1e3", 1.5, True, None, [1]]
+)
+def test_other_sides_are_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="must be width x height in pixels, such as 640x480"):
+        parse_sides(text)

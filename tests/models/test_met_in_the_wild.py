@@ -1,0 +1,145 @@
+"""Real models of faces, hands and poses, as somebody tries them: the file, a picture, and what one message advises."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_agent import settings
+from edge_agent.errors import ModelError
+from edge_agent.models.io_spec import UnclearError, derive
+from edge_agent.models.model import load_unqualified
+from edge_agent.models.predictor import Predictor
+from edge_agent.models.resolve import resolve_model
+from edge_agent.preprocess.files import read_file
+from edge_agent.preprocess.opencv import cv2
+from edge_agent.samples import Prediction
+
+GRACE = "grace_hopper.bmp"
+# Eyes, nose, corners of the mouth, as seen by a person; the right eye is left in the picture.
+GRACES_FACE = ((226, 194), (305, 190), (266, 240), (233, 277), (301, 272))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model: what has to be stated, and what it then sees."""
+
+    family: str
+    confidence: float
+    advice: str = ""
+    stated: dict[str, Any] = field(default_factory=dict)
+
+
+FACES = {
+    "yunet2026.onnx": Known("yunet", 0.93, "state preprocess.size:", {"preprocess": {"size": "320x320"}}),
+    "scrfd_500m.onnx": Known("scrfd", 0.8),
+    "retinaface_m025.onnx": Known("retinaface", 1.0),
+    "yolov5face_tfl.tflite": Known(
+        "yolov5_face", 0.88, "state decoder: yolov5_face or yolov5", {"decoder": "yolov5_face"}
+    ),
+}
+
+
+@cache
+def predictor(path: Path, stated: str = "{}") -> Predictor:
+    """Of a model, with what is stated of it as JSON."""
+    options = settings.Model.model_validate({"path": path} | json.loads(stated))
+    return Predictor(load_unqualified("tried", resolve_model(options, path.parent)), None, None)
+
+
+def seen(data_dir: Path, name: str, image: str, **stated: Any) -> list[Prediction]:
+    """What `predict` shows."""
+    model = predictor(data_dir / "met_in_the_wild" / name, json.dumps(stated))
+    return model.ask(read_file(data_dir / "images" / image)).predictions
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_what_is_missing_is_one_thing_and_the_message_says_how_to_state_it(data_dir: Path, name: str) -> None:
+    known, path = FACES[name], data_dir / "met_in_the_wild" / name
+    source = resolve_model(settings.Model(path=path), path.parent)
+    if known.advice:
+        with pytest.raises(UnclearError, match=known.advice) as caught:
+            derive(source.file, source.stated)
+        assert len(caught.value.missing) == 1
+    else:
+        assert derive(source.file, source.stated).family == known.family
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_the_face_of_grace_hopper_is_found_with_its_points(data_dir: Path, name: str) -> None:
+    known = FACES[name]
+    best = seen(data_dir, name, GRACE, **known.stated)[0]
+    assert best.label == "face"
+    assert best.confidence == pytest.approx(known.confidence, abs=0.05)
+    assert best.box == pytest.approx((178, 118, 356, 334), abs=14)
+    assert best.keypoints is not None
+    assert np.abs(np.subtract(best.keypoints, GRACES_FACE)).max() < 12
+
+
+@pytest.mark.parametrize("name", [*FACES, "openmv_blazeface.tflite"])
+def test_faces_in_a_group_are_told_apart(data_dir: Path, name: str) -> None:
+    stated = FACES[name].stated if name in FACES else {}
+    found = [one for one in seen(data_dir, name, "face.jpg", **stated) if (one.confidence or 0) > 0.5]
+    assert len(found) == (2 if name == "openmv_blazeface.tflite" else 4), "BlazeFace is for faces near the camera"
+
+
+def test_blazeface_knows_from_its_file_that_it_takes_pixels_from_0(data_dir: Path) -> None:
+    path = data_dir / "met_in_the_wild" / "openmv_blazeface.tflite"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    evidence = derive(source.file, source.stated).evidence
+    assert "normalize: mean 0, std 255, its first operator quantises exactly that range" in evidence
+    (best,) = seen(data_dir, path.name, GRACE)
+    assert best.confidence == pytest.approx(0.9, abs=0.06)
+    assert best.keypoints is not None
+    assert len(best.keypoints) == 6
+    assert best.keypoints[0] == pytest.approx((216, 193), abs=12)
+
+
+def test_a_palm_is_found_and_in_its_crop_a_hand(data_dir: Path, tmp_path: Path) -> None:
+    palm = seen(data_dir, "openmv_palm.tflite", "squat.bmp")[0]
+    assert palm.label == "palm"
+    assert (palm.confidence or 0) > 0.8
+    assert palm.box == pytest.approx((315, 222, 349, 252), abs=8)
+    assert palm.keypoints is not None
+    assert len(palm.keypoints) == 7
+    picture = cv2.imread(str(data_dir / "images" / "squat.bmp"))
+    assert picture is not None
+    x1, y1, x2, y2 = map(int, palm.box or ())
+    wide, high = x2 - x1, y2 - y1  # margin: 1
+    crop = tmp_path / "hand.png"
+    cv2.imwrite(str(crop), picture[y1 - high : y2 + high, x1 - wide : x2 + wide])
+    hand = predictor(data_dir / "met_in_the_wild" / "openmv_hand.tflite").ask(read_file(crop)).predictions
+    assert [one.label for one in hand] == ["right hand"]
+    assert hand[0].keypoints is not None
+    assert len(hand[0].keypoints) == 21
+    wrist, middle_finger = np.array(hand[0].keypoints)[[0, 12]] + (x1 - wide, y1 - high)
+    assert np.abs(wrist - palm.keypoints[0]).max() < 20
+    assert wrist[1] > middle_finger[1] + 15
+
+
+def test_a_picture_without_a_hand_has_none(data_dir: Path) -> None:
+    assert seen(data_dir, "openmv_hand.tflite", "bus.jpg") == []
+
+
+def test_movenet_as_heat_maps_finds_nose_and_eyes(data_dir: Path) -> None:
+    (person,) = seen(data_dir, "openmv_movenet192.tflite", "squat.bmp")
+    assert person.keypoints is not None
+    # As in the reference of the model without heat maps; a cell is 13 pixels high.
+    assert np.array(person.keypoints)[0, :2] == pytest.approx((0.589 * 500, 0.332 * 610), abs=13)
+    assert person.keypoints[0][2] == pytest.approx(0.77, abs=0.08)
+    assert (person.confidence or 0) > 0.65
+
+
+def test_nanodet_of_six_maps_sees_the_bus(data_dir: Path) -> None:
+    labels = data_dir / "labels" / "coco80_names.txt"
+    found = seen(data_dir, "nanodet_m_320_k.onnx", "bus.jpg", labels=str(labels))
+    assert [one.label for one in found[:2]] == ["bus", "person"]
+    assert [one.confidence for one in found[:2]] == pytest.approx([0.8, 0.72], abs=0.03)
+    path = data_dir / "met_in_the_wild" / "nanodet_m_320_k.onnx"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    with pytest.raises(ModelError, match=r"^the file carries no labels: state labels: FILE with 80 lines[^;]*$"):
+        derive(source.file, source.stated)
