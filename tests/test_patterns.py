@@ -36,6 +36,9 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "config/yaml_lines.py end of stream|expected ':'": (("", "end of ", ""), ("", "expected ", "")),
     "daemon/thermal.py _CPU": (("", "packag", ""),),
     "daemon/thermal.py _CPU_COOLING": (("", "cpu", ""),),
+    # Of the shapes that a decoder states for itself, no input.
+    r"decoders/nearest.py \[([^\[\]]*)\]": (("", "[", ""),),
+    r"decoders/nearest.py \bor\b": (("", "or", ""), ("", "or ", "")),
     r"decoders/recognition.py _(\d{1,4})(?::\d)?$": (("", "_1", ""), ("", "_1:1", ""), ("_", "1", "")),
     "decoders/ssd.py pattern": (("TFLite_Detection_PostProcess", ":3", ""), ("StatefulPartitionedCall:", "3", "")),
     r"doctor/accelerators.py (onnxruntime-\w+), in place of (\w+)": (("onnxruntime-", "a", ", in place of "),),
@@ -52,6 +55,7 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "home_assistant/entities.py -[0-9a-f]{12}$": (("", "-a", "\n"), ("", "-" + "a" * 12, "")),
     "home_assistant/entities.py [^a-zA-Z0-9_-]": (),
     r"language/questions.py \{(\w+)\}": (("{", "a", ""), ("", "{a", "")),
+    "models/language.py SPLIT": (("", "-00001", ""), ("", "-00001-of-0000", "1"), ("", "-", ".gguf")),
     "modelfile/facts.py _LITERAL": (
         ("'", "\\'", ""),
         ("", "1", "a"),

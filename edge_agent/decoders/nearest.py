@@ -44,7 +44,7 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
 
 def _forms(name: str) -> list[_Expected]:
     """The forms in the table's words: alternatives with "or", each a list of shapes in brackets."""
-    forms = (re.findall(r"\[([^\]]*)\]", form) for form in re.split(r"\bor\b", FAMILIES[name].outputs))
+    forms = (re.findall(r"\[([^\[\]]*)\]", form) for form in re.split(r"\bor\b", FAMILIES[name].outputs))
     return [_Expected(name, tuple(sorted(shape.count(",") + 1 for shape in shapes))) for shapes in forms if shapes]
 
 

@@ -78,7 +78,8 @@ def test_any_outputs_can_be_published_raw() -> None:
 def test_unknown_outputs_name_what_was_seen_the_nearest_families_and_what_to_state() -> None:
     said = unknown_outputs(facts((1, 400, 4), (1, 400, 2), (1, 400, 10)), OF_PICTURES)
     assert "out0 [1, 400, 4] float32, out1 [1, 400, 2] float32" in said
-    assert "ssd_raw gives [1, anchors, 4] and [1, anchors, classes] (there are 3 outputs here)" in said
+    assert "retinaface gives [1, priors, 4], [1, priors, 2] and [1, priors, 10]" in said
+    assert "the sizes here do not fit its pattern for the input [1, 64, 64, 3]" in said
     assert "decoder: embedding" in said
     assert "decoder: raw" in said
 
