@@ -1,6 +1,7 @@
 """Watches over the ends of inputs: in every test, each input that a pipeline takes ends exactly once."""
 
 import gc
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +29,10 @@ def every_input_ends_once() -> Iterator[list[str]]:
         patch.setattr(Settlement, "report_defect", staticmethod(defects.append))
         yield defects
         if created:
-            gc.collect()  # an input in a cycle of references is released here, not in a later test
+            with warnings.catch_warnings():
+                # What an earlier test has left behind is not this one's.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()  # an input in a cycle of references is released here, not in a later test
     assert not defects, f"an input {'; '.join(defects)}"
 
 

@@ -6,12 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from edge_agent.system.worker_process import WorkerEndedError, WorkerProcess
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 # More threads are chosen only if they bring at least this much.
 WORTH_A_THREAD = 1.15
@@ -59,7 +56,7 @@ def choose(usable: Sequence[M], per_second: Sequence[float]) -> M:
     return best
 
 
-def print_json(model: Path, sha256: str, measurements: "Sequence[DataclassInstance]", best: dict[str, Any]) -> None:
+def print_json(model: Path, sha256: str, measurements: Sequence[Any], best: dict[str, Any]) -> None:
     """Prints the measurements of a model as one document, with the settings to choose."""
     document = {
         "model": str(model),

@@ -132,8 +132,8 @@ class MqttSource:
             origin["redelivered"] = True
         data: bytes | InputError = bytes(message.payload)
         if len(message.payload) > self._source.max_payload:
-            limit = f"at most {self._source.max_payload} are decoded (max_payload)"
-            data = InputError(f"{message.topic}: {len(message.payload)} bytes: {limit}")
+            # How much larger it was is not known: only its beginning is kept.
+            data = InputError(f"{message.topic}: larger than {self._source.max_payload} bytes (max_payload)")
         # The sample has no reference to the message: that would keep a payload that is too large in memory.
         sample = Sample(
             data,

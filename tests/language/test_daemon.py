@@ -203,7 +203,7 @@ def test_a_constrained_answer_is_what_was_asked_for(talk: Talk) -> None:
     [
         (b"\xff\xfe", "not text in UTF-8"),
         (b"", "prompt: must not be empty"),
-        (b'{"prompt": ', "is not valid JSON"),
+        (b'{"prompt": ', "not valid JSON"),
         (b'{"prompt": "x", "max_token": 5}', "max_token: unknown key; did you mean 'max_tokens'?"),
         (b'{"prompt": "x", "temperature": 9}', "temperature: must be <= 2 (got 9)"),
         (b'{"messages": [{"role": "lamp", "content": "x"}]}', "messages.0.role: must be system, user or assistant"),
