@@ -112,7 +112,7 @@ def _requirements(extra: str) -> list[str]:
     found = []
     for line in _metadata("Requires-Dist"):
         requirement, _, marker = line.partition(";")
-        of_extra = re.search(rf"extra == ['\"]{extra}['\"]", marker)
+        of_extra = f"extra == '{extra}'" in marker.replace('"', "'")
         if of_extra and ("platform_machine" not in marker or ("platform_machine ==" in marker) == _IS_32_BIT):
             found.append(requirement.strip())
     return found

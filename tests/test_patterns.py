@@ -52,6 +52,7 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "doctor/state.py (0x)?[0-9a-fA-F]{1,8}": (("0x", "f", ""),),
     r"doctor/state.py ^(\w+): +(\d+) kB": (("a:", " ", ""), ("a: ", "1", ""), ("", "a: 1\n", "")),
     r"doctor/state.py ^oom_kill (\d+)$": (("oom_kill ", "1", "a"), ("", "oom_kill 1a\n", "")),
+    r"errors.py [^\w.-]": (),
     "home_assistant/entities.py -[0-9a-f]{12}$": (("", "-a", "\n"), ("", "-" + "a" * 12, "")),
     "home_assistant/entities.py [^a-zA-Z0-9_-]": (),
     r"language/questions.py \{(\w+)\}": (("{", "a", ""), ("", "{a", "")),

@@ -99,7 +99,9 @@ def test_the_demo_works(programs: Path, tmp_path: Path) -> None:
 
 
 def test_the_service_s_commands_work(programs: Path, tmp_path: Path) -> None:
-    (tmp_path / "agent.yaml").write_text("models: {m: {path: digits}}\n")
+    (tmp_path / "agent.yaml").write_text(
+        "models: {m: {path: digits}}\npipelines: {p: {source: {type: mqtt, topic: a}, model: m}}\n"
+    )
     assert "agent.yaml is valid" in succeed(programs / "edge-agent", "check", "-c", "agent.yaml", cwd=tmp_path)
 
 
