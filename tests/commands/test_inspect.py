@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edge_agent import cli
 from edge_agent.commands.inspect_model import BLANK
@@ -68,6 +69,12 @@ def inspect(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def facts(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(inspect(capsys, *arguments, "--json"))
     return document
+
+
+def with_pipeline(models: str) -> str:
+    """A configuration of models, and a pipeline for the first of them: without one there is nothing to check."""
+    (name, *_) = yaml.safe_load(models)["models"]
+    return f"{models.rstrip()}\npipelines: {{p: {{source: {{type: mqtt, topic: a}}, model: {name}}}}}\n"
 
 
 def snippet(text: str) -> str:
@@ -196,7 +203,7 @@ def test_any_public_model_is_described_and_says_what_it_is_or_lacks(
 def test_check_accepts_the_configuration_that_is_printed_once_it_is_completed(
     name: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "agent.yaml").write_text(snippet(inspect(capsys, data_dir / name)))
+    (tmp_path / "agent.yaml").write_text(with_pipeline(snippet(inspect(capsys, data_dir / name))))
     assert cli.main(["check", "-c", str(tmp_path / "agent.yaml")]) == 0
     assert f"{data_dir / name}: " in capsys.readouterr().out
 
@@ -205,7 +212,7 @@ def test_check_accepts_the_configuration_that_is_printed_once_it_is_completed(
 def test_check_accepts_the_configuration_for_the_shipped_model(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "agent.yaml").write_text(snippet(inspect(capsys, shipped("digits") / file)))
+    (tmp_path / "agent.yaml").write_text(with_pipeline(snippet(inspect(capsys, shipped("digits") / file))))
     assert cli.main(["check", "-c", str(tmp_path / "agent.yaml")]) == 0
 
 
@@ -213,7 +220,7 @@ def test_check_refuses_the_configuration_while_a_blank_is_left(
     bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = inspect(capsys, bare)
-    (tmp_path / "agent.yaml").write_text(text[text.index("models:\n") :])
+    (tmp_path / "agent.yaml").write_text(with_pipeline(text[text.index("models:\n") :]))
     assert cli.main(["check", "-c", str(tmp_path / "agent.yaml")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
