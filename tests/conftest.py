@@ -1,10 +1,12 @@
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_agent.modelfile import inspect
+from edge_agent.modelfile.facts import ModelFile
 from tests.broker import Mosquitto
 from tests.delegates import TestDelegate, compiled
 from tests.settlements import every_input_ends_once
@@ -55,3 +57,15 @@ def delegate(_delegate_library: Path, tmp_path: Path) -> TestDelegate:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where models that have passed their trial are remembered, for all tests of updates."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Callable[[bytes], ModelFile]:
+    """Writes bytes to a file and reads it as a model."""
+
+    def read_bytes(content: bytes) -> ModelFile:
+        path = tmp_path / "model.bin"
+        path.write_bytes(content)
+        return inspect.read(path)
+
+    return read_bytes
