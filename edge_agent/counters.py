@@ -118,6 +118,23 @@ class Settlement:
         """Whether a sender waits for `done`, and sends the input again if it does not come."""
         return self._on_done is not None
 
+    def split(self, count: int) -> "list[Settlement]":
+        """The ends of the pieces that an input is cut into, in place of its own; `on_done` is called after the last.
+
+        Args:
+            count: number of pieces, at least 1.
+        """
+        on_done, self._on_done, self._ended = self._on_done, None, True
+        if on_done is None:
+            return [Settlement() for _ in range(count)]
+        left = iter(range(count - 1, -1, -1))  # `next` of it is atomic: the pieces end in several threads
+
+        def one_done() -> None:
+            if next(left) == 0:
+                on_done()
+
+        return [Settlement(one_done) for _ in range(count)]
+
     def capture(self, counters: Counters) -> None:
         """The input is counted as captured, and is in progress."""
         if self._captured:

@@ -164,6 +164,7 @@ def test_credentials_are_for_root_and_reach_the_service_and_the_check(device: De
     password.write_text("hunter2\n")
     (device.etc / "agent.yaml").write_text(
         "models: {digits: {path: digits}}\n"
+        "pipelines: {meter: {source: {type: images, path: /tmp}, model: digits}}\n"
         "mqtt: {url: mqtt://broker.lan, username: pi, password_file: '${env:CREDENTIALS_DIRECTORY}/broker-password'}\n"
     )
     done = device.install("1.0", REAL="yes")

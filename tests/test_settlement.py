@@ -142,3 +142,27 @@ def test_the_log_says_where_it_happened(caplog: pytest.LogCaptureFixture) -> Non
 
 
 ORIGINAL = staticmethod(Settlement.report_defect)
+
+
+def test_the_sender_hears_of_an_input_once_all_windows_cut_from_it_are_done() -> None:
+    acknowledged: list[bool] = []
+    counters = Counters()
+    pieces = Settlement(lambda: acknowledged.append(True)).split(3)
+    assert all(piece.sender_waits for piece in pieces)
+    for piece in pieces:
+        assert not acknowledged
+        piece.capture(counters)
+        piece.give_up("invalid")
+    assert acknowledged == [True]
+
+
+def test_an_input_of_which_one_window_is_returned_is_sent_again() -> None:
+    acknowledged: list[bool] = []
+    first, second = Settlement(lambda: acknowledged.append(True)).split(2)
+    first.done()
+    second.return_to_sender()
+    assert not acknowledged
+
+
+def test_windows_of_an_input_that_nobody_waits_for_may_be_dropped() -> None:
+    assert not any(piece.sender_waits for piece in Settlement().split(2))

@@ -1,11 +1,13 @@
 """Copies of files in memory that cannot be changed any more."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from edge_agent.system.cache import cache_dir
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_SEAL_SECONDS = 10.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are this user's own
 
 
@@ -37,7 +40,7 @@ class SealedFile:
         self.path = f"/proc/self/fd/{descriptor}"
         with _large_files(), os.fdopen(os.dup(descriptor), "wb") as file:
             file.writelines(blocks)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        _seal(descriptor)
 
 
 @contextlib.contextmanager
@@ -67,6 +70,20 @@ def private_copy(files: Mapping[str, Iterable[bytes]]) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _seal(descriptor: int) -> None:
+    """Seals a file in memory; tried again while the kernel still has the written pages in use (memory compaction)."""
+    deadline = time.monotonic() + _SEAL_SECONDS
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @contextlib.contextmanager

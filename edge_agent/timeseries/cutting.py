@@ -52,7 +52,7 @@ class StreamCutter:
     def __call__(self, sample: Sample) -> list[Sample]:
         """The windows that a sample completes; an error for a sample that can't be used.
 
-        The sample is done when the last window that it completes is done; if it completes none, at once.
+        The sample is done when all windows that it completes are done; if it completes none, at once.
         """
         with self._lock:
             windows = self._windows_of(sample.stream)
@@ -70,15 +70,15 @@ class StreamCutter:
         if windows.is_discontinuous(series, sample.captured):
             self._discard(windows)
         cut = list(windows.feed(series, sample.captured))
-        for number, (window, ago, begins) in enumerate(cut, 1):
-            last = number == len(cut)
+        settlements = sample.settlement.split(len(cut)) if cut else []
+        for number, ((window, ago, begins), settlement) in enumerate(zip(cut, settlements, strict=True), 1):
             yield Sample(
                 window,
                 captured_at=sample.captured_at - ago,
                 captured=sample.captured - ago,
                 origin=sample.origin if begins is None else {**sample.origin, "position_s": round(begins, 3)},
-                reply_to=sample.reply_to if last else None,
-                settlement=sample.settlement if last else Settlement(),
+                reply_to=sample.reply_to if number == len(cut) else None,
+                settlement=settlement,
             )
 
     def _series(self, sample: Sample) -> Series:
