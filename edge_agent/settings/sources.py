@@ -1,5 +1,6 @@
 """The settings of the sources of images and messages, and the union of all sources."""
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -56,12 +57,30 @@ class CameraSource(Frozen):
     again."""
 
 
+# What FFmpeg can read a stream from, where it was built with all.
+_SCHEMES = (
+    *("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtmpe", "rtmpt", "rtmpte", "rtmpts", "rtp", "srtp", "udp"),
+    *("tcp", "tls", "srt", "rist", "sctp", "mms", "mmsh", "mmst", "ftp", "sftp", "hls", "unix", "zmq", "udplite"),
+)
+
+
+def _problem_of_scheme(url: str) -> str:
+    """Why the address of a video is of no known kind, or an empty string."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme in ("file", *_SCHEMES) or "/" in scheme:
+        return ""
+    near = get_close_matches(scheme.lower(), _SCHEMES, 1)
+    return f"is of an unknown kind, {scheme}://" + (
+        f": did you mean {near[0]}://?" if near else ": use rtsp:// or http://"
+    )
+
+
 class VideoSource(Frozen):
     """A video file, or a stream over RTSP or HTTP."""
 
     type: Literal["video"]
     """A video file or stream."""
-    url: str = Field(min_length=1)
+    url: Annotated[str, Field(min_length=1), accepted(_problem_of_scheme)]
     """File path, rtsp:// or http(s):// address."""
     fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
     """`source`: the video's own rate. `max`: as fast as inference allows. A number: frames per second."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.errors import SourceError
-from edge_agent.sources.video import without_credentials
+from edge_agent.system.address import without_credentials
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import decode_lenient
 

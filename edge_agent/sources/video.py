@@ -1,7 +1,6 @@
 """Video files, and streams over RTSP or HTTP, through OpenCV."""
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +14,15 @@ from edge_agent.errors import InputError, SourceError
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
+from edge_agent.sources.http_pictures import HttpPictures, open_pictures
 from edge_agent.sources.reader import Reader
+from edge_agent.sources.rtsp import why_no_stream
+from edge_agent.system.address import without_credentials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Frame = NDArray[np.uint8] | bytes
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,6 @@ _OPEN_TIMEOUT_MS = 10_000
 _FALLBACK_FPS = 25.0
 # A file with fewer frames than this fraction of the number in its header is truncated. The number may be an estimate.
 _MIN_COMPLETE = 0.95
-_HOST = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d+)?")
 
 
 class FrozenFrameDetector:
@@ -40,7 +43,7 @@ class FrozenFrameDetector:
     def __init__(self, name: str, timeout: float) -> None:
         self._name = name
         self._timeout = timeout
-        self._last: NDArray[np.uint8] | None = None
+        self._last: Frame | None = None
         self._since = 0.0
         self._is_frozen = False
 
@@ -48,11 +51,11 @@ class FrozenFrameDetector:
         """Called when the capture has been opened, for the first time or again."""
         self._since = time.monotonic()
 
-    def passes(self, frame: "NDArray[np.uint8]") -> bool:
+    def passes(self, frame: "Frame") -> bool:
         """Whether a frame is new: False for the one at which the capture had frozen before it was reopened.
 
         Args:
-            frame: (height, width, 3), uint8, BGR.
+            frame: (height, width, 3), uint8, BGR; or an encoded picture.
 
         Raises:
             SourceError: all frames of the last `timeout` seconds were identical.
@@ -66,7 +69,9 @@ class FrozenFrameDetector:
         return not self._is_frozen
 
 
-def _differ(frame: "NDArray[np.uint8]", other: "NDArray[np.uint8]") -> bool:
+def _differ(frame: "Frame", other: "Frame") -> bool:
+    if isinstance(frame, bytes) or isinstance(other, bytes):
+        return bool(frame != other)
     # The noise of a real camera shows in a few pixels; all of them are compared only if these are equal.
     sparse = slice(None, None, 16)
     return not (np.array_equal(frame[sparse, sparse], other[sparse, sparse]) and np.array_equal(frame, other))
@@ -117,12 +122,22 @@ class Video:
     def _open(self) -> Any:
         if not self.live and _is_text(Path(self._url)):
             raise SourceError(f"{self.name}: is a text file, not a video")  # FFmpeg would render the text as a video
+        hint = ""
+        if self._url.startswith(("http://", "https://")):
+            found = open_pictures(self._url, self.name, self.stall_timeout)
+            if isinstance(found, HttpPictures):
+                log.debug("%s: opened: JPEG pictures over HTTP", self.name)
+                return found
+            hint = found.hint
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
         timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self.stall_timeout * 1000)]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts if self.live else [])
         if not capture.isOpened():
             capture.release()
-            raise SourceError(f"{self.name}: can't be opened as a video")
+            why = "can't be opened as a video"
+            if self.live:
+                why = hint or why_no_stream(self._url, self.name)
+            raise SourceError(f"{self.name}: {why}")
         log.debug("%s: opened", self.name)
         return capture
 
@@ -183,12 +198,14 @@ def stream(
             yield _sample(frame, {"url": name, "frame": number})
 
 
-def _retrieve(capture: Any, name: str, number: int) -> "NDArray[np.uint8] | InputError":
+def _retrieve(capture: Any, name: str, number: int) -> "Frame | InputError":
     ok, frame = capture.retrieve()
-    return np.asarray(frame, np.uint8) if ok else InputError(f"{name}: frame {number} can't be decoded")
+    if not ok:
+        return InputError(f"{name}: frame {number} can't be decoded")
+    return frame if isinstance(frame, bytes) else np.asarray(frame, np.uint8)
 
 
-def _sample(data: "NDArray[np.uint8] | InputError", origin: dict[str, Any]) -> Sample:
+def _sample(data: "Frame | InputError", origin: dict[str, Any]) -> Sample:
     return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin=origin)
 
 
@@ -200,23 +217,6 @@ def _is_text(path: Path) -> bool:
         return False  # opening it as a video fails as well
     # All formats except this one have a zero in their first bytes.
     return bool(head) and b"\0" not in head and not head.startswith(b"YUV4MPEG2")
-
-
-def without_credentials(url: str) -> str:
-    """The address without user name, password and query, which may hold secrets."""
-    scheme, _, rest = url.partition("://")
-    authority = _authority(rest)
-    host = authority.rpartition("@")[2]
-    if not _HOST.fullmatch(host):
-        # A password that should have been percent-encoded may hold any separator.
-        rest = rest.rpartition("@")[2]
-        authority = host = _authority(rest)
-    path = re.split("[?#]", rest[len(authority) :], maxsplit=1)[0]
-    return f"{scheme}://{host}{path}"
-
-
-def _authority(rest: str) -> str:
-    return re.split("[/?#]", rest, maxsplit=1)[0]
 
 
 def create(source: settings.VideoSource, context: Context) -> Reader:

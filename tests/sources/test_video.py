@@ -10,7 +10,7 @@ import pytest
 
 from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
-from edge_agent.sources.video import without_credentials
+from edge_agent.system.address import without_credentials
 from tests.sources.contract import FiniteContract, Setup
 from tests.sources.stage import DIGITS, Stage
 
