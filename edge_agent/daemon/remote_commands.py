@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.link import Link, Subscription
+from edge_agent.mqtt.publish_properties import PublishProperties, senders
 from edge_agent.settings.topics import problem_of_name
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import parse_json
@@ -63,6 +62,9 @@ class RemoteCommands:
         if message.retain:  # it may be long outdated, and would be executed again after each reconnect
             log.warning("%s: ignoring a retained command", message.topic)
             return
+        if any(senders(message)):  # an answer to somebody who gave the topic of commands as the response topic
+            log.warning("%s: ignoring what an agent has published", message.topic)
+            return
         if not self._room.acquire(blocking=False):
             self._answer(link, message, {"ok": False, "error": "too many commands are waiting"})
             return
@@ -95,10 +97,9 @@ class RemoteCommands:
 
     def _answer(self, link: Link, message: MQTTMessage, answer: Mapping[str, Any]) -> None:
         request: Mapping[str, Any] = vars(message.properties) if message.properties else {}
-        topic, properties = request.get("ResponseTopic", ""), None
+        topic, properties = request.get("ResponseTopic", ""), PublishProperties()
         if problem_of_name(topic):
             topic = f"{self._prefix}/cmd/reply"
         elif "CorrelationData" in request:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-            properties.CorrelationData = request["CorrelationData"]
+            properties = PublishProperties(correlation_data=request["CorrelationData"])
         link.publish(topic, json.dumps({"device_id": self._device_id} | dict(answer)), 1, properties=properties)

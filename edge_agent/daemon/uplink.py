@@ -61,6 +61,7 @@ class Uplink:
         self.outbox = Outbox(config.settings.outbox, self._outbox_path, counters)
         session = Session(
             client_id=client_ids.of_device(device.device_id),
+            device_id=device.device_id,
             protocol=self.mqtt.protocol,
             keepalive=self.mqtt.keepalive,
             will=Will(self._status_topic, b"offline"),

@@ -50,6 +50,7 @@ class Discovery:
         self._stopped = False
         session = Session(
             client_id=client_ids.of_home_assistant(device_id),
+            device_id=device_id,
             protocol=mqtt.protocol,
             keepalive=mqtt.keepalive,
             max_packet_size=MAX_PAYLOAD,

@@ -247,6 +247,7 @@ class Connection:
             max_qos=getattr(properties, "MaximumQoS", 2),
             retains=bool(getattr(properties, "RetainAvailable", 1)),
             resumed=flags.session_present,
+            device_id=self.session.device_id,
         )
         with self._changed:
             self.link = link

@@ -10,11 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
 from edge_agent.counters import Settlement
 from edge_agent.mqtt.disk_queue import Row
+from edge_agent.mqtt.publish_properties import PublishProperties
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.samples import ReplyTo
 from edge_agent.system.text import read_attribute
@@ -25,8 +23,8 @@ log = logging.getLogger(__name__)
 _PACKET_OVERHEAD = 9
 # Largest message expiry interval, in seconds.
 _MAX_EXPIRY = 0xFFFFFFFF
-# Most bytes before a payload: a topic and correlation data, of at most 64 KiB each, and the rest.
-MAX_HEADER = 2 * 65_535 + 100
+# Most bytes before a payload: a topic, correlation data and the sender, of at most 64 KiB each, and the rest.
+MAX_HEADER = 3 * 65_535 + 100
 
 # Creating an encoder takes longer than using it.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -133,20 +131,17 @@ class Copy:
         """For debug output: the result."""
         return str(self.completion.delivery)
 
-    def properties(self) -> Properties:
+    def properties(self) -> PublishProperties:
         """The MQTT 5 properties of its PUBLISH, when it is sent now."""
-        deadline = self.completion.delivery.deadline
-        if deadline is None and self.correlation_data is None:
-            return _usual_properties()
-        properties = json_properties(self.correlation_data)
+        deadline, expiry = self.completion.delivery.deadline, None
         if deadline is not None:
             # A deadline of before a reboot can be far away: it is from a clock that was wrong then.
-            properties.MessageExpiryInterval = min(max(1, round(deadline - time.monotonic())), _MAX_EXPIRY)
-        return properties
+            expiry = min(max(1, round(deadline - time.monotonic())), _MAX_EXPIRY)
+        return PublishProperties(is_json=True, correlation_data=self.correlation_data, expiry=expiry)
 
-    def packet_size(self) -> int:
-        """Bytes of the packet."""
-        properties = self.properties().pack()  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    def packet_size(self, device_id: str) -> int:
+        """Bytes of the packet, which names this device as its sender."""
+        properties = self.properties().of(device_id).pack()  # type: ignore[no-untyped-call]  # paho leaves this one untyped
         return _PACKET_OVERHEAD + len(self.topic.encode()) + len(properties) + len(self.payload)
 
     def acknowledged(self, refusal: Refusal | None) -> None:
@@ -159,15 +154,6 @@ class Copy:
         completion.outstanding -= 1
         if completion.outstanding == 0:
             completion.on_done(completion.delivery, completion.refusal)
-
-
-def json_properties(correlation_data: bytes | None) -> Properties:
-    """MQTT 5 properties of a JSON document, with the correlation data of the request that it answers."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-    properties.ContentType = "application/json"
-    if correlation_data is not None:
-        properties.CorrelationData = correlation_data
-    return properties
 
 
 def to_row(delivery: Delivery) -> Row:
@@ -212,12 +198,6 @@ def from_row(row_id: int, row: Row) -> Delivery:
         replayed=True,
         row_id=row_id,
     )
-
-
-@cache
-def _usual_properties() -> Properties:
-    """Properties of nearly all results. Creating them for each one takes longer than encoding its JSON."""
-    return json_properties(None)
 
 
 @cache

@@ -14,6 +14,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.mqtt.bounded_client import BoundedClient
 from edge_agent.mqtt.endpoint import Endpoint
+from edge_agent.mqtt.publish_properties import PublishProperties, will_properties
 from edge_agent.settings.topics import problem_of_name
 
 CONNECT_TIMEOUT = 10.0
@@ -62,6 +63,7 @@ class Session:
         will: the last will.
         subscriptions: subscribed to after each CONNACK.
         unsubscriptions: topic filters that are removed from the broker's session.
+        device_id: named as the sender of all that is published (MQTT 5); empty: no sender is named.
     """
 
     client_id: str
@@ -74,6 +76,7 @@ class Session:
     will: Will | None = None
     subscriptions: Sequence[Subscription] = field(default=())
     unsubscriptions: Sequence[str] = field(default=())
+    device_id: str = ""
 
     def connect(self, endpoint: Endpoint, version: Version, client: Client) -> None:
         """Opens the network connection; the first iteration of the network loop sends CONNECT.
@@ -129,6 +132,7 @@ class Link:
         max_qos: highest QoS that the broker accepts.
         retains: whether the broker supports retained messages.
         resumed: session present: whether the broker has kept the session.
+        device_id: see `Session`.
     """
 
     client: Client
@@ -138,6 +142,7 @@ class Link:
     max_qos: int = 2
     retains: bool = True
     resumed: bool = False
+    device_id: str = ""
 
     def publish(
         self,
@@ -146,9 +151,11 @@ class Link:
         qos: int = 0,
         *,
         retain: bool = False,
-        properties: Properties | None = None,
+        properties: PublishProperties = PublishProperties(),  # noqa: B008 - can't be changed
     ) -> int | None:
         """Queues a PUBLISH for the network thread; `qos` and `retain` are reduced to what the broker supports.
+
+        In MQTT 5 the message has the properties that are given, and names the sender.
 
         Returns:
             The packet id; None if the connection is lost.
@@ -164,7 +171,7 @@ class Link:
             payload,
             min(qos, self.max_qos),
             retain and self.retains,
-            properties if self.version == "5" else None,
+            properties.of(self.device_id) if self.version == "5" else None,
         )
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
@@ -175,14 +182,6 @@ class Link:
         """
         if message_id and qos:
             self.client.ack(message_id, qos)
-
-
-def _delay(will: Will, version: Version) -> Properties | None:
-    if version != "5":
-        return None
-    properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
-    properties.WillDelayInterval = will.delay
-    return properties
 
 
 def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client:
@@ -212,7 +211,8 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client
         client.username_pw_set(endpoint.username, endpoint.password())
     if session.will:
         will = session.will
-        client.will_set(will.topic, will.payload, will.qos, retain=will.retain, properties=_delay(will, version))
+        properties = will_properties(will.delay, session.device_id) if version == "5" else None
+        client.will_set(will.topic, will.payload, will.qos, retain=will.retain, properties=properties)
 
     def tune(_client: Client, _data: Any, sock: Any) -> None:
         # Nagle's algorithm together with delayed TCP acknowledgements costs 40 ms a message. If TCP data is not

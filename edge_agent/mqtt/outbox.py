@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paho.mqtt.properties import Properties
-
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, json_properties
+from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery
 from edge_agent.mqtt.link import Link
+from edge_agent.mqtt.publish_properties import PublishProperties
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.retry import PoisonMessageDetector, QuotaBackoff
 
@@ -56,9 +55,9 @@ class Notice(NamedTuple):
         """For debug output, without the payload."""
         return "notice"
 
-    def properties(self) -> Properties | None:
+    def properties(self) -> PublishProperties:
         """The MQTT 5 properties of its PUBLISH."""
-        return json_properties(self.correlation_data) if self.correlation_data else None
+        return PublishProperties(is_json=self.correlation_data is not None, correlation_data=self.correlation_data)
 
     def acknowledged(self, refusal: Refusal | None) -> None:
         """The PUBACK has come; `refusal`: its reason code is a failure."""
@@ -287,7 +286,10 @@ class Outbox:
             return
         copies = delivery.copies(self._completed)
         may_be_too_large = len(copies[0].payload) + MAX_HEADER > link.max_packet_size
-        if may_be_too_large and (size := max(copy.packet_size() for copy in copies)) > link.max_packet_size:
+        if (
+            may_be_too_large
+            and (size := max(copy.packet_size(link.device_id) for copy in copies)) > link.max_packet_size
+        ):
             why = f"{size} bytes, the broker takes {link.max_packet_size}: raise its maximum packet size"
             self._refused(delivery, why)
             return

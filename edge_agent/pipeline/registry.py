@@ -21,6 +21,7 @@ from edge_agent.pipeline.text import TextPipeline
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Timing
+from edge_agent.settings.own_topics import OwnTopics, own_topics
 from edge_agent.sources import Context, Source, open_source
 from edge_agent.sources.observer import ResultObserver
 
@@ -150,6 +151,7 @@ class Pipelines:
             mqtt=broker.mqtt,
             cancel=partial(self._cancel, name) if answers_text else None,
             prompt_template=PromptTemplate(options.text, device.device_id) if answers_text else None,
+            own_topics=OwnTopics(own_topics(config.settings)),
             observers_of=self.observers_of,
         )
         return open_source(options.source, context)

@@ -1,6 +1,6 @@
 """The topics on which an agent publishes: an input source that matches one of them would take its own results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edge_agent.settings import Settings
 from edge_agent.settings.topics import ANY_LABEL, overlap
@@ -24,3 +24,19 @@ def own_topics(options: Settings) -> Iterator[str]:
 def own_topic(options: Settings, topic_filter: str) -> str:
     """The first of the agent's own topics that a topic filter matches; empty: none."""
     return next((topic for topic in own_topics(options) if overlap(topic_filter, topic)), "")
+
+
+class OwnTopics:
+    """Which topics an agent publishes on, for many questions.
+
+    Args:
+        topics: see `own_topics`.
+    """
+
+    def __init__(self, topics: Iterable[str] = ()) -> None:
+        known = set(topics)
+        self._templates = [topic for topic in known if ANY_LABEL in topic]
+        self._exact = known.difference(self._templates)
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._exact or any(overlap(topic, template) for template in self._templates)

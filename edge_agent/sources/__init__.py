@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import PromptTemplate
+from edge_agent.settings.own_topics import OwnTopics
 from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Context:
         mqtt: the broker's settings.
         cancel: called with the id of a request that is to be given up.
         prompt_template: of prompts about what other pipelines find; None: the pipeline has no language model.
+        own_topics: on which the agent publishes.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -56,6 +58,7 @@ class Context:
     mqtt: settings.Mqtt
     cancel: Callable[[str], None] | None = None
     prompt_template: PromptTemplate | None = None
+    own_topics: OwnTopics = field(default_factory=OwnTopics)
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

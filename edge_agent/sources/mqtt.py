@@ -6,8 +6,11 @@ exactly the inputs of this source that have no PUBACK.
 The PUBACK of a QoS 1 input is sent when its result is safe. The receive maximum bounds the inputs without a PUBACK, and
 so slows the senders down. From a broker that does not observe it, no more is read than there is room for. QoS 0 inputs
 can't be slowed down: when the queue is full, the oldest are dropped.
+
+What this agent has published itself is no input, whatever topic it comes back on: it is acknowledged and not counted.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,12 +25,16 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.delivery import MAX_HEADER
 from edge_agent.mqtt.inbox import Inbox
 from edge_agent.mqtt.link import Link, Session, Subscription
+from edge_agent.mqtt.publish_properties import senders
 from edge_agent.samples import ReplyTo, Sample
 from edge_agent.settings.topics import overlap, problem_of_name
 from edge_agent.sources import Context, Trouble
 from edge_agent.sources.mqtt_group import Group
 from edge_agent.sources.queue import SampleQueue
+from edge_agent.system.terminal import printable
 from edge_agent.system.text import decode_lenient
+
+log = logging.getLogger(__name__)
 
 # Inputs without a PUBACK at a time: enough to keep decoding and inference busy, few enough for images in memory.
 RECEIVE_MAXIMUM = 16
@@ -36,6 +43,8 @@ CANCEL = "cancel"
 MAX_ID = 256
 # Topics whose latest message is remembered.
 MAX_RETAINED = 1000
+# Topics that are logged when messages of this agent come back on them.
+MAX_LOGGED = 10
 
 
 class MqttSource:
@@ -49,6 +58,8 @@ class MqttSource:
         self._retained: dict[str, int] = {}  # hash of the latest message, by topic
         topic = f"$share/{source.share}/{source.topic}" if source.share else source.topic
         _, device, pipeline = context.topic.rsplit("/", 2)
+        self._device, self._pipeline, self._own_topics = device, pipeline, context.own_topics
+        self._came_back: set[str] = set()  # topics
         subscriptions = [Subscription(topic, source.qos)]
         self._cancel, self._cancel_topic = context.cancel, f"{context.topic}/{CANCEL}"
         if self._cancel is not None:
@@ -56,6 +67,7 @@ class MqttSource:
             subscriptions.append(Subscription(self._cancel_topic, 0))
         session = Session(
             client_id=client_ids.of_source(device, pipeline, topic),
+            device_id=device,
             protocol=context.mqtt.protocol,
             keepalive=context.mqtt.keepalive,
             expiry=context.mqtt.session_expiry,
@@ -126,7 +138,24 @@ class MqttSource:
             del self._retained[next(iter(self._retained))]
         return known and message.retain and not message.dup
 
+    def _is_own(self, message: MQTTMessage) -> bool:
+        """Whether this agent has published a message. MQTT 3.1.1 has nothing but the topic to tell."""
+        if self._device not in senders(message) and message.topic not in self._own_topics:
+            return False
+        if message.topic not in self._came_back and len(self._came_back) < MAX_LOGGED:
+            self._came_back.add(message.topic)
+            log.warning(
+                "%s: ignoring what this agent has published itself, which has come back on %s: does a bridge or a rule"
+                " of the broker send it there?",
+                self._pipeline,
+                printable(message.topic),
+            )
+        return True
+
     def _take(self, message: MQTTMessage, done: Callable[[], None]) -> None:
+        if self._is_own(message):
+            done()
+            return
         origin: dict[str, Any] = {"topic": message.topic}
         if message.dup:
             origin["redelivered"] = True

@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.broker import Message, Mosquitto
+from tests.broker import Message, Mosquitto, wait_until
 from tests.command_line import edge_agent
 from tests.update.kit import DEVICE, Scene, scene
 
@@ -111,3 +111,13 @@ def test_a_retained_command_is_not_carried_out(stage: Scene) -> None:
     assert command(stage, {"command": "update"})["ok"]
     assert stage.serving() == "3"
     assert "ignoring a retained command" in stage.daemon.log()
+
+
+def test_what_an_agent_has_published_is_no_command(stage: Scene) -> None:
+    asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    asked.ResponseTopic = "edge/all/cmd"  # the answer goes to every device as a command
+    stage.client.publish(f"edge/{DEVICE}/cmd", '{"command": "fly"}', properties=asked)
+    ignored = "edge/all/cmd: ignoring what an agent has published"
+    wait_until(lambda: ignored in stage.daemon.log(), 10, "the answer has come as a command")
+    assert command(stage, {"command": "update"})["ok"]
+    assert len(_replies(stage)) == 1

@@ -16,6 +16,7 @@ from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.embedded import EmbeddedBroker
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription, Will
+from edge_agent.mqtt.publish_properties import PublishProperties
 from edge_agent.mqtt.reasons import Refusal
 from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.mqtt.scripted_broker import ScriptedBroker, connack, connack_3
@@ -93,6 +94,24 @@ def test_what_is_published_is_acknowledged(broker: Mosquitto) -> None:
         wait_until(lambda: probe.answers, 10, "an answer")
         assert probe.answers == {message_id: None}
         assert message.qos == 1
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [PublishProperties(), PublishProperties(is_json=True), PublishProperties(correlation_data=b"7", expiry=9)],
+)
+def test_what_is_published_names_the_device_over_mqtt_5(broker: Mosquitto, properties: PublishProperties) -> None:
+    session = replace(SESSION, device_id="porch-pi", will=Will("own/will", b"gone", retain=False))
+    with Subscriber(broker.port, "own/#") as client:
+        with Probe(broker.url, session) as probe:
+            for _ in range(2):
+                probe.up().publish("own/message", b"1", 1, properties=properties)
+            client.wait_for(lambda message: message.topic == "own/message", 2)
+            probe.connection.stop(5, with_will=True)
+        client.wait_for(lambda message: message.topic == "own/will")
+    assert [vars(message.properties)["UserProperty"] for message in client.messages] == [
+        [("edge-agent", "porch-pi")]
+    ] * 3
 
 
 def test_messages_come_with_the_link_over_which_they_can_be_acknowledged(broker: Mosquitto) -> None:

@@ -327,5 +327,5 @@ def test_after_a_reboot_a_deadline_of_a_clock_that_was_wrong_does_not_count() ->
 def test_after_a_reboot_a_deadline_that_is_too_far_away_for_mqtt_is_sent_as_the_farthest() -> None:
     stored = replace(to_row(delivery(deadline=time.monotonic() + 100)), boot="an earlier one", expires_at=285e9)
     [copy] = from_row(1, stored).copies(lambda *_: None)
-    assert getattr(copy.properties(), "MessageExpiryInterval") == 0xFFFFFFFF  # noqa: B009 - paho's are not declared
-    assert copy.packet_size() > 0
+    assert copy.properties().expiry == 0xFFFFFFFF
+    assert copy.packet_size("device") > copy.packet_size("") > 0

@@ -16,6 +16,7 @@ from edge_agent.models.stages import WorkItem
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.samples import Prediction, Sample, Timing
+from edge_agent.settings.own_topics import OwnTopics
 from edge_agent.sources import Context, open_source
 from tests.broker import wait_until
 from tests.sink import NullSink
@@ -49,6 +50,7 @@ class Stage(NullSink):
         model: Model,
         folder: Path,
         mqtt: Mapping[str, Any] | None = None,
+        own_topics: OwnTopics | None = None,
         **options: Any,
     ) -> None:
         self.results: list[Sample] = []
@@ -63,7 +65,8 @@ class Stage(NullSink):
         self.gate.set()
         pipeline = settings.Pipeline.model_validate({"source": source, "model": "digits"} | options)
         broker = settings.Mqtt.model_validate(mqtt or {})
-        context = Context(folder, "edge/test/stage", Endpoint.from_settings(broker, folder), broker)
+        endpoint = Endpoint.from_settings(broker, folder)
+        context = Context(folder, "edge/test/stage", endpoint, broker, own_topics=own_topics or OwnTopics())
         self.source = open_source(pipeline.source, context)
         self.pipeline = Pipeline("stage", pipeline, self.source, model, self.counters, sink=self)
         self._over = threading.Event()

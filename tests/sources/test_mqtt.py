@@ -10,6 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.models.model import Model
+from edge_agent.settings.own_topics import OwnTopics
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.sources.contract import LosslessContract, Setup, SpoilableContract
 from tests.sources.stage import DIGITS, Stage
@@ -26,9 +27,15 @@ def sender(broker: Mosquitto) -> Iterator[Subscriber]:
 
 @pytest.fixture
 def open_mqtt(broker: Mosquitto, digits: Model, tmp_path: Path) -> Open:
-    def open_it(topic: str = "in/#", protocol: str = "5", session_expiry: int = 0, **keys: Any) -> Stage:
+    def open_it(
+        topic: str = "in/#",
+        protocol: str = "5",
+        session_expiry: int = 0,
+        own_topics: OwnTopics | None = None,
+        **keys: Any,
+    ) -> Stage:
         broker_settings = {"url": broker.url, "protocol": protocol, "session_expiry": session_expiry}
-        return Stage({"type": "mqtt", "topic": topic, **keys}, digits, tmp_path, broker_settings)
+        return Stage({"type": "mqtt", "topic": topic, **keys}, digits, tmp_path, broker_settings, own_topics)
 
     return open_it
 
@@ -212,6 +219,38 @@ def test_a_retained_input_is_taken_once_however_often_the_connection_is_made(
             stage.wait_for(lambda stage, number=number: unmarked(stage) == 2 + number, "the next")  # type: ignore[misc]
         assert unmarked(stage) == 3
     sender.publish(topic, b"", retain=True)
+
+
+def sent_by(*devices: str) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves this one untyped
+    for device in devices:
+        properties.UserProperty = ("edge-agent", device)
+    return properties
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_the_device_has_published_itself_is_no_input_and_is_acknowledged(
+    open_mqtt: Open, sender: Subscriber, qos: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_mqtt(qos=qos) as stage:
+        for _ in range(40):  # more than may be unacknowledged
+            sender.publish("in/back", IMAGE, qos=qos, properties=sent_by("test"))
+        sender.publish("in/peer", IMAGE, qos=qos, properties=sent_by("other"))
+        sender.publish("in/peer", IMAGE, qos=qos, properties=sent_by())
+        results = stage.wait_for_results(2)
+    assert [sample.origin["topic"] for sample in results] == ["in/peer"] * 2
+    assert stage.counts()["captured"] == 2
+    assert caplog.text.count("in/back") == 1
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_comes_on_a_topic_of_the_device_is_no_input(open_mqtt: Open, sender: Subscriber, protocol: str) -> None:
+    own = OwnTopics(["in/test/stage/result", "in/house/{label}"])
+    with open_mqtt(protocol=protocol, own_topics=own) as stage:
+        for topic in ("test/stage/result", "house/cat", "house/cat/x", "test/stage/results"):
+            sender.publish(f"in/{topic}", IMAGE)
+        results = stage.wait_for_results(2)
+    assert [sample.origin["topic"] for sample in results] == ["in/house/cat/x", "in/test/stage/results"]
 
 
 def unmarked(stage: Stage) -> int:
