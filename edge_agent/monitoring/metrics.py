@@ -135,6 +135,7 @@ def _of_outbox(status: Status) -> Iterator[Metric]:
     yield _gauge("outbox_disk_bytes", "Size of the results that wait on the disk.", outbox["bytes"])
     yield _gauge("outbox_limit_bytes", "Bound on the results that wait on the disk.", outbox["max_size"])
     yield _gauge("outbox_failed", "Whether the outbox can't be written.", bool(outbox["problem"]))
+    yield _gauge("outbox_damaged_files", "Damaged outboxes set aside since the start.", outbox["damaged_files"])
 
 
 def _of_device(thermal: dict[str, Any], battery: dict[str, Any]) -> Iterator[Metric]:

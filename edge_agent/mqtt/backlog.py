@@ -36,6 +36,7 @@ class Backlog:
         in_memory: results that are not on the disk, oldest first.
         waiting_since: when the first of them was added, on the monotonic clock.
         problem: why the disk can't be used; empty: it can.
+        damaged_files: how many files have been set aside.
         retry_at: when the disk is tried again, on the monotonic clock.
     """
 
@@ -49,6 +50,7 @@ class Backlog:
         self.in_memory: deque[Delivery] = deque()
         self.waiting_since = 0.0
         self.problem = ""
+        self.damaged_files = 0
         self.retry_at = 0.0
         self._drop_oldest = options.when_full == "drop_oldest"
         self._counters = counters
@@ -117,13 +119,20 @@ class Backlog:
         return len(self._disk) > 0
 
     def facts(self) -> dict[str, Any]:
-        """Results and bytes on the disk, and its problem, if any; from any thread."""
-        return {"on_disk": len(self._disk), "bytes": self._disk.size, "problem": self.problem}
+        """Results and bytes on the disk, its problem, if any, and files set aside; from any thread."""
+        return {
+            "on_disk": len(self._disk),
+            "bytes": self._disk.size,
+            "problem": self.problem,
+            "damaged_files": self.damaged_files,
+        }
 
     def save(self) -> None:
         """Moves the results in memory to the disk."""
         batch = list(self.in_memory)
         saved = self._use_disk(lambda: self._append(batch))
+        if saved is None and not self.problem:  # a damaged file has been set aside
+            saved = self._use_disk(lambda: self._append(batch))
         if saved is None:
             self.trim()
             return
@@ -193,12 +202,29 @@ class Backlog:
         try:
             return work()
         except DamagedError as error:
-            log.error("%s", error)
-            for pipeline, count in self._replay.forget(error.lost).items():
-                self._counters(pipeline).discard("damaged", count)
+            self._count_damage(error)
+            if error.still_there:
+                self._wait_for_disk(error)
+            else:
+                self.damaged_files += 1
+                self.problem = ""
+                log.error("%s", error)
         except OSError as error:
-            if not self.problem:
-                log.error("the outbox can't be used, the latest results wait in memory: %s", error)
-            self.problem = str(error)
-            self.retry_at = time.monotonic() + DISK_RETRY
+            self._wait_for_disk(error)
         return None
+
+    def _wait_for_disk(self, error: OSError) -> None:
+        if not self.problem:
+            log.error("the outbox can't be used, the latest results wait in memory: %s", error)
+        self.problem = str(error)
+        self.retry_at = time.monotonic() + DISK_RETRY
+
+    def _count_damage(self, error: DamagedError) -> None:
+        """The results in a damaged file are lost; those of an earlier run are counted as produced first."""
+        if error.found_now and self._restore and not error.still_there:
+            for pipeline, count in error.lost.items():
+                self._counters(pipeline).restore(count)
+        elif error.found_now and error.still_there:
+            return  # they are counted when it can be set aside
+        for pipeline, count in self._replay.forget(error.lost).items():
+            self._counters(pipeline).discard("damaged", count)

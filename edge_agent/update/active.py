@@ -63,11 +63,12 @@ def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Con
         ConfigError: a configured model can't be loaded.
     """
     stores = stores_of(config)
-    try:
-        for store in stores.values():
+    for store in stores.values():
+        try:
+            store.repair()
             store.began()
-    except UpdateError as trouble:
-        log.error("%s", trouble)
+        except UpdateError as trouble:
+            log.error("%s", trouble)
     while True:
         wanted = with_active(config)
         try:

@@ -5,6 +5,7 @@ https://theupdateframework.github.io/specification/latest/#detailed-client-workf
 `models.download`, which resumes, and are checked against size and hash in the signed list.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,7 +23,10 @@ from urllib3.exceptions import HTTPError
 
 from edge_agent.errors import ModelError, UpdateError
 from edge_agent.models.download import fetch
+from edge_agent.system.set_aside import set_aside, why_unusable
 from edge_agent.update.releases import Release, read
+
+log = logging.getLogger(__name__)
 
 # Limits on the signed lists that a server sends: bytes, new roots at a time, and seconds for one of them.
 MAX_ROOT, MAX_TIMESTAMP, MAX_SNAPSHOT, MAX_TARGETS = 100_000, 20_000, 100_000, 2_000_000
@@ -59,6 +63,7 @@ class Repository:
             targets_max_length=MAX_TARGETS,
         )
         try:
+            self._repair()
             self._folder.mkdir(parents=True, exist_ok=True)
             with PoolManager(retries=False) as pool:
                 updater = Updater(
@@ -76,6 +81,26 @@ class Repository:
         except OSError as error:
             raise UpdateError(f"{error.filename or self._folder}: {error.strerror}") from None
         return [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
+
+    def _repair(self) -> None:
+        """Sets aside what is in the place of the folder or a list and can't be used; lists are fetched again.
+
+        What is damaged in the content of a list, the client finds itself.
+        """
+        roots = self._folder / "root_history"
+        for folder in (self._folder.parent, self._folder, roots):
+            if folder.exists() and not folder.is_dir():
+                log.error("%s: is not a folder: set aside as %s", folder, set_aside(folder))
+        kept = [path for folder in (self._folder, roots) if folder.is_dir() for path in folder.iterdir()]
+        for path in kept:
+            if path.name.startswith("tmp"):  # of the client, interrupted by a power cut
+                path.unlink()
+            elif path.suffix == ".json":
+                why = why_unusable(path)
+                if not why and path.exists() and path.stat().st_size > MAX_TARGETS:
+                    why = "it is too large"
+                if why:
+                    log.error("%s: can't be used (%s): set aside as %s", path, why, set_aside(path))
 
     def fetch(self, release: Release, part: Path, max_rate: int | None, progress: Callable[[int], None]) -> None:
         """Downloads a release's archive to `part`; resumes a partial download.

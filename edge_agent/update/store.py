@@ -6,80 +6,29 @@ one small file that is replaced as a whole. The daemon and commands read it agai
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from edge_agent.errors import UpdateError
 from edge_agent.models import archive
-from edge_agent.samples import timestamp
 from edge_agent.system import atomic_file
+from edge_agent.system.set_aside import set_aside, why_unusable
 from edge_agent.update.releases import Release
+from edge_agent.update.state import DamagedError, State, read_state
 
-MAX_HISTORY = 100
-MAX_REFUSED = 50
 MAX_GOOD = 2
-MAX_REASON = 500
+# Folders above a model's that are of updates alone: `updates/models`.
+UPDATE_FOLDERS = 2
 # How often the agent may end unexpectedly while a version is tested or on probation: it may have been a power cut.
 MAX_ENDS = 2
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class State:
-    """The state of a model's versions. They are identified by `Release.key`.
-
-    Attributes:
-        versions: those on the disk, each with the signed facts.
-        active: the one that serves; None: the configured one.
-        good: those that have been committed, in order; a rollback goes to the last one.
-        trying: the one that is being tested beside the active one.
-        on_probation: whether the active one is on probation.
-        ends: how often the agent has ended unexpectedly while a version was tested or on probation.
-        inference_ms: mean duration of an inference of the previous version; 0 if unknown.
-        refused: those that are not tried again, each with its name and the reason.
-        history: events, the oldest first.
-    """
-
-    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    active: str | None = None
-    good: list[str] = field(default_factory=list)
-    trying: str | None = None
-    on_probation: bool = False
-    ends: int = 0
-    inference_ms: float = 0.0
-    refused: dict[str, dict[str, str]] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def note(self, step: str, key: str | None, reason: str = "") -> None:
-        """Adds to the history."""
-        event = {"at": timestamp(time.time()), "step": step, "version": self.name(key)}
-        self.history = [*self.history, event | ({"reason": reason} if reason else {})][-MAX_HISTORY:]
-
-    def refuse(self, key: str, reason: str) -> None:
-        """Marks a version as not to be tried again."""
-        self.refused.pop(key, None)
-        self.refused[key] = {"version": self.name(key), "reason": reason[:MAX_REASON]}
-        self.refused = dict([*self.refused.items()][-MAX_REFUSED:])
-
-    def keep_what_is_needed(self) -> None:
-        """Drops the versions that are neither active, nor good, nor being tested."""
-        kept = {self.active, self.trying, *self.good}
-        self.versions = {key: facts for key, facts in self.versions.items() if key in kept}
-
-    def name(self, key: str | None) -> str:
-        """The name of a version for people."""
-        if key is None:
-            return "as configured"
-        facts = self.versions.get(key)
-        return f"{facts['channel']}/{facts['version']}" if facts else key
 
 
 class Store:
@@ -101,14 +50,79 @@ class Store:
         return self._folder / f"{key}.part"
 
     def state(self) -> State:
-        """Reads the state."""
+        """Reads the state; if it can't be read, it is as if there was none."""
         try:
-            return State(**json.loads(self._file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return State()
-        except (OSError, ValueError, TypeError) as error:
+            return read_state(self._file)
+        except (OSError, DamagedError) as error:
             log.error("%s: can't be read (%s): using the configured model", self._file, error)
             return State()
+
+    def repair(self) -> None:
+        """Sets aside what can't be used: what is in the place of a folder, the state, or the active version's archive.
+
+        In place of a damaged active version, the last good one before it becomes the active one. The damaged one is not
+        refused: the next check downloads it again. For the start of the agent.
+
+        Raises:
+            UpdateError: the disk can't be written.
+        """
+        if not self._folder.is_dir():
+            for folder in (*reversed(self._folder.parents[:UPDATE_FOLDERS]), self._folder):
+                if folder.exists() and not folder.is_dir():
+                    self._set_aside(folder, "it is not a folder")
+                    return
+            return
+        with contextlib.suppress(DamagedError, OSError):
+            state = read_state(self._file)
+            if state.active is None or self.has(state.active):
+                return
+        with self.changing() as state:
+            if (damaged := state.active) is not None:
+                state.good = [key for key in state.good if key != damaged]
+                state.active = self._last_good(state)
+                state.on_probation, state.ends = False, 0
+                state.note("damaged", damaged, "its archive on this device is damaged")
+                state.keep_what_is_needed()
+
+    def has(self, key: str) -> bool:
+        """Whether a version's archive is on the disk, whole; a damaged one is set aside.
+
+        Raises:
+            UpdateError: it can't be set aside.
+        """
+        facts, path = self.state().versions.get(key), self.archive(key)
+        why = why_unusable(path)
+        if not why and facts is not None:
+            try:
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() == facts["sha256"]:
+                        return True
+                why = "it has changed since it was downloaded"
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                why = str(error.strerror)
+        if why:
+            self._set_aside(path, why, self._folder / "archive")
+        return False
+
+    def _last_good(self, state: State) -> str | None:
+        return next((key for key in reversed(state.good) if self.has(key)), None)
+
+    def make_way(self, key: str) -> None:
+        """Sets aside what is in the place of a version's partial download and can't be used as one.
+
+        Raises:
+            UpdateError: it can't be set aside.
+        """
+        if why := why_unusable(self.part(key)):
+            self._set_aside(self.part(key), why, self._folder / "archive")
+
+    def _set_aside(self, path: Path, why: str, name: Path | None = None) -> None:
+        try:
+            log.error("%s: can't be used (%s): set aside as %s", path, why, set_aside(path, as_name=name))
+        except OSError as error:
+            raise UpdateError(f"{path}: can't be used ({why}), nor moved out of the way: {error.strerror}") from None
 
     @contextmanager
     def changing(self) -> Iterator[State]:
@@ -117,14 +131,14 @@ class Store:
         Raises:
             UpdateError: the state can't be written.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._folder / "lock", os.O_RDONLY | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise UpdateError(f"{self._folder}: {error.strerror}") from None
+        lock = self._open_lock()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            state = self.state()
+            try:
+                state = read_state(self._file)
+            except DamagedError as error:
+                self._set_aside(self._file, str(error))
+                state = State()
             before = state.versions
             yield state
             atomic_file.write(self._file, json.dumps(asdict(state), indent=1).encode())
@@ -136,6 +150,16 @@ class Store:
             raise UpdateError(f"{self._file}: can't be written: {error.strerror}") from None
         finally:
             os.close(lock)
+
+    def _open_lock(self) -> int:
+        path = self._folder / "lock"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                self._set_aside(path, "it is not a file")
+            return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UpdateError(f"{self._folder}: {error.strerror}") from None
 
     def take_in(self, release: Release) -> None:
         """Adds a completely downloaded archive."""
@@ -201,7 +225,7 @@ class Store:
             failed = str(state.active)
             state.refuse(failed, reason)
             state.good = [key for key in state.good if key != failed and key not in revoked]
-            state.active = next((key for key in reversed(state.good) if self.archive(key).is_file()), None)
+            state.active = self._last_good(state)
             state.trying, state.on_probation, state.ends = None, False, 0
             state.note("rolled back", failed, reason)
             state.keep_what_is_needed()

@@ -211,8 +211,9 @@ class Updater:
         """Downloads the archive, unless it is on the disk."""
         store = self._stores[name]
         store.clear_parts(keep=release.key)
-        if release.key in store.state().versions and store.archive(release.key).is_file():
+        if store.has(release.key):
             return
+        store.make_way(release.key)
         size, part = release.size, store.part(release.key)
         if size > self._options.max_size:
             bound = format_size(self._options.max_size)

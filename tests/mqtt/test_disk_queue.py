@@ -1,6 +1,7 @@
 import contextlib
 import os
-import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from edge_agent.mqtt.delivery import Delivery, from_row, to_row
 from edge_agent.mqtt.disk_queue import DamagedError, DiskQueue, Row
 from edge_agent.samples import ReplyTo
+from edge_agent.system.set_aside import MAX_KEPT
 from tests.disks import small_disk, turn_read_only
+from tests.mqtt.damage import DAMAGE, sql
 
 BIG = 100_000_000
 
@@ -149,28 +152,7 @@ def test_it_behaves_like_a_list_with_a_bound(
     queue.close()
 
 
-def _truncate(path: Path) -> None:
-    os.truncate(path, 5000)
-
-
-def _scribble(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(8192))
-
-
-def _replace(path: Path) -> None:
-    path.write_bytes(b"not a database" * 1000)
-
-
-def _other_layout(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("ALTER TABLE results DROP COLUMN topic")
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-
-
-@pytest.mark.parametrize("damage", [_truncate, _scribble, _replace, _other_layout])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = tmp_path / "q.db"
     queue = opened(path)
@@ -178,14 +160,117 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: Callable[[Path], No
     queue.close()
     damage(path)
     queue = DiskQueue(path, BIG)
+    assert queue.exists
     with pytest.raises(
         DamagedError, match=r"q.db: can't be used \(.*\): set aside as .*q.db.damaged, a new one is begun"
-    ):
+    ) as caught:
         queue.open()
-    assert (tmp_path / "q.db.damaged").exists()
+    assert caught.value.found_now
+    assert not caught.value.still_there
+    assert os.path.lexists(tmp_path / "q.db.damaged")
     assert queue.open() == Counter()
     queue.append([row(1)], drop_oldest=True)
+    assert topics(queue) == ["t/0001"]
     queue.close()
+
+
+def test_a_file_that_is_cut_off_anywhere_is_set_aside(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.db"
+    queue = opened(whole)
+    queue.append([row(number, 3000) for number in range(30)], drop_oldest=True)
+    queue.close()
+    content = whole.read_bytes()
+    for size in (*range(4096, len(content), 4096), len(content) - 1):
+        path = tmp_path / f"{size}.db"
+        path.write_bytes(content[:size])
+        queue = DiskQueue(path, BIG)
+        with pytest.raises(DamagedError):
+            queue.open()
+        assert queue.open() == Counter()
+        queue.close()
+
+
+@pytest.mark.parametrize(
+    "change", ["payload = 'text'", "topic = x'ff'", "topic = CAST(x'ff' AS TEXT)", "qos = 'x'", "deadline = 'soon'"]
+)
+def test_a_row_that_is_no_result_is_damage_when_it_is_read(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "q.db"
+    queue = opened(path)
+    queue.append([row(number) for number in range(3)], drop_oldest=True)
+    queue.close()
+    sql(f"UPDATE results SET {change} WHERE id = 2")(path)
+    queue = opened(path)
+    with pytest.raises(DamagedError) as caught:
+        queue.after(0, 10)
+    assert caught.value.lost == {"lab": 3}
+    assert not caught.value.found_now
+    queue.close()
+
+
+def test_what_can_be_counted_in_a_damaged_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    queue = opened(path)
+    queue.append([row(number) for number in range(7)], drop_oldest=True)
+    queue.close()
+    sql("PRAGMA user_version = 2")(path)
+    with pytest.raises(DamagedError) as caught:
+        DiskQueue(path, BIG).open()
+    assert caught.value.lost == {"lab": 7}
+
+
+def test_a_bounded_number_of_damaged_files_is_kept_the_latest_first(tmp_path: Path) -> None:
+    for number in range(MAX_KEPT + 2):
+        (tmp_path / "q.db").write_text(f"{number}" * 1000)
+        queue = DiskQueue(tmp_path / "q.db", BIG)
+        with pytest.raises(DamagedError):
+            queue.open()
+    kept = [(tmp_path / name).read_text()[0] for name in ("q.db.damaged", "q.db.damaged.2", "q.db.damaged.3")]
+    assert kept == ["4", "3", "2"]
+    assert len(list(tmp_path.iterdir())) == MAX_KEPT
+
+
+def test_a_file_that_is_removed_while_it_is_in_use_is_lost_and_a_new_one_begun(tmp_path: Path) -> None:
+    queue = opened(tmp_path / "q.db")
+    queue.append([row(1)], drop_oldest=True)
+    (tmp_path / "q.db").unlink()
+    with pytest.raises(DamagedError) as caught:
+        queue.append([row(2)], drop_oldest=True)
+    assert caught.value.lost == {"lab": 1}
+    queue.open()
+    queue.append([row(2)], drop_oldest=True)
+    assert topics(queue) == ["t/0002"]
+    queue.close()
+
+
+def test_damage_that_can_not_be_moved_is_told_apart(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        (disk / "q.db").mkdir()
+        turn_read_only(disk)
+        with pytest.raises(DamagedError, match="nor moved out of the way") as caught:
+            DiskQueue(disk / "q.db", BIG).open()
+        assert caught.value.still_there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    opened(path).close()
+    path.chmod(0o600)
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o777)
+    code = f"""
+import os, sys
+from pathlib import Path
+from edge_agent.mqtt.disk_queue import DamagedError, DiskQueue
+os.setuid(65534)
+try:
+    DiskQueue(Path({str(path)!r}), 1000).open()
+except DamagedError as error:
+    sys.exit(f"{{error}}" if error.still_there else 7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert (tmp_path / "q.db.damaged").exists()
 
 
 def test_an_empty_file_is_no_damage(tmp_path: Path) -> None:
@@ -224,12 +309,6 @@ def test_a_file_that_is_in_use_is_not_shared(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is another edge-agent running with it"):
         opened(tmp_path / "q.db")
     first.close()
-
-
-def test_a_path_that_is_no_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="unable to open database file"):
-        opened(tmp_path / "folder")
 
 
 def test_a_full_disk_can_still_be_emptied(tmp_path: Path) -> None:

@@ -285,6 +285,17 @@ def test_a_damaged_outbox_is_set_aside_and_a_new_one_begun(
         arrived(client, 10)
 
 
+def test_an_outbox_that_is_removed_while_it_is_in_use_is_accounted_for(tmp_path: Path) -> None:
+    with Bench(tmp_path, url(free_port())) as bench:
+        bench.produce(10)
+        bench.wait_until_saved()
+        (tmp_path / "outbox.db").unlink()
+        bench.produce(5)
+        bench.wait_for(damaged=10, queued=5)
+        bench.wait_until_saved()
+    assert bench.outbox.facts()["problem"] == ""
+
+
 def test_an_outbox_that_is_damaged_while_it_is_in_use_is_accounted_for(
     broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,7 @@
 """Archives are fetched at a bounded rate, go on where they were cut off, and can be given up at any moment."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,3 +87,25 @@ def test_a_pinned_root_that_is_none_is_said_to_be_so(server: WebServer, tmp_path
     (tmp_path / "root.json").write_text("{}")
     with pytest.raises(UpdateError, match="this is no signed list"):
         Repository(server.url, tmp_path / "root.json", tmp_path / "device").releases()
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "snapshot.json", "targets.json", "root.json", "root_history", "."])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "random bytes", "nothing in it"])
+def test_lists_that_are_damaged_on_the_device_are_fetched_again(
+    view: Repository, release: Release, tmp_path: Path, name: str, kind: str
+) -> None:
+    path = tmp_path / "device" / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    match kind:
+        case "a folder":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case "random bytes":
+            path.write_bytes(bytes(range(256)))
+        case _:
+            path.touch()
+    assert view.releases() == [release]

@@ -1,5 +1,6 @@
 """What is kept of a model's versions, and what is known of them."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from edge_agent.errors import UpdateError
 from edge_agent.system import cache
 from edge_agent.update.releases import Release
-from edge_agent.update.store import MAX_HISTORY, MAX_REFUSED, State, Store
+from edge_agent.update.state import MAX_HISTORY, MAX_REFUSED, State
+from edge_agent.update.store import Store
 
 
 @pytest.fixture
@@ -19,8 +21,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def take(store: Store, number: int) -> str:
     """Has a version on the disk, and unpacked; returns its key."""
-    release = Release("digits", str(number), number, f"{number:064x}", 7)
-    store.part(release.key).write_bytes(b"archive")
+    archive = f"archive {number}".encode()
+    release = Release("digits", str(number), number, hashlib.sha256(archive).hexdigest(), len(archive))
+    store.part(release.key).write_bytes(archive)
     store.take_in(release)
     (cache.cache_dir() / "bundles" / release.sha256).mkdir(parents=True)
     return release.key
