@@ -109,6 +109,8 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "system/units.py _SIZE": (("1", " ", "x"), ("1.", "1", "x")),
     "update/releases.py [0-9a-f]{64}": (),
     "update/releases.py NAME": (),
+    "update/state.py _KEY": (("", "1", "-"),),
+    "update/state.py _SHA256": (),
 }
 # Patterns that are variables where they are used.
 VARIABLES = {
