@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,18 @@ from tests.settlements import every_input_ends_once
 def _every_input_ends_once() -> Iterator[None]:
     with every_input_ends_once():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_as_before() -> Iterator[None]:
+    """`edge-agent run` in this process sends the log to a standard error that is closed after the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture
