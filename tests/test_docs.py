@@ -221,6 +221,8 @@ def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None
     mobilenet = classify / "mobilenet_v2_1.0_224_quant.tflite"
     for name, source in {
         "parrot.jpg": data_dir / "images" / "parrot.jpg",
+        "speech.wav": data_dir / "wav" / "speech.wav",
+        "yamnet.tflite": data_dir / "audio" / "yamnet_audio_classifier_with_metadata.tflite",
         "my_model.onnx": data_dir / "classify_onnx" / "mobilenet_v2_quant.onnx",
         "for_edgetpu.tflite": classify / "mobilenet_v1_0.5_160_quant_edgetpu.tflite",
         f".mirror/mobilenet-v2/{mobilenet.name}": mobilenet,

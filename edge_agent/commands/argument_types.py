@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from edge_agent.system.units import parse_sides
+from edge_agent.system.units import parse_duration, parse_sides
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - argparse gives it no public name
 
@@ -33,3 +33,18 @@ def between(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def duration(low: float, high: float) -> Callable[[str], float]:
+    """The type of an argument that is a duration within bounds in seconds, such as `500ms`, `2s` or a number."""
+
+    def seconds(text: str) -> float:
+        try:
+            value = parse_duration(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{error} (got {text!r})") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g} seconds (got {text!r})")
+        return value
+
+    return seconds

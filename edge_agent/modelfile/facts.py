@@ -73,11 +73,11 @@ class ModelFile:
         version: "schema 3"; "opset 13, ir 7".
         description: what the file calls itself, or else what it was made with.
         metadata: flat facts. TFLite: text entries of the metadata (`min_runtime_version`, …), fields of the
-            metadata table (`name`, `author`, …), `input0.name`, `input0.color_space`, `output1.name`, … for
-            the tensors, `output1.signature` for a tensor's name in the first signature, `missing_files` for
-            files that the metadata names and the archive at the end lacks, `detection.num_classes` of
-            TFLite_Detection_PostProcess. ONNX: metadata_props. Both: what
-            an Ultralytics export says, each value as Python writes it.
+            metadata table (`name`, `author`, …), `input0.name`, `input0.color_space`, `input0.sample_rate`,
+            `output1.name`, … for the tensors, `output1.signature` for a tensor's name in the first signature,
+            `missing_files` for files that the metadata names and the archive at the end lacks,
+            `detection.num_classes` of TFLite_Detection_PostProcess. ONNX: metadata_props. Both: what an
+            Ultralytics export says, each value as Python writes it.
         labels: of the first output that has any; position i is class i.
         labels_from: where the labels were found; "" without labels.
         normalization: (mean, std) of the first input, one value each or one a channel: x becomes (x - mean)

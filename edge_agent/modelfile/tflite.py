@@ -269,6 +269,11 @@ class _Metadata:
             color_space = properties.number(0, "b") if properties else 0
             if color_space in _COLOR_SPACES:
                 self.facts[f"{key}.color_space"] = _COLOR_SPACES[color_space]
+        if content and content.number(0, "B") == 4:  # noqa: PLR2004 - AudioProperties
+            properties = content.inner(1)
+            rate = properties.number(0, "I") if properties else 0
+            if rate:
+                self.facts[f"{key}.sample_rate"] = str(rate)
 
     def _add_normalization(self, tensor: Table) -> None:
         for unit in tensor.tables(4):

@@ -24,12 +24,14 @@ class Answer:
 
     Attributes:
         image: the picture, (height, width, 3), uint8, BGR, where it was requested and the input is one.
+        decoding: the part of `timing.preprocess` in which the input was decoded, in milliseconds.
     """
 
     predictions: list[Prediction]
     facts: Mapping[str, Any]
     timing: Timing
     image: "NDArray[np.uint8] | None"
+    decoding: float = 0.0
 
 
 class Predictor:
@@ -78,4 +80,4 @@ class Predictor:
         except Exception as error:
             log.warning("a defect in edge-agent: this sample is given up", exc_info=error)
             raise EdgeAgentError(f"internal error: {error!r}") from error
-        return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image)
+        return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image, item.prepared.decoding)

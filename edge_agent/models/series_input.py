@@ -10,6 +10,7 @@ from edge_agent.timeseries.numbers import SeriesPreprocess
 _DTYPES = ("float32", "float16", "int8", "uint8")
 _AXES_OF_A_PICTURE = 4
 MAX_NUMBERS = 10_000_000
+MAX_RATE = 768_000
 
 
 def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
@@ -77,12 +78,25 @@ def read_series(file: ModelFile, stated: Input | None, evidence: list[str]) -> S
             f"the input's size is open or out of bounds, shape {list(tensor.shape)}: state input.length, the number of "
             "readings"
         )
-    kind = f"{stated.kind}, as stated" if stated else f"series, since the shape {list(tensor.shape)} is no picture's"
-    evidence.append(f"input: {kind}")
+    rate = _rate_of_sound(file)
+    if stated is None and rate:
+        stated = Input(kind="audio", rate=rate)
+        evidence.append(f"input: audio, {rate:g} samples a second, from the file's metadata")
+    else:
+        kind = (
+            f"{stated.kind}, as stated" if stated else f"series, since the shape {list(tensor.shape)} is no picture's"
+        )
+        evidence.append(f"input: {kind}")
     mean, std = _normalization(file, stated, shape[-1], evidence)
     scale = tensor.scale or 0.0
     how = stated or Input(kind="series")
     return SeriesPreprocess(shape, batched, tensor.dtype, scale, tensor.zero_point, mean, std, how)
+
+
+def _rate_of_sound(file: ModelFile) -> float:
+    """Samples a second, where the metadata of a TFLite file says that its input is sound; else 0."""
+    stated = file.metadata.get("input0.sample_rate", "")
+    return float(stated) if stated.isdecimal() and 0 < int(stated) <= MAX_RATE else 0.0
 
 
 def _normalization(

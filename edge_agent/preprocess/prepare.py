@@ -1,5 +1,6 @@
 """Turns samples into input tensors: one class for images, one for readings and sound."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,7 @@ class Prepared:
         facts: published in results as `input`.
         size: width, height of the image in pixels; 0, 0 for readings and sound.
         image: (height, width, 3), uint8, BGR; None for readings and sound, and for a reduced image.
+        decoding: how long it took to decode the picture or to parse the readings, in milliseconds.
     """
 
     tensor: Any
@@ -44,6 +46,7 @@ class Prepared:
     facts: Mapping[str, Any]
     size: tuple[int, int] = (0, 0)
     image: "NDArray[np.uint8] | None" = None
+    decoding: float = 0.0
 
 
 class Prepare(Protocol):
@@ -77,7 +80,9 @@ class Pictures:
 
     def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:
         """See `Prepare`."""
+        started = time.monotonic()
         picture = _picture(sample, None if needs_image or self._has_regions else self._preprocess.reduction)
+        decoding = (time.monotonic() - started) * 1000
         (width, height), is_whole = picture.size, picture.reduced == (1, 1)
         views = [View(None, 0, 0, picture.pixels, picture.size, picture.reduced)]
         if is_whole:
@@ -88,6 +93,7 @@ class Pictures:
             {"width": width, "height": height, **sample.origin},
             picture.size,
             picture.pixels if is_whole else None,
+            decoding,
         )
 
 
@@ -105,8 +111,11 @@ class Readings:
 
     def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:  # noqa: ARG002 - there is no picture
         """See `Prepare`."""
-        values = self._preprocess.real(self._numbers(sample))
-        return Prepared(self._preprocess([values]), [RawInput(values)], sample.origin)
+        started = time.monotonic()
+        numbers = self._numbers(sample)
+        decoding = (time.monotonic() - started) * 1000
+        values = self._preprocess.real(numbers)
+        return Prepared(self._preprocess([values]), [RawInput(values)], sample.origin, decoding=decoding)
 
     def _numbers(self, sample: Sample) -> "NDArray[np.float32]":
         if isinstance(sample.data, InputError):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from edge_agent import settings
 from edge_agent.errors import InputError, SourceError
@@ -50,21 +51,27 @@ def read(path: Path) -> Iterator[Series | InputError]:
     """Reads a WAV file in chunks (samples, channels), float32, full scale -1 to 1; an error where it can't be read."""
     try:
         with open_regular(path) as file:
-            header = read_header(file, os.fstat(file.fileno()).st_size)
-            chunk_bytes = max(1, round(header.rate * _CHUNK_SECONDS)) * header.block
-            left, gap = header.size, True
-            while data := file.read(chunk_bytes if left is None else min(chunk_bytes, left)):
-                whole = len(data) - len(data) % header.block
-                if whole:
-                    yield Series(header.samples(data[:whole]), rate=header.rate, gap=gap)
-                    gap = False
-                left = None if left is None else left - len(data)
-            if left:
-                yield InputError(f"{path}: is cut off: {left} of {header.size} bytes of sound are missing")
-    except InputError as error:
-        yield InputError(f"{path}: {error}")
+            yield from read_open(file, os.fstat(file.fileno()).st_size, str(path))
     except OSError as error:
         yield InputError(f"{path}: can't be read: {error.strerror}")
+
+
+def read_open(file: BinaryIO, length: int, name: str) -> Iterator[Series | InputError]:
+    """See `read`, for an open file of a length in bytes; the name is for messages."""
+    try:
+        header = read_header(file, length)
+        chunk_bytes = max(1, round(header.rate * _CHUNK_SECONDS)) * header.block
+        left, gap = header.size, True
+        while data := file.read(chunk_bytes if left is None else min(chunk_bytes, left)):
+            whole = len(data) - len(data) % header.block
+            if whole:
+                yield Series(header.samples(data[:whole]), rate=header.rate, gap=gap)
+                gap = False
+            left = None if left is None else left - len(data)
+        if left:
+            yield InputError(f"{name}: is cut off: {left} of {header.size} bytes of sound are missing")
+    except InputError as error:
+        yield InputError(f"{name}: {error}")
 
 
 def create(source: settings.AudioSource, context: Context) -> Reader:

@@ -87,6 +87,7 @@ class Video:
         loop: whether a file starts again at its end.
         live: whether it is a stream.
         stall_timeout: seconds; see `Readable`.
+        paced: whether the frames of a file come as fast as it plays, unless `fps` is `max`.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Video:
         *,
         loop: bool,
         live: bool,
+        paced: bool = True,
     ) -> None:
         self.name = name
         self.live = live
@@ -105,6 +107,7 @@ class Video:
         self._url = url
         self._fps = fps
         self._loop = loop
+        self._paced = paced and fps != "max"
         self._frozen = FrozenFrameDetector(name, stall_timeout)
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
@@ -159,7 +162,7 @@ class Video:
             if position * wanted < taken - 1e-6:
                 continue  # fewer frames per second are wanted than the file has
             taken += 1
-            if self._fps != "max" and stopping.wait(max(0.0, started + position - time.monotonic())):
+            if self._paced and stopping.wait(max(0.0, started + position - time.monotonic())):
                 break
             origin = {"url": self.name, "frame": number, "position_s": round(position, 3)}
             yield _sample(_retrieve(capture, self.name, number), origin)

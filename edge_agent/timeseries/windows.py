@@ -63,6 +63,11 @@ class WindowCutter:
         form = Form(series.channels, series.values.shape[1], series.rate)
         return series.gap or form != self._form or (self._segment is not None and self._segment.is_late(arrived))
 
+    @property
+    def unfinished(self) -> float:
+        """How much of the next window has come: 0 to 1, without what it repeats of the one before."""
+        return 0.0 if self._segment is None else self._segment.unfinished
+
     def discard(self) -> bool:
         """Drops an incomplete window; returns whether there was one."""
         segment, self._segment, self._form = self._segment, None, None
@@ -131,8 +136,13 @@ class _Segment:
     @property
     def has_begun(self) -> bool:
         """Whether there are readings that have not been in any window yet."""
+        return self.unfinished > 0
+
+    @property
+    def unfinished(self) -> float:
+        """See `WindowCutter.unfinished`."""
         kept = self._context if self._fresh else max(0, self._length - self._hop)
-        return len(self._waiting) > kept
+        return max(0, len(self._waiting) - kept) / (self._length - kept)
 
     def feed(self, values: "NDArray[np.float32]", arrived: float) -> Iterator[CutWindow]:
         """The windows that these readings complete.

@@ -155,12 +155,6 @@ def test_for_a_person_each_bad_input_is_one_line_on_stderr(folder: Path, capsys:
         assert line.count(name) == 1
 
 
-def test_a_folder_as_input_is_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "frames").mkdir()
-    code, out, err = predict(capsys, "digits", "frames", "--json")
-    assert (code, out, err) == (2, "", ["frames: is a folder: give its files, as in frames/*.jpg"])
-
-
 @pytest.mark.parametrize(
     ("model", "says"),
     [
