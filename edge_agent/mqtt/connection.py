@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -21,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt import reasons
+from edge_agent.mqtt.connection_health import ConnectionHealth
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Subscription, Version, new_client
 from edge_agent.mqtt.reasons import Refusal
@@ -36,10 +38,6 @@ TICKS_PER_KEEPALIVE = 6
 # Seconds until a refused subscription is requested again, at first and at most: access rules may have changed.
 FIRST_RESUBSCRIBE = 5.0
 MAX_RESUBSCRIBE = 300.0
-# When this many connections in a row were ended by the broker, each after less than `CONTESTED` seconds, another client
-# probably uses the same client id. In MQTT 5 the broker says so itself.
-MAX_SHORT_CONNECTIONS = 3
-CONTESTED = 60.0
 
 
 class Connection:
@@ -89,9 +87,8 @@ class Connection:
         self._refusal: ReasonCode | None = None
         self._disconnect_reason: ReasonCode | None = None
         self._fault = ""
-        self._contested = ""  # the sentence, while another client seems to use the client id
-        self._up_since = 0.0
-        self._short_connections = 0
+        self._own_reason = ""  # why this side ends the connection, to make it again
+        self._health = ConnectionHealth(endpoint.address, session.client_id)
         self._subscribing: dict[int, Sequence[Subscription]] = {}  # by packet id, until the SUBACK
         self._resubscribe_at = math.inf
         self._resubscribe_delay = FIRST_RESUBSCRIBE
@@ -101,14 +98,19 @@ class Connection:
     def diagnosis(self) -> str:
         """Why the session does not work as it should, also while it is connected; empty: it does. From any thread.
 
-        That is why there is no connection, a client id that another client uses, or a refused subscription.
+        That is why there is no connection, a client id that another client uses, acknowledgements that did not come, or
+        a refused subscription.
         """
-        contested, refused = self._contested, dict(self.refused)
-        if contested and (self.link is None or time.monotonic() - self._up_since < CONTESTED):
-            return contested
-        return self.problem or "; ".join(
-            f"{self.endpoint.address}: the broker refuses the subscription to {topic}: {reason}"
-            for topic, reason in refused.items()
+        refused, health = dict(self.refused), self._health.diagnosis(connected=self.link is not None)
+        if self._health.contested and health:
+            return health
+        return (
+            self.problem
+            or health
+            or "; ".join(
+                f"{self.endpoint.address}: the broker refuses the subscription to {topic}: {reason}"
+                for topic, reason in refused.items()
+            )
         )
 
     def start(self) -> None:
@@ -141,6 +143,10 @@ class Connection:
             client.disconnect()
         self._thread.join(timeout)
 
+    def _reconnect(self, client: Client, reason: str) -> None:
+        self._own_reason = f"{self.endpoint.address}: {reason}: reconnecting"
+        client.disconnect()
+
     # Everything below runs in the connection's thread.
 
     def _run(self) -> None:
@@ -163,7 +169,7 @@ class Connection:
 
     def _connect_once(self) -> float:
         """Connects and runs the network loop until the connection ends; returns how long it lasted, in seconds."""
-        self._refusal, self._disconnect_reason, self._fault = None, None, ""
+        self._refusal, self._disconnect_reason, self._fault, self._own_reason = None, None, "", ""
         try:
             client = new_client(self.endpoint, self.session, self._version)
             client.on_connect = self._connected
@@ -186,7 +192,7 @@ class Connection:
         else:
             self._client = client
             return self._loop(client)
-        self._short_connections = 0
+        self._health.not_reached()
         return 0.0
 
     def _loop(self, client: Client) -> float:
@@ -238,7 +244,7 @@ class Connection:
             return
         self._subscribing.clear()
         self._subscribe(client, self.session)
-        self._up_since = time.monotonic()
+        self._health.connected()
         link = Link(
             client,
             self._version,
@@ -248,6 +254,7 @@ class Connection:
             retains=bool(getattr(properties, "RetainAvailable", 1)),
             resumed=flags.session_present,
             device_id=self.session.device_id,
+            reconnect=partial(self._reconnect, client),
         )
         with self._changed:
             self.link = link
@@ -323,9 +330,9 @@ class Connection:
         fall_back: Version = "3.1.1" if tried == "5" and self.session.protocol == "auto" else tried
         self._version = "5" if self.session.protocol == "auto" else tried
         if was_up:
-            self._note_short_connection()
-        if was_up and self._contested:
-            self._report(self._contested)
+            self._health.lost(self._disconnect_reason, self._own_reason)
+        if was_up and (self._own_reason or self._health.contested):
+            self._report(self._own_reason or self._health.contested)
         elif was_up and self._disconnect_reason is not None:
             self._report(
                 f"{address}: connection lost: ended by the broker: {reasons.sentence(self._disconnect_reason)}"
@@ -357,20 +364,6 @@ class Connection:
             return False
         self.session = replace(self.session, will=will)
         return True
-
-    def _note_short_connection(self) -> None:
-        """Finds out whether another client uses the same client id: each then ends the other's connection."""
-        short = time.monotonic() - self._up_since < CONTESTED
-        self._short_connections = self._short_connections + 1 if short else 0
-        address, client_id = self.endpoint.address, self.session.client_id
-        reason, self._contested = self._disconnect_reason, ""
-        if reason is not None and reason.value == reasons.SESSION_TAKEN_OVER:
-            self._contested = f"{address}: connection lost: ended by the broker: {reasons.sentence(reason)}"
-        elif reason is None and self._short_connections >= MAX_SHORT_CONNECTIONS:
-            self._contested = (
-                f"{address}: connection lost: ended by the broker soon after each connect, {self._short_connections}"
-                f" times in a row: probably another client uses this client id, {client_id}: is device_id unique?"
-            )
 
     def _report(self, problem: str) -> None:
         """Logs a problem when it is not the one reported last."""

@@ -1,8 +1,12 @@
 """The parameters of a session (`Session`), an established connection (`Link`), and paho's client behind both."""
 
+import contextlib
+import fcntl
 import os
 import socket
-from collections.abc import Sequence
+import struct
+import termios
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +137,7 @@ class Link:
         retains: whether the broker supports retained messages.
         resumed: session present: whether the broker has kept the session.
         device_id: see `Session`.
+        reconnect: ends the connection, for a reason, so that it is made again; from any thread.
     """
 
     client: Client
@@ -143,6 +148,7 @@ class Link:
     retains: bool = True
     resumed: bool = False
     device_id: str = ""
+    reconnect: Callable[[str], None] = lambda _: None
 
     def publish(
         self,
@@ -174,6 +180,16 @@ class Link:
             properties.of(self.device_id) if self.version == "5" else None,
         )
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def delivered(self) -> bool:
+        """Whether the broker's machine has received all that was published; False where that can't be determined."""
+        sock = self.client.socket()
+        if sock is None or self.client.want_write():
+            return False
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+            [unsent] = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+            return bool(unsent == 0)
+        return False
 
     def ack(self, message_id: int, qos: int = 1) -> None:
         """Acknowledges a message: PUBACK, or for QoS 2 PUBCOMP.

@@ -22,6 +22,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery
+from edge_agent.mqtt.in_flight import InFlight
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.publish_properties import PublishProperties
 from edge_agent.mqtt.reasons import Refusal
@@ -82,13 +83,8 @@ class Outbox:
         self._backlog = Backlog(options, path, counters, self._done)
         self._notices: deque[Notice] = deque()
         self._link: Link | None = None
-        # Copies of one result that are still to be published; and what was published without a PUBACK yet, by mid.
-        self._copies: deque[Copy] = deque()
-        self._in_flight: dict[int, Notice | Copy] = {}
-        # Whether anything was acknowledged over this connection; and when it last was, or the first message after
-        # that was published.
-        self._working = False
-        self._working_at = 0.0
+        self._copies: deque[Copy] = deque()  # of one result, that are still to be published
+        self._in_flight: InFlight[Notice | Copy] = InFlight()
         # Topics on which a live result was retained over this connection: an older one must not replace it.
         self._retained: set[str] = set()
         self._quota = QuotaBackoff()
@@ -211,7 +207,7 @@ class Outbox:
         """Whether something that is not on the disk can still be published or acknowledged."""
         if not self._events.empty():
             return True
-        messages = (*self._notices, *self._copies, *self._in_flight.values())
+        messages = (*self._notices, *self._copies, *self._in_flight.messages)
         unsaved = any(isinstance(item, Notice) or item.completion.delivery.row_id is None for item in messages)
         return self._link is not None and (unsaved or bool(self._backlog.in_memory))
 
@@ -222,6 +218,8 @@ class Outbox:
             moments.append(self._save_at())
         if self._backlog.problem:
             moments.append(self._backlog.retry_at)
+        if self._in_flight:
+            moments.append(self._in_flight.overdue_at())
         if self._link is not None and self._room(self._link):
             replay_at = self._backlog.replay_at(_replay_window(self._link))
             moments += [] if replay_at is None else [max(replay_at, self._quota.until)]
@@ -234,6 +232,8 @@ class Outbox:
             self._notices.clear()
         elif now >= self._quota.until:
             self._send_what_fits(self._link)
+        if self._link is not None and now >= self._in_flight.overdue_at():
+            self._reconnect_if_overdue(self._link)
         if self._backlog.problem and now >= self._backlog.retry_at:
             self._backlog.retry()
         elif self._backlog.in_memory and now >= self._save_at():
@@ -246,7 +246,7 @@ class Outbox:
             return backlog.retry_at
         full = backlog.waiting_since + (COMMIT_EVERY if len(backlog.in_memory) < COMMIT_AT else 0.0)
         away = self._link is None or self._quota.active
-        return full if away else max(full, self._working_at + STALLED_AFTER)
+        return full if away else max(full, self._in_flight.quiet_since + STALLED_AFTER)
 
     def _accept(self, delivery: Delivery) -> None:
         delivery.replayed = self._link is None
@@ -316,15 +316,17 @@ class Outbox:
             self._disconnected()
             return False
         log.debug("%s: published to %s as mid %d", message, message.topic, message_id)
-        if not self._in_flight:
-            self._working_at = time.monotonic()
-        self._in_flight[message_id] = message
+        self._in_flight.published(message_id, message)
         return True
 
+    def _reconnect_if_overdue(self, link: Link) -> None:
+        """Has the connection made again if the broker has forgotten a PUBACK: all without one is sent again then."""
+        if reason := self._in_flight.overdue(delivered=link.delivered()):
+            link.reconnect(reason)
+
     def _acknowledged(self, message_id: int, refusal: Refusal | None) -> None:
-        if (message := self._in_flight.pop(message_id, None)) is not None:
+        if (message := self._in_flight.acknowledged(message_id)) is not None:
             log.debug("%s: mid %d: PUBACK%s", message, message_id, f": {refusal.why}" if refusal else "")
-            self._working, self._working_at = True, time.monotonic()
             message.acknowledged(refusal)
 
     def _completed(self, delivery: Delivery, refusal: Refusal | None) -> None:
@@ -359,16 +361,18 @@ class Outbox:
         self._quota.reset()
         self._retained.clear()
         self._notices.clear()
-        messages = (*self._in_flight.values(), *self._copies)
+        messages = (*self._in_flight.messages, *self._copies)
+        worked, by_us = self._in_flight.worked, self._in_flight.given_up
         lost = list(dict.fromkeys(item.completion.delivery for item in messages if isinstance(item, Copy)))
         self._in_flight.clear()
         self._copies.clear()
         for delivery in lost:
             delivery.replayed = True
-        if lost and self._poison.disconnected(lost[0], worked=self._working):
+        if lost and self._poison.disconnected(lost[0], worked=worked, by_us=by_us):
             size = len(lost[0].payload())
-            self._refused(lost.pop(0), f"it hangs up on it ({size} bytes): is that more than it takes?")
-        self._working = False
+            self._refused(
+                lost.pop(0), f"it hangs up on it, or never acknowledges it ({size} bytes): is that more than it takes?"
+            )
         self._backlog.put_back(lost)
         self._backlog.remove_done()
 

@@ -66,14 +66,15 @@ class PoisonMessageDetector:
         self._suspect = b""
         self._times = 0
 
-    def disconnected(self, first: Delivery, *, worked: bool) -> bool:
+    def disconnected(self, first: Delivery, *, worked: bool, by_us: bool) -> bool:
         """The connection has ended; returns whether a result is the cause.
 
         Args:
             first: the first result without a PUBACK.
             worked: whether the broker had acknowledged anything else over this connection.
+            by_us: whether it was ended because this PUBACK is overdue, so that the suspect is known already.
         """
-        self.active = True
+        self.active = not by_us
         payload = first.payload()
         if payload != self._suspect:
             self._suspect, self._times = payload, 0
