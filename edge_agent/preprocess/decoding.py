@@ -9,12 +9,29 @@ import imagesize
 import numpy as np
 
 from edge_agent.errors import InputError
+from edge_agent.preprocess.jpeg import EndFinder
 from edge_agent.preprocess.opencv import MAX_PIXELS, cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM"}
+# Image formats that are refused, by their first bytes: OpenCV reads some of them, but not everywhere.
+_OTHERS = {
+    "GIF": (b"GIF8",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\0\0\0\x0cJXL ", b"\xff\x0a"),
+    "PDF": (b"%PDF-",),
+    "SVG": (b"<svg",),
+    "Base64-encoded": (b"/9j/", b"iVBORw0KGgo", b"data:image/"),
+}
+# Kinds of files of the ISO base media format, by their brands, https://mp4ra.org/registered-types/brands
+_BRANDS = {"AVIF": (b"avif", b"avis"), "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
+_HINTS = {
+    "HEIC": ": set the phone's camera to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)",
+    "Base64-encoded": ": send the bytes of the image themselves",
+}
 _MARKER, _JPEG_SCAN, _JPEG_END, _EXIF = b"\xff", b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
 # Factors of OpenCV's scaled JPEG decoding.
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -47,6 +64,20 @@ def image_format(data: bytes) -> str | None:
     return next((name for name, signature in _SIGNATURES.items() if data.startswith(signature)), None)
 
 
+def _described(data: bytes) -> str:
+    """What a file is that is not accepted, and what to do."""
+    name = next((name for name, starts in _OTHERS.items() if data.startswith(starts)), "")
+    if data[4:8] == b"ftyp":
+        length = min(max(int.from_bytes(data[:4], "big"), 16), 256)
+        brands = {data[8:12], *(data[at : at + 4] for at in range(16, length, 4))}
+        name = next((name for name, known in _BRANDS.items() if not brands.isdisjoint(known)), "")
+        if not name:
+            return "it is a video (MP4 or MOV)"
+    if not name:
+        return f"starts with {data[:8].hex(' ')}"
+    return f"it is {'an' if name[0] in 'AS' else 'a'} {name} image{_HINTS.get(name, '')}"
+
+
 def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
     """Decodes an image and rotates it as its EXIF orientation says.
 
@@ -62,7 +93,7 @@ def decode_picture(data: bytes, reduction: Reduction | None = None) -> Picture:
         raise InputError("the image is empty: 0 bytes")
     kind = image_format(data)
     if kind is None:
-        raise InputError(f"not a JPEG, PNG, BMP or WebP image: starts with {data[:8].hex(' ')}, {len(data)} bytes")
+        raise InputError(f"not a JPEG, PNG, BMP or WebP image: {_described(data)}, {len(data)} bytes")
     try:
         width, height = imagesize.get(io.BytesIO(data))
     except Exception as error:  # noqa: BLE001 - a parser error on hostile bytes must cost this input only
@@ -111,7 +142,11 @@ def reduce_pixels(pixels: "NDArray[np.uint8]", reduction: Reduction | None = Non
 def _is_complete(jpeg: bytes) -> bool:
     """Whether there is an end-of-image marker after the last scan; an embedded thumbnail has one of its own."""
     end = jpeg.rfind(_JPEG_END)
-    return end >= 0 and jpeg.find(_JPEG_SCAN, end) < 0
+    if end >= 0 and jpeg.find(_JPEG_SCAN, end) < 0:
+        return True
+    # Either it is cut off, or more is behind it, as the video of a phone's Motion Photo.
+    found = EndFinder().find(jpeg)
+    return found is not None and found[1]
 
 
 def _has_exif(jpeg: bytes) -> bool:
