@@ -17,16 +17,19 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
-from urllib3 import BaseHTTPResponse, PoolManager, Timeout, exceptions
+from urllib3 import BaseHTTPResponse, Timeout, exceptions
 
 from edge_agent.errors import ModelError
 from edge_agent.system.backoff import Backoff
+from edge_agent.system.proxy import Connections, ProxyFailedError
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
 TIMEOUT = Timeout(connect=10.0, read=30.0)
 MAX_REDIRECTS = 5
 BLOCK = 1 << 16
+# Bytes that an answer with a part of the file must have for the next part to be asked for at once.
+LEAST_PART = BLOCK
 OTHER_FILE = "it is not the file that the registry means"
 # Answers that mean "not now", https://www.rfc-editor.org/rfc/rfc9110#section-15
 NOT_NOW = {408, 425, 429, 500, 502, 503, 504}
@@ -120,6 +123,8 @@ def _blocks(source: str, offset: int, size: int) -> Blocks:
     if source.startswith(("https://", "http://")):
         try:
             yield from _blocks_over_http(source, offset, size)
+        except ProxyFailedError as error:
+            raise _BrokenOffError(str(error)) from None
         except exceptions.HTTPError as error:
             raise _explained(source, error) from None
     else:
@@ -142,41 +147,50 @@ def _blocks_of_file(path: Path, offset: int, size: int) -> Blocks:
 
 
 def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
-    with PoolManager() as pool, closing(_answer(pool, url, offset)) as answer:
-        position = 0
-        if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
-            if not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-                yield 0, b""
-                raise _BrokenOffError("the server can't go on in the middle of the file")
-            position = offset
-        elif answer.status in NOT_NOW:
-            raise _BrokenOffError(f"the server answers {answer.status} {answer.reason}")
-        elif answer.status != HTTPStatus.OK:
-            raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?")
-        if answer.length_remaining is not None:
-            _check_length(url, position + answer.length_remaining, size)
-        # A compressed transfer would have neither the size nor the hash.
-        for block in answer.stream(BLOCK, decode_content=False):
-            yield position, block
-            position += len(block)
+    with Connections() as connections:
+        while offset < size:
+            with closing(_answer(connections, url, offset)) as answer:
+                position = began = _start(url, answer, offset, size)
+                if began != offset:
+                    yield 0, b""
+                if began < 0:
+                    raise _BrokenOffError("the server can't go on in the middle of the file")
+                # A compressed transfer would have neither the size nor the hash.
+                for block in answer.stream(BLOCK, decode_content=False):
+                    yield position, block
+                    position += len(block)
+            # A server may send less than was asked for, https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
+            if answer.status != HTTPStatus.PARTIAL_CONTENT or position - began < LEAST_PART:
+                return
+            offset = position
 
 
-def _answer(pool: PoolManager, url: str, offset: int) -> BaseHTTPResponse:
+def _start(url: str, answer: BaseHTTPResponse, offset: int, size: int) -> int:
+    """The position in the file of the answer's first byte; -1 if the server has no such part."""
+    if answer.status in NOT_NOW:
+        raise _BrokenOffError(f"the server answers {answer.status} {answer.reason}")
+    found = answer.headers.get("Content-Range", "")
+    if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        if not found.startswith(f"bytes {offset}-"):
+            return -1
+        whole = found.rpartition("/")[2]
+        _check_length(url, int(whole) if whole.isdecimal() and len(whole) < 20 else size, size)  # noqa: PLR2004 - digits
+        return offset
+    if answer.status != HTTPStatus.OK:
+        raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?")
+    if answer.length_remaining is not None:
+        _check_length(url, answer.length_remaining, size)
+    return 0
+
+
+def _answer(connections: Connections, url: str, offset: int) -> BaseHTTPResponse:
     """The answer to a request for the file from `offset` on, after redirects."""
     headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     target = url
     for _ in range(MAX_REDIRECTS + 1):
-        answer = pool.urlopen(
-            "GET",
-            target,
-            redirect=False,
-            retries=False,
-            headers=headers,
-            timeout=TIMEOUT,
-            preload_content=False,
-        )
+        answer = connections.get(target, headers, TIMEOUT)
         location = answer.get_redirect_location()
         if not location:
             return answer

@@ -18,11 +18,12 @@ from tuf.api.metadata import Metadata, Targets
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
-from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
 from edge_agent.errors import ModelError, UpdateError
 from edge_agent.models.download import fetch
+from edge_agent.system.proxy import Connections, ProxyFailedError
 from edge_agent.system.set_aside import set_aside, why_unusable
 from edge_agent.update.releases import Release, read
 
@@ -65,11 +66,11 @@ class Repository:
         try:
             self._repair()
             self._folder.mkdir(parents=True, exist_ok=True)
-            with PoolManager(retries=False) as pool:
+            with Connections() as connections:
                 updater = Updater(
                     str(self._folder),
                     f"{self._url}/metadata/",
-                    fetcher=_Fetcher(pool),
+                    fetcher=_Fetcher(connections),
                     config=config,
                     bootstrap=self._root.read_bytes(),
                 )
@@ -138,16 +139,16 @@ class _Fetcher(FetcherInterface):
     """Fetches signed lists, each within a time limit. The caller limits the length further.
 
     Args:
-        pool: keeps the connection open for the next list.
+        connections: kept open for the next list.
     """
 
-    def __init__(self, pool: PoolManager) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         # No compression: a small answer could expand to a huge one.
         headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
-        answer = self._pool.request("GET", url, headers=headers, timeout=Timeout(PAUSE_S), preload_content=False)
+        answer = self._connections.get(url, headers, Timeout(PAUSE_S))
         with closing(answer):
             blocks = list(_blocks(answer))
             if answer.status != HTTPStatus.OK:  # redirects are not followed either
@@ -194,6 +195,6 @@ def _explained(error: exceptions.DownloadError | exceptions.RepositoryError) -> 
 
 def _cause(error: BaseException) -> Any:
     cause = error.__cause__ or error
-    if isinstance(cause, HTTPError):
+    if isinstance(cause, HTTPError) and not isinstance(cause, ProxyFailedError):
         return type(cause).__name__
     return " ".join(str(cause).split()) or type(cause).__name__

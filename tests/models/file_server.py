@@ -86,6 +86,20 @@ def in_ranges(request: Request) -> None:
     request.wfile.write(content[offset:])
 
 
+def in_parts(length: int, *, total: bool = True) -> Answer:
+    """Sends at most so many bytes at a time, as a server may; `total`: says how long the whole is."""
+
+    def answer(request: Request) -> None:
+        content, offset = request.server.content, request.offset
+        part = content[offset : offset + length]
+        of = len(content) if total else "*"
+        headers = {"Content_Length": len(part), "Content_Range": f"bytes {offset}-{offset + len(part) - 1}/{of}"}
+        request.head(206, **headers)
+        request.wfile.write(part)
+
+    return answer
+
+
 def whole(request: Request) -> None:
     """As a server does that knows no ranges."""
     request.head(200, Content_Length=len(request.server.content))

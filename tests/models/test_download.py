@@ -15,11 +15,13 @@ from edge_agent.errors import ModelError
 from edge_agent.models import download
 from edge_agent.models.download import ATTEMPTS, fetch
 from tests.broker import free_port, wait_until
+from tests.http_proxy import HttpProxy
 from tests.models.file_server import (
     Answer,
     FileServer,
     Request,
     cut_after,
+    in_parts,
     in_ranges,
     other_range,
     stall_after,
@@ -98,6 +100,45 @@ def test_a_server_that_can_not_go_on_in_the_middle_is_asked_for_all(part: Path, 
     with FileServer(CONTENT, answer, in_ranges) as server:
         bring(server.url, part)
     assert part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("total", [True, False])
+def test_a_server_that_sends_less_than_was_asked_for_is_asked_for_the_rest(part: Path, total: bool) -> None:
+    part.write_bytes(CONTENT[:1000])
+    with FileServer(CONTENT, in_parts(300_000, total=total)) as server:
+        bring(server.url, part)
+    assert part.read_bytes() == CONTENT
+    assert server.requests == [("/", 1000), ("/", 301_000), ("/", 601_000), ("/", 901_000)]
+
+
+def test_a_server_that_sends_next_to_nothing_at_a_time_is_given_up(part: Path) -> None:
+    with FileServer(CONTENT, in_parts(100)) as server:
+        assert f"attempt {ATTEMPTS} of {ATTEMPTS}" in refused(server.url, part)
+        assert len(server.requests) == ATTEMPTS
+    assert part.stat().st_size == 100 * ATTEMPTS
+
+
+def test_a_part_of_a_file_of_another_length_is_refused(part: Path) -> None:
+    part.write_bytes(CONTENT[:1000])
+    with FileServer(CONTENT + b"more", in_parts(300_000)) as server:
+        assert f"{SIZE + 4} bytes long, expected {SIZE}" in refused(server.url, part)
+
+
+def test_a_proxy_is_used_as_the_environment_says(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FileServer(CONTENT) as server, HttpProxy() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        bring(f"{server.url}/model", part)
+        assert proxy.targets == [f"{server.url}/model"]
+        assert len(server.requests) == 1
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_proxy_that_refuses_is_named_without_its_credentials(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HttpProxy(login="user:other") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://user:hidden@"))
+        message = refused("http://models.invalid/model", part)
+    assert f"the proxy {proxy.url} wants user name and password" in message
+    assert "hidden" not in message
 
 
 def test_a_damaged_part_is_replaced_by_a_whole_download(part: Path) -> None:
@@ -263,6 +304,16 @@ class TestTls:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with FileServer(CONTENT, tls=tls) as server:
             bring(server.url, part)
+        assert part.read_bytes() == CONTENT
+
+    def test_a_proxy_passes_an_encrypted_connection_on(
+        self, part: Path, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with FileServer(CONTENT, tls=tls) as server, HttpProxy(login="us:er:hid@den") as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url.replace("://", "://us%3Aer:hid%40den@"))
+            bring(server.url, part)
+            assert proxy.targets == [server.url.removeprefix("https://")]
         assert part.read_bytes() == CONTENT
 
     def test_an_unknown_certificate_is_refused_and_no_request_is_sent(self, part: Path, tls: ssl.SSLContext) -> None:

@@ -13,6 +13,7 @@ from edge_agent.release.repository import SignedRepository
 from edge_agent.update import repository as device_side
 from edge_agent.update.releases import Release
 from edge_agent.update.repository import Repository
+from tests.http_proxy import HttpProxy
 from tests.update.kit import WebServer, ask
 
 SIZE = 1_000_000
@@ -38,6 +39,24 @@ def view(server: WebServer, tmp_path: Path) -> Repository:
 def release(view: Repository) -> Release:
     (release,) = view.releases()
     return release
+
+
+def test_lists_and_archives_come_over_the_proxy_of_the_environment(
+    view: Repository, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HttpProxy() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        (release,) = view.releases()
+        view.fetch(release, tmp_path / "part", None, lambda _: None)
+        assert f"{server.url}/metadata/timestamp.json" in proxy.targets
+        assert proxy.targets[-1] == f"{server.url}/targets/{release.address}"
+    assert (tmp_path / "part").read_bytes() == bytes(SIZE)
+
+
+def test_a_proxy_that_is_not_there_is_said(view: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:hidden@127.0.0.1:9")
+    with pytest.raises(UpdateError, match=r"the proxy http://127\.0\.0\.1:9 can't be reached"):
+        view.releases()
 
 
 class GivenUpError(Exception):
