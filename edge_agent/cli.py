@@ -10,6 +10,7 @@ from typing import Any
 from edge_agent import __version__
 from edge_agent.commands import bench, check, demo, doctor, inspect, models, predict, release, run, schema, watch
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
+from edge_agent.system import limits
 from edge_agent.system.terminal import printable
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -31,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return FAILED
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not (why := limits.explained(error)):
+            raise
+        code = FAILED
+        _say(limits.LimitError(why), debug="debug" in args)
     except (EdgeAgentError, OSError) as error:
         code = WRONG_USAGE if isinstance(error, ConfigError | ModelError | MissingExtraError) else FAILED
         _say(error, debug="debug" in args)
@@ -48,7 +54,7 @@ def _say(error: EdgeAgentError | OSError, *, debug: bool) -> None:
 
         traceback.print_exception(error)
     elif not isinstance(error, BrokenPipeError):
-        for line in error.problems if isinstance(error, ConfigError) else [str(error)]:
+        for line in error.problems if isinstance(error, ConfigError) else [limits.explained(error) or str(error)]:
             print(printable(line), file=sys.stderr)
 
 

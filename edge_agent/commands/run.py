@@ -28,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     import gc
 
     gc.disable()  # collections during the start take an eighth of its time, and nothing of it becomes garbage
-    from edge_agent.system import heap
+    from edge_agent.system import heap, limits
 
+    limits.check()
     heap.share()
     from edge_agent.config import loader
     from edge_agent.daemon import crashes, preflight
@@ -42,4 +43,5 @@ def run(args: argparse.Namespace) -> int:
     loaded = loader.load(args.config)
     preflight.check_not_empty(loaded)
     preflight.check(loaded, at_start=True)
+    preflight.check_limits(loaded)
     return exit_despite_threads(Agent(loaded).run(once=args.once))

@@ -15,6 +15,7 @@ from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
 from edge_agent.errors import ConfigError
 from edge_agent.settings import MqttSource, Settings
 from edge_agent.settings.own_topics import own_topic
+from edge_agent.system.home import expand_user
 from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
 
@@ -80,7 +81,7 @@ def load(path: Path) -> Config:
 
 def resolve(path: Path | str, folder: Path) -> Path:
     """A path relative to a folder, with `~` expanded, and `~name` if there is such a user."""
-    return folder / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser fails where there is no such user
+    return folder / expand_user(path)
 
 
 def _check_references(raw: object, problems: Problems) -> None:

@@ -33,7 +33,7 @@ from edge_agent.monitoring.monitoring import Monitoring, Servers
 from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.registry import Pipelines, Prepared
 from edge_agent.samples import Timing
-from edge_agent.system import heap, systemd
+from edge_agent.system import heap, limits, systemd
 from edge_agent.update.active import load_at_start, stores_of, with_active
 from edge_agent.update.control import UpdateControl
 
@@ -215,6 +215,7 @@ class Agent:
         """Everything that the change to a configuration needs and that can fail."""
         preflight.check_not_empty(loaded)
         preflight.check(loaded)
+        preflight.check_limits(loaded)
         fresh = with_active(loaded)
         return self._prepare(fresh, self._load_models(fresh))
 
@@ -288,6 +289,8 @@ def _log_refusal(error: Exception) -> None:
         case ConfigError():
             for problem in error.problems:
                 log.error("%s", problem)
+        case _ if why := limits.explained(error):
+            log.error("%s", why)
         case EdgeAgentError() | OSError():
             log.error("%s", error)
         case _:

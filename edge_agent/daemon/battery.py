@@ -4,11 +4,11 @@ import logging
 import shutil
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from edge_agent import settings
 from edge_agent.errors import SourceError
+from edge_agent.system.home import home
 from edge_agent.system.text import parse_json
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _read(stopping: threading.Event) -> dict[str, Any]:
     from edge_agent.sources.child import Child
 
     deadline = time.monotonic() + PATIENCE
-    child = Child([PROGRAM], Path.home(), "battery")
+    child = Child([PROGRAM], home(), "battery")
     answer = b""
     try:
         for data in child.read(lambda: stopping.is_set() or time.monotonic() > deadline):

@@ -9,6 +9,7 @@ from edge_agent.config.loader import Config
 from edge_agent.config.yaml_lines import line_of
 from edge_agent.errors import ConfigError, MissingExtraError
 from edge_agent.settings import CommandSource, MicrophoneSource, SerialSource
+from edge_agent.system import limits
 from edge_agent.system.terminal import printable
 
 # A section of the configuration, what it does, its extra, and the packages of that.
@@ -46,6 +47,24 @@ def check_not_empty(config: Config) -> None:
     """
     if not config.settings.pipelines:
         raise ConfigError([f"{config.path}:1: pipelines: none are configured, so there is nothing to run"])
+
+
+# Open files and threads of an idle agent without pipelines, and what each pipeline adds at least.
+_FILES, _THREADS = 14, 5
+_FILES_OF = {"mqtt": 3}
+_THREADS_OF = {"mqtt": 3}
+
+
+def check_limits(config: Config) -> None:
+    """Refuses a configuration that certainly needs more open files or threads than this process may have.
+
+    Raises:
+        LimitError: the limit and what is needed.
+    """
+    kinds = [pipeline.source.type for pipeline in config.settings.pipelines.values()]
+    what = f"{config.path}: the agent (pipelines: {len(kinds)})"
+    limits.check_files(_FILES + sum(_FILES_OF.get(kind, 1) for kind in kinds), what)
+    limits.check_threads(_THREADS + sum(_THREADS_OF.get(kind, 2) for kind in kinds), what)
 
 
 class Problem(NamedTuple):

@@ -63,7 +63,8 @@ def unpacked(path: Path) -> Path:
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError) as error:
         raise ModelError(f"{path}: the archive is damaged ({error}): copy or download it again") from None
     except OSError as error:
-        raise ModelError(f"{path}: can't be unpacked to {cache_dir()}: {error.strerror}") from None
+        why = f"{error.strerror}: make room, or set XDG_CACHE_HOME to a folder that can be written"
+        raise ModelError(f"{path}: can't be unpacked to {cache_dir()}: {why}") from None
 
 
 def forget(sha256: str) -> None:

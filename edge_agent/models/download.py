@@ -21,6 +21,7 @@ from urllib3 import BaseHTTPResponse, Timeout, exceptions
 
 from edge_agent.errors import ModelError
 from edge_agent.system.backoff import Backoff
+from edge_agent.system.home import expand_user
 from edge_agent.system.proxy import Connections, ProxyFailedError
 
 ATTEMPTS = 5
@@ -129,7 +130,7 @@ def _blocks(source: str, offset: int, size: int) -> Blocks:
             raise _explained(source, error) from None
     else:
         path = url2pathname(urlsplit(source).path) if source.startswith("file://") else source
-        yield from _blocks_of_file(Path(path).expanduser(), offset, size)
+        yield from _blocks_of_file(expand_user(path), offset, size)
 
 
 def _blocks_of_file(path: Path, offset: int, size: int) -> Blocks:

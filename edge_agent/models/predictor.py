@@ -10,6 +10,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
 from edge_agent.models.stages import Stages
 from edge_agent.samples import Prediction, Sample, Timing
+from edge_agent.system import limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,5 +80,5 @@ class Predictor:
             raise
         except Exception as error:
             log.warning("a defect in edge-agent: this sample is given up", exc_info=error)
-            raise EdgeAgentError(f"internal error: {error!r}") from error
+            raise EdgeAgentError(limits.in_words(error)) from error
         return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image, item.prepared.decoding)

@@ -25,6 +25,7 @@ from edge_agent.settings import Preprocess
 from edge_agent.settings.base import Frozen
 from edge_agent.settings.series import Input
 from edge_agent.system import atomic_file
+from edge_agent.system.home import expand_user, home
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LABELS_FILE = "labels.txt"
@@ -122,11 +123,11 @@ def models_dir() -> Path:
     $XDG_DATA_HOME/edge-agent/models (https://specifications.freedesktop.org/basedir-spec/).
     """
     if chosen := os.environ.get("EDGE_AGENT_MODELS"):
-        return Path(chosen).expanduser()
+        return expand_user(chosen)
     if state := os.environ.get("STATE_DIRECTORY"):
         return Path(state.split(":")[0]) / "models"
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (data if data.is_absolute() else Path("~/.local/share").expanduser()) / "edge-agent" / "models"
+    return (data if data.is_absolute() else home() / ".local" / "share") / "edge-agent" / "models"
 
 
 def resolve(name: str) -> Path | None:

@@ -26,6 +26,7 @@ from edge_agent.mqtt.connection_health import ConnectionHealth
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Subscription, Version, new_client
 from edge_agent.mqtt.reasons import Refusal
+from edge_agent.system import limits
 from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -183,12 +184,13 @@ class Connection:
         except ConfigError as error:
             self._report(str(error))
         except OSError as error:
-            self._report(self.endpoint.explain(error))
+            limit = limits.explained(error)
+            self._report(f"{self.endpoint.address}: {limit}" if limit else self.endpoint.explain(error))
         except UnicodeError:  # not a valid host name
             self._report(self.endpoint.explain(socket.gaierror()))
         except Exception as error:
             log.exception("%s: a defect in edge-agent: trying again", self.endpoint.address)
-            self._report(f"{self.endpoint.address}: internal error: {error!r}")
+            self._report(f"{self.endpoint.address}: {limits.in_words(error)}")
         else:
             self._client = client
             return self._loop(client)

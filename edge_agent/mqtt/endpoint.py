@@ -11,6 +11,7 @@ from paho.mqtt.client import WebsocketConnectionError
 
 from edge_agent.errors import ConfigError
 from edge_agent.settings import Mqtt
+from edge_agent.system.home import expand_user
 from edge_agent.system.secret import read_secret
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
@@ -70,7 +71,7 @@ class Endpoint:
             username=mqtt.username,
             password_file=mqtt.password_file,
             folder=folder,
-            **{name: path and folder / path.expanduser() for name, path in files.items()},
+            **{name: path and folder / expand_user(path) for name, path in files.items()},
         )
 
     @property

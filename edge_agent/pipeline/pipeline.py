@@ -25,6 +25,7 @@ from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample
 from edge_agent.sources import Source
 from edge_agent.sources.observer import Observation, ResultObserver
+from edge_agent.system import limits
 from edge_agent.system.activity import ACTIVITY
 
 log = logging.getLogger(__name__)
@@ -250,7 +251,7 @@ class Pipeline:
                     exc_info=error,
                     extra=self._log_extra,
                 )
-                self._give_up(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+                self._give_up(sample, EdgeAgentError(limits.in_words(error)), "failed")
 
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         sample.settlement.drop(reason)

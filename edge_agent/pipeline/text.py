@@ -24,6 +24,7 @@ from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample, Timing
 from edge_agent.sources import Source
 from edge_agent.sources.queue import SampleQueue
+from edge_agent.system import limits
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class TextPipeline:
             except Exception as error:
                 what = "%s: a defect in edge-agent: this request is given up"
                 log.warning(what, self.name, exc_info=error, extra=self._log_extra)
-                self._fail(sample, EdgeAgentError(f"internal error: {error!r}"), "failed")
+                self._fail(sample, EdgeAgentError(limits.in_words(error)), "failed")
 
     def _process(self, sample: Sample) -> None:
         """From a request to its published answer."""

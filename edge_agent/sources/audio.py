@@ -13,6 +13,7 @@ from edge_agent.samples import Sample, Series
 from edge_agent.sources import Context
 from edge_agent.sources.images import files
 from edge_agent.sources.reader import Reader
+from edge_agent.system.home import expand_user
 from edge_agent.system.regular_file import open_regular
 from edge_agent.timeseries.wav import read_header
 
@@ -76,4 +77,4 @@ def read_open(file: BinaryIO, length: int, name: str) -> Iterator[Series | Input
 
 def create(source: settings.AudioSource, context: Context) -> Reader:
     """The source for the settings."""
-    return Reader(Audio(str(context.folder / Path(source.path).expanduser())))
+    return Reader(Audio(str(context.folder / expand_user(source.path))))

@@ -11,6 +11,7 @@ from edge_agent.preprocess.files import read_file
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
+from edge_agent.system.home import expand_user
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -45,4 +46,4 @@ def files(pattern: str, endings: Collection[str]) -> list[Path]:
 
 def create(source: settings.ImagesSource, context: Context) -> Reader:
     """The source for the settings."""
-    return Reader(Images(str(context.folder / Path(source.path).expanduser())))
+    return Reader(Images(str(context.folder / expand_user(source.path))))

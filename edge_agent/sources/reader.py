@@ -15,6 +15,7 @@ from edge_agent.errors import EdgeAgentError, InputError, SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Trouble
 from edge_agent.sources.queue import SampleQueue
+from edge_agent.system import limits
 from edge_agent.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class _Attempt:
             self.failure = SourceError(f"{name}: {error.strerror or error}")
         except Exception as error:
             log.exception("%s: a defect in edge-agent", name)
-            self.failure = SourceError(f"{name}: internal error: {error!r}")
+            self.failure = SourceError(f"{name}: {limits.in_words(error)}")
         finally:
             log.debug("%s: ended after %d samples", name, count)
             with self._changed:

@@ -18,6 +18,7 @@ from edge_agent.sources.http_pictures import HttpPictures, open_pictures
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.rtsp import why_no_stream
 from edge_agent.system.address import without_credentials
+from edge_agent.system.home import expand_user
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,6 +227,6 @@ def create(source: settings.VideoSource, context: Context) -> Reader:
     """The source for the settings."""
     url = source.url
     if not source.live:
-        url = str(context.folder / Path(url.removeprefix("file://")).expanduser())
+        url = str(context.folder / expand_user(url.removeprefix("file://")))
     name = without_credentials(url) if source.live else url
     return Reader(Video(url, name, source.fps, source.stall_timeout, loop=source.loop, live=source.live))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from edge_agent.system import atomic_file
+from edge_agent.system.home import home
 from edge_agent.system.text import TextError, read_attribute, read_text
 
 # Keys of passed self-tests that are kept; the oldest are dropped first.
@@ -24,7 +25,7 @@ def cache_dir() -> Path:
     if state := os.environ.get("STATE_DIRECTORY"):
         return Path(state.split(":")[0]) / "cache"
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "edge-agent"  # noqa: PTH111 - Path.expanduser fails where there is no home
+    return (cache if cache.is_absolute() else home() / ".cache") / "edge-agent"
 
 
 def processor() -> list[str]:

@@ -8,12 +8,15 @@ import time
 from typing import Any, Literal, TextIO
 
 from edge_agent.samples import timestamp
+from edge_agent.system import limits
 from edge_agent.system.terminal import printable
 
 Format = Literal["text", "json"]
 
 # https://www.freedesktop.org/software/systemd/man/sd-daemon.html
 _JOURNAL_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# What messages say of exceptions that nothing was prepared for.
+DEFECT = "a defect in edge-agent"
 _BURST = 10
 _PER_SECONDS = 10.0
 
@@ -43,6 +46,17 @@ class _RateLimit(logging.Filter):
             since, count = now, 0
         self._places[place] = (since, count + 1)
         return count < _BURST
+
+
+class _Limits(logging.Filter):
+    """Names the limit of the system that has led to an exception, in place of a traceback: it is no defect."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and (why := limits.explained(error)):
+            record.msg, record.args = record.getMessage().replace(DEFECT, why), ()
+            record.exc_info = record.exc_text = None
+        return True
 
 
 def _pipeline_of(record: logging.LogRecord) -> str:
@@ -128,6 +142,7 @@ def set_up(*, debug: bool, form: Format = "text") -> None:
     out = _out()
     out.setFormatter((_Json if form == "json" else _Lines)(journal=_is_journal()))
     out.addFilter(_RateLimit())
+    out.addFilter(_Limits())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[out], force=True)
     for noisy in ("amqtt", "transitions", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

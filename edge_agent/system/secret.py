@@ -1,11 +1,11 @@
 """Secrets that the configuration refers to: in a file, or in an environment variable."""
 
-import os
 import re
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
 from edge_agent.system import text
+from edge_agent.system.home import expand_user
 from edge_agent.system.text import TextError
 
 ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -25,7 +25,7 @@ def read_secret(key: str, stated: str, folder: Path, what: str) -> str:
         ConfigError: it can't be read.
     """
     variable = ENV.fullmatch(stated)
-    where = f"the environment variable {variable[1]}" if variable else str(folder / os.path.expanduser(stated))  # noqa: PTH111 - Path.expanduser fails where there is no home
+    where = f"the environment variable {variable[1]}" if variable else str(folder / expand_user(stated))
     try:
         found = text.variable(variable[1]) if variable else text.read_text(Path(where), _MAX_FILE)
         if found is None:

@@ -20,6 +20,7 @@ from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
 from edge_agent.models.model import Model
 from edge_agent.samples import timestamp
+from edge_agent.system import limits
 from edge_agent.system.units import format_size
 from edge_agent.update import probation
 from edge_agent.update.active import stores_of
@@ -148,7 +149,7 @@ class Updater:
             self._error = str(error)
         except Exception as error:
             log.exception("a defect in edge-agent: update check failed")
-            self._error = f"internal error: {error!r}"
+            self._error = limits.in_words(error)
         else:
             self._error, self._checked_at = "", timestamp(time.time())
         self._host.publish_state(self.document())
@@ -167,7 +168,7 @@ class Updater:
             raise
         except Exception as error:
             log.exception("%s: a defect in edge-agent: the update failed", name)
-            self._step(name, "failed", self._steps[name].get("version", ""), f"internal error: {error!r}")
+            self._step(name, "failed", self._steps[name].get("version", ""), limits.in_words(error))
 
     def _step(self, name: str, step: str, version: str, reason: str = "", **facts: Any) -> None:
         """Logs and publishes that a step has been reached."""
