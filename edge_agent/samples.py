@@ -116,6 +116,11 @@ class Prediction:
             return self.label
         return str(self.class_id) if self.class_id is not None else NO_LABEL
 
+    @property
+    def certainty(self) -> float:
+        """The confidence; 1 where the model gives none, since what it chooses then holds."""
+        return 1.0 if self.confidence is None else self.confidence
+
     def as_dict(self) -> dict[str, Any]:
         """As published: without what does not apply; confidences with four decimals, pixels with one."""
         published = {

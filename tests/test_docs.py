@@ -136,7 +136,7 @@ def test_every_decoder_is_explained() -> None:
     assert shown[0] == f"{families_table.table()}\n", "EDGE_AGENT_RECORD_GOLDEN=. writes it again"
     assert list(tables("models.md")["decoder"]) == [io_spec.CLASSIFICATION, *FAMILIES]
     assert {family for family in FAMILIES.values() if not families_table.sources(family)} == {
-        FAMILIES[name] for name in ("embedding", "regression", "anomaly")
+        FAMILIES[name] for name in ("class_number", "embedding", "regression", "anomaly")
     }
 
 

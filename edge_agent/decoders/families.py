@@ -1,6 +1,6 @@
 """The table of decoder families, and which of them fit a model file.
 
-Classification is not among them: a file shows only a row of scores, which fits too much.
+A row of scores is not among them: it fits too much.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from edge_agent.decoders import Decoder
 from edge_agent.decoders.anomaly import recognise_anomaly
 from edge_agent.decoders.blazeface import recognise_blazeface
+from edge_agent.decoders.class_number import recognise_class_number
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
+from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
 from edge_agent.decoders.landmarks import recognise_landmarks
 from edge_agent.decoders.movenet import recognise_movenet
 from edge_agent.decoders.nanodet import recognise_nanodet
@@ -69,6 +71,18 @@ class Family:
 
 
 FAMILIES = {
+    "class_number": Family(
+        recognise_class_number,
+        "[1] of whole numbers",
+        "classifiers that choose the class themselves (ArgMax): its label, without a confidence",
+        "classification",
+    ),
+    "labels_and_scores": Family(
+        recognise_labels_and_scores,
+        "a label [1], and maps from labels to probabilities or [1, classes]",
+        "classifiers of scikit-learn, LightGBM, XGBoost and Azure Custom Vision: a label, and the probability of each",
+        "classification",
+    ),
     "ssd": Family(
         recognise_ssd,
         "boxes [1, N, 4], classes [1, N], scores [1, N] and their count",
@@ -163,7 +177,9 @@ FAMILIES = {
         "anomaly",
     ),
 }
-OF_NUMBERS = ("embedding", "regression", "anomaly")
+CLASSIFIERS = ("class_number", "labels_and_scores")
+"""Families of classifiers: `decoder: classification` stands for them as well."""
+OF_NUMBERS = (*CLASSIFIERS, "embedding", "regression", "anomaly")
 """Families of models of readings and sound, besides classifiers."""
 OF_PICTURES = tuple(name for name in FAMILIES if name != "anomaly")
 

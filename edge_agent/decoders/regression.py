@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.class_number import ARGMAX
 from edge_agent.decoders.detection import items, label_of
 from edge_agent.decoders.recognition import Recognition, sole_output
 from edge_agent.engines import TensorSpec
@@ -15,8 +16,8 @@ from edge_agent.samples import Prediction
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The output of one of these operators is a probability.
-_OF_SCORES = {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax"}
+# The output of one of these operators is a probability, or the number of a class.
+_NO_VALUES = ARGMAX | {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognitio
         return None
     values = max(output.shape[1:], default=1)
     operator = file.output_operators[0]
-    if not stated and (values > 1 or not output.shape or operator in _OF_SCORES or not operator):
+    if not stated and (values > 1 or not output.shape or operator in _NO_VALUES or not operator):
         return None
     return Recognition(
         "regression",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_agent.decoders import Limits, check_finite, real_values
+from edge_agent.decoders.class_number import ARGMAX
 from edge_agent.decoders.detection import check_shape, items, label_of
 from edge_agent.decoders.masks import area, outline
 from edge_agent.decoders.recognition import Recognition, Size, is_batch, picture_size, sole_output
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 MAX_CLASSES = 10_000
 # Maps have the size of the input, or an integer fraction of it.
 PARTS = (1, 2, 4, 8)
-_ARGMAX = {"ARG_MAX", "ArgMax"}
 # Last operators of published models: scores are resized, or turned into probabilities.
 _SCORES = {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "Resize", "Softmax"}
 
@@ -102,7 +102,7 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
     kind = _kind(output, size)
     if kind == "numbers":
         by_type = output.dtype.startswith(("int", "uint")) and output.scale is None
-        if operator not in _ARGMAX and not by_type and not stated:
+        if operator not in ARGMAX and not by_type and not stated:
             return None
         classes, what = None, f"the number of a class for each pixel ({operator or output.dtype})"
     elif kind is not None:
@@ -118,7 +118,7 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
         "segmentation",
         (f"the output {list(output.shape)} is a map of {size[1]} x {size[0]} or an even part of it: {what}",),
         build=lambda parts: Segmentation(parts.outputs[0], parts.labels, size, kind),
-        named=operator in _ARGMAX,
+        named=operator in ARGMAX,
         classes=classes,
     )
 

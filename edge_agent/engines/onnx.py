@@ -28,7 +28,9 @@ _DTYPES = {
     "tensor(int8)": "int8",
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
+    "tensor(int16)": "int16",
     "tensor(bool)": "bool",
+    "tensor(string)": "str",
 }
 _FATAL_ONLY = 4
 # With this variable, a model could state options for its session, such as files to be written.
@@ -72,7 +74,7 @@ class OnnxEngine:
             raise ModelError(CLOSED)
         try:
             feed = {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
-            return [np.asarray(output) for output in self._session.run(None, feed)]
+            return [_array(output) for output in self._session.run(None, feed)]
         except Exception as error:  # its exceptions have no common base class
             raise ModelError(f"inference failed: {_reason(error)}") from error
 
@@ -117,6 +119,13 @@ def _share(session: ort.InferenceSession, target: Target) -> Share | None:
     if not counts[target.runs_on]:
         raise ModelError(f"{target.runs_on} takes none of the model's {counts.total()} operations")
     return Share(counts[target.runs_on], counts.total())
+
+
+def _array(output: Any) -> "NDArray[Any]":
+    """An output as an array: (batch, entries), float32, in the order of their keys, for a list of maps of numbers."""
+    if isinstance(output, list) and output and all(isinstance(entry, dict) for entry in output):
+        return np.array([[entry[key] for key in sorted(entry)] for entry in output], np.float32)
+    return np.asarray(output)
 
 
 def _spec(value: Any) -> TensorSpec:

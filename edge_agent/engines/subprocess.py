@@ -105,6 +105,8 @@ def _write(memory: mmap.mmap, arrays: Sequence["NDArray[Any]"]) -> Layout:
     """
     at, layout = 0, Layout()
     for array in arrays:
+        if array.dtype.kind not in "biuf":
+            raise ModelError("it gives texts, which can't be handed over: it can't be isolated")
         if at + array.nbytes > MAX_TENSORS:
             raise ModelError(f"its tensors take more than {MAX_TENSORS >> 20} MiB: it can't be isolated")
         np.ndarray(array.shape, array.dtype, memory, at)[...] = array

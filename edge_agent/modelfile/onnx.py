@@ -26,6 +26,9 @@ _OTHER_TYPES = {4: "sequence", 5: "map", 7: "opaque", 8: "sparse", 9: "optional"
 # The domains whose operators ONNX Runtime has built in; "" is the main one.
 _ONNX_DOMAINS = {"", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 _OWN_DOMAINS = _ONNX_DOMAINS | {"com.microsoft", "com.microsoft.nchwc"}
+# Classifiers of tables, and what makes maps of their scores: an attribute has the labels, in the order of the scores.
+_LABELLED = ("ZipMap", "LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier")
+_LABEL_ATTRIBUTES = ("classlabels_int64s", "classlabels_strings", "classlabels_ints")
 # These change only the type or the shape of another operator's output.
 _CHANGE_TYPE = {"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"}
 _SEEN_THROUGH = _CHANGE_TYPE | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
@@ -64,7 +67,9 @@ def read(path: Path, sha256: str, data: View) -> ModelFile:
         )
     graph = _Graph(wire, content)
     version = f"ir {integer(model, 1)}"
-    labels = embedded_names(metadata.get("names", ""))
+    labels, labels_from = embedded_names(metadata.get("names", "")), "`names` in the file's metadata"
+    if not labels:
+        labels, labels_from = graph.class_labels()
     producer = f"{wire.text(model, 2)} {wire.text(model, 3)}".strip()
     made_with = f"{graph.name} (made with {producer})" if producer else graph.name
     return ModelFile(
@@ -81,7 +86,7 @@ def read(path: Path, sha256: str, data: View) -> ModelFile:
         description=metadata.get("description") or wire.text(model, 6) or made_with,
         metadata=metadata,
         labels=labels,
-        labels_from="`names` in the file's metadata" if labels else "",
+        labels_from=labels_from if labels else "",
         normalization=None,
         associated_files=(),
     )
@@ -106,6 +111,8 @@ class _Graph:
         self.defaults: set[str] = set()
         # Name of a value -> the operator that computes it, and the first input of that operator.
         self._producers: dict[str, tuple[str, str]] = {}
+        # Operator -> the labels in its attributes.
+        self._labels: dict[str, tuple[int | str, ...]] = {}
         for number, value in wire.fields(content):
             match number, value:
                 case 1, View() | memoryview():
@@ -125,8 +132,12 @@ class _Graph:
         node: Message = {}
         first_input = None
         outputs = []
+        labels: tuple[int | str, ...] = ()
         for number, value in wire.fields(content):
             match number, value:
+                case 5, View() | memoryview():
+                    if wire.first_text(value, 1) in _LABEL_ATTRIBUTES:
+                        labels = labels or _labels(wire, value)
                 case 1, View() | memoryview():
                     first_input = wire.string(value) if first_input is None else first_input
                 case 2, View() | memoryview():
@@ -135,8 +146,19 @@ class _Graph:
                     node[number] = value
         operator = _operator(wire.text(node, 7), wire.text(node, 4))
         self.operators[operator] += 1
+        if operator in _LABELLED:
+            self._labels.setdefault(operator, labels)
         for output in outputs:
             self._producers[output] = (operator, first_input or "")
+
+    def class_labels(self) -> tuple[tuple[str, ...] | None, str]:
+        """The labels of a classifier's scores, in their order, and where they were found."""
+        found = next((name for name in _LABELLED if self._labels.get(name)), None)
+        if found is None:
+            return None, ""
+        # The runtime gives the entries of a map in the order of their keys.
+        labels = sorted(self._labels[found], key=_key) if found == "ZipMap" else self._labels[found]
+        return tuple(str(label) for label in labels), f"of {found} in the file"
 
     def computed_by(self, name: str) -> str:
         """The operator that computes a value, looking through those that only change type or shape; "" for none."""
@@ -145,6 +167,22 @@ class _Graph:
             if operator not in _SEEN_THROUGH:
                 return operator
         return ""
+
+
+def _key(label: int | str) -> tuple[int, str]:
+    return (label, "") if isinstance(label, int) else (0, label)
+
+
+def _labels(wire: Wire, content: Content) -> tuple[int | str, ...]:
+    """The whole numbers or texts of an AttributeProto."""
+    found: list[int | str] = []
+    for number, value in wire.fields(content):
+        match number, value:
+            case 8, int():
+                found.append(value - 2**64 if value >> 63 else value)
+            case 9, View() | memoryview():
+                found.append(wire.string(value))
+    return tuple(found)
 
 
 def _tensor(wire: Wire, content: Content) -> Tensor:

@@ -110,6 +110,8 @@ def _of_outputs(
     here: Sequence["NDArray[Any]"], there: Sequence["NDArray[Any]"], specs: Sequence[TensorSpec], tolerance: float
 ) -> str:
     for ours, theirs, spec in zip(here, there, specs, strict=True):
+        if ours.dtype.kind not in "iufb":
+            continue  # texts
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
         if a.shape != b.shape:
             return f"output {spec.name} has shape {b.shape} on the CPU, {a.shape} here"
@@ -125,7 +127,8 @@ def synthetic_sample(model: "Model") -> Sample:
     """An input that is always the same: a picture of coloured blots, (480, 640, 3), or readings of noise."""
     noise = np.random.default_rng(8)
     if isinstance(model.preprocess, SeriesPreprocess):
-        data: Any = Series(noise.random(model.preprocess.shape, np.float32))
+        values = noise.random(model.preprocess.shape, np.float32)
+        data: Any = Series(np.rint(values) if model.preprocess.takes_whole_numbers else values)
     else:
         coarse = noise.integers(0, 256, (12, 16, 3), np.uint8)
         data = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)

@@ -6,7 +6,7 @@ that states it; nothing is guessed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent import settings
@@ -21,7 +21,8 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
 from edge_agent.models.picture_input import picture_tensor, read_pictures, with_size
-from edge_agent.models.series_input import read_series, takes_numbers, without_state
+from edge_agent.models.series_input import joined_columns, read_series, takes_numbers, without_state
+from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
 from edge_agent.timeseries.numbers import SeriesPreprocess
@@ -71,6 +72,7 @@ class IOSpec:
         labels: one for each class; None: class numbers, or a task without classes.
         build: makes the decoder from the engine's outputs.
         evidence: a sentence for each fact.
+        feed: what goes in besides the tensor that `preprocess` makes.
         keeps_state: whether the file itself keeps state from one inference to the next.
     """
 
@@ -80,6 +82,7 @@ class IOSpec:
     labels: tuple[str, ...] | None
     build: Callable[[Sequence[TensorSpec]], Decoder] = field(repr=False, compare=False)
     evidence: list[str] = field(default_factory=list)
+    feed: Feed = field(default_factory=Feed)
     keeps_state: bool = False
 
 
@@ -115,9 +118,11 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     evidence: list[str] = []
     missing: dict[str, str] = {}
     preprocess: Preprocess | SeriesPreprocess
-    file = without_state(file, stated.input)
+    file, feed = without_state(file, stated.input)
     if takes_numbers(file, stated.input):
-        preprocess = read_series(file, stated.input, evidence)
+        file, columns, how = joined_columns(file, stated.input, evidence)
+        feed = replace(feed, columns=tuple(column.name for column in columns))
+        preprocess = read_series(file, how, evidence, columns)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
     else:
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
@@ -136,6 +141,7 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         labels=labels,
         build=lambda outputs: families.build(recognition, outputs, labels, anchors=anchors, output=stated.output),
         evidence=evidence,
+        feed=feed,
         keeps_state=file.keeps_state,
     )
 
@@ -144,13 +150,15 @@ def _recognise(
     file: ModelFile, stated: Stated, known: Collection[str], evidence: list[str], missing: dict[str, str]
 ) -> Recognition:
     """The decoder family: the one that is stated, else the only one that fits."""
-    if stated.decoder == CLASSIFICATION:
+    if stated.decoder == CLASSIFICATION and not families.fitting(file, None, families.CLASSIFIERS):
         return _classification(file, stated, evidence, missing, known)
     if stated.decoder == RAW:
         recognition = raw(file)
         evidence += ["decoder: raw, as stated", *recognition.evidence]
         return recognition
-    if stated.decoder is not None:
+    if stated.decoder == CLASSIFICATION:
+        found = families.fitting(file, None, families.CLASSIFIERS)
+    elif stated.decoder is not None:
         found = [families.stated(file, stated.decoder, known)]
     else:
         found = families.fitting(file, len(stated.labels) if stated.labels is not None else None, known)

@@ -61,9 +61,7 @@ class BoundIO:
         Raises:
             ModelError: the engine's tensors are not those that the spec needs.
         """
-        stated = spec.preprocess.input if isinstance(spec.preprocess, SeriesPreprocess) else None
-        more = stated and (stated.state or stated.constants)
-        stateful = StatefulIO(engine.inputs, engine.outputs, stated) if stated and more else None
+        stateful = StatefulIO(engine.inputs, engine.outputs, spec.feed) if spec.feed else None
         return cls(spec, spec.build(engine.outputs if stateful is None else stateful.answers), stateful)
 
     @property

@@ -108,13 +108,13 @@ class Smoother:
             replace(one, confidence=sum(past.get(one.name, 0.0) for past in stream.recent) / len(stream.recent))
             for one in predictions
         ]
-        smoothed.sort(key=lambda one: -(one.confidence or 0.0))
+        smoothed.sort(key=lambda one: -one.certainty)
         stream.last = _moment(sample)
         return smoothed, intervals + self._changes(stream, smoothed, stream.last, topic)
 
     def _scores(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """What one result adds to the smoothed confidence of each label."""
-        scores = {one.name: one.confidence or 0.0 for one in predictions}
+        scores = {one.name: one.certainty for one in predictions}
         return {max(scores, key=scores.__getitem__): 1.0} if scores and self._options.by == "majority" else scores
 
     def _changes(
@@ -123,7 +123,7 @@ class Smoother:
         over: set[str] = set()
         intervals: list[LabelInterval] = []
         for one in smoothed:
-            name, confidence = one.name, one.confidence or 0.0
+            name, confidence = one.name, one.certainty
             held = stream.holding.get(name)
             if held is None and confidence >= self._options.on:
                 held = stream.holding[name] = _Holding(one, now)
@@ -132,7 +132,7 @@ class Smoother:
             if confidence < self._off:
                 over.add(name)
                 continue
-            if confidence > (held.prediction.confidence or 0.0):
+            if confidence > held.prediction.certainty:
                 held.prediction = one
             if not held.reported and now.position - held.since.position >= self._options.min_duration:
                 held.reported = True
@@ -149,7 +149,7 @@ class Smoother:
 
 def _interval(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: str | None) -> LabelInterval:
     one, lasted = held.prediction, at.position - held.since.position
-    return LabelInterval(kind, at.captured, lasted, one.label, one.class_id, one.confidence or 0.0, topic)
+    return LabelInterval(kind, at.captured, lasted, one.label, one.class_id, one.certainty, topic)
 
 
 def _moment(sample: Sample) -> Moment:

@@ -125,7 +125,7 @@ class Readings:
         if not isinstance(sample.data, bytes):
             raise InputError("expected readings, found a picture: the model takes no pictures")
         if self._preprocess.input.features is None and not sample.data.startswith(MAGICS):
-            found = read_numbers(sample.data, self._number_format)
+            found = read_numbers(sample.data, self._number_format, self._preprocess.input.channels)
             if found.channels:
                 return chosen_channels(Series(found.values, found.channels), self._preprocess.input)
             return found.values

@@ -75,7 +75,7 @@ def winners(
     """The most confident label of each region; another one than before only if it leads that by `hysteresis`."""
     regions: dict[str | None, dict[str, float]] = defaultdict(dict)
     for prediction in predictions:
-        regions[prediction.region].setdefault(prediction.name, prediction.confidence or 0.0)
+        regions[prediction.region].setdefault(prediction.name, prediction.certainty)
     statement: Statement = {}
     for region, confidences in regions.items():
         best = max(confidences, key=confidences.__getitem__)
@@ -107,7 +107,7 @@ def numbers(
     for prediction in predictions:
         key = prediction.region, prediction.name
         listed[key] += 1
-        certain[key] += (prediction.confidence or 0.0) >= min_confidence + hysteresis
+        certain[key] += prediction.certainty >= min_confidence + hysteresis
     counted = {key: max(certain[key], min(number, before.get(key, 0))) for key, number in listed.items()}
     return {key: number for key, number in counted.items() if number}
 
@@ -132,7 +132,7 @@ def topic_of(template: str, device_id: str, pipeline: str, predictions: Sequence
         pipeline: its name.
         predictions: of the result.
     """
-    best = max(predictions, key=lambda prediction: prediction.confidence or 0.0, default=None)
+    best = max(predictions, key=lambda prediction: prediction.certainty, default=None)
     label = topics.as_level((best.name if best else "")[:_MAX_LABEL]) or NO_LABEL
     names = {"{device_id}": device_id, "{pipeline}": pipeline, "{label}": label}
 

@@ -1,7 +1,7 @@
 """The settings of models of readings and sound, and of pipelines that use them."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
@@ -68,15 +68,32 @@ class Features(Frozen):
         return self
 
 
-class Input(Frozen):
-    """The input of a model that takes no images."""
+def _parse_constant(value: Any) -> Any:
+    """`true` and `false` are numbers; lists become tuples."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return float(value.lower() == "true")
+    return tuple(value) if isinstance(value, list) else value
 
-    kind: Literal["series", "audio"]
-    """`series`: readings of a sensor; `audio`: sound."""
+
+Constant = Annotated[
+    float | Annotated[tuple[float, ...], Field(min_length=1, max_length=64)],
+    BeforeValidator(_parse_constant),
+    WithJsonSchema(
+        {"anyOf": [{"type": ["number", "boolean"]}, {"type": "array", "items": {"type": "number"}, "maxItems": 64}]}
+    ),
+]
+
+
+class Input(Frozen):
+    """The input of a model, where its tensors do not show what it is, or where it has further inputs."""
+
+    kind: Literal["series", "audio", "image"]
+    """`series`: readings of a sensor, or rows of a table; `audio`: sound; `image`: images."""
     rate: Hertz | None = None
     """Readings, or samples of sound, per second that the model was trained with. Default: the source's rate."""
     channels: tuple[str, ...] = Field((), max_length=256)
-    """Names of the channels in the model's order. Default: all, in the source's order."""
+    """Names of the channels in the model's order: columns of CSV, keys of JSON objects. Default: all, in the source's
+    order."""
     length: Span | None = None
     """Length of one input, where the model file leaves it open: a number of readings (rows of features, if there are
     features), or a duration."""
@@ -90,11 +107,14 @@ class Input(Frozen):
     state: dict[str, str] = Field({}, max_length=16)
     """For models with a state, `{input: output}`: inputs that take the value of an output for the previous input, and
     zeros at first."""
-    constants: dict[str, float] = Field({}, max_length=16)
-    """Further inputs that always take the same number: `{input: number}`."""
+    constants: dict[str, Constant] = Field({}, max_length=16)
+    """Further inputs that always take the same number, the same numbers, `true` or `false`: `{input: number}`."""
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "Input":
+        if self.kind == "image" and self.model_fields_set - {"kind", "constants"}:
+            others = ", ".join(sorted(self.model_fields_set - {"kind", "constants"}))
+            raise ValueError(f"kind: image takes constants only (got {others}): the others are for readings and sound")
         if self.features is not None and (self.kind != "audio" or self.rate is None):
             raise ValueError("features need kind: audio and a rate")
         if isinstance(self.length, float) and self.rate is None:

@@ -116,7 +116,7 @@ def read_series(data: bytes, numbers: SeriesPreprocess, number_format: NumberFor
     """
     if data.startswith(wav.MAGICS):
         return wav.decode(data)
-    found = read_numbers(data, number_format)
+    found = read_numbers(data, number_format, numbers.input.channels)
     return Series(_as_rows(found, numbers), found.channels, rate=numbers.input.rate)
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # Parsing text takes about ten times its size in memory.
 MAX_TEXT = 4_000_000
 EXPECTED = (
-    'numbers as text (21.5, or rows of CSV), as JSON ({"values": […]} or a list), or as raw little-endian float32'
+    'numbers as text (21.5, or rows of CSV), as JSON ({"values": […]}, a list, or an object of named numbers), or as '
+    "raw little-endian float32"
 )
 _CONTROL = bytes(code for code in (*range(0x20), 0x7F) if chr(code) not in "\t\n\r")
 _DIGITS = set("0123456789+-.eE")
@@ -37,22 +38,24 @@ class Numbers(NamedTuple):
     Attributes:
         values: float32, with the shape of the rows or of the nested lists; raw numbers, and those of a single row or
             column, have one axis.
-        channels: the names of the columns, from the header of a CSV; () without one.
+        channels: the names of the columns, from the header of a CSV or the keys of JSON objects; () without.
     """
 
     values: "NDArray[np.float32]"
     channels: tuple[str, ...] = ()
 
 
-def read_numbers(data: bytes, number_format: NumberFormat = None) -> Numbers:
+def read_numbers(data: bytes, number_format: NumberFormat = None, wanted: Sequence[str] = ()) -> Numbers:
     """Parses the numbers of a message.
 
     Text is a number, rows of numbers separated by commas, semicolons, tabs or spaces, or JSON: `{"values": […]}` or a
-    list, nested or not.
+    list, nested or not, or an object, or a list of objects, whose keys are names of channels.
 
     Args:
         data: the message.
         number_format: as the source states it.
+        wanted: names of the channels that the model takes, if they are stated. JSON objects may hold more; their order
+            does not count.
 
     Raises:
         InputError: it is none of these; a value does not fit into float32; rows or lists differ in length.
@@ -62,7 +65,7 @@ def read_numbers(data: bytes, number_format: NumberFormat = None) -> Numbers:
     text = None if number_format == "float32" else _as_text(data)
     if text is not None:
         try:
-            found = _from_text(text.strip())
+            found = _from_text(text.strip(), wanted)
         except InputError as error:
             hint = (
                 "" if len(data) % _FLOAT_BYTES else ": if these are raw float32, state numbers: float32 in the source"
@@ -90,21 +93,23 @@ def _as_text(data: bytes) -> str | None:
     return text if data.isascii() or "".join(text.split()).isprintable() else None
 
 
-def _from_text(text: str) -> Numbers:
+def _from_text(text: str, wanted: Sequence[str]) -> Numbers:
     if len(text) > MAX_TEXT:
         raise InputError(f"expected at most {MAX_TEXT} bytes of text, found {len(text)}: send raw float32 instead")
-    return Numbers(_from_json(text)) if text.startswith(("[", "{")) else _from_rows(text)
+    return _from_json(text, wanted) if text.startswith(("[", "{")) else _from_rows(text)
 
 
-def _from_json(text: str) -> "NDArray[np.float32]":
+def _from_json(text: str, wanted: Sequence[str]) -> Numbers:
     try:
         document = parse_json(text, constant=_refuse)
     except TextError as error:
         raise InputError(f"expected {EXPECTED}, found {error}") from None
     if isinstance(document, dict):
         if "values" not in document:
-            raise InputError(f"expected {EXPECTED}, found JSON without `values`: {', '.join(document)[:100] or '{}'}")
+            return _from_objects([document], wanted)
         document = document["values"]
+    if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
+        return _from_objects(document, wanted)
     try:
         values = np.asarray(document)
     except ValueError:
@@ -112,7 +117,29 @@ def _from_json(text: str) -> "NDArray[np.float32]":
     if not isinstance(document, list) or values.dtype.kind not in "iuf":
         raise InputError(f"expected {EXPECTED}, found JSON with something else in it: {json.dumps(document)[:60]}")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
-        return values.astype(np.float32)
+        return Numbers(values.astype(np.float32))
+
+
+def _from_objects(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> Numbers:
+    """The named numbers of JSON objects; true and false are 1 and 0."""
+    names = tuple(wanted) or tuple(name for name, value in rows[0].items() if isinstance(value, int | float))
+    keys = printable(", ".join(rows[0])[:100]) or "{}"
+    if not names:
+        raise InputError(f"expected {EXPECTED}, found JSON without `values`, and without a number in it: {keys}")
+    if len(names) > 1 and not wanted:
+        raise InputError(
+            f"found JSON with the names {keys}, whose order does not count: state input.channels of the model, their "
+            "names in the model's order"
+        )
+    for name in names:
+        if not all(isinstance(row.get(name), int | float) for row in rows):
+            raise InputError(f"expected a number called {name} in each JSON object, found {keys}")
+    with np.errstate(over="ignore"):  # as above
+        try:
+            values = np.array([[float(row[name]) for name in names] for row in rows], np.float64).astype(np.float32)
+        except OverflowError:
+            raise InputError(f"expected numbers that fit into float32, found a larger one in {keys}") from None
+    return Numbers(values, names)
 
 
 def _from_rows(text: str) -> Numbers:
@@ -188,6 +215,7 @@ class SeriesPreprocess:
         scale, zero_point: real value = scale * (stored value - zero_point); scale 0: the tensor holds real values.
         mean, std: real value = (reading - mean) / std; one number, or one per channel (the last axis).
         input: its settings.
+        columns: numpy name of the type of each channel, where the model has an input of its own for each.
     """
 
     shape: tuple[int, ...]
@@ -198,6 +226,17 @@ class SeriesPreprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     input: Input = field(default_factory=lambda: Input(kind="series"))
+    columns: tuple[str, ...] = ()
+
+    @property
+    def _types(self) -> tuple[str, ...]:
+        """The types that the values of an input have to fit, in equal parts; any value fits a quantised type."""
+        return ("float32",) if self.scale else self.columns or (self.dtype,)
+
+    @property
+    def takes_whole_numbers(self) -> bool:
+        """Whether it takes whole numbers only, if only for some channels."""
+        return not all(dtype.startswith("float") for dtype in self._types)
 
     def real(self, values: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Normalises the readings of one input.
@@ -209,7 +248,8 @@ class SeriesPreprocess:
             (reading - mean) / std: `shape`, float32.
 
         Raises:
-            InputError: the number of values or their shape is wrong, or one is not finite.
+            InputError: the number of values or their shape is wrong, or one is not finite, or not one of the whole
+                numbers that the model takes.
         """
         axes, wanted = _axes(values.shape), _axes(self.shape)
         if values.size != math.prod(self.shape) or (len(axes) > 1 and axes != wanted):
@@ -217,9 +257,13 @@ class SeriesPreprocess:
             raise InputError(f"expected {shape} numbers, found {' x '.join(map(str, axes))}")
         check_finite(values)
         values = values.reshape(self.shape)
-        if self.mean == (0.0,) and self.std == (1.0,):
-            return values
-        return np.asarray((values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32), np.float32)
+        if self.mean != (0.0,) or self.std != (1.0,):
+            mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+            values = np.asarray((values - mean) / std, np.float32)
+        types = self._types
+        for column, dtype in zip(values.reshape(len(types), -1), types, strict=True):
+            _check_whole(column, dtype)
+        return values
 
     def __call__(self, items: Sequence["NDArray[Any]"]) -> "NDArray[Any]":
         """The input tensor of a batch.
@@ -240,6 +284,16 @@ class SeriesPreprocess:
         """The input tensor of `count` inputs of zeros and its items, for warming up."""
         zeros = np.zeros(self.shape, np.float32)
         return self([zeros] * count), [RawInput(zeros)] * count
+
+
+def _check_whole(values: "NDArray[np.float32]", dtype: str) -> None:
+    """Refuses values that an integer type can't hold."""
+    if dtype.startswith("float"):
+        return
+    limits = np.iinfo(dtype)
+    wrong = (values != np.rint(values)) | (values < limits.min) | (values > limits.max)
+    if wrong.any():
+        raise InputError(f"expected whole numbers, since the model takes {dtype}, found {values[wrong].flat[0]:g}")
 
 
 def _axes(shape: tuple[int, ...]) -> list[int]:

@@ -189,9 +189,25 @@ def classification(output: Output) -> Setup:
     return Setup(decode, SIZE, [scene], [empty], labels, task="classification")
 
 
+def class_number() -> Setup:
+    labels = ("cat", "dog", "owl")
+    file = facts(Tensor("ids", (1,), "int64"), size=SIZE, operators=("ArgMax",))
+    decode = decoder(file, "class_number", labels)
+    return Setup(decode, SIZE, [np.array([2])], None, labels, task="classification", limited=False)
+
+
+def labels_and_scores() -> Setup:
+    labels, scene = ("cat", "dog", "owl"), [np.array([1]), floats([[0.3, 0.6, 0.1]])]
+    file = facts(Tensor("label", (-1,), "int64"), Tensor("probabilities", (-1, 3), "float32"), size=SIZE)
+    decode = decoder(file, "labels_and_scores", labels)
+    return Setup(decode, SIZE, scene, [scene[0], scene[1] * 0], labels, task="classification")
+
+
 SCENES = {
     "classification, probabilities": classification("probabilities"),
     "classification, logits": classification("logits"),
+    "class_number": class_number(),
+    "labels_and_scores": labels_and_scores(),
     "ssd": ssd(),
     "ssd_raw": ssd_raw(),
     "yolov5_face": of_faces("yolov5_face", [faces.yolov5_face(faces.FACES)], [faces.yolov5_face(())]),

@@ -11,7 +11,7 @@ from tests.decoders.scenes import facts, specs
 
 def test_an_unknown_decoder_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(
-        ModelError, match=r"decoder: expected one of classification, ssd, .*, regression, found 'yolo99'"
+        ModelError, match=r"decoder: expected one of classification, class_number, .*, regression, found 'yolo99'"
     ):
         families.stated(facts((1, 84, 8400)), "yolo99")
 

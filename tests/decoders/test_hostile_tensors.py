@@ -23,6 +23,8 @@ SIX = ("Sigmoid",) * 3 + ("",) * 3
 NUMBERS = [0.0, 1.0, 0.5, -1.0, 2.5, 70.0, 1e9, 3e38, -3e38, 1e-40, np.nan, np.inf, -np.inf]
 
 FILES: dict[str, ModelFile] = {
+    "class_number": facts(Tensor("", (1,), "int64"), size=SIZE),
+    "labels_and_scores": facts(Tensor("", (1,), "int64"), Tensor("", (1, 4), "float32"), size=SIZE),
     "ssd": facts((1, 10, 4), (1, 10), (1, 10), (1,), size=SIZE, custom=[OPERATOR]),
     "ssd_raw": facts((1, 138, 4), (1, 138, 3), size=SIZE, operators=("", "LOGISTIC")),
     "yolov5_face": facts((1, 3 * CELLS, 16), size=SIZE),

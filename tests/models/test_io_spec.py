@@ -105,7 +105,7 @@ def test_a_layout_that_the_shape_does_not_tell_is_asked_for(shape: tuple[int, ..
         (image((1, 32, 24, 4)), "an input of 4 channels is not a picture: expected 1 or 3, shape [1, 32, 24, 4]"),
         (image((1, 100_000, 24, 3)), "the input's size is out of bounds, shape [1, 100000, 24, 3]: expected 1 to 8192"),
         (image((1, 32, 0, 3)), "the input's size is out of bounds"),
-        (image((1, 32), "int32"), "not a model of pictures: expected one input of four axes, found image [1, 32]"),
+        (image((1, 32), "str"), "not a model of pictures: expected one input of four axes, found image [1, 32]"),
         (image(()), "not a model of pictures: expected one input of four axes, found image []"),
         (image((1, 32, 24, 3), "int64"), "not a model of pictures: its input is of type int64"),
         (replace(FLOAT, inputs=()), "not a model of pictures: expected one input of four axes, found none"),

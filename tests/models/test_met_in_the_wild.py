@@ -134,6 +134,30 @@ def test_movenet_as_heat_maps_finds_nose_and_eyes(data_dir: Path) -> None:
     assert (person.confidence or 0) > 0.65
 
 
+def test_a_classifier_of_scikit_learn_knows_its_iris(data_dir: Path, tmp_path: Path) -> None:
+    iris = tmp_path / "iris.csv"
+    iris.write_text("5.1, 3.5, 1.4, 0.2")
+    path = data_dir / "met_in_the_wild" / "sk_logreg_iris.onnx"
+    plain = predictor(path).ask(read_file(iris)).predictions
+    assert [one.label for one in plain] == ["0", "1", "2"]
+    (tmp_path / "iris.txt").write_text("setosa\nversicolor\nvirginica\n")
+    named = predictor(path, json.dumps({"labels": str(tmp_path / "iris.txt")})).ask(read_file(iris)).predictions
+    assert named[0].label == "setosa"
+    assert named[0].confidence == plain[0].confidence == pytest.approx(0.98, abs=0.01)
+
+
+def test_the_class_that_a_model_chooses_is_no_value(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "met_in_the_wild" / "pinto_keypoint_onnx.onnx"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    with pytest.raises(UnclearError, match="the file carries no labels: state labels: FILE"):
+        derive(source.file, source.stated)
+    sample = tmp_path / "hand.csv"
+    sample.write_text(",".join(["0"] * 42))
+    (found,) = predictor(path, '{"labels": "none"}').ask(read_file(sample)).predictions
+    assert found.class_id is not None
+    assert found.value is None
+
+
 def test_nanodet_of_six_maps_sees_the_bus(data_dir: Path) -> None:
     labels = data_dir / "labels" / "coco80_names.txt"
     found = seen(data_dir, "nanodet_m_320_k.onnx", "bus.jpg", labels=str(labels))

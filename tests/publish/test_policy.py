@@ -174,3 +174,9 @@ def test_a_bad_topic_is_refused(template: str) -> None:
 def test_options_that_make_no_sense_together_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Publish.model_validate(options)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_what_has_no_confidence_is_certain(task: str) -> None:
+    results = [[Prediction(label, 1, None)] for label in ("road", "road", "grass")]
+    assert published(results, task=task, on_change=True, hysteresis=0.1) == [0, 2]

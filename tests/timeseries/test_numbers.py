@@ -44,7 +44,10 @@ def test_raw_numbers_may_begin_with_the_byte_of_a_bracket(first: bytes) -> None:
         (b"[1, -Infinity]", "-Infinity is no number"),
         (b"[1e300]", "expected numbers, found inf at place 0"),
         (np.array([1, np.nan], "<f4").tobytes(), "expected numbers, found nan at place 1"),
-        (b'{"value": [1]}', "found JSON without `values`: value"),
+        (b'{"value": [1]}', "found JSON without `values`, and without a number in it: value"),
+        (b'{"x": 1, "y": 2}', "found JSON with the names x, y, whose order does not count: state input.channels"),
+        (b'[{"x": 1}, {"y": 2}]', "expected a number called x in each JSON object, found x"),
+        (b'{"x": 1' + b"0" * 400 + b"}", "expected numbers that fit into float32, found a larger one in x"),
         (b'{"values": 3}', "found JSON with something else in it: 3"),
         (b'["1", "2"]', "found JSON with something else in it"),
         (b"[true]", "found JSON with something else in it"),
@@ -105,6 +108,28 @@ def test_a_header_names_the_columns() -> None:
         assert channels == ("x", "y", "z")
         assert values.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert read_numbers(b"x,y\n1,2").values.tolist() == [[1, 2]]
+
+
+def test_json_objects_name_their_numbers_and_their_order_does_not_count() -> None:
+    data = b'[{"y": 2, "x": 1, "at": "noon", "on": true}, {"x": 3, "on": false, "y": 4}]'
+    values, channels = read_numbers(data, wanted=("x", "y", "on"))
+    assert channels == ("x", "y", "on")
+    assert values.tolist() == [[1, 2, 1], [3, 4, 0]]
+    assert read_numbers(b'{"t": 21.5, "unit": "C"}').values.tolist() == [[21.5]]
+    with pytest.raises(InputError, match="expected a number called z in each JSON object, found y, x, at, on"):
+        read_numbers(data, wanted=("z",))
+
+
+def test_what_is_no_whole_number_is_refused_where_the_model_takes_whole_numbers() -> None:
+    bytes_ = SeriesPreprocess((3,), batched=True, dtype="uint8", scale=0, zero_point=0)
+    assert bytes_([bytes_.real(np.array([0, 7, 255], np.float32))]).tolist() == [[0, 7, 255]]
+    for wrong in 0.5, -1, 256:
+        with pytest.raises(InputError, match="expected whole numbers, since the model takes uint8"):
+            bytes_.real(np.array([1, 2, wrong], np.float32))
+    table = SeriesPreprocess((2,), True, "float32", 0, 0, columns=("float32", "int64"))
+    assert table.real(np.array([0.5, 3], np.float32)).tolist() == [0.5, 3]
+    with pytest.raises(InputError, match=r"the model takes int64, found 0\.5"):
+        table.real(np.array([3, 0.5], np.float32))
 
 
 @pytest.mark.parametrize(
