@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.engines import Engine, EngineWrapper
 from edge_agent.engines.batching import Batching
-from edge_agent.engines.supervised import EngineLostError, StuckError
+from edge_agent.engines.supervised import EngineLostError, ProcessEndedError, StuckError
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.system.backoff import Backoff
 
@@ -81,6 +81,7 @@ class Failover(EngineWrapper):
         self._since = time.monotonic()
         self._backoff = Backoff(RETRY_FIRST, RETRY_CEILING)
         self._stuck = 0
+        self._restart_at = 0.0  # not before, on the monotonic clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._failed = -1  # candidates up to this one are to be tried again
@@ -147,9 +148,31 @@ class Failover(EngineWrapper):
             self._use(at, stand_in, f"since {self.accelerator}: {error}")
             self._try_again_later(failed, error)
             return outputs
+        if isinstance(error, ProcessEndedError) and time.monotonic() >= self._restart_at:
+            return self._run_after_restart(inputs)
         if lost:
             self._try_again_later(self._at, error)
         raise error
+
+    def _run_after_restart(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
+        """Starts the process of the engine in use again, for the same input; not before the back-off has passed."""
+        if time.monotonic() - self._since > STEADY:
+            self._backoff.reset()
+        self._restart_at = time.monotonic() + self._backoff.delay()
+        try:
+            engine = Batching(self._load(self._at))
+            try:
+                outputs = engine.run(inputs)
+            except ModelError:
+                engine.close()
+                raise
+        except EngineLostError as error:
+            self._try_again_later(self._at, error)
+            raise
+        before, self.engine, self._since = self.engine, engine, time.monotonic()
+        before.close()
+        log.warning("%s: its process on %s had ended: it has been started again", self._model, self.accelerator)
+        return outputs
 
     def _load(self, at: int) -> Engine:
         engine = self._candidates[at].load()

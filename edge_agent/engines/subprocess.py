@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_agent import settings
 from edge_agent.engines import Share, TensorSpec, load_engine
-from edge_agent.engines.supervised import LOAD_TIMEOUT, EngineLostError
+from edge_agent.engines.supervised import LOAD_TIMEOUT, EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.system.worker_process import Channel, WorkerEndedError, WorkerHungError, WorkerProcess
@@ -91,7 +91,7 @@ class SubprocessEngine:
             raise EngineLostError(f"gives no answer for {error.seconds:g} s") from None
         except WorkerEndedError as error:
             how = f"its process has crashed ({error.signal})" if error.signal else "its process has ended"
-            raise EngineLostError(how) from None
+            raise ProcessEndedError(how) from None
         if "error" in answer:
             raise ModelError(answer["error"])
         return answer

@@ -26,6 +26,10 @@ class EngineLostError(ModelError):
     """An engine can't be used any more: its process has ended, or a call hangs."""
 
 
+class ProcessEndedError(EngineLostError):
+    """The process of an engine has ended: it can be started again at once."""
+
+
 class StuckError(EngineLostError):
     """A call of an engine hangs in this process, and keeps a thread of it for ever."""
 

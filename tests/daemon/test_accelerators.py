@@ -1,6 +1,7 @@
 """What becomes of a running daemon, and of who listens to it, when an accelerator goes wrong."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -12,10 +13,11 @@ import pytest
 
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
-from tests.broker import Message, Mosquitto, Subscriber
+from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon_process import Daemon, configuration
 from tests.delegates import CUSTOM, TestDelegate
 from tests.models import compiled_models
+from tests.processes import children
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
@@ -167,6 +169,25 @@ def test_an_isolated_model_crashes_without_the_daemon_and_no_input_is_lost(
         assert imbalance(counts) == ""
         assert (counts["captured"], counts["inferred"]) == (3, 3)
         assert scene.daemon.pid == pid
+
+
+def test_an_isolated_model_whose_only_process_is_killed_is_started_again(broker: Mosquitto, tmp_path: Path) -> None:
+    with Scene(broker, tmp_path, "alone", accelerators=["cpu"], isolate=True) as scene:
+        for _ in range(2):
+            scene.ask()
+            [worker] = children(scene.daemon.pid)
+            os.kill(worker, signal.SIGKILL)
+
+        def answered() -> bool:
+            """Of those that come before the back-off has passed, each is counted and reported."""
+            before = scene.stats()["pipelines"]["lab"]["inferred"]
+            scene.client.publish("alone/in", IMAGE)
+            return bool(scene.stats()["pipelines"]["lab"]["inferred"] > before)
+
+        wait_until(answered, 20, "it serves again")
+        counts = scene.stats()["pipelines"]["lab"]
+        assert imbalance(counts) == ""
+        assert counts["captured"] == counts["inferred"] + counts["dropped"]["failed"]
 
 
 def test_an_accelerator_that_gives_other_answers_does_not_serve(

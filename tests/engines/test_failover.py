@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_agent.engines import Engine, Share, TensorSpec, failover
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
-from edge_agent.engines.supervised import EngineLostError, StuckError
+from edge_agent.engines.supervised import EngineLostError, ProcessEndedError, StuckError
 from edge_agent.errors import ModelError
 from tests.broker import wait_until
 
@@ -161,6 +161,64 @@ def test_the_only_one_is_loaded_anew_when_it_is_lost() -> None:
     scene.npu.fault = None
     wait_until(lambda: scene.npu.loaded > 1, 5, "it is loaded anew")
     assert scene.answer() == 0
+
+
+class Process:
+    """The process of an isolated engine, the only one of a model; it ends at some inputs."""
+
+    share: Share | None = None
+    runtime, accelerator = "a runtime", "npu"
+    inputs = outputs = (TensorSpec("x", (1,), "float32"),)
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        self.killed = self.killed or bool(inputs[0][0] < 0)
+        if self.killed:
+            raise ProcessEndedError("its process has crashed (SIGKILL)")
+        return [inputs[0]]
+
+    def close(self) -> None:
+        self.killed = True
+
+
+def test_the_only_process_is_started_again_for_the_same_input_with_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "RETRY_FIRST", 1000.0)
+    monkeypatch.setattr(failover, "RETRY_CEILING", 1000.0)
+    started: list[Process] = []
+
+    def load() -> Engine:
+        started.append(Process())
+        return started[-1]
+
+    engine = Failover("it", [Candidate("npu", load, lambda: None)], Batching(load()), ["npu"], {})
+    assert engine.run(GIVEN) == GIVEN
+    started[-1].killed = True
+    assert engine.run(GIVEN) == GIVEN
+    assert engine.run(GIVEN) == GIVEN
+    assert (len(started), engine.moves) == (2, 0)
+    started[-1].killed = True
+    for _ in range(3):
+        with pytest.raises(EngineLostError):
+            engine.run(GIVEN)
+    assert len(started) == 2
+    engine.retire()
+
+
+def test_an_input_at_which_the_process_ends_again_fails_and_the_next_is_served() -> None:
+    engine = Failover("it", [Candidate("npu", Process, lambda: None)], Batching(Process()), ["npu"], {})
+    with pytest.raises(EngineLostError):
+        engine.run([np.full(1, -1, np.float32)])
+
+    def served() -> bool:
+        try:
+            return engine.run(GIVEN) == GIVEN
+        except EngineLostError:
+            return False
+
+    wait_until(served, 10, "it serves again")
+    engine.retire()
 
 
 def test_what_hangs_too_often_is_not_tried_again(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
