@@ -168,7 +168,7 @@ def load_engine(file: FileIdentity, accelerator: settings.Accelerator, threads: 
         raise ModelError(f"{target.name}: {error}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception | str) -> str:
     """The message of a runtime's error, in one line of bounded length."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text.rstrip(".") if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_agent.engines import CLOSED, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
+from edge_agent.engines.refusals import of_onnx_runtime
 from edge_agent.errors import MissingExtraError, ModelError
 from edge_agent.modelfile.identity import FileIdentity
 
@@ -134,6 +135,5 @@ def _spec(value: Any) -> TensorSpec:
 
 
 def _reason(error: Exception) -> str:
-    """The runtime's message, without its prefix of error code and name."""
-    text = reason(error)
-    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
+    """What has gone wrong, and what to do: see `refusals`."""
+    return reason(of_onnx_runtime(str(error)) or type(error).__name__)

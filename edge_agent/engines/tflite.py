@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import COMPILED_FOR_GPU, CPU, INTERPRETER, Target
+from edge_agent.engines.refusals import of_tflite
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
 from edge_agent.modelfile.identity import FileIdentity
@@ -144,7 +145,7 @@ def load(file: FileIdentity, target: Target, threads: int) -> Engine:
         with without_chatter():
             return TfliteEngine(file, target, threads)
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{RUNTIME} refuses the model: {reason(error)}") from error
+        raise ModelError(f"{RUNTIME} refuses the model: {reason(of_tflite(str(error)))}") from error
 
 
 def _on_gpu(file: FileIdentity, target: Target) -> Engine:

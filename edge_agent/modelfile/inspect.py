@@ -106,7 +106,8 @@ def _named(path: Path, name: str, *, compiled: bool) -> NamedFile:
         with open_regular(found) as file:
             return NamedFile(name, hashlib.file_digest(file, "sha256").hexdigest(), found.stat().st_size, compiled)
     except ModelError as error:
-        raise ModelError(f"{path}: keeps {what} in another file, {error}") from None
+        hint = "" if os.path.lexists(path.parent / name) else ": copy it into the folder of the model file"
+        raise ModelError(f"{path}: keeps {what} in another file, {error}{hint}") from None
 
 
 # Where the bytes stand, the bytes, and what such a file is and needs.

@@ -65,7 +65,7 @@ BAD_MODELS = ["sentencepiece_tokenizer_flex_op", "person_detect_vela", "model_in
 
 @pytest.mark.parametrize("name", BAD_MODELS)
 def test_a_model_that_needs_a_missing_operator_is_refused_with_one_sentence(name: str, data_dir: Path) -> None:
-    with pytest.raises(ModelError, match=r"refuses the model.* op\b") as caught:
+    with pytest.raises(ModelError, match=r"refuses the model: .* operator") as caught:
         load(data_dir / "bad_models" / f"{name}.tflite")
     assert "\n" not in str(caught.value)
 
