@@ -19,6 +19,7 @@ MAX_ROWS = 20_000
 MAX_PAYLOAD = 256_000
 MAX_NAME = 64
 MAX_TEXT = 60
+MAX_PROBLEM = 500
 MAX_LABELS = 3
 LARGEST_NUMBER = 1e12
 
@@ -38,6 +39,7 @@ class Row:
         fallback: why it is not the first one of the configured list.
         waiting: results in the outbox.
         lost: results that were discarded.
+        problem: why there are no results.
     """
 
     device: str
@@ -52,16 +54,18 @@ class Row:
     fallback: str = ""
     waiting: int | None = None
     lost: int | None = None
+    problem: str = ""
 
     @property
     def in_trouble(self) -> bool:
         """Whether the row needs attention."""
-        return self.status != "online" or bool(self.fallback or self.lost)
+        return self.status != "online" or bool(self.fallback or self.lost or self.problem)
 
 
 @dataclass(slots=True)
 class _Pipeline:
     configured: bool = False
+    problem: str = ""
     model: str = ""
     accelerator: str = ""
     fallback: str = ""
@@ -77,6 +81,7 @@ class _Pipeline:
 @dataclass(slots=True)
 class _Device:
     status: str = ""
+    problem: str = ""
     has_info: bool = False
     has_stats: bool = False
     boot_id: str = ""
@@ -148,6 +153,7 @@ class Fleet:
         if device is None:
             return False
         device.has_info = True
+        device.problem = _text(document.get("problem"), MAX_PROBLEM)
         models = _dict(document, "models")
         for pipeline in device.pipelines.values():
             pipeline.configured = False
@@ -155,7 +161,8 @@ class Fleet:
             if (known := self._pipeline(device, key)) is None:
                 continue
             known.configured = True
-            name = str(_dict(_dict(document, "pipelines"), key).get("model", ""))
+            facts = _dict(_dict(document, "pipelines"), key)
+            known.problem, name = _text(facts.get("problem"), MAX_PROBLEM), str(facts.get("model", ""))
             model = _dict(models, name)
             known.model = _cut(f"{name} {_text(model.get('version'))}".strip())
             known.accelerator = _text(_dict(model, "accelerator").get("in_use"))
@@ -234,11 +241,12 @@ def _rows(name: str, device: _Device) -> list[Row]:
             pipeline.fallback,
             pipeline.waiting,
             pipeline.lost,
+            (pipeline.problem or device.problem) if device.status == "online" else "",
         )
         for key, pipeline in sorted(device.pipelines.items())
         if pipeline.configured
     ]
-    return rows or [Row(name, device.status)]
+    return rows or [Row(name, device.status, problem=device.problem if device.status == "online" else "")]
 
 
 def in_words(result: dict[str, Any]) -> str:
@@ -285,14 +293,14 @@ def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: object) -> str:
-    return _cut(value) if isinstance(value, str) else ""
+def _text(value: object, most: int = MAX_TEXT) -> str:
+    return _cut(value, most) if isinstance(value, str) else ""
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = MAX_TEXT) -> str:
     """One line of bounded length without control characters."""
-    text = printable(text[: MAX_TEXT + 1])
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    text = printable(text[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _number(value: object) -> float | None:

@@ -80,7 +80,7 @@ def _cells(row: Row, now: float) -> dict[str, "Text"]:
         "pipeline": row.pipeline,
         "status": row.status or "?",
         "/s": "" if row.results_per_s is None else _number(row.results_per_s),
-        "last result": row.last_result,
+        "last result": row.problem or row.last_result,
         "ago": "" if row.last_at is None else _ago(now - row.last_at),
         "ms": "" if row.latency_ms is None else _number(row.latency_ms),
         "model": row.model,
@@ -88,6 +88,7 @@ def _cells(row: Row, now: float) -> dict[str, "Text"]:
         "outbox": "" if row.waiting is None else f"{row.waiting}" + (f" -{row.lost}" if row.lost else ""),
     }
     styles = {"status": "red" if away else "green", "on": "yellow" if row.fallback else ""}
+    styles["last result"] = "red" if row.problem else ""
     styles["outbox"] = "red" if row.lost else ""
     # Text, not a string: content from devices must not be interpreted as markup.
     return {

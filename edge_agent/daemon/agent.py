@@ -19,6 +19,7 @@ from edge_agent.config.loader import Config
 from edge_agent.daemon import preflight, watchdog
 from edge_agent.daemon.battery import Battery
 from edge_agent.daemon.main_loop import MainLoop
+from edge_agent.daemon.pipeline_health import PipelineHealth
 from edge_agent.daemon.presence import Presence
 from edge_agent.daemon.reload import Plan, plan
 from edge_agent.daemon.state import State
@@ -174,6 +175,8 @@ class Agent:
 
         self._loop.every(sensor_interval, lambda: self._state.thermal.update(time.monotonic()), "thermal")
         self._loop.every(sensor_interval, self._state.pause_or_resume, "battery")
+        health = PipelineHealth(self._state, self._reports)
+        self._loop.every(health.interval, health.check, "health")
         self._loop.every(stats_interval, self._publish_stats, "stats", at_once=False)
         if (ping_every := systemd.watchdog_interval()) is not None:
             self._loop.every(lambda: ping_every, self._ping, "watchdog")

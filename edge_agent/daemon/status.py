@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_agent import __version__, settings
 from edge_agent.daemon.state import State
@@ -14,15 +14,32 @@ from edge_agent.samples import Result, timestamp
 from edge_agent.sources.observer import ResultObserver
 
 
+class Problems(NamedTuple):
+    """What is wrong, in words; empty where nothing is known to be.
+
+    Attributes:
+        connection: with the session at the broker.
+        pipelines: why a pipeline gives no results, for each of the configuration.
+    """
+
+    connection: str
+    pipelines: Mapping[str, str]
+
+
 class Reports:
     """The documents that an agent publishes, and its state for metrics and the status page (`AgentStatus`).
 
     Args:
         state: of the agent.
+
+    Attributes:
+        announced: the problems that were published last.
     """
 
     def __init__(self, state: State) -> None:
+        self.announced = Problems("", {})
         self._state = state
+        self._status_topics: set[str] = set()
         self._performance = _Performance(state.pipelines)
 
     def announcements(self, update: Mapping[str, Any] | None) -> list[Notice]:
@@ -34,9 +51,27 @@ class Reports:
         device = self._state.device
         return [
             Notice(device.topic("status"), "online", retain=True),
-            Notice(device.topic("info"), json.dumps(self._info()), retain=True),
+            *self.state_of_pipelines(self.problems()),
             Notice(device.topic("accelerator"), json.dumps(self._accelerators()), retain=True),
             *([] if update is None else [self.update(update)]),
+        ]
+
+    def problems(self) -> Problems:
+        """What is known to be wrong now."""
+        state, running = self._state, self._state.pipelines.problems()
+        otherwise = "paused: the battery is low" if state.paused else ""
+        pipelines = {name: running.get(name, otherwise) for name in state.settings.pipelines}
+        return Problems(state.uplink.connection.diagnosis, pipelines)
+
+    def state_of_pipelines(self, problems: Problems) -> list[Notice]:
+        """`P/{pipeline}/status` of each, and `P/info`, retained; what a reload has removed leaves nothing there."""
+        device, before = self._state.device, self._status_topics
+        states = {device.topic(name, "status"): not problem for name, problem in problems.pipelines.items()}
+        self.announced, self._status_topics = problems, set(states)
+        return [
+            *(Notice(topic, "", retain=True) for topic in before - states.keys()),
+            *(Notice(topic, "online" if works else "offline", retain=True) for topic, works in states.items()),
+            Notice(device.topic("info"), json.dumps(self._info(problems)), retain=True),
         ]
 
     def update(self, update: Mapping[str, Any]) -> Notice:
@@ -75,7 +110,7 @@ class Reports:
             "outbox": {**state.uplink.outbox.facts(), "max_size": state.settings.outbox.max_size},
             "thermal": state.thermal.as_dict(),
             "battery": state.battery.facts,
-            "pipelines": _pipeline_facts(state.pipelines),
+            "pipelines": _pipeline_facts(state.pipelines, self.problems().pipelines),
             "counters": state.pipelines.counters(),
             "models": {name: model.facts() for name, model in self._state.models.items()},
         }
@@ -103,18 +138,21 @@ class Reports:
         counts = {name: pipelines.counters_of(name).as_dict() for name in pipelines.running}
         results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
         reached = broker["address"] if broker["connected"] else f"no broker ({broker['problem']})"
-        return f"{results}; {pipelines.queued()} waiting; {reached}"
+        problems = "".join(f"; {name}: {problem}" for name, problem in self.problems().pipelines.items() if problem)
+        return f"{results}; {pipelines.queued()} waiting; {reached}{problems}"
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, problems: Problems) -> dict[str, Any]:
         device, options = self._state.device, self._state.settings
         return {
             **self._device(),
             "version": __version__,
+            "problem": problems.connection,
             "pipelines": {
                 name: {
                     "source": pipeline.source.type,
                     "model": pipeline.model,
                     "topic": device.topic(name, "result"),
+                    "problem": problems.pipelines.get(name, ""),
                 }
                 for name, pipeline in options.pipelines.items()
             },
@@ -133,7 +171,7 @@ class Reports:
         return {"device_id": self._state.settings.device_id, "boot_id": self._state.boot_id}
 
 
-def _pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:
+def _pipeline_facts(pipelines: Pipelines, problems: Mapping[str, str]) -> dict[str, Any]:
     """What each running pipeline is."""
     return {
         name: {
@@ -142,6 +180,7 @@ def _pipeline_facts(pipelines: Pipelines) -> dict[str, Any]:
             "task": pipeline.model.task,
             "pictures": isinstance(pipeline.model, Model) and pipeline.model.takes_pictures,
             "ended": pipeline.ended,
+            "problem": problems.get(name, ""),
         }
         for name, pipeline in dict(pipelines.running).items()
     }

@@ -136,12 +136,11 @@ class Uplink:
             link.publish(notice.topic, notice.payload, qos, retain=notice.retain)
 
     def facts(self) -> dict[str, Any]:
-        """The broker's address, whether it is connected, and if not, why."""
-        connected = self.link is not None
+        """The broker's address, whether it is connected, and what is wrong with the connection."""
         return {
             "address": self.endpoint.address,
-            "connected": connected,
-            "problem": "" if connected else self.connection.problem,
+            "connected": self.link is not None,
+            "problem": self.connection.diagnosis,
         }
 
     def _link_up(self, link: Link) -> None:

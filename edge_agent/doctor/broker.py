@@ -1,17 +1,31 @@
-"""Check of the broker: connects as the agent would, and measures how long it takes to answer."""
+"""Check of the broker: connects as the agent would, measures how long it takes to answer, and asks the running agent.
+
+Subscribes to what the sources of the configuration subscribe to, and reads what the agent itself has published of its
+problems: only it can know of a camera that is gone, or of another client with its client id.
+"""
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
+
+from paho.mqtt.client import MQTTMessage
 
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription
+from edge_agent.settings import MqttSource
+from edge_agent.system.terminal import printable
+from edge_agent.system.text import parse_json
 
 TIMEOUT = 15.0
 ANSWER_TIMEOUT = 5.0
+# Retained messages come at once.
+RETAINED_TIMEOUT = 1.0
+MAX_PAYLOAD = 1_000_000
+MAX_TEXT = 500
 SLOW_MS = 500.0
 # Pattern of a failure -> the command that fixes it, or helps to find the cause; the first match counts.
 FIXES = (
@@ -27,7 +41,7 @@ FIXES = (
 
 
 def broker(machine: Machine) -> list[Finding]:
-    """Connects, subscribes to the device's own status, and disconnects; publishes nothing."""
+    """Connects, subscribes to the device's own state and its inputs, and disconnects; publishes nothing."""
     mqtt = machine.mqtt
     if mqtt is None:
         return [ok("none given: with -c FILE or --url URL it is tried")]
@@ -35,15 +49,30 @@ def broker(machine: Machine) -> list[Finding]:
         return [ok("embedded: it is part of the agent")]
     endpoint = Endpoint.from_settings(mqtt, machine.file.parent if machine.file else Path.cwd())
     device = machine.config.settings.device_id if machine.config else "doctor"
+    own = [f"{mqtt.topic_prefix}/{device}/{what}" for what in ("status", "info")]
+    inputs = _inputs(machine)
     session = Session(
         # Not the agent's own id, whose session it would take over.
         client_id=f"edge-agent-{device}-doctor-{os.getpid()}",
         protocol=mqtt.protocol,
         keepalive=mqtt.keepalive,
-        subscriptions=[Subscription(f"{mqtt.topic_prefix}/{device}/status", 0)],
+        max_packet_size=MAX_PAYLOAD,
+        max_kept=MAX_PAYLOAD,
+        subscriptions=[Subscription(topic, 0) for topic in (*own, *inputs)],
     )
     up: list[tuple[Link, float]] = []
-    connection = Connection(endpoint, session, on_up=lambda link: up.append((link, time.monotonic())))
+    retained: dict[str, bytes] = {}
+    heard = threading.Event()
+
+    def receive(_link: Link, message: MQTTMessage) -> None:
+        if message.topic in own:
+            retained[message.topic] = bytes(message.payload)
+            if len(retained) == len(own):
+                heard.set()
+
+    connection = Connection(
+        endpoint, session, on_up=lambda link: up.append((link, time.monotonic())), on_message=receive
+    )
     began = time.monotonic()
     connection.start()
     try:
@@ -55,9 +84,46 @@ def broker(machine: Machine) -> list[Finding]:
             problem = connection.problem or f"{endpoint.address}: takes the connection and then answers nothing"
             return [_not_reached(machine, endpoint, problem)]
         link, connected = up[-1]
-        return _reached(endpoint, link, connected - began, time.monotonic() - connected)
+        found = _reached(endpoint, link, connected - began, time.monotonic() - connected)
+        found += [_refused(endpoint, topic, why) for topic, why in connection.refused.items() if topic in inputs]
+        if machine.config is not None:
+            heard.wait(RETAINED_TIMEOUT)
+            found += _problems(*(retained.get(topic, b"") for topic in own))
+        return found
     finally:
         connection.stop()
+
+
+def _inputs(machine: Machine) -> list[str]:
+    """The topic filters of the sources; of a shared subscription without its group, whose inputs this would take."""
+    pipelines = machine.config.settings.pipelines.values() if machine.config else ()
+    topics = (one.source.topic for one in pipelines if isinstance(one.source, MqttSource))
+    return list(dict.fromkeys(topics))
+
+
+def _refused(endpoint: Endpoint, topic: str, why: str) -> Finding:
+    user = endpoint.username or "this client"
+    topic = printable(topic)
+    fix = f"on {endpoint.host}: let {user} read {topic}, in mosquitto's acl_file: topic read {topic}"
+    return failure(f"the broker refuses the subscription to {topic}: {why}", fix)
+
+
+def _problems(status: bytes, info: bytes) -> list[Finding]:
+    """What the running agent reports."""
+    try:
+        document = parse_json(info) if status == b"online" else {}
+    except ValueError:
+        return []
+    facts = document if isinstance(document, dict) else {}
+    pipelines = facts.get("pipelines")
+    named = [("", facts), *(pipelines.items() if isinstance(pipelines, dict) else ())]
+    found = [(name, one.get("problem")) for name, one in named if isinstance(one, dict)]
+    fix = "journalctl -u edge-agent --since -1h"
+    return [
+        failure(printable(f"pipeline {name}: {text}" if name else text)[:MAX_TEXT], fix)
+        for name, text in found
+        if isinstance(text, str) and text
+    ]
 
 
 def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) -> list[Finding]:

@@ -68,7 +68,8 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     return {
         "device": about,
         "origin": {"name": "edge-agent", "sw_version": __version__},
-        "availability_topic": f"{topic}/status",
+        # A list, since a component that has one of its own may not inherit `availability_topic`.
+        "availability": [{"topic": f"{topic}/status"}],
         "components": components,
     }
 
@@ -99,12 +100,16 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
         model = models[pipeline.model]
         delay = _delay(options.home_assistant.presence_delay, pipeline)
         findings = Findings(name, f"{topic}/{name}/result", "value_json.predictions", delay)
+        # What a pipeline has found is not known while its source is away, though the device is online.
+        both = [{"topic": f"{topic}/status"}, {"topic": f"{topic}/{name}/status"}]
+        available = {"availability": both, "availability_mode": "all"}
         its = _of_results(findings, pipeline, model)
-        yield from ((f"pipelines.{safe(name)}.{part}", component) for part, component in its)
+        yield from ((f"pipelines.{safe(name)}.{part}", component | available) for part, component in its)
+        yield f"pipelines.{safe(name)}.trouble", _trouble(name, f"{topic}/info")
         yield from _of_performance(name, f"{topic}/stats")
         if pipeline.snapshot is not None:
             picture = {"platform": "image", "name": f"{name} snapshot", "image_topic": f"{topic}/{name}/snapshot"}
-            yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"}
+            yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"} | available
     for name in sorted(models):
         yield from _of_model(name, topic)
     if options.update is not None:
@@ -268,6 +273,14 @@ def _of_performance(name: str, stats: str) -> Iterator[tuple[str, Component]]:
     for part, title, value, further in table:
         template = f"{{{{ {value} | default(None) }}}}"
         yield f"{its}.{part}", _diagnostic(_number(f"{name} {title}", stats, template)) | further
+
+
+def _trouble(name: str, info: str) -> Component:
+    """Whether a pipeline does not work; why, as an attribute."""
+    problem = f"(value_json.pipelines[{_literal(name)}] | default({{}})).problem"
+    component = _binary(f"{name} problem", info, f"{{{{ 'ON' if {problem} | default('') else 'OFF' }}}}", "problem")
+    reason = f"{{{{ {{'problem': ({problem} | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
+    return _diagnostic(component) | {"json_attributes_topic": info, "json_attributes_template": reason}
 
 
 def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:

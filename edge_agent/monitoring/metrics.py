@@ -90,6 +90,7 @@ class _Agent(Collector):
             "edge_agent", "The agent.", value={key: status[key] for key in ("version", "device_id", "boot_id")}
         )
         yield from _of_pipelines(status["counters"])
+        yield _problems(status["pipelines"])
         yield from _of_models(status["models"])
         yield from _of_outbox(status)
         yield from _of_device(status["thermal"], status["battery"])
@@ -112,6 +113,15 @@ def _of_pipelines(counters: dict[str, Any]) -> Iterator[Metric]:
             for reason, count in counts[key].items():
                 metric.add_metric([pipeline, reason], count)
         yield metric
+
+
+def _problems(pipelines: dict[str, Any]) -> Metric:
+    metric = GaugeMetricFamily(
+        "edge_agent_pipeline_failed", "Whether a pipeline is known not to work.", labels=["pipeline"]
+    )
+    for name, facts in pipelines.items():
+        metric.add_metric([name], bool(facts["problem"]))
+    return metric
 
 
 def _of_models(models: dict[str, Any]) -> Iterator[Metric]:

@@ -289,7 +289,6 @@ class Connection:
     def _subscribed(
         self, _client: Client, _data: Any, mid: int, answers: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        self._subscribed_once.set()
         log.debug("%s: subscribed: %s", self.session.client_id, ", ".join(map(str, answers)))
         for wanted, reason in zip(self._subscribing.pop(mid, ()), answers, strict=False):
             self._note_subscription(wanted.topic, reasons.sentence(reason) if reasons.failed(reason) else "")
@@ -298,6 +297,7 @@ class Connection:
         elif self._resubscribe_at == math.inf:
             self._resubscribe_at = time.monotonic() + self._resubscribe_delay
             self._resubscribe_delay = min(MAX_RESUBSCRIBE, 2 * self._resubscribe_delay)
+        self._subscribed_once.set()
 
     def _note_subscription(self, topic: str, reason: str) -> None:
         """Records why a subscription is refused; `reason` is empty if it is granted. Logs what has changed."""

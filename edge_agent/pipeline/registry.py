@@ -187,6 +187,13 @@ class Pipelines:
         """Pipelines that have been working on the same sample for more than `HUNG_AFTER`."""
         return [name for name, pipeline in dict(self.running).items() if pipeline.busy_for() > HUNG_AFTER]
 
+    def problems(self) -> dict[str, str]:
+        """Why each running pipeline gives no results; empty where nothing is known to be wrong. From any thread."""
+        running, hung = dict(self.running), self.hung()
+        found = {name: pipeline.diagnosis for name, pipeline in running.items()}
+        found |= dict.fromkeys(hung, f"one sample has taken more than {HUNG_AFTER:g} s")
+        return {name: _problem(name, running, found) for name in running}
+
     @property
     def ended(self) -> bool:
         """Whether every source has ended and all its samples have been processed."""
@@ -207,3 +214,15 @@ class Pipelines:
     def observers_of(self, name: str) -> list[ResultObserver]:
         """The observers of a pipeline's results; the list may be changed, from any thread."""
         return self._observers.setdefault(name, [])
+
+
+def _problem(name: str, running: Mapping[str, Pipeline | TextPipeline], found: Mapping[str, str]) -> str:
+    """The problem of a pipeline; if it has none of its own, that of the pipeline that it observes."""
+    way: list[str] = []
+    while not found[name]:
+        source = running[name].options.source
+        if not isinstance(source, settings.PipelineSource) or source.name not in running:
+            return ""
+        name = source.name
+        way.append(f"pipeline {name}: ")
+    return (way[-1] if way else "") + found[name]

@@ -112,6 +112,11 @@ class TextPipeline:
         self._worker.start()
         self._source.start(self._queue, lambda error: self._sink.report(error, None))
 
+    @property
+    def diagnosis(self) -> str:
+        """See `Source.diagnosis`."""
+        return self._source.diagnosis
+
     def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`."""
         return self._source.wait_ready(timeout)

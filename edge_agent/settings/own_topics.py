@@ -6,7 +6,7 @@ from edge_agent.settings import Settings
 from edge_agent.settings.topics import ANY_LABEL, overlap
 
 _OF_DEVICE = ("status", "info", "stats", "accelerator", "update", "cmd/reply")
-_OF_PIPELINE = ("result", "result/stream", "error", "event", "snapshot", "share")
+_OF_PIPELINE = ("status", "result", "result/stream", "error", "event", "snapshot", "share")
 
 
 def own_topics(options: Settings) -> Iterator[str]:

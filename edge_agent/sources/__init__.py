@@ -70,6 +70,11 @@ class Source(Protocol):
     capacity: int
     """Samples that may wait in memory."""
 
+    @property
+    def diagnosis(self) -> str:
+        """Why no samples come though there should be some; empty: nothing is wrong. From any thread."""
+        ...
+
     def start(self, queue: SampleQueue, trouble: Trouble) -> None:
         """Begins to feed.
 

@@ -96,7 +96,7 @@ class MqttSource:
 
     @property
     def diagnosis(self) -> str:
-        """Why no inputs arrive: see `Connection.diagnosis`; empty: they do, if there are any. From any thread."""
+        """See `Source.diagnosis`, and `Connection.diagnosis`."""
         return self._connection.diagnosis
 
     def stop(self) -> None:

@@ -44,6 +44,11 @@ class PipelineSource:
         self._make = make
         self._needs_image = needs_image
 
+    @property
+    def diagnosis(self) -> str:
+        """See `Source.diagnosis`: what can go wrong is the other pipeline's."""
+        return ""
+
     def start(self, queue: SampleQueue, trouble: Trouble) -> None:  # noqa: ARG002 - what can go wrong is the other's trouble
         """See `Source.start`."""
         self._queue = queue

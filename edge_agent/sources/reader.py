@@ -8,7 +8,7 @@ source is opened again, with back-off and without a limit on attempts.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from edge_agent.errors import EdgeAgentError, InputError, SourceError
@@ -60,7 +60,13 @@ class Reader:
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._attempts: list[_Attempt] = []
+        self._diagnosis = ""
         self._thread = threading.Thread(target=self._run, name=f"source {readable.name}", daemon=True)
+
+    @property
+    def diagnosis(self) -> str:
+        """See `Source.diagnosis`: why it has failed, until it gives a sign of life again."""
+        return self._diagnosis
 
     def start(self, queue: SampleQueue, trouble: Trouble) -> None:
         """See `Source.start`."""
@@ -93,6 +99,7 @@ class Reader:
             attempt = _Attempt(self._readable, self._queue, self._changed)
             attempt.read(self._stopping)
             if attempt.failure:
+                self._diagnosis = str(attempt.failure)
                 log.error("%s", attempt.failure)
                 self._trouble(attempt.failure)
         self._queue.close()
@@ -101,7 +108,7 @@ class Reader:
         backoff = Backoff(ceiling=REOPEN_CEILING)
         reported: set[str] = set()
         while not self._stopping.is_set():
-            attempt = _Attempt(self._readable, self._queue, self._changed)
+            attempt = _Attempt(self._readable, self._queue, self._changed, self._came_alive)
             self._attempts = [earlier for earlier in self._attempts if not earlier.ended] + [attempt]
             began = time.monotonic()
             failure = attempt.watch(self._stopping, came_back=bool(reported))
@@ -111,6 +118,9 @@ class Reader:
                 reported.clear()
                 if time.monotonic() - began > STABLE_AFTER:
                     backoff.reset()
+            # A program that prints its readings and ends, for example, is not at fault if it can be started again.
+            if not (attempt.alive and attempt.ended and attempt.failure is None):
+                self._diagnosis = str(failure)
             if str(failure) not in reported:
                 reported.add(str(failure))
                 log.warning("%s: trying again until it is back", failure)
@@ -118,6 +128,9 @@ class Reader:
             delay = backoff.delay()
             log.debug("%s: reconnecting after %.1f s", self._readable.name, delay)
             self._pause(delay)
+
+    def _came_alive(self) -> None:
+        self._diagnosis = ""
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
@@ -136,10 +149,17 @@ class _Attempt:
         failure: why it ended; None: regularly.
     """
 
-    def __init__(self, readable: Readable, queue: SampleQueue, changed: threading.Condition) -> None:
+    def __init__(
+        self,
+        readable: Readable,
+        queue: SampleQueue,
+        changed: threading.Condition,
+        came_alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._readable = readable
         self._queue = queue
         self._changed = changed
+        self._on_alive = came_alive
         self._abandoned = threading.Event()
         self._seen = 0.0
         self.alive = False
@@ -178,6 +198,7 @@ class _Attempt:
     def _come_alive(self, *, came_back: bool) -> None:
         if came_back:
             log.info("%s: is back", self._readable.name)
+        self._on_alive()
         with self._changed:
             self.alive = True
             self._changed.notify_all()  # from now on, the shorter timeout applies

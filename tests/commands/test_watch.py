@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 from rich.console import Console
 
-from edge_agent.commands.fleet import Row
+from edge_agent.commands.fleet import Fleet, Row
 from edge_agent.commands.fleet_table import devices, in_room, summary, table
 from tests.broker import Mosquitto, Subscriber, free_port, password_file, wait_until
 from tests.command_line import command, edge_agent, environment
@@ -65,6 +65,28 @@ def test_fallback_and_lost_results_are_marked_and_the_marks_explained() -> None:
     ]
 
 
+def test_a_problem_stands_in_place_of_the_last_result_and_comes_first() -> None:
+    fleet = Fleet("edge")
+    info = {
+        "problem": "",
+        "pipelines": {
+            "hall": {"model": "m", "problem": "the broker refuses\x1b"},
+            "lab": {"model": "m", "problem": ""},
+        },
+    }
+    for what, payload in (("status", b"online"), ("info", json.dumps(info).encode())):
+        fleet.receive(f"edge/pi/{what}", payload, 0.0)
+    rows = fleet.rows()
+    assert [row.in_trouble for row in rows] == [True, False]
+    assert "the broker refuses\\x1b" in printed(rows, 200)[1]
+    assert devices(rows, 0.0)[0]["pipelines"][0]["problem"] == "the broker refuses\\x1b"
+    info["problem"] = "another client"
+    fleet.receive("edge/pi/info", json.dumps(info).encode(), 0.0)
+    assert [row.problem for row in fleet.rows()] == ["the broker refuses\\x1b", "another client"]
+    fleet.receive("edge/pi/status", b"offline", 0.0)
+    assert [row.problem for row in fleet.rows()] == ["", ""]
+
+
 def test_where_there_is_not_room_for_all_those_in_trouble_come_first() -> None:
     rows = [Row(f"pi-{number:04}", "online") for number in range(5000)] + [AWAY, TROUBLED]
     shown = in_room(rows, 20)
@@ -90,6 +112,7 @@ def test_a_document_has_a_list_of_devices_with_their_pipelines() -> None:
                     "fallback": "",
                     "waiting": 2,
                     "lost": 0,
+                    "problem": "",
                     "last_result_age_s": 1.5,
                 }
             ],

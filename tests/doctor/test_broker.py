@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from edge_agent import settings
 from edge_agent.doctor import broker as looked_at
 from edge_agent.doctor.broker import broker
 from edge_agent.doctor.machine import Finding
-from tests.broker import Mosquitto, free_port, password_file
+from tests.broker import Mosquitto, Subscriber, free_port, password_file
 from tests.certificates import Authority
 from tests.daemon_process import Daemon, configuration
 from tests.doctor.made_up import configured, machine, only, states
@@ -106,3 +107,43 @@ def test_a_broker_that_says_nothing_is_not_waited_for_without_end(
 def test_without_an_address_no_broker_is_looked_at(tmp_path: Path) -> None:
     assert states(broker(machine(tmp_path))) == ["ok"]
     assert only(look(tmp_path, "embedded")).text == "embedded: it is part of the agent"
+
+
+def listening(folder: Path, url: str) -> Any:
+    document: dict[str, Any] = {"device_id": "deaf", "mqtt": {"url": url}, "models": {"digits": {"path": "digits"}}}
+    document["pipelines"] = {"lab": {"source": {"type": "mqtt", "topic": "lab/#", "share": "g"}, "model": "digits"}}
+    loaded = configured(folder, document)
+    return broker(machine(folder, config=loaded, mqtt=loaded.settings.mqtt))
+
+
+def test_a_subscription_that_the_broker_refuses_is_a_failure(tmp_path: Path) -> None:
+    with ScriptedBroker(suback=0x87) as refusing:
+        reached, refused = listening(tmp_path, f"mqtt://127.0.0.1:{refusing.port}")
+    assert (reached.state, refused.state) == ("ok", "failure")
+    assert "refuses the subscription to lab/#: Not authorized" in refused.text
+    assert "topic read lab/#" in refused.fix
+
+
+@pytest.mark.parametrize("status", ["online", "offline"])
+def test_what_the_running_agent_says_of_its_problems_is_a_failure(
+    tmp_path: Path, mosquitto: Mosquitto, status: str
+) -> None:
+    info = {
+        "problem": "another client",
+        "pipelines": {"lab": {"problem": "no camera"}, "hall": {"problem": ""}, "x": 1},
+    }
+    with Subscriber(mosquitto.port) as client:
+        client.publish("edge/deaf/status", status, retain=True)
+        client.publish("edge/deaf/info", json.dumps(info), retain=True)
+    reached, *found = listening(tmp_path, mosquitto.url)
+    assert reached.state == "ok"
+    texts = ["another client", "pipeline lab: no camera"] if status == "online" else []
+    assert [(one.state, one.text) for one in found] == [("failure", text) for text in texts]
+
+
+@pytest.mark.parametrize("info", ["", "[", "[]", "7", '{"problem": 7, "pipelines": [1]}'])
+def test_what_is_not_an_agent_s_information_is_ignored(tmp_path: Path, mosquitto: Mosquitto, info: str) -> None:
+    with Subscriber(mosquitto.port) as client:
+        client.publish("edge/deaf/status", "online", retain=True)
+        client.publish("edge/deaf/info", info, retain=True)
+    assert states(listening(tmp_path, mosquitto.url)) == ["ok"]

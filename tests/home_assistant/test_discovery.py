@@ -60,7 +60,7 @@ def test_a_device_tells_of_itself_and_again_when_home_assistant_starts(
 ) -> None:
     with Daemon(tmp_path, lab(mosquitto)) as daemon:
         [first] = told(listener, 1)
-        assert first["availability_topic"] == f"edge/{DEVICE}/status"
+        assert first["availability"] == [{"topic": f"edge/{DEVICE}/status"}]
         assert "pipelines.lab.label" in first["components"]
         topics = {component["state_topic"] for component in first["components"].values()}
         listener.publish("lab/images", next((shipped("digits") / "golden").glob("*.png")).read_bytes())

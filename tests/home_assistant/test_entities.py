@@ -83,7 +83,7 @@ def test_the_message_names_the_device_its_origin_and_where_it_says_that_it_is_th
     message = said(Model("classification"))
     assert message["device"]["name"] == "porch-pi"
     assert message["origin"]["name"] == "edge-agent"
-    assert message["availability_topic"] == "edge/porch-pi/status"
+    assert message["availability"] == [{"topic": "edge/porch-pi/status"}]
     ids = [component["unique_id"] for component in message["components"].values()]
     assert len(set(ids)) == len(ids)
 
@@ -103,6 +103,37 @@ def test_the_device_is_linked_to_its_status_page_where_others_reach_it(
     monkeypatch.setattr("socket.gethostname", lambda: "house")
     message = said(Model("classification"), http={"listen": listen, "token_file": "token"})
     assert message["device"].get("configuration_url") == url
+
+
+def test_what_a_pipeline_has_found_is_unavailable_while_the_device_or_the_pipeline_is() -> None:
+    message = said(Model("detection", ("cat",)), snapshot={}, regions={"door": [0, 0, 1, 0.5]})
+    both = [{"topic": "edge/porch-pi/status"}, {"topic": "edge/porch-pi/porch/status"}]
+    found = {
+        name: (one["availability"], one["availability_mode"])
+        for name, one in message["components"].items()
+        if "availability" in one
+    }
+    assert set(found) == of_results(message)
+    assert "pipelines.porch.snapshot" in found
+    assert "pipelines.porch.regions.door.labels.cat.presence" in found
+    assert all(available == (both, "all") for available in found.values())
+
+
+@pytest.mark.parametrize(
+    ("info", "shown", "reason"),
+    [
+        ({"pipelines": {"porch": {"problem": "no camera"}}}, "ON", "no camera"),
+        ({"pipelines": {"porch": {"problem": ""}}}, "OFF", ""),
+        ({"pipelines": {"porch": {}}}, "OFF", ""),
+        ({"pipelines": {}}, "OFF", ""),
+    ],
+)
+def test_the_problem_of_a_pipeline_is_a_diagnostic_entity(info: Any, shown: str, reason: str) -> None:
+    message = said(Model("classification"))
+    trouble = message["components"]["pipelines.porch.trouble"]
+    assert (trouble["device_class"], trouble["entity_category"]) == ("problem", "diagnostic")
+    assert state(message, "pipelines.porch.trouble", info) == shown
+    assert json.loads(rendered(trouble["json_attributes_template"], info)) == {"problem": reason}
 
 
 def test_a_classifier_shows_the_most_confident_label() -> None:

@@ -99,9 +99,9 @@ class ScriptedBroker:
                 elif kind == SUBSCRIBE:
                     self.subscribed += 1
                     properties = b"\0" if level == 5 else b""
-                    connection.sendall(
-                        bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([self.suback])
-                    )
+                    codes = bytes([self.suback] * _topics(body[2 + len(properties) :]))
+                    answer = body[:2] + properties + codes
+                    connection.sendall(bytes([0x90, len(answer)]) + answer)
                 elif kind == PINGREQ:
                     connection.sendall(b"\xd0\0")
                 elif kind == DISCONNECT:
@@ -138,6 +138,15 @@ class ScriptedBroker:
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
+
+
+def _topics(filters: bytes) -> int:
+    """The number of topic filters in the payload of a SUBSCRIBE; each is followed by one byte of options."""
+    count = 0
+    while filters:
+        [length] = struct.unpack_from("!H", filters)
+        filters, count = filters[3 + length :], count + 1
+    return count
 
 
 def _packet(read: Callable[[int], bytes]) -> tuple[int, int, bytes]:

@@ -203,7 +203,7 @@ def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(
 class Camera:
     """A live source whose frames come when the test says so."""
 
-    live, capacity = True, 1
+    live, capacity, diagnosis = True, 1, ""
     queue: SampleQueue
 
     def start(self, queue: SampleQueue, _trouble: Any) -> None:

@@ -34,6 +34,7 @@ class Tap:
     """A source that the test turns on and off."""
 
     capacity = 128
+    diagnosis = ""
 
     def __init__(self, *, live: bool = False) -> None:
         self.live = live

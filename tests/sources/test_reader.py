@@ -183,6 +183,53 @@ def test_a_live_source_that_ends_is_opened_again() -> None:
     assert running.troubles[0] == "made: the stream has ended"
 
 
+def test_the_diagnosis_is_the_failure_until_a_sample_comes_again() -> None:
+    there, gone = threading.Event(), SourceError("made: gone")
+
+    def comes_and_goes(_: threading.Event) -> Iterator[Sample | None]:
+        if not there.is_set():
+            raise gone
+        yield sample()
+        while there.is_set():
+            time.sleep(0.01)
+            yield None
+        raise gone
+
+    running = Running(Made(comes_and_goes, live=True))
+    for _ in range(2):
+        wait_until(lambda: running.reader.diagnosis == "made: gone", 10, "it is gone")
+        there.set()
+        wait_until(lambda: running.reader.diagnosis == "", 10, "it is back")
+        there.clear()
+    running.stop()
+
+
+def test_a_live_source_that_ends_and_can_be_opened_again_is_not_at_fault() -> None:
+    diagnoses: set[str] = set()
+    started: list[Running] = []
+
+    def once(_: threading.Event) -> Iterator[Sample | None]:
+        diagnoses.update(one.reader.diagnosis for one in started)
+        yield sample()
+
+    made = Made(once, live=True)
+    running = Running(made)
+    started.append(running)
+    wait_until(lambda: made.openings > 3, 10, "it is opened again")
+    running.stop()
+    assert diagnoses == {""}
+
+
+def test_a_finite_source_that_fails_keeps_its_diagnosis() -> None:
+    def fails(_: threading.Event) -> Iterator[Sample | None]:
+        raise SourceError("made: no such file")
+
+    running = Running(Made(fails, live=False))
+    wait_until(running.ended, 10, "it has ended")
+    assert running.reader.diagnosis == "made: no such file"
+    running.stop()
+
+
 def test_the_debug_log_tells_how_a_source_is_opened_and_opened_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "edge_agent.sources")
     made = Made(lambda _: iter([sample()]), live=True)

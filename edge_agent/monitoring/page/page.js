@@ -98,6 +98,8 @@ class Card {
     const pace = Number.isFinite(rate) ? `, ${rate.toFixed(1)} a second` : "";
     const ended = pipeline.ended ? ", ended" : "";
     this.find(".about").textContent = `${pipeline.source} → ${pipeline.model} (${pipeline.task})${pace}${ended}`;
+    this.find(".problem").textContent = pipeline.problem;
+    this.find(".problem").hidden = !pipeline.problem;
     this.find(".counters tbody").replaceChildren(...counterRows(counts, imbalance));
     this.find("figure").hidden = !pipeline.pictures;
     const latest = pipeline.latest;
@@ -152,7 +154,7 @@ class Card {
 function deviceRows(status) {
   const { broker, outbox, thermal, battery } = status;
   const rows = [
-    ["broker", broker.connected ? `${broker.address}, connected` : `${broker.address}: ${broker.problem}`, broker.connected ? "good" : "bad"],
+    ["broker", broker.problem || `${broker.address}, connected`, broker.problem ? "bad" : "good"],
     ["outbox", `${outbox.on_disk} results on disk, ${bytes(outbox.bytes)} of ${bytes(outbox.max_size)}`],
     ["temperature", thermal.temperature_c === null ? "no sensor" : `${thermal.temperature_c} °C`],
   ];
@@ -175,7 +177,9 @@ function modelRows(models) {
 function verdict(status) {
   if (status.paused) return ["paused: the battery is low", "bad"];
   if (status.hung.length) return [`hung: ${status.hung.join(", ")}`, "bad"];
-  return status.broker.connected ? ["online", "good"] : ["no broker", "bad"];
+  if (!status.broker.connected) return ["no broker", "bad"];
+  const failed = Object.entries(status.pipelines).filter(([, one]) => one.problem).map(([name]) => name);
+  return failed.length ? [`online, not working: ${failed.join(", ")}`, "bad"] : ["online", "good"];
 }
 
 function say(text, kind) {
