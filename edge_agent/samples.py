@@ -56,6 +56,7 @@ class Sample:
         origin: facts about where it came from, published as part of `input`.
         reply_to: where a copy of the result goes.
         settlement: how it ends.
+        played: seconds since the start of a recording, with its earlier rounds if it is looped; None: not a recording.
     """
 
     data: "bytes | NDArray[np.uint8] | Series | InputError"
@@ -64,12 +65,24 @@ class Sample:
     origin: Mapping[str, Any]
     reply_to: ReplyTo | None = None
     settlement: Settlement = field(default_factory=Settlement)
+    played: float | None = None
 
     @property
     def stream(self) -> str | None:
         """Which of its source's streams it belongs to: that of its topic, where it has one."""
         topic = self.origin.get("topic")
         return topic if isinstance(topic, str) else None
+
+    @property
+    def stream_time(self) -> float:
+        """When it was taken, in seconds on the clock of its stream.
+
+        A recording has its own, however fast it is read; what is live has the monotonic clock.
+        """
+        if self.played is not None:
+            return self.played
+        position = self.origin.get("position_s")
+        return position if isinstance(position, float) else self.captured
 
 
 @dataclass(frozen=True, slots=True)

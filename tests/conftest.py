@@ -53,7 +53,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 def data_dir() -> Path:
     """The folder of test data, which is no part of the project."""
     beside_the_project = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("EDGE_AGENT_TEST_DATA", beside_the_project))
+    # Tests compare paths with those that the program has resolved.
+    folder = Path(os.environ.get("EDGE_AGENT_TEST_DATA", beside_the_project)).resolve()
     if not folder.is_dir():
         pytest.skip(f"no test data in {folder}: set EDGE_AGENT_TEST_DATA")
     return folder

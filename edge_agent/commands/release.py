@@ -214,7 +214,7 @@ def _expire_check(repository: "SignedRepository", args: argparse.Namespace) -> i
 
     now, soon = datetime.now(UTC), False
     for role, expires in repository.expiries().items():
-        late = expires - now < timedelta(seconds=args.within)
+        late = repository.is_due(role, expires - now, timedelta(seconds=args.within))
         left = f"{(expires - now) / timedelta(days=1):.1f} days left" if expires > now else "EXPIRED"
         print(f"{role:10} {expires:%Y-%m-%d %H:%M} UTC, {left}{', renew it' if late else ''}")
         soon |= late

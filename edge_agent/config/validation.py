@@ -120,7 +120,9 @@ def _real_key(details: ErrorDetails, raw: object) -> Key:
         if value is not None:
             key.append(part)
             raw = value
-    if details["type"] == "missing" or isinstance(last, int) or (isinstance(raw, dict) and last in raw):
+    # A default that is refused: the key is not in the file, and the message is about it.
+    left_out = isinstance(raw, dict) and details["type"] == "value_error" and not isinstance(details["input"], dict)
+    if details["type"] == "missing" or isinstance(last, int) or left_out or (isinstance(raw, dict) and last in raw):
         key.append(last)
     if details["type"].startswith("union_tag"):
         key.append("type")

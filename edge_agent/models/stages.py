@@ -6,6 +6,7 @@ A pipeline runs them in its workers, `predictor` for inputs that are handed in o
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ class Stages:
         """Applies threshold, smoothing, filters and tracking; one thread at a time, in the order of the samples.
 
         Returns:
-            The predictions that are left, and what has happened to tracked objects or smoothed labels.
+            The predictions that are left, and what has happened to tracked objects or smoothed labels, on the clock of
+            `Sample.captured`.
         """
         events: Sequence[Event | LabelInterval] = ()
         if self._threshold is not None:
@@ -188,7 +190,9 @@ class Stages:
             predictions, events = self._smoother.update(predictions, item.sample)
         kept = self._filter(predictions, *item.prepared.size)
         if self._tracker is not None:
-            kept, events = self._tracker.update(kept, item.sample.captured)
+            kept, happened = self._tracker.update(kept, item.sample.stream_time)
+            ahead = item.sample.captured - item.sample.stream_time
+            events = [replace(event, time=event.time + ahead) for event in happened]
         item.timing.postprocess = item.watch.lap()
         return kept, events
 

@@ -64,8 +64,7 @@ class MotionGate:
         if topic not in self._scenes and len(self._scenes) == MAX_SCENES:
             del self._scenes[next(iter(self._scenes))]
         scene = self._scenes.setdefault(topic, _Scene(self._options, len(views)))
-        # A file has a time of its own, however fast it is read.
-        return scene.passes(views, sample.origin.get("position_s", sample.captured))
+        return scene.passes(views, sample.stream_time)
 
     def _pixels(self, data: "bytes | NDArray[np.uint8]") -> "NDArray[np.uint8]":
         if not isinstance(data, bytes):

@@ -153,5 +153,4 @@ def _interval(kind: Literal["start", "end"], held: _Holding, at: Moment, topic: 
 
 
 def _moment(sample: Sample) -> Moment:
-    position = sample.origin.get("position_s")
-    return Moment(sample.captured, position if isinstance(position, float) else sample.captured)
+    return Moment(sample.captured, sample.stream_time)

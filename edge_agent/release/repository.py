@@ -30,6 +30,8 @@ from edge_agent.update.releases import NAME, Release, read
 
 # Days for which a signature is valid. The short ones limit how long an attacker can withhold new releases.
 VALID_DAYS = {Root.type: 730, Targets.type: 365, Snapshot.type: 14, Timestamp.type: 14}
+# A signature is never due before half of its time is over, however early somebody wants to know.
+_MIN_USED = 0.5
 # Which key signs which role.
 KEY_OF = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online", Timestamp.type: "online"}
 KEYS = ("root", "targets", "online")
@@ -194,6 +196,17 @@ class SignedRepository:
             for key_id in what.keyids:
                 found.setdefault(key_id[:8], []).append(role)
         return found
+
+    @staticmethod
+    def is_due(role: str, left: timedelta, within: timedelta) -> bool:
+        """Whether the signature of a role is to be renewed.
+
+        Args:
+            role: as in `expiries`.
+            left: until it expires.
+            within: how long before that it is due; for roles that are signed for a shorter time, half of that time.
+        """
+        return left < min(within, timedelta(days=VALID_DAYS[role]) * _MIN_USED)
 
     def expiries(self) -> dict[str, datetime]:
         """The expiry date of each role."""

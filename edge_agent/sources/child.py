@@ -34,9 +34,9 @@ _ENVIRONMENT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|ALSA_CONFIG_\w+|PREFIX|LD_PRELOAD"
     r"|LD_LIBRARY_PATH|TERMUX_\w+|ANDROID_\w+|BOOTCLASSPATH|DEX2OATBOOTCLASSPATH|EXTERNAL_STORAGE"
 )
-# Outlives the agent if that is killed, and then ends the program's process group: the pipe that it reads from breaks. A
-# line on the pipe means that there is nothing left to end.
-_WATCH = 'read -r _ || { kill -s TERM -- "-$1" && sleep 2 && kill -s KILL -- "-$1"; } 2>/dev/null'
+# Leads the process group that the program joins. It outlives the agent if that is killed, and then ends the group: the
+# pipe that it reads from breaks. A line on the pipe means that there is nothing left to end.
+_GUARD = "trap '' TERM; read -r _ || { kill -s TERM 0; sleep 2; kill -s KILL 0; }"
 
 
 class Child:
@@ -54,6 +54,17 @@ class Child:
     def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
         program = str(folder / argv[0]) if "/" in argv[0] else argv[0]
         environment = {key: value for key, value in os.environ.items() if _ENVIRONMENT.fullmatch(key)}
+        # Before the program: whenever the agent is killed, there is somebody who ends what it has started.
+        try:
+            self._guard = subprocess.Popen(  # noqa: S603 - our own script
+                ["sh", "-c", _GUARD],  # noqa: S607 - where `sh` is differs on phones
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                process_group=0,
+            )
+        except OSError as error:
+            raise SourceError(f"{name}: its guard, sh, can't be started: {error.strerror}") from None
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the configuration says what to run
                 [program, *argv[1:]],
@@ -62,22 +73,13 @@ class Child:
                 stderr=subprocess.PIPE,
                 cwd=folder,
                 env=environment,
-                start_new_session=True,
+                process_group=self._guard.pid,
             )
-        except FileNotFoundError:
-            raise SourceError(f"{name}: there is no program {argv[0]}: install it, or give its path") from None
         except OSError as error:
+            self._guard.communicate(b"\n")
+            if isinstance(error, FileNotFoundError):
+                raise SourceError(f"{name}: there is no program {argv[0]}: install it, or give its path") from None
             raise SourceError(f"{name}: can't be started: {error.strerror}") from None
-        try:
-            self._watch = subprocess.Popen(  # noqa: S603 - our own script and a number
-                ["sh", "-c", _WATCH, "sh", str(self._process.pid)],  # noqa: S607 - where `sh` is differs on phones
-                stdin=subprocess.PIPE,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError:
-            self._signal(signal.SIGKILL)
-            raise
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         assert self._process.stderr is not None  # noqa: S101 - it is a pipe
         self._out = self._process.stdout.fileno()
@@ -113,7 +115,7 @@ class Child:
         self._wait(GRACE)
         self._signal(signal.SIGKILL)  # the rest of the group
         self._process.wait()
-        self._watch.communicate(b"\n")
+        self._guard.communicate(b"\n")
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -142,7 +144,7 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._guard.pid, number)
 
 
 class _Errors:

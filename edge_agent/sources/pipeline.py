@@ -111,6 +111,7 @@ def crops(margin: float, observation: Observation) -> Iterator[Sample]:
             image[y1:y2, x1:x2].copy(),  # a view would keep the whole picture in memory
             captured_at=sample.captured_at,
             captured=sample.captured,
+            played=sample.stream_time,
             origin={"parent": observation.parent | found},
         )
 

@@ -150,11 +150,12 @@ class Video:
         native = native if 0 < native <= 1000 else _FALLBACK_FPS  # noqa: PLR2004 - a header may claim anything
         wanted = self._fps if isinstance(self._fps, float) else native
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        started, taken, number, read_any = time.monotonic(), 0, 0, False
+        started, taken, number, read_any, earlier = time.monotonic(), 0, 0, False, 0.0
         while not stopping.is_set():
             if not capture.grab():
                 if not (self._loop and read_any and capture.set(cv2.CAP_PROP_POS_FRAMES, 0)):
                     break
+                earlier += number / native
                 number, taken, started, read_any = 0, 0, time.monotonic(), False
                 continue
             read_any = True
@@ -166,7 +167,7 @@ class Video:
             if self._paced and stopping.wait(max(0.0, started + position - time.monotonic())):
                 break
             origin = {"url": self.name, "frame": number, "position_s": round(position, 3)}
-            yield _sample(_retrieve(capture, self.name, number), origin)
+            yield _sample(_retrieve(capture, self.name, number), origin, earlier + position)
         if stopping.is_set():
             return
         if number == 0:
@@ -209,8 +210,8 @@ def _retrieve(capture: Any, name: str, number: int) -> "Frame | InputError":
     return frame if isinstance(frame, bytes) else np.asarray(frame, np.uint8)
 
 
-def _sample(data: "Frame | InputError", origin: dict[str, Any]) -> Sample:
-    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin=origin)
+def _sample(data: "Frame | InputError", origin: dict[str, Any], played: float | None = None) -> Sample:
+    return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin=origin, played=played)
 
 
 def _is_text(path: Path) -> bool:

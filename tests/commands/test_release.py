@@ -71,13 +71,22 @@ def test_what_is_about_to_expire_is_told_and_renewed(release: Any, monkeypatch: 
     code, out, _ = release("expire-check")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["root", "targets", "snapshot", "timestamp"]
-    code, out, _ = release("expire-check", "--within", "20d")
+    with monkeypatch.context() as soon:
+        soon.setitem(signed.VALID_DAYS, "snapshot", 3)
+        soon.setitem(signed.VALID_DAYS, "timestamp", 3)
+        assert release("renew")[0] == 0
+    code, out, _ = release("expire-check", "--within", "5d")
     assert code == 1
     assert ["renew it" in line for line in out.splitlines()] == [False, False, True, True]
-    monkeypatch.setitem(signed.VALID_DAYS, "snapshot", 30)
-    monkeypatch.setitem(signed.VALID_DAYS, "timestamp", 30)
     assert release("renew")[0] == 0
-    assert release("expire-check", "--within", "20d")[0] == 0
+    assert release("expire-check", "--within", "5d")[0] == 0
+
+
+def test_a_signature_that_has_just_been_made_is_never_about_to_expire(release: Any) -> None:
+    code, out, _ = release("expire-check", "--within", "30d")  # longer than the short ones last
+    assert (code, "renew it" in out) == (0, False)
+    code, out, _ = release("expire-check", "--within", "10000d")
+    assert (code, "renew it" in out) == (0, False)
 
 
 def test_a_key_is_replaced_with_the_help_of_the_root_key(release: Any, tmp_path: Path) -> None:

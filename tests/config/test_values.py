@@ -106,7 +106,7 @@ def test_sizes_and_durations_take_units(tmp_path: Path) -> None:
     ("mqtt", "problem"),
     [
         ("{password_file: ca.pem}", "mqtt.password_file: needs a username"),
-        ("{url: 'mqtts://b', cert_file: ca.pem}", "mqtt: cert_file and key_file belong together"),
+        ("{url: 'mqtts://b', cert_file: ca.pem}", "mqtt.key_file: cert_file and key_file belong together"),
         ("{url: 'mqtts://b', key_file: ca.pem}", "mqtt.key_file: cert_file and key_file belong together"),
         ("{ca_file: ca.pem}", "mqtt.ca_file: needs a url with TLS, mqtts:// or wss://"),
         ("{url: 'mqtt://b:99999'}", "mqtt.url: must be a valid address"),

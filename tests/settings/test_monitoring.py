@@ -40,6 +40,26 @@ def test_others_may_look_only_with_a_token(address: str) -> None:
     assert Http(listen=address, token_file="token").listen == address
 
 
+@pytest.mark.parametrize(
+    ("section", "missing"),
+    [
+        ("http: {listen: '0.0.0.0:8080'}", "http.token_file"),
+        (
+            "pipelines: {shed: {model: digits, source: {type: command, argv: [arecord], format: pcm}}}",
+            "pipelines.shed.source.rate",
+        ),
+    ],
+)
+def test_a_key_that_another_one_asks_for_is_named_where_it_is_missing(
+    section: str, missing: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(f"{section}\nmodels: {{digits: {{path: digits}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        loader.load(file)
+    assert f"{file}:1: {missing}: is " in str(caught.value)
+
+
 def test_a_token_that_stands_in_the_place_of_its_file_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text("http: {token_file: correct-horse-battery}\n")

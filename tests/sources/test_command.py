@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_agent.errors import SourceError
 from edge_agent.models.model import Model
 from edge_agent.sources import child, reader
 from tests.broker import wait_until
@@ -315,6 +317,44 @@ for data in running.read(threading.Event().is_set):
     os.kill(ours, signal.SIGKILL)
     os.waitpid(ours, 0)
     wait_until(lambda: not alive(sleeper), 10, "it dies too")
+
+
+def test_a_program_dies_with_us_even_if_we_are_killed_while_it_starts(tmp_path: Path) -> None:
+    script = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from edge_agent.sources.child import Child
+Child(["sh", "-c", "kill -9 $PPID; echo $$ > pid; exec sleep 1000"], pathlib.Path(), "test")
+"""
+    ours = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"],
+        os.environ,
+    )
+    assert os.waitstatus_to_exitcode(os.waitpid(ours, 0)[1]) == -signal.SIGKILL
+    # It may be ended before it has said which process it is.
+    wait_until(lambda: not _running_in(tmp_path), 10, "it dies too")
+
+
+def _running_in(folder: Path) -> list[str]:
+    """Processes with this working directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found.append(process.name)
+    return found
+
+
+def test_a_program_that_cannot_be_started_leaves_no_guard(tmp_path: Path) -> None:
+    before = _children()
+    with pytest.raises(SourceError, match="there is no program gone"):
+        child.Child(["gone"], tmp_path, "test")
+    assert _children() == before
+
+
+def _children() -> str:
+    return "".join(file.read_text() for file in Path("/proc/self/task").glob("*/children"))
 
 
 def test_a_program_killed_by_hand_is_started_again(tmp_path: Path) -> None:

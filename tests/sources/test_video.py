@@ -89,6 +89,9 @@ def test_a_loop_begins_again_with_the_first_frame(name: str, short: Path, digits
         stage.wait_for_results(2 * count + 3)
     expected = itertools.cycle(range(1, count + 1))
     assert all(found == wanted for found, wanted in zip(numbers(stage), expected, strict=False))
+    # Its clock runs on.
+    steps = np.diff([sample.stream_time for sample in stage.results])
+    assert steps == pytest.approx(1 / (20 if name == short.name else METER_FPS))
 
 
 def test_a_paced_loop_keeps_its_pace(short: Path, digits: Model) -> None:

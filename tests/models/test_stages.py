@@ -1,0 +1,49 @@
+import time
+
+import numpy as np
+import pytest
+
+from edge_agent import settings
+from edge_agent.models.model import Model
+from edge_agent.models.stages import Stages
+from edge_agent.postprocess.tracking import Event
+from edge_agent.samples import Prediction, Sample
+from tests.sources.stage import digits_model
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return digits_model()
+
+
+def seen(model: Model, frames: list[tuple[float, bool]], **tracking: float) -> list[tuple[Event, Sample]]:
+    """What happens to somebody in a clip that is read at once; of a frame: its second, and whether they are there."""
+    options = settings.Pipeline.model_validate(
+        {"source": {"type": "video", "url": "clip.mp4", "fps": "max"}, "model": "digits", "tracking": tracking}
+    )
+    stages, found = Stages("door", options, model), []
+    for played, there in frames:
+        image = np.zeros((48, 64, 3), np.uint8)
+        sample = Sample(image, time.time(), time.monotonic(), {"position_s": played % 10}, played=played)
+        [item] = stages.begin([sample])
+        stages.prepare(item, needs_image=False)
+        people = [Prediction("person", 0, 0.9, box=(10, 10, 20, 40))] if there else []
+        _, events = stages.postprocess(item, people)
+        found += [(event, sample) for event in events if isinstance(event, Event)]
+    return found
+
+
+def test_objects_of_a_clip_come_and_go_in_the_time_of_the_clip_however_fast_it_is_read(model: Model) -> None:
+    frames = [(step / 2, 2 <= step < 20) for step in range(40)]
+    events = seen(model, frames, dwell=5, lost_after=2)
+    assert [event.kind for event, _ in events] == ["enter", "dwell", "leave"]
+    assert [event.seconds for event, _ in events] == pytest.approx([0, 5, 8.5])
+    # They were seen a second to the last time, as the picture that shows it says.
+    ago = [sample.captured - event.time for event, sample in events]
+    assert ago == pytest.approx([0.5, 0, 2.5])
+
+
+def test_in_a_clip_that_starts_again_its_objects_go_on_in_time(model: Model) -> None:
+    [(enter, _), (leave, _)] = seen(model, [(step / 2, step < 50) for step in range(60)], lost_after=2)
+    assert (enter.kind, leave.kind) == ("enter", "leave")
+    assert leave.seconds == pytest.approx(24.5)
