@@ -11,6 +11,8 @@ from edge_agent.decoders import Decoder
 from edge_agent.decoders.anomaly import recognise_anomaly
 from edge_agent.decoders.blazeface import recognise_blazeface
 from edge_agent.decoders.class_number import recognise_class_number
+from edge_agent.decoders.ctc import TASK as OCR
+from edge_agent.decoders.ctc import recognise_ctc
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
 from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
@@ -24,6 +26,7 @@ from edge_agent.decoders.scrfd import recognise_scrfd
 from edge_agent.decoders.segmentation import recognise_segmentation
 from edge_agent.decoders.ssd import recognise_ssd
 from edge_agent.decoders.ssd_raw import recognise_ssd_raw
+from edge_agent.decoders.text_detection import recognise_text_detection
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
 from edge_agent.decoders.yolo_pose import recognise_yolo_pose
@@ -167,6 +170,15 @@ FAMILIES = {
         "[1, height, width], or with an axis of classes last or first",
         "a class for each pixel, such as DeepLab",
         "segmentation",
+    ),
+    "ctc": Family(
+        recognise_ctc,
+        "[1, steps, characters], or [1, characters, 18] of LPRNet",
+        "text of one line, such as a number plate: PaddleOCR's recognition, LPRNet, CRNN; `labels` are its characters",
+        OCR,
+    ),
+    "text_detection": Family(
+        recognise_text_detection, "[1, 1, height, width]", "text detection of PP-OCR (DB): boxes around lines of text"
     ),
     "embedding": Family(recognise_embedding, "[1, numbers]", "a vector", "embedding"),
     "regression": Family(recognise_regression, "[1, values]", "one or several values", "regression"),

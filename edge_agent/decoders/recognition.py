@@ -60,6 +60,7 @@ class Recognition:
         named: whether names or metadata in the file show the family; it then outweighs families that fit by shape.
         classes: number of classes of the outputs; None where the file does not show it.
         background: whether class 0 is the background, whose label may be left out.
+        unlisted: number of classes that may have no label.
         uncounted: first labels of lists that count a background which the outputs do not count.
         labels: those that the family defines itself; () if predictions need none.
         resize, color, normalization: of the input, as in the family's published source. The last is mean, std, each one
@@ -74,6 +75,7 @@ class Recognition:
     named: bool = False
     classes: int | None = None
     background: bool = False
+    unlisted: int = 0
     uncounted: frozenset[str] = frozenset()
     labels: tuple[str, ...] | None = None
     resize: "Resize | None" = None
@@ -87,7 +89,9 @@ class Recognition:
 
     def takes(self, label_count: int) -> bool:
         """Whether this number of labels fits."""
-        return self.classes is None or label_count in (self.classes, self.classes - self.background)
+        if self.classes is None or label_count in (self.classes, self.classes - self.background):
+            return True
+        return self.classes - self.unlisted <= label_count <= self.classes
 
 
 def picture_size(file: ModelFile) -> Size | None:

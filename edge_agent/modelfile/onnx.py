@@ -11,6 +11,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import DamagedError, ModelFile, Tensor, embedded_names
 from edge_agent.modelfile.protobuf import Content, Message, Wire, integer
 from edge_agent.modelfile.view import View
+from edge_agent.system.text import lines
 
 MAX_RANK = 64
 
@@ -68,6 +69,8 @@ def read(path: Path, sha256: str, data: View) -> ModelFile:
     graph = _Graph(wire, content)
     version = f"ir {integer(model, 1)}"
     labels, labels_from = embedded_names(metadata.get("names", "")), "`names` in the file's metadata"
+    if not labels and "character" in metadata:  # RapidOCR's exports of PP-OCR
+        labels, labels_from = tuple(lines(metadata["character"])), "`character` in the file's metadata"
     if not labels:
         labels, labels_from = graph.class_labels()
     producer = f"{wire.text(model, 2)} {wire.text(model, 3)}".strip()

@@ -256,6 +256,8 @@ def _labels(
         count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
         if recognition.family == CLASSIFICATION and recognition.classes == 1:
             count = " with 1 line, or with 2 if the score is that of the second of two classes"
+        if recognition.unlisted:
+            count = f", one character a line (PaddleOCR's dict.txt), for {recognition.classes} classes with the blank"
         vector = "; if they are no classes but a vector to compare, state decoder: embedding"
         missing["labels"] = (
             f"the file carries no labels: state labels: FILE{count}, or `labels: none` for class numbers only"

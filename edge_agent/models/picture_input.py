@@ -66,20 +66,29 @@ def with_size(
             raise ModelError(f"preprocess.size: {width}x{height} is stated, the model takes {sides[1]}x{sides[0]}")
         return file
     trained = embedded_list(file.metadata, "imgsz")
+    if stated.size and any(side not in (-1, given) for side, given in zip(sides, (height, width), strict=True)):
+        raise ModelError(f"preprocess.size: {width}x{height} is stated, the model takes {_in_words(sides)}")
     if stated.size:
         evidence.append(f"size: {width} x {height}, as stated")
     elif trained and len(trained) == len(sides):
         height, width = trained
         evidence.append(f"size: {width} x {height}, from imgsz in the file's metadata")
     else:
-        height, width = _ANY_SIZE
+        height, width = (max(side, 0) or usual for side, usual in zip(sides, _ANY_SIZE, strict=True))
+        examples = "320x320 or 640x640" if max(sides) < 0 else _in_words(sides, 320)
         evidence.append(f"size: open; what follows is for {width} x {height}")
         missing["preprocess.size"] = (
             f"the file leaves the height and width of its input open, shape {list(tensor.shape)}: state "
-            "preprocess.size: WIDTHxHEIGHT, such as 320x320 or 640x640, as it was trained"
+            f"preprocess.size: WIDTHxHEIGHT, such as {examples}, as it was trained"
         )
     shape = (*tensor.shape[:first], height, width, *tensor.shape[first + 2 :])
     return replace(file, inputs=(replace(tensor, shape=shape), *file.inputs[1:]), open_size=True)
+
+
+def _in_words(sides: tuple[int, ...], usual: int | None = None) -> str:
+    """Height, width as WIDTHxHEIGHT; what is open is the usual size, or `any`."""
+    height, width = (str(side if side > 0 else usual or "any") for side in sides)
+    return f"{width}x{height}"
 
 
 def read_pictures(

@@ -14,6 +14,7 @@ from edge_agent.modelfile.facts import Tensor
 from edge_agent.timeseries.numbers import RawInput
 from tests.decoders import (
     faces,
+    test_ctc,
     test_faces,
     test_fomo,
     test_landmarks,
@@ -22,6 +23,7 @@ from tests.decoders import (
     test_segmentation,
     test_ssd,
     test_ssd_raw,
+    test_text_detection,
     test_ultraface,
     test_yolo,
     test_yolo_pose,
@@ -203,6 +205,19 @@ def labels_and_scores() -> Setup:
     return Setup(decode, SIZE, scene, [scene[0], scene[1] * 0], labels, task="classification")
 
 
+def ctc(*, plates: bool) -> Setup:
+    if plates:
+        scene, empty = (test_ctc.plate(text)[None] for text in ("京A12", ""))
+        return Setup(test_ctc.of_plates(), test_ctc.PLATE, [scene], [empty], task="ocr")
+    scene, empty = (test_ctc.steps(text)[None] for text in ("see 11", ""))
+    return Setup(test_ctc.of_lines(), test_ctc.LINE, [scene], [empty], task="ocr")
+
+
+def text_detection() -> Setup:
+    scene = test_text_detection.probabilities(((10, 20, 60, 30), 0.9), ((70, 50, 120, 70), 0.6))
+    return of_family("text_detection", SIZE, [scene], [scene * 0], ["text"])
+
+
 SCENES = {
     "classification, probabilities": classification("probabilities"),
     "classification, logits": classification("logits"),
@@ -240,6 +255,9 @@ SCENES = {
     "movenet, heat maps": heat_maps(),
     "segmentation": segmentation(scores=False),
     "segmentation, scores": segmentation(scores=True),
+    "ctc": ctc(plates=False),
+    "ctc, LPRNet": ctc(plates=True),
+    "text_detection": text_detection(),
     "embedding": numbers("embedding", [0.5, -0.25, 1.5]),
     "regression": numbers("regression", [12.5, -3.25], ["yaw", "pitch"]),
     "anomaly": anomaly(),

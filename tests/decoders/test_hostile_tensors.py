@@ -48,6 +48,8 @@ FILES: dict[str, ModelFile] = {
     "fomo": facts((1, 8, 12, 3), size=SIZE),
     "movenet": facts((1, 6, 56), size=SIZE),
     "segmentation": facts((1, *SIZE, 5), size=SIZE),
+    "ctc": facts((1, 24, 12), size=SIZE),
+    "text_detection": facts((1, 1, *SIZE), size=SIZE),
     "embedding": facts((1, 40), size=SIZE),
     "regression": facts((1, 4), size=SIZE),
 }

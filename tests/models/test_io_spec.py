@@ -419,7 +419,7 @@ def test_corals_numbered_list_and_the_list_of_80_names_on_the_real_detector(data
         read(file, labels=eighty)
 
 
-OPEN = [((1, -1, -1, 3), "nhwc"), ((-1, 3, -1, -1), "nchw"), ((1, 32, -1, 3), "nhwc")]
+OPEN = [((1, -1, -1, 3), "nhwc"), ((-1, 3, -1, -1), "nchw")]
 
 
 @pytest.mark.parametrize(("shape", "layout"), OPEN)
@@ -432,6 +432,14 @@ def test_an_open_size_is_asked_for_together_with_what_else_is_missing(shape: tup
     assert (stated.width, stated.height, stated.layout) == (48, 64, layout)
     assert how(read(image(shape), size=48)).height == 48
     assert "size: 48 x 64, as stated" in read(image(shape), size="48x64").evidence
+
+
+def test_a_side_that_the_file_fixes_stays() -> None:
+    file = image((-1, 3, 32, -1))
+    assert "such as 320x32, as it was trained" in missing(file)["preprocess.size"]
+    assert how(read(file, size="200x32")).width == 200
+    with pytest.raises(ModelError, match="200x48 is stated, the model takes anyx32"):
+        read(file, size="200x48")
 
 
 def test_an_open_size_is_that_of_the_export_where_the_file_has_it() -> None:

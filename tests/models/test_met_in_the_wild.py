@@ -158,6 +158,43 @@ def test_the_class_that_a_model_chooses_is_no_value(data_dir: Path, tmp_path: Pa
     assert found.value is None
 
 
+# PaddleOCR's en_dict.txt.
+ENGLISH = [*map(chr, range(48, 127)), *map(chr, range(33, 48)), " "]
+
+
+def test_text_is_found_and_in_its_crop_read(data_dir: Path, tmp_path: Path) -> None:
+    line = cv2.imread(str(data_dir / "met_in_the_wild" / "hello_4711.png"))
+    assert line is not None
+    page = np.full((480, 640, 3), 90, np.uint8)
+    page[200 : 200 + line.shape[0], 150 : 150 + line.shape[1]] = line
+    cv2.imwrite(str(tmp_path / "page.png"), page)
+    stated = {"preprocess": {"size": "640x640"}}
+    finder = predictor(data_dir / "met_in_the_wild" / "ppocr_det.onnx", json.dumps(stated))
+    (text,) = finder.ask(read_file(tmp_path / "page.png")).predictions
+    assert text.box == pytest.approx((157, 205, 283, 228), abs=4)
+    x1, y1, x2, y2 = map(int, text.box or ())
+    cv2.imwrite(str(tmp_path / "crop.png"), page[y1:y2, x1:x2])
+    (tmp_path / "dict.txt").write_text("\n".join(ENGLISH) + "\n")
+    path = data_dir / "met_in_the_wild" / "ppocr_rec.onnx"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    with pytest.raises(
+        UnclearError, match=r"such as 320x32, .*state labels: FILE, one character a line .* for 97 classes"
+    ):
+        derive(source.file, source.stated)
+    known = {"labels": str(tmp_path / "dict.txt"), "preprocess": {"size": "320x32"}}
+    (read,) = predictor(path, json.dumps(known)).ask(read_file(tmp_path / "crop.png")).predictions
+    assert read.label == "hello 4711"
+    assert (read.confidence or 0) > 0.9
+
+
+def test_lprnet_knows_its_characters(data_dir: Path) -> None:
+    path = data_dir / "met_in_the_wild" / "lprnet.onnx"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    spec = derive(source.file, source.stated)
+    assert (spec.family, len(spec.labels or ())) == ("ctc", 68)
+    assert all(one.label for one in predictor(path).ask(read_file(data_dir / "images" / "bus.jpg")).predictions)
+
+
 def test_nanodet_of_six_maps_sees_the_bus(data_dir: Path) -> None:
     labels = data_dir / "labels" / "coco80_names.txt"
     found = seen(data_dir, "nanodet_m_320_k.onnx", "bus.jpg", labels=str(labels))
