@@ -32,6 +32,7 @@ from edge_agent.models.loading import AnyModel, load_models
 from edge_agent.models.model import Model
 from edge_agent.monitoring.monitoring import Monitoring, Servers
 from edge_agent.pipeline import compatibility
+from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.registry import Pipelines, Prepared
 from edge_agent.samples import Timing
 from edge_agent.system import heap, limits, systemd
@@ -77,7 +78,8 @@ class Agent:
 
     def __init__(self, loaded: Config) -> None:
         thermal = Thermal(loaded.settings.thermal)
-        pipelines = Pipelines(lambda: thermal.factor, self._observe)
+        self._poison = PoisonInputs(loaded.state_folder() / "poison.json")
+        pipelines = Pipelines(lambda: thermal.factor, self._observe, self._poison)
         self._state = State(loaded, loaded, pipelines, thermal, Battery(loaded.settings.battery))
         self._reports = Reports(self._state)
         self._monitoring = Monitoring(self._reports)
@@ -152,6 +154,7 @@ class Agent:
                 store.ended()
         self._monitoring.stop()
         state.stop_pipelines(state.pipelines.running)
+        self._poison.end()
         self._presence.stop_discovery()
         self._presence.disconnect()
         for name, counts in self.counters().items():

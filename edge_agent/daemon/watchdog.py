@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 def ping(pipelines: Pipelines) -> None:
     """Pings the watchdog, unless a pipeline hangs; the service manager then ends and restarts the process."""
     if hung := pipelines.hung():
+        pipelines.note_hung()
         names = ", ".join(hung)
         log.error("%s: one sample has taken more than %g s: withholding the watchdog ping", names, HUNG_AFTER)
     else:

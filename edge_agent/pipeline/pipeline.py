@@ -21,6 +21,7 @@ from edge_agent.models.stages import Stages, WorkItem
 from edge_agent.pipeline.admission import Admission
 from edge_agent.pipeline.hang_detector import HangDetector
 from edge_agent.pipeline.ordering import Ticket, TicketLock
+from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample
 from edge_agent.sources import Source
@@ -47,6 +48,7 @@ class Pipeline:
         observers: see every result.
         factor: returns the share of its work that a live source may have now, above 0 to 1.
         learned: see `Stages`.
+        poison: the inputs at which the agent has ended.
 
     Attributes:
         observers: the same list; it may be changed at any time, from any thread.
@@ -64,6 +66,7 @@ class Pipeline:
         observers: list[ResultObserver] | None = None,
         factor: Callable[[], float] = lambda: 1.0,
         learned: Path | None = None,
+        poison: PoisonInputs | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -74,6 +77,7 @@ class Pipeline:
         self.observers = [] if observers is None else observers
         self._stages = Stages(name, options, model, track_ids, learned)
         self._hang_detector = HangDetector()
+        self._poison = poison or PoisonInputs()
         self._admission = Admission(name, options, source, model, counters, factor, self._hang_detector)
         self._tickets = TicketLock()
         self._workers = [
@@ -123,6 +127,10 @@ class Pipeline:
     def busy_for(self) -> float:
         """Seconds for which the longest step that still goes on has lasted; 0 when there is none."""
         return self._hang_detector.busy_for()
+
+    def note_hung(self, seconds: float) -> None:
+        """Records the inputs of steps that have gone on for longer than this: see `PoisonInputs`."""
+        self._poison.hung(self._hang_detector.samples_since(seconds))
 
     def stop(self) -> None:
         """Stops taking input; what has been taken goes on."""
@@ -181,7 +189,8 @@ class Pipeline:
         """
         stages, scheduler, prepared = self._stages, self._admission.scheduler, list[WorkItem]()
         for item in stages.begin(samples):
-            with self._failures_of(item.sample), self._hang_detector.step():
+            with self._failures_of(item.sample), self._hang_detector.step(item.sample):
+                self._poison.refuse(item.sample)
                 stages.prepare(item, needs_image=self._needs_image(item.sample))
                 scheduler.prepared(item.timing.preprocess / 1000)
                 prepared.append(item)
@@ -190,7 +199,7 @@ class Pipeline:
         with ticket.section():
             for item in inferred:
                 with self._failures_of(item.sample):
-                    with self._hang_detector.step():
+                    with self._hang_detector.step(item.sample):
                         predictions, events = stages.postprocess(item, stages.decode(item))
                     seq = self._sink.publish(item, predictions)
                     item.sample.settlement.infer()
@@ -203,10 +212,16 @@ class Pipeline:
 
     def _infer(self, batch: Sequence[WorkItem]) -> Iterator[WorkItem]:
         """Those that the model has answered; where a batch fails as a whole, it is tried one by one."""
+        samples = [item.sample for item in batch]
         if not batch:
             return
+        if len(batch) > 1 and any(map(self._poison.is_suspect, samples)):  # so that the others are not blamed
+            for item in batch:
+                yield from self._infer([item])
+            return
+        step = self._hang_detector.step(*samples)
         try:
-            with self._hang_detector.step(), self._admission.scheduler.inference():
+            with step, self._poison.attempt(samples), self._admission.scheduler.inference():
                 self._stages.infer(batch)
         except Exception as error:  # noqa: BLE001 - reported for the sample that has caused it, whatever it is
             if len(batch) == 1:

@@ -17,6 +17,7 @@ from edge_agent.models.model import Model
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.text import TextPipeline
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.snapshots import Snapshots
@@ -68,16 +69,20 @@ class Pipelines:
     Args:
         factor: returns the share of its work that a live source may do now, above 0 to 1.
         observe: takes the name of a pipeline and the durations of one of its inputs.
+        poison: the inputs at which the agent has ended.
 
     Attributes:
         running: the running pipelines, by name.
         publishers: by name of the pipeline; those of stopped pipelines are kept.
     """
 
-    def __init__(self, factor: Callable[[], float], observe: Callable[[str, Timing], None]) -> None:
+    def __init__(
+        self, factor: Callable[[], float], observe: Callable[[str, Timing], None], poison: PoisonInputs
+    ) -> None:
         self.running: dict[str, Pipeline | TextPipeline] = {}
         self.publishers: dict[str, Publisher] = {}
         self._factor = factor
+        self._poison = poison
         self._observe = observe
         self._counters: dict[str, Counters] = {}
         self._observers: dict[str, list[ResultObserver]] = {}
@@ -126,7 +131,7 @@ class Pipelines:
         source = self._source(name, config, model, device, broker)
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
-            text = TextPipeline(name, options, source, model, counters[name], template, publisher)
+            text = TextPipeline(name, options, source, model, counters[name], template, publisher, self._poison)
             return Prepared(text, publisher, snapshots, counters)
         pipeline = Pipeline(
             name,
@@ -139,6 +144,7 @@ class Pipelines:
             self.observers_of(name),
             self._factor,
             config.state_folder() / "learned" / f"{name}.json",
+            self._poison,
         )
         return Prepared(pipeline, publisher, snapshots, counters)
 
@@ -193,6 +199,11 @@ class Pipelines:
         found = {name: pipeline.diagnosis for name, pipeline in running.items()}
         found |= dict.fromkeys(hung, f"one sample has taken more than {HUNG_AFTER:g} s")
         return {name: _problem(name, running, found) for name in running}
+
+    def note_hung(self) -> None:
+        """Records the inputs at which pipelines hang, before the process is ended for that."""
+        for pipeline in list(self.running.values()):
+            pipeline.note_hung(HUNG_AFTER)
 
     @property
     def ended(self) -> bool:

@@ -20,6 +20,7 @@ from edge_agent.language.request import Request, read_request
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.stages import Stopwatch
 from edge_agent.pipeline.hang_detector import HangDetector
+from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample, Timing
 from edge_agent.sources import Source
@@ -77,6 +78,7 @@ class TextPipeline:
         counters: of this pipeline.
         template: of prompts about readings, if these are what the source gives.
         sink: takes answers, pieces of answers that are requested as a stream, and errors.
+        poison: the inputs at which the agent has ended.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class TextPipeline:
         counters: Counters,
         template: PromptTemplate,
         sink: ResultSink,
+        poison: PoisonInputs,
     ) -> None:
         self.name = name
         self._log_extra = {"pipeline": name}
@@ -103,6 +106,7 @@ class TextPipeline:
         )
         self._worker = threading.Thread(target=self._work, name=name, daemon=True)
         self._hang_detector = HangDetector()
+        self._poison = poison
         self._cancelled: deque[tuple[str, float]] = deque(maxlen=MAX_CANCELLED)
         self._lock = threading.Lock()
         self._discarded = False
@@ -162,6 +166,10 @@ class TextPipeline:
         """Seconds since the model's last output for the request in progress; 0 if there is none."""
         return self._hang_detector.busy_for()
 
+    def note_hung(self, seconds: float) -> None:
+        """Records the request if it has gone on for longer than this: see `PoisonInputs`."""
+        self._poison.hung(self._hang_detector.samples_since(seconds))
+
     def _work(self) -> None:
         while samples := self._queue.get():
             [sample] = samples
@@ -181,15 +189,16 @@ class TextPipeline:
 
     def _process(self, sample: Sample) -> None:
         """From a request to its published answer."""
+        self._poison.refuse(sample)
         timing, watch = Timing(), Stopwatch(sample.captured)
         request = self._request(sample)
         request_id = request.id or uuid.uuid4().hex[:8]
         pieces = 0
-        with self.model.exclusive():
+        with self.model.exclusive(), self._poison.attempt([sample]):
             timing.queue = watch.lap()
             log.debug("%s: request %s: waited %.0f ms", self.name, request_id, timing.queue, extra=self._log_extra)
             job = request.job(self.options.text.system, age=time.monotonic() - sample.captured)
-            for part in self._parts(job, lambda: self._is_cancelled(request_id, sample)):
+            for part in self._parts(sample, job, lambda: self._is_cancelled(request_id, sample)):
                 if isinstance(part, Answer):
                     answer = part
                 elif part:
@@ -209,12 +218,12 @@ class TextPipeline:
             raise InputError("expected text, found a picture or readings: the model takes requests")
         return read_request(sample.data, self.options.text.options)
 
-    def _parts(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
+    def _parts(self, sample: Sample, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
         """The output of the model, piece by piece. Only waiting for the model counts as busy."""
         parts = self.model.ask(job, cancelled)
         part: str | Answer | None = ""
         while part is not None:
-            with self._hang_detector.step():
+            with self._hang_detector.step(sample):
                 part = next(parts, None)
             if part is not None:
                 yield part

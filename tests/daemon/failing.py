@@ -2,7 +2,7 @@
 
 $FAILING_THREAD: a regular expression: a thread of such a name raises instead of doing its work; `main`: the main
 thread, at its first statistics. $FAILING_PAGE: requests of the status page raise. $SLOW: seconds that an inference
-takes longer.
+takes longer. $DEADLY: the inference of a picture that ends in `deadly` hangs; it counts as one that hangs after 0.5 s.
 """
 
 import os
@@ -47,4 +47,17 @@ if __name__ == "__main__":
             return quick(self, *arguments)
 
         Model.infer = infer  # type: ignore[method-assign,assignment]
+    if "DEADLY" in os.environ:
+        from edge_agent.models.stages import Stages
+        from edge_agent.pipeline import registry
+
+        registry.HUNG_AFTER = 0.5
+        harmless = Stages.infer
+
+        def deadly(self: Stages, batch: Any) -> None:
+            if any(item.sample.data.endswith(b"deadly") for item in batch):
+                time.sleep(1000)
+            harmless(self, batch)
+
+        Stages.infer = deadly  # type: ignore[method-assign]
     sys.exit(cli.main())
