@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from edge_agent import settings
+from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.registry import HUNG_AFTER, Pipelines
 
 CAMERA = {"type": "camera", "device": 0}
@@ -32,6 +33,6 @@ def running(diagnosis: str = "", busy: float = 0.0, **source: Any) -> Any:
 def test_a_pipeline_has_its_own_problem_or_that_of_the_pipeline_it_observes(
     pipelines: dict[str, Any], problems: dict[str, str]
 ) -> None:
-    all_of_them = Pipelines(lambda: 1.0, lambda *_: None)
+    all_of_them = Pipelines(lambda: 1.0, lambda *_: None, PoisonInputs())
     all_of_them.running = pipelines
     assert all_of_them.problems() == problems
