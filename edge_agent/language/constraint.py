@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.engines import reason
 from edge_agent.errors import InputError, MissingExtraError
+from edge_agent.language.schema_problem import problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,34 @@ MAX_ITEMS_IN_A_STEP = 50_000
 LEXER_FUEL = 1_000_000
 
 
+def schema_problem(json_schema: object) -> str:
+    """Why a JSON Schema can't be used, and where in it; empty if it can."""
+    if message := _error_of(json_schema):
+        return problem(json_schema, message, _error_of)
+    return ""
+
+
+def _error_of(json_schema: object) -> str:
+    message = str(llguidance.LLMatcher.validate_grammar(_grammar(json_schema), None, limits=_limits()))
+    return message.partition("\n  while processing ")[0]  # names the place of a definition, and no other one
+
+
+def _grammar(json_schema: object) -> Any:
+    # No optional white space: a small model could fill an answer with it without end.
+    return llguidance.LLMatcher.grammar_from_json_schema(
+        json.dumps(json_schema), overrides={"whitespace_flexible": False}
+    )
+
+
+def _limits() -> Any:
+    return llguidance.LLParserLimits(
+        max_grammar_size=MAX_GRAMMAR_SIZE,
+        step_max_items=MAX_ITEMS_IN_A_STEP,
+        initial_lexer_fuel=LEXER_FUEL,
+        step_lexer_fuel=LEXER_FUEL,
+    )
+
+
 class Constraint:
     """Follows an answer token by token and masks what must not come next.
 
@@ -40,24 +69,17 @@ class Constraint:
     """
 
     def __init__(self, tokenizer: Any, json_schema: object, choices: Sequence[str]) -> None:
-        limits = llguidance.LLParserLimits(
-            max_grammar_size=MAX_GRAMMAR_SIZE,
-            step_max_items=MAX_ITEMS_IN_A_STEP,
-            initial_lexer_fuel=LEXER_FUEL,
-            step_lexer_fuel=LEXER_FUEL,
-        )
         if json_schema is None:
             what = "choices"
             grammar = llguidance.LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, choices)))
         else:
             what = "json_schema"
-            # No optional white space: a small model could fill an answer with it without end.
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                json.dumps(json_schema), overrides={"whitespace_flexible": False}
-            )
-        self._matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+            grammar = _grammar(json_schema)
+        self._matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=_limits())
         self._mask = masks.allocate_token_bitmask(1, tokenizer.vocab_size)
         self._what = what
+        if json_schema is not None and self._matcher.is_error() and (wrong := schema_problem(json_schema)):
+            raise InputError(f"json_schema: {reason(ValueError(wrong))}")
         self._check()
 
     def mask(self, logits: "NDArray[np.float32]") -> None:
@@ -85,7 +107,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            problem = reason(ValueError(self._matcher.get_error()))
+            why = reason(ValueError(self._matcher.get_error()))
             # An error that is one word names a state of the parser.
-            problem = problem if " " in problem else f"there is nothing that it allows ({problem})"
-            raise InputError(f"{self._what}: {problem}")
+            why = why if " " in why else f"there is nothing that it allows ({why})"
+            raise InputError(f"{self._what}: {why}")

@@ -75,6 +75,10 @@ class Answer:
     output_ms: float
 
 
+# A system message of no meaning, looked for in what a template makes of it.
+_PROBE = "You are a lamp."
+
+
 class Generation:
     """A loaded model with its cache.
 
@@ -97,6 +101,16 @@ class Generation:
         session, _ = self._cache.read([0], exact=False, proceed=lambda: True)
         session.logits()
         self._cache.clear()
+
+    def system_problem(self) -> str:
+        """Why the model takes no system message; empty: it does. Templates refuse one, or leave it out."""
+        if not self._engine.has_template():
+            return ""  # it is put before the prompt
+        try:
+            text = self._engine.chat([{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hello."}])
+        except InputError as error:
+            return str(error)
+        return "" if _PROBE in text else "the model's template leaves out system messages"
 
     def reset(self) -> None:
         """Drops all cached sessions: after a failure their state is not known."""

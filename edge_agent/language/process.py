@@ -54,6 +54,7 @@ class LanguageProcess:
         runtime: name and version.
         accelerator: what it runs on.
         context: tokens of a prompt and its answer together.
+        system_problem: why it takes no system message; empty: it does.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -150,6 +151,7 @@ class LanguageProcess:
             raise ModelError(value)
         self.runtime: str = value["runtime"]
         self.context: int = value["context"]
+        self.system_problem: str = value["system_problem"]
 
     def _send(self, message: Any) -> None:
         """Raises ModelError if the process does not take the message."""

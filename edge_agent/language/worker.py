@@ -73,7 +73,8 @@ def main(channel: Channel) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
         channel.send(["refused", 0, _in_words(error, bound)])
         return
-    channel.send(["ready", 0, {"runtime": engine.runtime, "context": engine.context}])
+    facts = {"runtime": engine.runtime, "context": engine.context, "system_problem": generation.system_problem()}
+    channel.send(["ready", 0, facts])
     requests, samples_at_work = RequestReader(channel), activity.watch(request["samples_at_work"])
 
     def send(number: int, kind: str, value: Any) -> None:

@@ -205,6 +205,11 @@ class LanguageModel:
             self.engine.end()
             raise ModelError(f"{changed} has changed since it was checked: reload the configuration, or start again")
 
+    @property
+    def system_problem(self) -> str:
+        """Why it takes no system message; empty: it does."""
+        return self.engine.system_problem
+
     fallback = ""
     """See `Model.fallback`; empty, since language models run on the CPU only."""
 

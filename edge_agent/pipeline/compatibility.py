@@ -1,6 +1,7 @@
 """Checks of pipelines against their models: options that make no sense for what the model takes and gives."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Literal
 
 from edge_agent import settings
@@ -10,10 +11,11 @@ from edge_agent.models.io_spec import CLASSIFICATION
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
-from edge_agent.postprocess.filters import unknown_labels
+from edge_agent.postprocess.filters import unknown_labels, unknown_names
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.settings.streams import CommandSource
 from edge_agent.settings.text import Text
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
@@ -21,6 +23,11 @@ FORMATS_OF_READINGS = ("jsonl", "csv")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
+
+# What is replaced in a prompt, by the kind of source.
+_ALWAYS = ("pipeline", "device_id", "time")
+FILLED_IN = {"pipeline": ("predictions", "labels", *_ALWAYS), "readings": ("readings", *_ALWAYS)}
+ALL_FILLED_IN = {name for names in FILLED_IN.values() for name in names}
 
 Incompatibility = tuple[tuple[str, ...], str]
 """The key of an option in a pipeline's settings, and what is wrong with it."""
@@ -43,14 +50,53 @@ def check(config: Config, models: Mapping[str, AnyModel]) -> None:
         parent_task = models[pipelines[parent].model].task if parent else ""
         model = models[pipeline.model]
         found = (
-            with_language_model(pipeline, parent, parent_task)
+            (*with_language_model(pipeline, parent, parent_task), *_words(pipeline, model))
             if isinstance(model, LanguageModel)
             else _with_model(pipeline, model, parent, parent_task)
         )
-        all_of_it = (*found, *_with_state_inside(name, pipeline, model, pipelines))
+        all_of_it = (
+            *found,
+            *_names(pipeline, models, pipelines),
+            *_with_state_inside(name, pipeline, model, pipelines),
+        )
         problems += [f"{config.where('pipelines', name, *key)}: {problem}" for key, problem in all_of_it]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _names(
+    pipeline: settings.Pipeline, models: Mapping[str, AnyModel], pipelines: Mapping[str, settings.Pipeline]
+) -> Iterator[Incompatibility]:
+    """Names in a pipeline's settings that nothing bears: labels and channels."""
+    source, model = pipeline.source, models[pipeline.model]
+    if isinstance(model, Model):
+        for key, problem in unknown_labels(pipeline.filters, _labels(model)):
+            yield ("filters", key), problem
+        yield from _channels(pipeline, model)
+    if isinstance(source, settings.PipelineSource):
+        parent = pipelines[source.name]
+        begin = f"{source.name} finds no"
+        known = _labels(models[parent.model])
+        wanted = [label for label in source.labels if not parent.filters.labels or label in parent.filters.labels]
+        yield from ((("source", "labels"), text) for text in unknown_names(wanted, known, begin))
+        filtered = [label for label in source.labels if label not in wanted]
+        begin = f"the filters of {source.name} let nothing through that is called"
+        yield from ((("source", "labels"), text) for text in unknown_names(filtered, parent.filters.labels, begin))
+
+
+def _labels(model: AnyModel) -> Sequence[str]:
+    """The labels that a model gives; empty where it has none, or is not known to have them."""
+    return (NORMAL, ANOMALY) if model.task == ANOMALY else model.labels
+
+
+def _channels(pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibility]:
+    """The channels that a model takes and a source does not give."""
+    source, preprocess = pipeline.source, model.preprocess
+    given = getattr(source, "channels", None)
+    if not isinstance(preprocess, SeriesPreprocess) or not isinstance(given, tuple):
+        return
+    begin = f"{pipeline.model} takes the channels {', '.join(preprocess.input.channels)}, and here is no"
+    yield from ((("source", "channels"), text) for text in unknown_names(preprocess.input.channels, given, begin))
 
 
 def _with_state_inside(
@@ -97,6 +143,32 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
         yield ("publish",), "on_change and min_interval are for predictions: every answer is published"
 
 
+def _words(pipeline: settings.Pipeline, model: LanguageModel) -> Iterator[Incompatibility]:
+    """What a language model can't do with a pipeline's words."""
+    if pipeline.text.system and model.system_problem:
+        yield ("text", "system"), f"{model.system_problem}: leave it out, and begin the prompts with it"
+    if pipeline.text.options.json_schema is not None:
+        from edge_agent.language.constraint import schema_problem  # loads a library
+
+        if wrong := schema_problem(pipeline.text.options.json_schema):
+            yield ("text", "options", "json_schema"), wrong
+    prompt = pipeline.text.prompt
+    fitting = FILLED_IN["pipeline" if pipeline.source.type == "pipeline" else "readings"]
+    for name in _placeholders(prompt or ""):
+        near = get_close_matches(name, fitting, 1)
+        if name not in fitting and (name in ALL_FILLED_IN or near):
+            known = " ".join(f"{{{one}}}" for one in fitting)
+            yield ("text", "prompt"), f"{{{name}}} is not replaced here, only {known} are"
+
+
+def _placeholders(prompt: str) -> Iterator[str]:
+    """The words in braces; other braces, as those of JSON, are text."""
+    for part in prompt.split("{")[1:]:
+        name, brace, _ = part.partition("}")
+        if brace and name.isidentifier():
+            yield name
+
+
 def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_task: str) -> Iterator[Incompatibility]:
     """The same for a pipeline whose model takes pictures, readings or sound."""
     name, task, options = pipeline.model, model.task, pipeline
@@ -120,8 +192,6 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)
-    labels = (NORMAL, ANOMALY) if task == ANOMALY else model.labels
-    yield from ((("filters", key), problem) for key, problem in unknown_labels(options.filters, labels))
 
 
 def output_of(source: settings.Source) -> Literal["pictures", "readings", "either"]:

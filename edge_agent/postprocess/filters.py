@@ -123,11 +123,24 @@ def unknown_labels(options: settings.Filters, known: Sequence[str]) -> Iterator[
         known: the model's labels; empty if it has only class numbers, which are not checked.
     """
     for key, wanted in (("labels", options.labels), ("min_confidence", options.min_confidence)):
-        for label in wanted:
-            if known and label not in known:
-                nearest = difflib.get_close_matches(label, known, n=1)
-                hint = f"did you mean {nearest[0]!r}?" if nearest else f"its labels begin with {', '.join(known[:5])}"
-                yield key, f"the model has no label {label!r}: {hint}"
+        yield from ((key, problem) for problem in unknown_names(wanted, known, "the model has no label"))
+
+
+def unknown_names(wanted: Iterable[str], known: Sequence[str], problem: str) -> Iterator[str]:
+    """A message for each name that is not known, with the nearest one that is.
+
+    Args:
+        wanted: the names.
+        known: those that there are; empty: any.
+        problem: how the message begins.
+    """
+    for name in wanted:
+        if known and name not in known:
+            # Capitals count as letters of their own, and are the most frequent mistake.
+            nearest = [one for one in known if one.casefold() == name.casefold()]
+            nearest = nearest or difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known[:5])}"
+            yield f"{problem} {name!r}: {hint}{', …' if not nearest and len(known) > 5 else ''}"  # noqa: PLR2004 - as many as are shown
 
 
 def extent(prediction: Prediction) -> Box | None:

@@ -101,6 +101,13 @@ class Filters(Frozen):
     max_area: float | None = Field(None, gt=0)
     """Maximum area of a box: a fraction of the frame or, above 1, square pixels."""
 
+    @model_validator(mode="after")
+    def _some_area(self) -> "Filters":
+        least, most = self.min_area, self.max_area
+        if least is not None and most is not None and (least > 1) == (most > 1) and least > most:
+            raise ValueError(f"min_area must not be above max_area (got {least:g} and {most:g}): nothing would pass")
+        return self
+
 
 class Tracking(Frozen):
     """Objects keep a number from frame to frame. Events report that they appear, stay and leave."""

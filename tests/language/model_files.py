@@ -42,9 +42,11 @@ SMOLLM2_135M = Shape(49152, 576, 30, 9, 3, 1536, 2048, int4=True)
 """https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json, with a shorter context."""
 
 
-def write_model(folder: Path, shape: Shape = SMALL, seed: int = 1, *, chat: bool = True) -> Path:
+def write_model(
+    folder: Path, shape: Shape = SMALL, seed: int = 1, *, chat: bool = True, template: str = CHAT_TEMPLATE
+) -> Path:
     """Writes a folder that onnxruntime-genai loads; returns it."""
-    llama.write_folder(folder, shape, _Random(shape, seed), SPECIAL, CHAT_TEMPLATE if chat else None)
+    llama.write_folder(folder, shape, _Random(shape, seed), SPECIAL, template if chat else None)
     write_json(folder / "tokenizer.json", tokenizer(shape))
     return folder
 

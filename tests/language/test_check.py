@@ -14,7 +14,7 @@ from edge_agent.models.loading import AnyModel, load_models
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import compatibility
 from edge_agent.settings.text import Language
-from tests.language.model_files import write_model
+from tests.language.model_files import CHAT_TEMPLATE, write_model
 
 MQTT = {"type": "mqtt", "topic": "t"}
 LINES = {"type": "command", "argv": ["true"], "format": "jsonl"}
@@ -80,6 +80,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"source": MQTT, "model": "digits", "text": {"system": "x"}}, "text: is for language models"),
         ({"source": MQTT, "model": "words", "text": {"options": {"max_tokens": 0}}}, "max_tokens: must be >= 1"),
         ({"source": MQTT, "model": "words", "text": {"options": {"json_schema": "{"}}}, "must be a JSON Schema"),
+        (
+            {"source": MQTT, "model": "words", "text": {"options": {"json_schema": '{"items": {"not": {}}}'}}},
+            "text.options.json_schema: at /items: `not` is not supported",
+        ),
+        (
+            {"source": LINES, "model": "words", "text": {"prompt": "{time}: {reading}"}},
+            "text.prompt: {reading} is not replaced here, only {readings} {pipeline} {device_id} {time} are",
+        ),
+        (
+            {"source": LINES, "model": "words", "text": {"prompt": "{predictions}"}},
+            "text.prompt: {predictions} is not replaced here",
+        ),
+        (
+            {"source": {"type": "pipeline", "name": "lab"}, "model": "words", "text": {"prompt": "{readings}"}},
+            "text.prompt: {readings} is not replaced here, only {predictions} {labels}",
+        ),
+        (
+            {
+                "source": {"type": "pipeline", "name": "lab", "labels": ["Blank"]},
+                "model": "words",
+                "text": {"prompt": "x"},
+            },
+            "source.labels: lab finds no 'Blank': did you mean 'blank'?",
+        ),
     ],
 )
 def test_what_does_not_go_with_text_is_named_with_its_key(
@@ -93,6 +117,37 @@ def test_what_does_not_go_with_text_is_named_with_its_key(
     said = problem(folder, pipelines)
     assert "pipelines.odd" in said
     assert sentence in said
+
+
+@pytest.mark.parametrize("prompt", ['as JSON: {"on": true} {on} {}', "{ {", "{labels} {time}", "{pipeline}{device_id}"])
+def test_other_braces_in_a_prompt_are_text(folder: Path, prompt: str) -> None:
+    lab = {"source": MQTT, "model": "digits"}
+    source = {"type": "pipeline", "name": "lab"}
+    assert valid(folder, {"lab": lab, "say": {"source": source, "model": "words", "text": {"prompt": prompt}}})
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+LEAVING_OUT = CHAT_TEMPLATE.replace("in messages", "in messages if message['role'] != 'system'")
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [(REFUSING + CHAT_TEMPLATE, "no system role"), (LEAVING_OUT, "the model's template leaves out system messages")],
+)
+def test_a_system_message_that_the_model_has_no_place_for_is_refused(
+    template: str, sentence: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model", template=template)
+    pipeline = {"source": MQTT, "model": "words", "text": {"system": "You are a lamp."}}
+    said = problem(tmp_path, {"chat": pipeline})
+    assert "pipelines.chat.text.system: the model's template" in said
+    assert sentence in said
+    assert valid(tmp_path, {"chat": {"source": MQTT, "model": "words"}})
+
+
+def test_a_model_without_a_template_takes_a_system_message(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", chat=False)
+    assert valid(tmp_path, {"chat": {"source": MQTT, "model": "words", "text": {"system": "You are a lamp."}}})
 
 
 def test_a_model_that_does_not_fit_in_the_memory_is_refused_with_the_numbers(folder: Path) -> None:

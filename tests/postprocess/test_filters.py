@@ -188,7 +188,8 @@ def test_a_frame_smaller_than_a_zone_in_pixels_is_no_usable_input() -> None:
     [
         ({"labels": ["cat", "persn"]}, ("labels", "the model has no label 'persn': did you mean 'person'?")),
         ({"min_confidence": {"Cat": 1}}, ("min_confidence", "the model has no label 'Cat': did you mean 'cat'?")),
-        ({"labels": ["lynx"]}, ("labels", "the model has no label 'lynx': its labels begin with person, cat")),
+        ({"labels": ["PERSON"]}, ("labels", "the model has no label 'PERSON': did you mean 'person'?")),
+        ({"labels": ["lynx"]}, ("labels", "the model has no label 'lynx': there are person, cat")),
     ],
 )
 def test_a_label_that_the_model_never_says_is_found(keys: dict[str, Any], found: tuple[str, str]) -> None:
