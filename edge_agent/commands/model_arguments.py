@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.argument_types import sides
+from edge_agent.commands.argument_types import between, sides
 
 if TYPE_CHECKING:
     from edge_agent.settings import Model
@@ -25,6 +25,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", choices=("stretch", "letterbox", "center_crop"), help="how a picture is fitted to its input"
     )
     parser.add_argument(
+        "--crop", type=between(0.1, 1.0), metavar="PART", help="part of the shorter side that center_crop keeps: 0.875"
+    )
+    parser.add_argument(
         "--size", type=sides, metavar="WxH", help="of its input in pixels, where the model leaves it open: 640x480"
     )
     parser.add_argument("--color", choices=("rgb", "bgr", "gray"), help="channel order of its input")
@@ -40,7 +43,7 @@ def model_settings(args: argparse.Namespace) -> "Model":
     """The settings of the model that the arguments state."""
     from edge_agent import settings
 
-    keys = ("size", "normalize", "resize", "color", "layout")
+    keys = ("size", "normalize", "resize", "crop", "color", "layout")
     preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
     return settings.Model(
         path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess

@@ -127,7 +127,8 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     else:
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
-        preprocess = read_pictures(file, file.inputs[0], stated.preprocess, recognition, evidence, missing)
+        names = stated.labels or file.labels
+        preprocess = read_pictures(file, file.inputs[0], stated.preprocess, recognition, names, evidence, missing)
     labels = _labels(file, stated, recognition, evidence, missing)
     if missing:
         raise UnclearError(missing, recognition.family, evidence)

@@ -1,6 +1,7 @@
 """How pictures become the input tensor of a model: layout, colours, size and normalisation."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from edge_agent.system.units import MAX_SIDE
 
 if TYPE_CHECKING:
     from edge_agent.preprocess.image import Color, Layout
+    from edge_agent.preprocess.placement import Resize
 
 Channels = tuple[float, ...]
 
@@ -25,6 +27,12 @@ PRESETS: dict[str, tuple[Channels, Channels]] = {
 }
 # Real ranges that a quantised input covers if its stored values are the pixels.
 _PIXEL_RANGES = {"unit": (0.0, 1.0), "signed": (-1.0, 1.0), "raw": (0.0, 255.0)}
+# ImageNet's classes, alone and with a background; how its first labels begin, as words and as numbers of synsets.
+IMAGENET_CLASSES = (1000, 1001)
+IMAGENET_FIRST = (("tench", "n01440764"), ("goldfish", "n01443537"))
+# 224 of 256 pixels: https://github.com/pytorch/vision/blob/main/references/classification/presets.py, and
+# `central_fraction` in TF-Slim's preprocessing.
+EVALUATED_CROP = 0.875
 # Stands for the size of an open input until it is stated, so that everything else that is missing is reported as well.
 _ANY_SIZE = (640, 640)
 
@@ -96,6 +104,7 @@ def read_pictures(
     tensor: Tensor,
     stated: settings.Preprocess,
     recognition: Recognition,
+    labels: Sequence[str] | None,
     evidence: list[str],
     missing: dict[str, str],
 ) -> Preprocess:
@@ -106,6 +115,7 @@ def read_pictures(
         tensor: its input.
         stated: by the configuration and the bundle.
         recognition: the facts of its decoder family.
+        labels: of its classes, where they are known.
         evidence: gets a sentence for each fact.
         missing: gets a sentence for each fact that has to be stated.
 
@@ -115,8 +125,7 @@ def read_pictures(
     layout = _layout(tensor, stated, evidence, missing)
     height, width, channels = _sides(tensor, layout)
     color = _color(channels, stated, recognition, evidence)
-    resize = stated.resize or recognition.resize or "stretch"
-    evidence.append(f"resize: {resize}, {_source(stated.resize, recognition.resize)}")
+    resize, crop, unasked = _resize(stated, recognition, labels, evidence)
     mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
     return Preprocess(
         height=height,
@@ -128,7 +137,44 @@ def read_pictures(
         mean=mean,
         std=std,
         reduced_decoding=stated.reduced_decoding is not False,
+        crop=crop,
+        crops_unasked=unasked,
     )
+
+
+def _resize(
+    stated: settings.Preprocess, recognition: Recognition, labels: Sequence[str] | None, evidence: list[str]
+) -> "tuple[Resize, float, bool]":
+    """How a picture is fitted, the fraction of it that is kept, and whether it is cropped though nothing states it."""
+    crop, unasked = stated.crop or 1.0, False
+    if stated.resize or recognition.resize:
+        resize: Resize = stated.resize or recognition.resize or "stretch"
+        source = _source(stated.resize, recognition.resize)
+    elif stated.crop is not None:
+        resize, source = "center_crop", "since preprocess.crop is stated"
+    elif imagenet := _imagenet(recognition, labels):
+        resize, crop, unasked = "center_crop", EVALUATED_CROP, True
+        source = f"as classifiers of {imagenet} are evaluated: the sides are not looked at; resize: stretch shows all"
+    else:
+        resize, source = "stretch", "as is usual"
+    kept = f" of {crop:g} of the shorter side" if resize == "center_crop" else ""
+    evidence.append(f"resize: {resize}{kept}, {source}")
+    return resize, crop, unasked
+
+
+def _imagenet(recognition: Recognition, labels: Sequence[str] | None) -> str:
+    """What shows that a classifier was evaluated on ImageNet's photographs; "" if nothing does.
+
+    It has their 1000 classes, or 1001 with a background, and if there are labels, they begin as the list of
+    https://www.image-net.org/challenges/LSVRC/2012/ does.
+    """
+    if recognition.task != "classification" or recognition.classes not in IMAGENET_CLASSES:
+        return ""
+    if labels is None:
+        return f"{recognition.classes} classes (ImageNet's)"
+    first = [label.lower() for label in labels[recognition.classes - 1000 :][: len(IMAGENET_FIRST)]]
+    named = all(any(one.startswith(name) for name in names) for one, names in zip(first, IMAGENET_FIRST, strict=True))
+    return "ImageNet's classes" if named else ""
 
 
 def _color(channels: int, stated: settings.Preprocess, recognition: Recognition, evidence: list[str]) -> "Color":

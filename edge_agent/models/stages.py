@@ -3,6 +3,7 @@
 A pipeline runs them in its workers, `predictor` for inputs that are handed in one by one.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,19 @@ from edge_agent.postprocess.filters import Filter, limits
 from edge_agent.postprocess.smoothing import LabelInterval, Smoother
 from edge_agent.postprocess.thresholds import Threshold
 from edge_agent.postprocess.tracking import Event, Tracker
+from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.prepare import Prepare, Prepared, preparation
 from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Anomaly
 from edge_agent.timeseries.cutting import MAX_STREAMS
+from edge_agent.timeseries.numbers import SeriesPreprocess
 
+log = logging.getLogger(__name__)
+
+# Sources whose pictures a fixed camera takes; of those, the part of a picture that may be cut off its longer side
+# silently.
+STREAMS_OF_PICTURES = ("camera", "video", "command")
+SIDES = 0.15
 # Averages need the confidences of all classes.
 NO_LIMITS = Limits(top_k=100_000, min_confidence=0.0)
 
@@ -104,7 +113,9 @@ class Stages:
         track_ids: Iterator[int] | None = None,
         learned: Path | None = None,
     ) -> None:
+        self._name = name
         self._options = options
+        self._sides_checked = False
         self.switch(model)
         task = model.decode.task
         self._threshold = None
@@ -145,7 +156,28 @@ class Stages:
         if item.model.keeps_state:
             self._sole_stream.admit(item.sample)
         item.prepared = item.prepare(item.sample, needs_image=needs_image)
+        if not self._sides_checked:
+            self._check_sides(item.model.preprocess, *item.prepared.size)
         item.timing.preprocess = item.watch.lap()
+
+    def _check_sides(self, preprocess: Preprocess | SeriesPreprocess, width: int, height: int) -> None:
+        """Logs once that the sides of a stream's frames are not looked at, where nobody has asked for that."""
+        self._sides_checked = True
+        if (
+            isinstance(preprocess, Preprocess)
+            and preprocess.crops_unasked
+            and self._options.source.type in STREAMS_OF_PICTURES
+            and not self._options.regions
+            and preprocess.left_out(width, height) > SIDES
+        ):
+            log.warning(
+                "%s: the model is shown the middle of each %d x %d frame, as it was evaluated; the sides are not "
+                "looked at. State square `regions` of the pipeline to look at more of it, or the model's `preprocess: "
+                "{resize: stretch}` for the whole frame, distorted",
+                self._name,
+                width,
+                height,
+            )
 
     def infer(self, batch: Sequence[WorkItem]) -> None:
         """Runs the model; one thread at a time, in the order of the samples.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_agent.preprocess.opencv import cv2
-from edge_agent.preprocess.placement import Placement, Resize, place
+from edge_agent.preprocess.placement import Placement, Resize, center_square, place, resized_for_crop
 from edge_agent.preprocess.regions import View
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Preprocess:
         mean, std: one value, or one per channel: tensor = (pixel - mean) / std, pixel in 0..255. For a quantised input
             they include its scale and zero point.
         reduced_decoding: whether an image may be reduced before it is resized.
+        crop: for `center_crop`: see `fit`.
+        crops_unasked: whether it crops because models like this one usually do, and nothing states it.
     """
 
     height: int
@@ -44,6 +46,8 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reduced_decoding: bool = True
+    crop: float = 1.0
+    crops_unasked: bool = False
     # Lookup table (256, channels) of pixel levels: several times as fast as arithmetic on each pixel.
     _values: "NDArray[Any]" = field(init=False, repr=False, compare=False)
     _are_pixels: bool = field(init=False, repr=False, compare=False)
@@ -69,6 +73,8 @@ class Preprocess:
         """
         if not self.reduced_decoding:
             return 1, 1
+        if self.resize == "center_crop":
+            width, height = int(width * self.crop), int(height * self.crop)
         across, down = max(1, width // self.width), max(1, height // self.height)
         if self.resize == "stretch":
             return across, down
@@ -99,7 +105,15 @@ class Preprocess:
             (self.width, self.height),
             self.resize,
             view.reduced,
+            self.crop,
         )
+
+    def left_out(self, width: int, height: int) -> float:
+        """The part of an image of this size that is cut off its longer side: 0 to 1."""
+        if self.resize != "center_crop":
+            return 0.0
+        _, _, keep_x, keep_y = center_square(width, height, self.width, self.height)
+        return 1 - keep_x * keep_y / (width * height)
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[Placement]]":
         """The input tensor of `count` black images and their placements, for warming up."""
@@ -110,7 +124,7 @@ class Preprocess:
     def _one(self, image: "NDArray[np.uint8]", *, reduced: bool) -> "NDArray[Any]":
         # Grey conversion before resizing (a third of the data to resize), colour swap after it (fewer pixels to swap).
         pixels = _from_bgr(image, "gray") if self.color == "gray" else image
-        pixels = fit(pixels, self.width, self.height, self.resize, reduced=reduced)
+        pixels = fit(pixels, self.width, self.height, self.resize, self.crop, reduced=reduced)
         if self.color == "rgb":
             pixels = _from_bgr(pixels, "rgb")
         if self.layout == "nhwc":
@@ -127,7 +141,7 @@ def _from_bgr(pixels: "NDArray[np.uint8]", color: Color) -> "NDArray[np.uint8]":
 
 
 def fit(
-    pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize, *, reduced: bool = False
+    pixels: "NDArray[np.uint8]", width: int, height: int, resize: Resize, crop: float = 1.0, *, reduced: bool = False
 ) -> "NDArray[np.uint8]":
     """Resizes an image to the size of the model's input.
 
@@ -137,17 +151,22 @@ def fit(
         height: of the model's input, in pixels.
         resize: `stretch`; `letterbox`: keeps the aspect ratio, pads with grey right and below; `center_crop`: keeps the
             aspect ratio, cuts the longer side on both ends.
+        crop: for `center_crop`: fraction of the shorter side that is kept. Below 1, the shorter side is resized to
+            the input's, divided by this, and the middle is kept, as the models that need it were evaluated:
+            https://github.com/pytorch/vision/blob/main/references/classification/presets.py.
         reduced: whether `pixels` has been reduced; a cheaper interpolation is then good enough.
 
     Returns:
         (height, width) or (height, width, channels), uint8.
     """
     rows, columns = pixels.shape[:2]
+    if resize == "center_crop" and crop < 1:
+        resized_x, resized_y = resized_for_crop(columns, rows, width, height, crop)
+        pixels = _bilinear(pixels, resized_x, resized_y)
+        x, y = (resized_x - width) // 2, (resized_y - height) // 2
+        return np.ascontiguousarray(pixels[y : y + height, x : x + width])
     if resize == "center_crop":
-        scale = max(width / columns, height / rows)
-        keep_x = min(columns, max(1, round(width / scale)))
-        keep_y = min(rows, max(1, round(height / scale)))
-        x, y = (columns - keep_x) // 2, (rows - keep_y) // 2
+        x, y, keep_x, keep_y = center_square(columns, rows, width, height)
         return _resized(pixels[y : y + keep_y, x : x + keep_x], width, height, reduced=reduced)
     if resize == "letterbox":
         scale = min(width / columns, height / rows)
@@ -156,6 +175,16 @@ def fit(
         canvas[:inner_y, :inner_x] = _resized(pixels, inner_x, inner_y, reduced=reduced)
         return canvas
     return _resized(pixels, width, height, reduced=reduced)
+
+
+def _bilinear(pixels: "NDArray[np.uint8]", width: int, height: int) -> "NDArray[np.uint8]":
+    """Resizes by bilinear interpolation; means of whole blocks before it, where that alone would skip pixels."""
+    rows, columns = pixels.shape[:2]
+    by = min(columns // width, rows // height)
+    if by > 1:
+        size = columns // by, rows // by
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return pixels if pixels.shape[:2] == (height, width) else np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
 
 
 def _resized(pixels: "NDArray[np.uint8]", width: int, height: int, *, reduced: bool) -> "NDArray[np.uint8]":

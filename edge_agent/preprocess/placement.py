@@ -11,6 +11,34 @@ if TYPE_CHECKING:
 Resize = Literal["stretch", "letterbox", "center_crop"]
 
 
+def center_square(columns: int, rows: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest part in the middle of an image that has the aspect ratio of the model's input: x, y, width, height.
+
+    Args:
+        columns: width of the image, in pixels.
+        rows: height of the image, in pixels.
+        width: of the model's input, in pixels.
+        height: of the model's input, in pixels.
+    """
+    scale = max(width / columns, height / rows)
+    keep_x, keep_y = min(columns, max(1, round(width / scale))), min(rows, max(1, round(height / scale)))
+    return (columns - keep_x) // 2, (rows - keep_y) // 2, keep_x, keep_y
+
+
+def resized_for_crop(columns: int, rows: int, width: int, height: int, crop: float) -> tuple[int, int]:
+    """The size to which an image is resized of which then the middle is kept, as large as the model's input.
+
+    Args:
+        columns: see `center_square`.
+        rows: see `center_square`.
+        width: see `center_square`.
+        height: see `center_square`.
+        crop: the part that is kept of the shorter side, below 1.
+    """
+    scale = max(width / columns, height / rows) / crop
+    return max(width, round(columns * scale)), max(height, round(rows * scale))
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """The part of the original image that one item of a batch shows.
@@ -73,6 +101,7 @@ def place(
     input_size: tuple[int, int],
     resize: Resize,
     reduced: tuple[int, int] = (1, 1),
+    crop: float = 1.0,
 ) -> Placement:
     """The placement of a crop that `image.fit` has resized to the model's input.
 
@@ -84,6 +113,7 @@ def place(
         input_size: width, height of the model's input, in pixels.
         resize: as passed to `fit`.
         reduced: factors, horizontal and vertical, by which the crop was reduced before `fit`.
+        crop: as passed to `fit`.
     """
     (columns, rows), (width, height) = crop_size, input_size
     pad_x = pad_y = 0.0
@@ -93,11 +123,14 @@ def place(
         scale = min(scale_x, scale_y)
         inner_x, inner_y = max(1, round(columns * scale)), max(1, round(rows * scale))
         scale_x, scale_y = inner_x / columns, inner_y / rows
+    elif resize == "center_crop" and crop < 1:
+        resized_x, resized_y = resized_for_crop(columns, rows, width, height, crop)
+        scale_x, scale_y = resized_x / columns, resized_y / rows
+        pad_x, pad_y = -float((resized_x - width) // 2), -float((resized_y - height) // 2)
     elif resize == "center_crop":
-        scale = max(scale_x, scale_y)
-        keep_x, keep_y = min(columns, max(1, round(width / scale))), min(rows, max(1, round(height / scale)))
+        x, y, keep_x, keep_y = center_square(columns, rows, width, height)
         scale_x, scale_y = width / keep_x, height / keep_y
-        pad_x, pad_y = -((columns - keep_x) // 2) * scale_x, -((rows - keep_y) // 2) * scale_y
+        pad_x, pad_y = -x * scale_x, -y * scale_y
     return Placement(
         region=region,
         width=picture_size[0],

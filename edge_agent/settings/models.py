@@ -33,7 +33,11 @@ class Preprocess(Frozen):
     open. Default: as the model file says."""
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
     """How an image is fitted to the model's input: `stretch`, `letterbox` (keep the aspect ratio, pad right and below)
-    or `center_crop` (keep the aspect ratio, cut). Default: as the model family was published, else stretch."""
+    or `center_crop` (keep the aspect ratio, cut). Default: as the model family was published; center_crop for
+    classifiers with ImageNet's classes; else stretch."""
+    crop: float | None = Field(None, ge=0.1, le=1)
+    """For center_crop: fraction of the shorter side that is kept, in the middle. Default: 1; 0.875 for classifiers with
+    ImageNet's classes, as they are evaluated."""
     color: Literal["rgb", "bgr", "gray"] | None = None
     """Channel order that the model was trained with. Default: as the model family was published, else rgb for three
     channels, gray for one."""

@@ -241,7 +241,9 @@ SEEN = [
 def test_public_classifiers_say_what_their_plain_interpreters_say(
     model: str, image: str, label: str, confidence: float, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (document,) = documents(capsys, data_dir / model, data_dir / "images" / image, "--top-k", "1")
+    # The README's figures are for stretched pictures.
+    stated = ("--top-k", "1", "--resize", "stretch")
+    (document,) = documents(capsys, data_dir / model, data_dir / "images" / image, *stated)
     (top,) = document["predictions"]
     assert top["label"].startswith(label)
     assert top["confidence"] == pytest.approx(confidence, abs=0.05)
@@ -268,7 +270,7 @@ def test_an_onnx_classifier_says_what_its_plain_session_says(
     model, path = data_dir / "classify_onnx/mobilenet_v2_quant.onnx", data_dir / "images" / image
     labels = (data_dir / "labels/coral_imagenet_labels.txt").read_text().splitlines(keepends=True)
     (folder / "imagenet.txt").write_text("".join(labels[1:]))
-    stated = ("--labels", "imagenet.txt", "--normalize", "imagenet", "--top-k", "1")
+    stated = ("--labels", "imagenet.txt", "--normalize", "imagenet", "--resize", "stretch", "--top-k", "1")
     (document,) = documents(capsys, model, path, *stated)
     (top,) = document["predictions"]
 
