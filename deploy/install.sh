@@ -3,12 +3,15 @@
 #
 # usage: install.sh [--extras LIST] [--wheelhouse DIR] [--ready-within SECONDS] WHEEL
 #        install.sh --uninstall [--purge]
+#        install.sh --help
 #   WHEEL                   path of edge_agent-*.whl
 #   --extras LIST           runtimes and other extras, with commas between them (tflite)
 #   --wheelhouse DIR        everything else comes from the wheels in this folder, nothing from the internet
 #   --ready-within SECONDS  time for the new version to load its models, before the old one is taken back (300)
 #   --uninstall             removes the program, its state and its user; /etc/edge-agent stays
 #   --purge                 removes /etc/edge-agent too
+#
+# Where systemd does not run, as in a container or in the image of a system, everything is installed and nothing started.
 #
 # Exit codes: 0 done; 1 refused, and what was running goes on; 2 wrong arguments; 3 the new version did not become ready,
 # and the old one is in use again; 4 it did not become ready, and no other one is.
@@ -45,7 +48,11 @@ while [ $# -gt 0 ]; do
         ;;
     --uninstall) uninstall=yes ;;
     --purge) purge=yes ;;
-    -*) fail "there is no option $1; see the head of this file" 2 ;;
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    -*) fail "there is no option $1; see --help" 2 ;;
     *)
         [ -z "$wheel" ] || fail "expected one wheel, found $wheel and $1" 2
         wheel=$1
@@ -54,15 +61,24 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root: sudo sh install.sh ..."
-command -v systemctl >/dev/null || fail "there is no systemctl: this system is not run by systemd"
+# Without a running systemd, systemctl can still enable and disable.
+has_systemctl='' systemd_runs=''
+if command -v systemctl >/dev/null; then
+    has_systemctl=yes
+    [ ! -d "$root/run/systemd/system" ] || systemd_runs=yes
+fi
+reload_units() {
+    [ -z "$systemd_runs" ] || systemctl daemon-reload
+}
 
 if [ -n "$uninstall" ]; then
     [ -z "$wheel" ] || fail "--uninstall takes no wheel" 2
-    systemctl disable --now --quiet edge-agent.service 2>/dev/null || [ ! -e "$unit" ] || fail "the service does not stop"
+    [ -z "$has_systemctl" ] || systemctl disable ${systemd_runs:+--now} --quiet edge-agent.service 2>/dev/null ||
+        [ ! -e "$unit" ] || fail "the service does not stop"
     rm -f "$unit" "$drop_in"
     [ -z "$purge" ] || rm -rf "$unit.d" "$etc"
     rmdir "$unit.d" 2>/dev/null || true # what the user wrote there stays
-    systemctl daemon-reload
+    reload_units
     rm -rf "$opt" "$state"
     if getent passwd edge-agent >/dev/null; then userdel edge-agent; fi
     echo "edge-agent is removed"
@@ -72,6 +88,7 @@ fi
 
 [ -z "$purge" ] || fail "--purge goes with --uninstall" 2
 [ -n "$wheel" ] || fail "expected the path of edge_agent-*.whl" 2
+case $extras in '' | *[!a-z0-9,-]*) fail "--extras: expected names with commas between them, found '$extras'" 2 ;; esac
 case $ready_within in '' | *[!0-9]*) fail "--ready-within: expected seconds, found '$ready_within'" 2 ;; esac
 [ -f "$wheel" ] || fail "there is no file $wheel"
 case ${wheel##*/} in edge_agent-*-*.whl) ;; *) fail "$wheel is no wheel of edge-agent: expected edge_agent-*.whl" ;; esac
@@ -99,6 +116,26 @@ if command -v python3 >/dev/null; then
 else
     fail "there is no python3: apt-get install python3-venv"
 fi
+
+extras_of_the_wheel() {
+    python3 - "$wheel" <<'END'
+import sys
+from email import message_from_bytes
+from zipfile import ZipFile
+
+try:
+    with ZipFile(sys.argv[1]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(wheel.read(name))
+except Exception as error:
+    sys.exit(f"{error}")
+print(*[extra for extra in metadata.get_all("Provides-Extra", []) if extra != "dev"])
+END
+}
+known=$(extras_of_the_wheel) || fail "$wheel can't be read as a wheel: see above"
+for extra in $(echo "$extras" | tr , ' '); do
+    case " $known " in *" $extra "*) ;; *) fail "--extras: there is no extra '$extra'; there are: $known" 2 ;; esac
+done
 if [ -n "$packages" ]; then
     [ -z "$wheelhouse" ] || fail "missing packages of the system: apt-get install $packages"
     echo "Installing $packages"
@@ -110,6 +147,20 @@ fi
 mkdir -p "$opt"
 exec 9>>"$opt/.lock"
 flock -n 9 || fail "another installation is under way"
+# What a failure, Ctrl-C or a lost connection would leave half made.
+unfinished='' credentials=''
+clean_up() {
+    [ -z "$credentials" ] || rm -rf "$credentials"
+    [ -z "$unfinished" ] || rm -rf "$unfinished"
+    for file in "$opt"/* "$opt"/.[!.]*; do
+        case ${file##*/} in .lock | '*' | '.[!.]*') ;; *) return 0 ;; esac
+    done
+    rm -rf "$opt"
+}
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # The wheels that pip takes from the index or the wheelhouse. A 32-bit system is often run by a 64-bit kernel, and then its
 # markers say that it is a 64-bit machine: so they are answered here.
@@ -160,7 +211,9 @@ if [ -s "$new/.installed" ] && "$new/bin/edge-agent" --version >/dev/null; then
     echo "edge-agent $version is there already"
 else
     echo "Installing edge-agent $version into $new"
-    make_environment "$new" || { rm -rf "$new" && fail "edge-agent $version can't be installed: see above"; }
+    unfinished=$new
+    make_environment "$new" || fail "edge-agent $version can't be installed: see above"
+    unfinished=''
 fi
 
 getent passwd edge-agent >/dev/null ||
@@ -188,8 +241,6 @@ fi
 
 # With what the service will see: its user, its state, its credentials.
 checked() {
-    mkdir -p "$root/run"
-    credentials=$(mktemp -d "$root/run/edge-agent-check.XXXXXX") # in memory, as systemd keeps them
     for file in "$etc"/credentials/*; do
         [ ! -f "$file" ] || cp "$file" "$credentials"
     done
@@ -197,14 +248,16 @@ checked() {
     code=0
     runuser -u edge-agent -- env STATE_DIRECTORY="$state" CREDENTIALS_DIRECTORY="$credentials" \
         "$1/bin/edge-agent" check -c "$etc/agent.yaml" 2>&1 || code=$?
-    rm -rf "$credentials"
     return "$code"
 }
 cd / # the service's user may not enter the folder of the one who calls this
+mkdir -p "$root/run"
+credentials=$(mktemp -d "$root/run/edge-agent-check.XXXXXX") # in memory, as systemd keeps them
 if ! said=$(checked "$new"); then
     echo "$said" >&2
     fail "edge-agent $version refuses $etc/agent.yaml; what was running goes on"
 fi
+rm -rf "$credentials"
 
 # A group that does not exist would keep the service from starting.
 write_drop_in() {
@@ -239,7 +292,7 @@ switch_to() {
         changed=yes
         link "$1" current
     fi
-    systemctl daemon-reload
+    reload_units
 }
 
 # `restart` ends when the service says that it is ready: its models are loaded and have run.
@@ -272,8 +325,14 @@ edge-agent $version is installed. What is left to do:
 END
     exit 0
 fi
-systemctl enable --quiet edge-agent.service
-if [ -z "$changed" ] && systemctl is-active --quiet edge-agent.service; then
+[ -z "$has_systemctl" ] || systemctl enable --quiet edge-agent.service
+if [ -z "$systemd_runs" ]; then
+    cat <<END
+edge-agent $version is installed, and not started: systemd does not run here.
+${has_systemctl:+It starts when this system is booted. }By hand:
+  runuser -u edge-agent -- env STATE_DIRECTORY=$state $opt/current/bin/edge-agent run -c $etc/agent.yaml
+END
+elif [ -z "$changed" ] && systemctl is-active --quiet edge-agent.service; then
     echo "edge-agent $version is running already"
 elif becomes_ready; then
     echo ready >"$new/.installed"
@@ -285,6 +344,7 @@ else
     switch_to "$opt/$previous"
     becomes_ready || fail "neither edge-agent $version nor $previous becomes ready: see journalctl -u edge-agent" 4
     rm -f "$opt/previous"
+    grep -qs ready "$new/.installed" || unfinished=$new
     fail "edge-agent $version did not become ready within ${ready_within} s; $previous is in use again" 3
 fi
 

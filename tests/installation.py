@@ -9,6 +9,7 @@ from zipfile import ZipFile, ZipInfo
 from tests.pages import ROOT
 
 SCRIPT = ROOT / "deploy" / "install.sh"
+EXTRAS = ("tflite", "onnx", "update", "metrics", "dev")
 UNIT = ROOT / "systemd" / "edge-agent.service"
 # The environment of the tests may have no pip of its own; the Python that it was made with has.
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
@@ -42,6 +43,7 @@ STAND_INS = {
     ),
     "python3": (
         'case "$1 $2" in\n'
+        f'"- "*) exec {PYTHON} "$@" ;;\n'
         '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"\n'
         'ln -s "$EDGE_AGENT_ROOT/bin/pip" "$folder/bin/python"\n'
         'ln -s "$EDGE_AGENT_ROOT/bin/edge-agent" "$folder/bin/edge-agent" ;;\n'
@@ -67,7 +69,8 @@ STAND_INS = {
 def make_wheel(folder: Path, version: str, requirements: tuple[str, ...] = (), note: str = "") -> Path:
     """A wheel with what the installation looks at; its unit tells the version."""
     path = folder / f"edge_agent-{version}-py3-none-any.whl"
-    metadata = "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
+    metadata = "".join(f"Provides-Extra: {extra}\n" for extra in EXTRAS)
+    metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
     with ZipFile(path, "w") as wheel:
         for name, text in {
             "edge_agent/shipped/edge-agent.service": f"# {version} {note}\n{UNIT.read_text()}",
@@ -92,6 +95,7 @@ class Device:
         self.unit = root / "etc" / "systemd" / "system" / "edge-agent.service"
         self.drop_in = self.unit.with_name("edge-agent.service.d") / "10-install.conf"
         (root / "bin").mkdir(parents=True)
+        (root / "run" / "systemd" / "system").mkdir(parents=True)  # there while systemd runs
         for name, script in STAND_INS.items():
             (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$EDGE_AGENT_ROOT/calls"\n{script}\n')
             (root / "bin" / name).chmod(0o755)

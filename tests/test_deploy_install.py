@@ -99,7 +99,7 @@ def test_a_version_that_does_not_become_ready_is_replaced_by_the_one_before(how:
     assert done.returncode == 3
     assert "the log of the service" in done.stderr
     assert "edge-agent 1.1 did not become ready within 300 s; 1.0-" in done.stderr
-    assert device.version == "1.0"
+    assert (device.version, device.versions()) == ("1.0", ["1.0"])
     assert (device.root / "active").exists()
 
 
@@ -157,6 +157,61 @@ def test_an_installation_that_fails_or_is_cut_off_leaves_the_one_in_use(device: 
     assert complete.read_text() == "complete\n"
 
 
+@pytest.mark.parametrize("how", [{"PIP_FAILS": "yes"}, {"PIP_HANGS": "yes"}])
+def test_a_first_installation_that_fails_or_is_stopped_leaves_nothing(how: dict[str, str], device: Device) -> None:
+    if "PIP_HANGS" in how:
+        (device.root / "bin" / "pip").write_text("#!/bin/sh\nkill -INT $PPID\n")
+    done = device.run(make_wheel(device.root, "1.0"), **how)
+    assert done.returncode == (130 if "PIP_HANGS" in how else 1), done.stderr
+    assert not device.opt.exists()
+    assert not device.etc.exists()
+
+
+def test_what_is_no_wheel_is_refused_before_anything_is_changed(device: Device) -> None:
+    wheel = make_wheel(device.root, "1.0")
+    wheel.write_bytes(wheel.read_bytes()[:200])
+    done = device.run(wheel)
+    assert (done.returncode, device.opt.exists()) == (1, False)
+    assert f"{wheel} can't be read as a wheel" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_the_head_of_the_file(device: Device) -> None:
+    done = device.run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"--extras", "--wheelhouse", "--ready-within", "--uninstall", "--purge", "--help"} <= set(
+        re.findall(r"--[a-z-]+", done.stdout)
+    )
+    assert "#" not in done.stdout
+
+
+@pytest.mark.parametrize("has_systemctl", [True, False])
+def test_where_systemd_does_not_run_everything_is_installed_and_nothing_started(
+    has_systemctl: bool, device: Device
+) -> None:
+    shutil.rmtree(device.root / "run" / "systemd")
+    if not has_systemctl:
+        (device.root / "bin" / "systemctl").unlink()
+        tools = device.root / "tools"  # this machine may have one
+        tools.mkdir()
+        for folder in ("/usr/bin", "/bin"):
+            for tool in Path(folder).iterdir():
+                if tool.name not in ("systemctl", *(path.name for path in tools.iterdir())):
+                    (tools / tool.name).symlink_to(tool)
+        device.environment["PATH"] = f"{device.root / 'bin'}:{tools}"
+    done = device.install("1.0")
+    assert done.returncode == 0, done.stderr
+    assert device.version == "1.0"
+    assert device.calls("systemctl") == (["enable --quiet edge-agent.service"] if has_systemctl else [])
+    assert "is installed, and not started" in done.stdout
+    assert f"run -c {device.etc}/agent.yaml" in done.stdout
+    assert device.install("1.1").returncode == 0
+    assert device.version == "1.1"
+    done = device.run("--uninstall")
+    assert done.returncode == 0, done.stderr
+    assert not device.opt.exists()
+
+
 def test_credentials_are_for_root_and_reach_the_service_and_the_check(device: Device) -> None:
     device.etc.mkdir(parents=True)
     (device.etc / "credentials").mkdir()
@@ -173,7 +228,7 @@ def test_credentials_are_for_root_and_reach_the_service_and_the_check(device: De
     assert f"-R root:root {device.etc}/credentials" in device.calls("chown")
     drop_in = device.drop_in.read_text()
     assert "\nLoadCredential=broker-password:/etc/edge-agent/credentials/broker-password\n" in drop_in
-    assert list((device.root / "run").iterdir()) == []  # the copy for the check
+    assert [path.name for path in (device.root / "run").iterdir()] == ["systemd"]  # no copy for the check
     assert "hunter2" not in done.stdout + done.stderr + drop_in + (device.root / "calls").read_text()
 
 
@@ -238,8 +293,20 @@ def test_a_32_bit_system_takes_opencv_numpy_and_yaml_from_debian_whatever_its_ke
     [
         ((), {}, 2, "expected the path of edge_agent-*.whl"),
         (("a.whl", "b.whl"), {}, 2, "expected one wheel, found a.whl and b.whl"),
-        (("--force", "a.whl"), {}, 2, "there is no option --force; see the head of this file"),
+        (("--force", "a.whl"), {}, 2, "there is no option --force; see --help"),
         (("--extras",), {}, 2, "--extras needs a value"),
+        (
+            ("--extras", "tflit,onnx", "WHEEL"),
+            {},
+            2,
+            "--extras: there is no extra 'tflit'; there are: tflite onnx update metrics",
+        ),
+        (
+            ("--extras", "tflite onnx", "WHEEL"),
+            {},
+            2,
+            "--extras: expected names with commas between them, found 'tflite onnx'",
+        ),
         (("--purge", "a.whl"), {}, 2, "--purge goes with --uninstall"),
         (("--ready-within", "1m", "a.whl"), {}, 2, "--ready-within: expected seconds, found '1m'"),
         (("gone.whl",), {}, 1, "there is no file gone.whl"),

@@ -154,6 +154,7 @@ class Device:
         for name, text in STAND_INS.items():
             (self.root / "usr" / "local" / "bin" / name).write_text(text)
             (self.root / "usr" / "local" / "bin" / name).chmod(0o755)
+        (self.root / "run" / "systemd" / "system").mkdir(parents=True)  # there while systemd runs
         for file in (Path("/etc/resolv.conf"), CERTIFICATES):
             if file.exists():
                 self.put(file, str(file))
