@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.config.loader import Config
 from edge_agent.errors import UpdateError
 from edge_agent.update.active import stores_of
+from edge_agent.update.check_pace import CheckPace
 
 if TYPE_CHECKING:
     from edge_agent.models.model import Model
@@ -32,6 +33,7 @@ class UpdateControl:
         self._check_stop = check_stop
         self._loaded: Config | None = None
         self._updater: Updater | None = None
+        self._pace = CheckPace()
 
     def start(self, loaded: Config) -> None:
         """Starts checking for updates.
@@ -43,7 +45,7 @@ class UpdateControl:
         if loaded.settings.update is not None:
             from edge_agent.update.updater import Updater
 
-            self._updater = Updater(loaded, self._host)
+            self._updater = Updater(loaded, self._host, self._pace)
             self._updater.start()
 
     def stop(self) -> None:
@@ -58,7 +60,10 @@ class UpdateControl:
         return None if updater is None else updater.document()
 
     def check_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The command `update`; with `"again": true`, refused versions are tried again."""
+        """The command `update`; with `"again": true`, refused versions are tried again.
+
+        Commands that come while a check is waited for lead to one check.
+        """
         if request.get("again") is True and self._loaded is not None:
             for store in stores_of(self._loaded).values():
                 store.forget_refusals()

@@ -29,10 +29,14 @@ from edge_agent.update.releases import Release, read
 
 log = logging.getLogger(__name__)
 
-# Limits on the signed lists that a server sends: bytes, new roots at a time, and seconds for one of them.
+# Limits on the signed lists that a server sends: bytes, and seconds for one of them.
 MAX_ROOT, MAX_TIMESTAMP, MAX_SNAPSHOT, MAX_TARGETS = 100_000, 20_000, 100_000, 2_000_000
-MAX_NEW_ROOTS = 32
 SECONDS_FOR_A_LIST = 60.0
+# Limits on all lists of one check: bytes and seconds. A device may have missed any number of roots, each of which
+# vouches for the next; verified ones are kept, so that the next check goes on from there. MAX_ROOTS counts from the
+# pinned one on, with those on the disk.
+MAX_LISTS, SECONDS_FOR_LISTS = 20_000_000, 600.0
+MAX_ROOTS = 100_000
 PAUSE_S = 10.0
 
 
@@ -50,14 +54,17 @@ class Repository:
         self._root = root
         self._folder = folder
 
-    def releases(self) -> list[Release]:
+    def releases(self, check_stop: Callable[[], None] = lambda: None) -> list[Release]:
         """Fetches and verifies the lists, and returns all releases.
+
+        Args:
+            check_stop: called again and again; raises to cancel.
 
         Raises:
             UpdateError: the lists can't be fetched, or fail verification.
         """
         config = UpdaterConfig(
-            max_root_rotations=MAX_NEW_ROOTS,
+            max_root_rotations=MAX_ROOTS,
             root_max_length=MAX_ROOT,
             timestamp_max_length=MAX_TIMESTAMP,
             snapshot_max_length=MAX_SNAPSHOT,
@@ -70,7 +77,7 @@ class Repository:
                 updater = Updater(
                     str(self._folder),
                     f"{self._url}/metadata/",
-                    fetcher=_Fetcher(connections),
+                    fetcher=_Fetcher(connections, check_stop),
                     config=config,
                     bootstrap=self._root.read_bytes(),
                 )
@@ -135,37 +142,48 @@ class Repository:
             raise UpdateError(f"{part}: {error.strerror}") from None
 
 
+class _LongWayError(exceptions.DownloadError):
+    """All lists of a check together are too large, or take too long."""
+
+
 class _Fetcher(FetcherInterface):
-    """Fetches signed lists, each within a time limit. The caller limits the length further.
+    """Fetches the signed lists of one check, each within a time limit. The caller limits the length of each further.
 
     Args:
         connections: kept open for the next list.
+        check_stop: called before each block; raises to cancel.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, check_stop: Callable[[], None]) -> None:
         self._connections = connections
+        self._check_stop = check_stop
+        self._length, self._until = 0, time.monotonic() + SECONDS_FOR_LISTS
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         # No compression: a small answer could expand to a huge one.
         headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
         answer = self._connections.get(url, headers, Timeout(PAUSE_S))
         with closing(answer):
-            blocks = list(_blocks(answer))
+            blocks = list(self._blocks(answer))
             if answer.status != HTTPStatus.OK:  # redirects are not followed either
                 message = f"the server answers {answer.status} {answer.reason}"
                 raise exceptions.DownloadHTTPError(message, answer.status)
             return iter(blocks)
 
-
-def _blocks(answer: BaseHTTPResponse) -> Iterator[bytes]:
-    deadline, length = time.monotonic() + SECONDS_FOR_A_LIST, 0
-    while block := answer.read1(1 << 16, decode_content=False):
-        length += len(block)
-        if length > MAX_TARGETS:
-            raise exceptions.DownloadLengthMismatchError(f"more than {MAX_TARGETS} bytes")
-        if time.monotonic() > deadline:
-            raise exceptions.SlowRetrievalError(f"not done within {SECONDS_FOR_A_LIST:g} s")
-        yield block
+    def _blocks(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
+        deadline, length = time.monotonic() + SECONDS_FOR_A_LIST, 0
+        while block := answer.read1(1 << 16, decode_content=False):
+            self._check_stop()
+            length += len(block)
+            self._length += len(block)
+            now = time.monotonic()
+            if length > MAX_TARGETS:
+                raise exceptions.DownloadLengthMismatchError(f"more than {MAX_TARGETS} bytes")
+            if now > deadline:
+                raise exceptions.SlowRetrievalError(f"not done within {SECONDS_FOR_A_LIST:g} s")
+            if self._length > MAX_LISTS or now > self._until:
+                raise _LongWayError(f"the lists have more than {MAX_LISTS} bytes, or take {SECONDS_FOR_LISTS:g} s")
+            yield block
 
 
 # What an error means and what to do about it; the first match counts.
@@ -179,6 +197,7 @@ _MEANINGS: dict[type[Exception], str] = {
     exceptions.LengthOrHashMismatchError: "not the file that was signed, or an upload that is not complete",
     exceptions.DownloadLengthMismatchError: "longer than the file that was signed can be",
     exceptions.SlowRetrievalError: "the server is too slow, or holds the list back",
+    _LongWayError: "what is verified is kept, and the next check goes on from there",
     exceptions.DownloadHTTPError: "is the address right, and the upload complete?",
     exceptions.RepositoryError: "this is no signed list",
 }

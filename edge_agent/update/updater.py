@@ -24,6 +24,7 @@ from edge_agent.system import limits
 from edge_agent.system.units import format_size
 from edge_agent.update import probation
 from edge_agent.update.active import stores_of
+from edge_agent.update.check_pace import CheckPace
 from edge_agent.update.host import Host, RefusedError, inference_ms, resident_mb, work_of
 from edge_agent.update.releases import Release, choose, is_revoked
 from edge_agent.update.repository import Repository
@@ -50,13 +51,15 @@ class Updater:
     Args:
         config: as its file states it; it has an `update` section.
         host: the agent.
+        pace: of the checks, also of those of earlier updaters.
     """
 
-    def __init__(self, config: Config, host: Host) -> None:
+    def __init__(self, config: Config, host: Host, pace: CheckPace) -> None:
         assert config.settings.update is not None  # noqa: S101 - for the type checker
         self._options = config.settings.update
         self._device_id = config.settings.device_id
         self._host = host
+        self._pace = pace
         self._stores = stores_of(config)
         root = config.resolve(self._options.root)
         self._repository = Repository(self._options.url, root, config.updates_path() / "metadata")
@@ -119,6 +122,7 @@ class Updater:
                 self._guarded(name, self._see_through_probation)
             self._wait(random.uniform(0, min(self._options.interval, FIRST_CHECK_WITHIN)))  # noqa: S311 - spreads load
             while True:
+                self._pause(self._pace.left(self._options.interval))
                 self._check()
                 self._wait(self._options.interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load
         except _StoppedError:
@@ -142,9 +146,12 @@ class Updater:
             raise _StoppedError
 
     def _check(self) -> None:
+        self._check_requested = False  # this check answers all requests so far
+        self._pace.began()
         try:
-            releases = self._repository.releases()
+            releases = self._repository.releases(self._check_stop)
         except UpdateError as error:
+            self._check_stop()  # the reason, if the client was interrupted
             log.warning("update check failed: %s", error)
             self._error = str(error)
         except Exception as error:

@@ -104,6 +104,21 @@ def test_whoever_holds_the_broker_s_password_can_put_no_model_on_a_device(stage:
     assert {request[0].split("/")[1] for request in stage.server.requests} == {"metadata"}
 
 
+def test_any_number_of_update_commands_makes_few_requests_and_each_is_answered(stage: Scene) -> None:
+    command(stage, {"command": "update"})
+    wait_until(lambda: stage.server.requests, 10, "the first check")
+    count = 500
+    for _ in range(count // 10):
+        for _ in range(9):
+            stage.client.client.publish(f"edge/{DEVICE}/cmd", '{"command": "update"}', 1)
+        # Without a version to go back to, this command starts the updater anew.
+        stage.client.client.publish(f"edge/{DEVICE}/cmd", '{"command": "rollback", "model": "digits"}', 1)
+    replies = _replies(stage, count + 1)
+    assert all(reply["ok"] or "too many" in reply["error"] or reply.get("command") != "update" for reply in replies)
+    metadata = [path for path, _ in stage.server.requests if "timestamp" in path]
+    assert len(metadata) <= 2
+
+
 def test_a_retained_command_is_not_carried_out(stage: Scene) -> None:
     stage.daemon.stop()
     stage.client.publish(f"edge/{DEVICE}/cmd", '{"command": "rollback", "model": "digits"}', retain=True)

@@ -53,6 +53,53 @@ def test_lists_and_archives_come_over_the_proxy_of_the_environment(
     assert (tmp_path / "part").read_bytes() == bytes(SIZE)
 
 
+def renewed(folder: Path, count: int) -> SignedRepository:
+    owner = SignedRepository(folder, ask)
+    for _ in range(count):
+        owner.renew_root()
+    return owner
+
+
+def test_a_device_that_has_missed_many_roots_follows_all_of_them(
+    view: Repository, release: Release, server: WebServer, tmp_path: Path
+) -> None:
+    renewed(tmp_path / "repository", 300)
+    assert view.releases() == [release]
+    asked = len(server.requests)
+    assert view.releases() == [release]
+    assert len(server.requests) - asked == 2, "the roots are kept"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_LISTS", 20_000), ("SECONDS_FOR_LISTS", 0.0)])
+def test_a_check_is_bounded_and_the_next_one_goes_on_from_there(
+    view: Repository, release: Release, tmp_path: Path, limit: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed(tmp_path / "repository", 60)
+    with monkeypatch.context() as bounded:
+        bounded.setattr(device_side, limit, value)
+        for _ in range(2):
+            with pytest.raises(UpdateError, match="the next check goes on from there"):
+                view.releases()
+    kept = len(list((tmp_path / "device" / "root_history").iterdir()))
+    assert 1 < kept < 61 if limit == "MAX_LISTS" else kept < 61
+    assert view.releases() == [release]
+
+
+def test_a_check_can_be_given_up_between_two_roots(view: Repository, server: WebServer, tmp_path: Path) -> None:
+    renewed(tmp_path / "repository", 10)
+    calls = 0
+
+    def stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise RuntimeError
+
+    with pytest.raises(UpdateError):
+        view.releases(stop)
+    assert len(server.requests) == 5
+
+
 def test_a_proxy_that_is_not_there_is_said(view: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://user:hidden@127.0.0.1:9")
     with pytest.raises(UpdateError, match=r"the proxy http://127\.0\.0\.1:9 can't be reached"):
