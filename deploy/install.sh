@@ -259,6 +259,12 @@ if ! said=$(checked "$new"); then
 fi
 rm -rf "$credentials"
 
+# A Coral Edge TPU on USB, before or after its firmware is loaded; or one that is expected.
+has_edge_tpu() {
+    cat "$root"/sys/bus/usb/devices/*/uevent 2>/dev/null | grep -Eqi '^PRODUCT=(1a6e/89a|18d1/9302)/' ||
+        grep -v '^ *#' "$etc/agent.yaml" | grep -q edgetpu
+}
+
 # A group that does not exist would keep the service from starting.
 write_drop_in() {
     groups=''
@@ -267,6 +273,7 @@ write_drop_in() {
     done
     echo "# Written by install.sh. Changes belong beside it: systemctl edit edge-agent"
     echo "[Service]"
+    ! has_edge_tpu || echo "DeviceAllow=char-usb_device rw"
     echo "SupplementaryGroups="
     [ -z "$groups" ] || echo "SupplementaryGroups=${groups# }"
     for file in "$etc"/credentials/*; do

@@ -245,6 +245,34 @@ def test_the_service_has_the_groups_that_exist(there: str, line: str, device: De
     assert device.drop_in.read_text().split("[Service]\n")[1] == f"SupplementaryGroups=\n{line}"
 
 
+USB = "DeviceAllow=char-usb_device rw\n"
+
+
+@pytest.mark.parametrize(
+    ("product", "yaml_line", "granted"),
+    [
+        ("", "", False),
+        ("", "# accelerators: [edgetpu, cpu]", False),
+        ("", "accelerators: [edgetpu, cpu]", True),
+        ("1a6e/89a/100", "", True),
+        ("18d1/9302/200", "", True),
+        ("46d/825/12", "", False),
+    ],
+)
+def test_usb_devices_are_open_to_the_service_only_for_an_edge_tpu(
+    product: str, yaml_line: str, granted: bool, device: Device
+) -> None:
+    if product:
+        place = device.root / "sys" / "bus" / "usb" / "devices" / "1-1"
+        place.mkdir(parents=True)
+        (place / "uevent").write_text(f"DEVTYPE=usb_device\nPRODUCT={product}\n")
+    device.etc.mkdir(parents=True)
+    (device.etc / "agent.yaml").write_text(f"models: {{digits: {{path: digits}}}}\n{yaml_line}\n")
+    assert device.install("1.0").returncode == 0
+    assert (USB in device.drop_in.read_text()) == granted
+    assert f"\n{USB}" not in (device.root / "etc" / "systemd" / "system" / "edge-agent.service").read_text()
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze: apt-get install systemd")
 def test_systemd_finds_no_mistake_in_what_is_installed(device: Device) -> None:
     assert device.install("1.0").returncode == 0

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.system.limits import SELECT_LIMIT
+
+# Seconds that a stop took at worst, with a busy processor.
+LONGEST_STOP_S = 16
 UNIT = Path(__file__).parents[1] / "systemd" / "edge-agent.service"
 PROGRAMS = ("/opt/edge-agent/current/bin/edge-agent", "/bin/kill")
 
@@ -41,3 +45,30 @@ def test_everything_that_systemd_counts_as_loose_is_explained_in_a_comment() -> 
     comments = "".join(line for line in UNIT.read_text().splitlines() if line.startswith("# "))
     assert {"DeviceAllow", "PrivateNetwork"} <= loose
     assert {directive for directive in loose if f"{directive}=" not in comments} == set()
+
+
+def settings() -> dict[str, list[str]]:
+    """What the unit sets, without comments: values by directive."""
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_nothing_in_the_state_folder_is_run() -> None:
+    unit = settings()
+    assert unit["NoExecPaths"] == [f"/var/lib/{unit['StateDirectory'][0]}"]
+
+
+def test_memory_files_and_the_time_of_a_stop_are_limited() -> None:
+    unit = settings()
+    assert unit["MemoryMax"] == ["80%"]
+    assert unit["OOMPolicy"] == ["continue"]
+    assert unit["LimitNOFILE"] == [str(SELECT_LIMIT)]
+    assert int(unit["TimeoutStopSec"][0].removesuffix("s")) > LONGEST_STOP_S
+
+
+def test_usb_devices_are_not_open_to_everybody() -> None:
+    assert not any("usb" in device for device in settings()["DeviceAllow"])
