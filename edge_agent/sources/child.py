@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,9 +35,24 @@ _ENVIRONMENT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|PULSE_SERVER|ALSA_CONFIG_\w+|PREFIX|LD_PRELOAD"
     r"|LD_LIBRARY_PATH|TERMUX_\w+|ANDROID_\w+|BOOTCLASSPATH|DEX2OATBOOTCLASSPATH|EXTERNAL_STORAGE"
 )
-# Leads the process group that the program joins. It outlives the agent if that is killed, and then ends the group: the
-# pipe that it reads from breaks. A line on the pipe means that there is nothing left to end.
-_GUARD = "trap '' TERM; read -r _ || { kill -s TERM 0; sleep 2; kill -s KILL 0; }"
+# Marks all that a program starts, directly or not: what has left the process group (a daemon that forks twice) is found
+# by its environment. PR_SET_CHILD_SUBREAPER would find it as well, but make the agent the parent of every orphan.
+_MARK = "EDGE_AGENT_RUN"
+# How often what is found is killed: something may start another process meanwhile.
+_MAX_SEARCHES = 10
+# Leads the process group that the program joins. It outlives the agent if that is killed, and then ends the group and
+# what has left it: the pipe that it reads from breaks. A line on the pipe means that there is nothing left to end.
+_GUARD = f"""
+trap '' TERM
+read -r _ && exit
+kill -s TERM 0
+sleep 2
+for file in $(grep -lsF "{_MARK}=${_MARK}" /proc/[0-9]*/environ); do
+    file=${{file#/proc/}}
+    [ "${{file%%/*}}" = $$ ] || kill -s KILL "${{file%%/*}}"
+done
+kill -s KILL 0
+"""
 
 
 class Child:
@@ -54,6 +70,8 @@ class Child:
     def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
         program = str(folder / argv[0]) if "/" in argv[0] else argv[0]
         environment = {key: value for key, value in os.environ.items() if _ENVIRONMENT.fullmatch(key)}
+        environment[_MARK] = uuid.uuid4().hex
+        self._mark = f"{_MARK}={environment[_MARK]}".encode()
         # Before the program: whenever the agent is killed, there is somebody who ends what it has started.
         try:
             self._guard = subprocess.Popen(  # noqa: S603 - our own script
@@ -112,10 +130,14 @@ class Child:
         self._wait(patience)
         by_itself = self._process.poll()
         self._signal(signal.SIGTERM)
+        self._signal_escaped(signal.SIGTERM)
         self._wait(GRACE)
         self._signal(signal.SIGKILL)  # the rest of the group
         self._process.wait()
         self._guard.communicate(b"\n")
+        for _ in range(_MAX_SEARCHES):
+            if not self._signal_escaped(signal.SIGKILL):
+                break
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -145,6 +167,24 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._guard.pid, number)
+
+    def _signal_escaped(self, number: signal.Signals) -> bool:
+        """Signals what has left the process group; returns whether there was anything."""
+        found = False
+        for pid in _marked(self._mark):
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) != self._guard.pid:
+                    os.kill(pid, number)
+                    found = True
+        return found
+
+
+def _marked(mark: bytes) -> Iterator[int]:
+    """The processes with this in their environment; of other users' processes it can't be read."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if mark in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
 
 
 class _Errors:

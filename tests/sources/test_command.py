@@ -281,6 +281,41 @@ def test_everything_that_a_program_has_started_ends_with_it(tmp_path: Path) -> N
         wait_until(lambda pid=pid: not alive(pid), 10, "it has ended")  # type: ignore[misc]  # mypy infers no lambda with a default
 
 
+# Starts a process as daemons do, which leaves the group and the session; then prints a reading and goes on.
+DAEMONIZING = """
+import os, pathlib, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pathlib.Path("part").write_text(str(os.getpid()))
+        pathlib.Path("part").rename("pid")
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+print(1, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_what_a_program_has_made_a_daemon_ends_with_it(tmp_path: Path) -> None:
+    with command(tmp_path, python(DAEMONIZING)) as listener:
+        listener.wait_for_readings(1)
+        daemon = pid_in(tmp_path / "pid")
+        assert alive(daemon)
+        assert os.getsid(daemon) != os.getsid(0)
+    wait_until(lambda: not alive(daemon), 10, "it has ended")
+
+
+def test_what_a_program_has_made_a_daemon_dies_with_us_even_if_we_are_killed(tmp_path: Path) -> None:
+    (tmp_path / "daemonizing.py").write_text(DAEMONIZING)
+    ours = _reading_process(tmp_path, [sys.executable, "daemonizing.py"])
+    daemon = pid_in(tmp_path / "pid")
+    os.kill(ours, signal.SIGKILL)
+    os.waitpid(ours, 0)
+    wait_until(lambda: not alive(daemon), 10, "it dies too")
+
+
 def test_a_program_may_say_goodbye(tmp_path: Path) -> None:
     script = "trap 'sleep 0.2; touch goodbye; exit 0' TERM; echo 1; while :; do sleep 0.05; done"
     with command(tmp_path, ["sh", "-c", script]) as listener:
@@ -298,20 +333,22 @@ def test_a_program_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypat
     wait_until(lambda: not alive(pid), 10, "it has ended")
 
 
-def test_a_program_dies_with_us_even_if_we_are_killed(tmp_path: Path) -> None:
+def _reading_process(folder: Path, argv: list[str]) -> int:
+    """Starts a process that runs a program there as a source does; returns its number."""
     script = f"""
-import pathlib, sys, threading
+import os, pathlib, sys, threading
+os.chdir({str(folder)!r})
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from edge_agent.sources.child import Child
-running = Child(["sh", "-c", "sleep 1000 & echo $! > pid; echo 1; wait"], pathlib.Path(), "test")
+running = Child({argv!r}, pathlib.Path(), "test")
 for data in running.read(threading.Event().is_set):
     pass
 """
-    ours = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"],
-        os.environ,
-    )
+    return os.posix_spawn(sys.executable, [sys.executable, "-c", script], os.environ)
+
+
+def test_a_program_dies_with_us_even_if_we_are_killed(tmp_path: Path) -> None:
+    ours = _reading_process(tmp_path, ["sh", "-c", "sleep 1000 & echo $! > pid; echo 1; wait"])
     sleeper = pid_in(tmp_path / "pid")
     assert alive(sleeper)
     os.kill(ours, signal.SIGKILL)
