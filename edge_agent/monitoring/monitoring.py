@@ -53,18 +53,20 @@ class Monitoring:
         prepared = Servers(None, [])
         try:
             if (wanted := config.settings.metrics) is not None:
+                from edge_agent.monitoring.hosts import guarded
                 from edge_agent.monitoring.metrics import Metrics
 
                 metrics = self._used.metrics or Metrics(self._agent.status)
                 prepared = prepared._replace(metrics=metrics)
-                prepared.servers.append(self._serve(metrics.app, wanted.listen, "metrics.listen", "metrics"))
+                app = guarded(metrics.app, wanted.hosts, "metrics.hosts")
+                prepared.servers.append(self._serve(app, wanted.listen, "metrics.listen", "metrics"))
             if (page := config.settings.http) is not None:
                 from edge_agent.monitoring.page.access import read_token
                 from edge_agent.monitoring.page.app import Page
 
                 token = read_token(page.token_file, config.path.parent) if page.token_file is not None else None
-                app = Page(self._agent, token, page.hosts)
-                prepared.servers.append(self._serve(app, page.listen, "http.listen", "http"))
+                shown = Page(self._agent, token, page.hosts)
+                prepared.servers.append(self._serve(shown, page.listen, "http.listen", "http"))
         except BaseException:
             prepared.close()
             raise

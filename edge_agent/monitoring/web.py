@@ -1,28 +1,21 @@
-"""A small HTTP server in threads of its own: waitress, with limits on connections, sizes and idle time."""
+"""A small HTTP server in threads of its own: waitress, with limits on connections, sizes and times."""
 
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_agent.errors import EdgeAgentError, MissingExtraError
 from edge_agent.settings.monitoring import split_address
-
-if TYPE_CHECKING:
-    from waitress.server import TcpWSGIServer
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application (https://peps.python.org/pep-3333/)."""
 
 THREADS = 2
-# Further connections wait to be accepted.
-MOST_CONNECTIONS = 32
 # Seconds after which a connection without traffic is closed.
 IDLE_TIMEOUT = 30
 MAX_REQUEST = 16_384
-# Seconds. Events wake the loop, so it need not poll more often.
-LOOP_TIMEOUT = 30.0
 
 
 class WebError(EdgeAgentError):
@@ -46,7 +39,7 @@ class Web:
 
     def __init__(self, app: App, address: str, key: str, extra: str, before: "Web | None" = None) -> None:
         try:
-            from waitress.server import create_server
+            from edge_agent.monitoring.bounded_server import BoundedServer
         except ImportError as error:
             raise MissingExtraError(f"serving {key.partition('.')[0]}", extra, error) from None
         self.key, self.address = key, address
@@ -54,17 +47,14 @@ class Web:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self.listener: socket.socket = _listen(address, key) if before is None else before.listener.dup()
         self._connections: dict[int, Any] = {}
-        self._server: TcpWSGIServer = create_server(
+        self._server = BoundedServer(
             app,
-            map=self._connections,
-            sockets=[self.listener],
-            threads=THREADS,
-            connection_limit=MOST_CONNECTIONS,
+            self.listener,
+            self._connections,
+            THREADS,
             channel_timeout=IDLE_TIMEOUT,
             max_request_header_size=MAX_REQUEST,
             max_request_body_size=MAX_REQUEST,
-            asyncore_loop_timeout=LOOP_TIMEOUT,
-            asyncore_use_poll=True,
             ident=None,
             clear_untrusted_proxy_headers=True,
         )
@@ -77,7 +67,7 @@ class Web:
     def close(self) -> None:
         """Releases the address; for a server that is not started."""
         self._server.close()
-        self._server.task_dispatcher.shutdown(timeout=1)
+        self._server.shutdown()
         self.listener.close()
 
     def stop(self) -> None:
@@ -86,7 +76,7 @@ class Web:
 
         self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))
         self._thread.join(1.0)
-        self._server.task_dispatcher.shutdown(timeout=1)
+        self._server.shutdown()
         self.listener.close()
 
 

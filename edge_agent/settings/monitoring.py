@@ -42,6 +42,7 @@ def _an_address(value: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_an_address)]
+Hosts = tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$(?!\n)")], ...]
 
 
 class Metrics(Frozen):
@@ -49,6 +50,9 @@ class Metrics(Frozen):
 
     listen: Listen = "127.0.0.1:9464"
     """Address and port that serve `/metrics`. Anyone who can reach them can read the metrics."""
+    hosts: Hosts = Field((), max_length=16)
+    """Further host names by which Prometheus may ask for them. Always accepted: addresses, `localhost`, and this
+    machine's name, alone and with `.local`."""
 
 
 class Http(Frozen):
@@ -59,7 +63,7 @@ class Http(Frozen):
     token_file: Annotated[str, Field(min_length=1)] | None = Field(None, validate_default=True)
     """File with the password of the page in its first line (at least 16 characters); or `${env:NAME}`, an environment
     variable that holds the password. Any user name is accepted."""
-    hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$(?!\n)")], ...] = Field((), max_length=16)
+    hosts: Hosts = Field((), max_length=16)
     """Further host names that browsers may use for the page, such as that of a proxy. Always accepted: addresses,
     `localhost`, and this machine's name, alone and with `.local`."""
 

@@ -1,11 +1,9 @@
-"""Access to the status page: the host names by which it may be requested, and the token."""
+"""Access to the status page: other sites, and the token."""
 
 import base64
 import binascii
 import hmac
-import ipaddress
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
@@ -29,27 +27,6 @@ def read_token(stated: str, folder: Path) -> str:
     if len(token) < LEAST_CHARACTERS:
         raise ConfigError([f"{KEY}: the token must have at least {LEAST_CHARACTERS} characters (got {len(token)})"])
     return token
-
-
-def allows_host(header: str, names: Sequence[str]) -> bool:
-    """Whether a `Host` header names this machine.
-
-    Protects against DNS rebinding, where another site's name resolves to this machine's address: requests then carry
-    that name. Addresses are always allowed.
-
-    Args:
-        header: `NAME`, `NAME:PORT`, `ADDRESS`, `[IPv6]:PORT`.
-        names: further ones that are allowed.
-    """
-    name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
-    own = socket.gethostname().lower()
-    if name.lower().rstrip(".") in {"localhost", own, f"{own}.local", *(other.lower() for other in names)}:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def is_cross_site(headers: Mapping[str, str]) -> bool:

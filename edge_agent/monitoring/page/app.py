@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from edge_agent.counters import imbalance
+from edge_agent.monitoring.hosts import allows_host
 from edge_agent.monitoring.page import access
 from edge_agent.monitoring.page.agent_status import AgentStatus
 from edge_agent.monitoring.page.live_preview import LivePreview
@@ -95,7 +96,7 @@ class Page:
         """The refusal of a request; None if it is allowed."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _in_words(HTTPStatus.METHOD_NOT_ALLOWED, "only to be looked at", ("Allow", "GET, HEAD"))
-        if not access.allows_host(environ.get("HTTP_HOST", ""), self._hosts):
+        if not allows_host(environ.get("HTTP_HOST", ""), self._hosts):
             return _in_words(HTTPStatus.FORBIDDEN, "not known by this name: add it to http.hosts")
         if access.is_cross_site(environ):
             return _in_words(HTTPStatus.FORBIDDEN, "not for other sites")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ConfigError
-from edge_agent.monitoring.page.access import allows_host, is_authorized, is_cross_site, read_token
+from edge_agent.monitoring.hosts import allows_host
+from edge_agent.monitoring.page.access import is_authorized, is_cross_site, read_token
 
 TOKEN = "correct horse battery"
 
