@@ -13,6 +13,7 @@ from edge_agent.decoders.blazeface import recognise_blazeface
 from edge_agent.decoders.class_number import recognise_class_number
 from edge_agent.decoders.ctc import TASK as OCR
 from edge_agent.decoders.ctc import recognise_ctc
+from edge_agent.decoders.detr import recognise_detr
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
 from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
@@ -29,6 +30,7 @@ from edge_agent.decoders.ssd_raw import recognise_ssd_raw
 from edge_agent.decoders.text_detection import recognise_text_detection
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
+from edge_agent.decoders.yolo_nas import recognise_yolo_nas
 from edge_agent.decoders.yolo_pose import recognise_yolo_pose
 from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
 from edge_agent.decoders.yolov5_face import recognise_yolov5_face
@@ -126,6 +128,16 @@ FAMILIES = {
         recognise_nanodet,
         "[1, cells, classes + 32], or [1, cells, classes] and [1, cells, 32] for each of three feature maps",
         "NanoDet and NanoDet-Plus, in one output or two for each feature map",
+    ),
+    "yolo_nas": Family(
+        recognise_yolo_nas,
+        "[1, cells, 4] and [1, cells, classes]",
+        "YOLO-NAS and PP-YOLOE: boxes and class scores for each cell; YOLO-NAS with non-maximum suppression (`batch`)",
+    ),
+    "detr": Family(
+        recognise_detr,
+        "labels [1, queries], boxes [1, queries, 4] and scores [1, queries]",
+        "RT-DETR, D-FINE, DEIM, RF-DETR and DETR of Transformers",
     ),
     "ultraface": Family(recognise_ultraface, "[1, boxes, 2] and [1, boxes, 4]", "UltraFace"),
     "yunet": Family(

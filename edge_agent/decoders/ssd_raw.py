@@ -19,6 +19,7 @@ from edge_agent.decoders.boxes import box_scale, grid_sides, strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, is_batch, picture_size
 from edge_agent.decoders.ultraface import recognise_ultraface
+from edge_agent.decoders.yolo_nas import recognise_yolo_nas
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
@@ -137,7 +138,7 @@ def recognise_ssd_raw(file: ModelFile, *, stated: bool = False) -> Recognition |
     boxes = next((place for place in range(2) if shapes[place][2] == 4), None)  # noqa: PLR2004 - numbers of a box
     if boxes is None or shapes[0][1] != shapes[1][1] or shapes[1 - boxes][2] < 2:  # noqa: PLR2004 - background and a class
         return None
-    if recognise_ultraface(file) and not stated:
+    if (recognise_ultraface(file) or recognise_yolo_nas(file)) and not stated:
         return None
     count, classes = shapes[1 - boxes][1:]
     published = sum(rows * columns * (6 if number else 3) for number, (rows, columns) in enumerate(_maps(size)))

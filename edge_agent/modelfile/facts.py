@@ -12,7 +12,7 @@ from edge_agent.modelfile.identity import FileIdentity, NamedFile
 
 MAX_LITERAL_CHARACTERS = 256 * 1024
 
-INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 # Steps of a quantised value by which converters round the ends of a range.
 ROUNDING = 2.0
 

@@ -20,7 +20,7 @@ from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
-from edge_agent.models.picture_input import picture_tensor, read_pictures, with_size
+from edge_agent.models.picture_input import picture_tensor, read_pictures, sizes_of, with_size, without_sizes
 from edge_agent.models.series_input import joined_columns, read_series, takes_numbers, without_state
 from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
@@ -125,10 +125,13 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         preprocess = read_series(file, how, evidence, columns)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
     else:
+        file, sizes = without_sizes(file)
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
         names = stated.labels or file.labels
         preprocess = read_pictures(file, file.inputs[0], stated.preprocess, recognition, names, evidence, missing)
+        given = sizes_of(sizes, preprocess.height, preprocess.width, evidence)
+        feed = replace(feed, constants={**feed.constants, **given})
     labels = _labels(file, stated, recognition, evidence, missing)
     if missing:
         raise UnclearError(missing, recognition.family, evidence)

@@ -25,6 +25,10 @@ PRESETS: dict[str, tuple[Channels, Channels]] = {
     "raw": ((0.0,), (1.0,)),
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
+_DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float16", "float64")
+# Inputs that ask for a size, by their name in https://github.com/lyuwenyu/RT-DETR, D-FINE and DEIM (width, height) and
+# in https://github.com/PaddlePaddle/PaddleDetection (height, width): what comes out is then in pixels of the input.
+SIZE_INPUTS = {"orig_target_sizes": "width, height", "im_shape": "height, width", "scale_factor": "one"}
 # Real ranges that a quantised input covers if its stored values are the pixels.
 _PIXEL_RANGES = {"unit": (0.0, 1.0), "signed": (-1.0, 1.0), "raw": (0.0, 255.0)}
 # ImageNet's classes, alone and with a background; how its first labels begin, as words and as numbers of synsets.
@@ -33,6 +37,7 @@ IMAGENET_FIRST = (("tench", "n01440764"), ("goldfish", "n01443537"))
 # 224 of 256 pixels: https://github.com/pytorch/vision/blob/main/references/classification/presets.py, and
 # `central_fraction` in TF-Slim's preprocessing.
 EVALUATED_CROP = 0.875
+MAX_LEVEL = 255
 # Stands for the size of an open input until it is stated, so that everything else that is missing is reported as well.
 _ANY_SIZE = (640, 640)
 
@@ -45,10 +50,36 @@ def picture_tensor(file: ModelFile) -> Tensor:
     """
     if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
-        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}")
-    if file.inputs[0].dtype not in ("uint8", "int8", "int32", "float32", "float16"):
+        further = [tensor.name for tensor in file.inputs if len(tensor.shape) != 4]  # noqa: PLR2004 - as above
+        hint = ""
+        if len(file.inputs) - len(further) == 1:
+            values = ", ".join(f"{name}: VALUE" for name in further)
+            hint = f": if the others are constants, state input: {{kind: image, constants: {{{values}}}}}"
+        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}{hint}")
+    if file.inputs[0].dtype not in _DTYPES:
         raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
     return file.inputs[0]
+
+
+def without_sizes(file: ModelFile) -> tuple[ModelFile, tuple[str, ...]]:
+    """The model file without the inputs that ask for a size, and their names."""
+    names = tuple(tensor.name for tensor in file.inputs if tensor.name in SIZE_INPUTS)
+    kept = tuple(tensor for tensor in file.inputs if tensor.name not in names)
+    return replace(file, inputs=kept), names
+
+
+def sizes_of(names: tuple[str, ...], height: int, width: int, evidence: list[str]) -> dict[str, tuple[float, ...]]:
+    """The constants for the inputs that ask for a size: that of the model's input.
+
+    Args:
+        names: of these inputs.
+        height: of the model's input in pixels.
+        width: of the model's input in pixels.
+        evidence: gets a sentence for each.
+    """
+    known = {"width, height": (width, height), "height, width": (height, width), "one": (1, 1)}
+    evidence += [f"{name}: {SIZE_INPUTS[name]} of the model's input" for name in names if SIZE_INPUTS[name] != "one"]
+    return {name: known[SIZE_INPUTS[name]] for name in names}
 
 
 def with_size(
@@ -241,9 +272,9 @@ def _normalization(
     elif file.normalization is not None:
         mean, std = file.normalization
         source = "from the file's metadata"
-    elif tensor.dtype in ("uint8", "int32") and tensor.scale is None:
+    elif tensor.dtype in ("uint8", "uint16", "int16", "int32") and tensor.scale is None:
         mean, std, source = *PRESETS["raw"], "for an input of whole numbers"
-    elif any(tensor.covers(values) for values in _PIXEL_RANGES.values()):
+    elif tensor.dtype in ("uint8", "int8") and any(tensor.covers(values) for values in _PIXEL_RANGES.values()):
         evidence.append("normalize: pixels as they are, the quantised input covers exactly their range")
         return (float(-INTEGER_LIMITS[tensor.dtype][0]),), (1.0,)
     elif preset := _preset_of(file.quantised_input):
@@ -293,7 +324,7 @@ def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels,
     stds = [std[i % len(std)] * tensor.scale for i in range(count)]
     low, high = INTEGER_LIMITS[tensor.dtype]
     ends = [(-m / s - low, (255 - m) / s - high) for m, s in zip(means, stds, strict=True)]
-    if all(math.isclose(end, 0, abs_tol=ROUNDING) for pair in ends for end in pair):
+    if high - low == MAX_LEVEL and all(math.isclose(end, 0, abs_tol=ROUNDING) for pair in ends for end in pair):
         return (float(-low),), (1.0,)
     return tuple(means), tuple(stds)
 

@@ -56,7 +56,7 @@ class Preprocess:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
         levels = np.arange(256, dtype=np.float32)[:, np.newaxis].repeat(1 if self.color == "gray" else 3, axis=1)
         values = (levels - mean) * (1 / std)
-        if self.dtype in ("uint8", "int8"):
+        if np.issubdtype(self.dtype, np.integer):
             limits = np.iinfo(self.dtype)
             values = np.clip(np.rint(values), limits.min, limits.max)
         object.__setattr__(self, "_values", values.astype(self.dtype))

@@ -15,6 +15,7 @@ from edge_agent.timeseries.numbers import RawInput
 from tests.decoders import (
     faces,
     test_ctc,
+    test_detr,
     test_faces,
     test_fomo,
     test_landmarks,
@@ -205,6 +206,18 @@ def labels_and_scores() -> Setup:
     return Setup(decode, SIZE, scene, [scene[0], scene[1] * 0], labels, task="classification")
 
 
+def yolo_nas(*, classes_first: bool) -> Setup:
+    boxes, scores = test_detr.cells(test_yolo.THINGS)
+    scores = scores.swapaxes(1, 2) if classes_first else scores
+    return of_family("yolo_nas", test_yolo.SIZE, [boxes, scores], [boxes, scores * 0], test_yolo.LABELS)
+
+
+def detr(names: Sequence[str]) -> Setup:
+    scene, empty = (test_detr.OUTPUTS[tuple(names)](things) for things in (test_yolo.THINGS, ()))
+    decode = decoder(test_detr.file_of(names, scene), "detr", test_yolo.LABELS)
+    return Setup(decode, test_yolo.SIZE, scene, empty, test_yolo.LABELS)
+
+
 def ctc(*, plates: bool) -> Setup:
     if plates:
         scene, empty = (test_ctc.plate(text)[None] for text in ("京A12", ""))
@@ -236,6 +249,10 @@ SCENES = {
     "yolox": yolox(),
     "nanodet": nanodet(),
     "nanodet, separate maps": nanodet_maps(),
+    "yolo_nas": yolo_nas(classes_first=False),
+    "yolo_nas, PP-YOLOE": yolo_nas(classes_first=True),
+    "detr": detr(test_detr.CHOSEN),
+    "detr, RF-DETR": detr(test_detr.RF_DETR),
     "ultraface": ultraface(),
     "yunet": of_faces("yunet", faces.yunet(faces.FACES), faces.yunet(())),
     "scrfd": of_faces("scrfd", faces.scrfd(faces.FACES), faces.scrfd(())),

@@ -35,6 +35,13 @@ FILES: dict[str, ModelFile] = {
     "yolo_segmentation": facts((1, 10, CELLS), (1, 4, 16, 24), size=SIZE),
     "yolox": facts((1, CELLS, 7), size=SIZE),
     "nanodet": facts((1, CELLS, 34), size=SIZE),
+    "yolo_nas": facts((1, CELLS, 4), (1, CELLS, 3), size=SIZE),
+    "detr": facts(
+        Tensor("labels", (1, 9), "int64"),
+        Tensor("boxes", (1, 9, 4), "float32"),
+        Tensor("scores", (1, 9), "float32"),
+        size=SIZE,
+    ),
     "ultraface": facts((1, 90, 2), (1, 90, 4), size=SIZE),
     "yunet": facts(
         *[(1, cell_count(SIZE, [n]), w) for w in (1, 1, 4, 10) for n in (8, 16, 32)], size=SIZE, operators=SIX * 2
@@ -59,6 +66,8 @@ EVERY = FILES | {
     "nanodet, maps": facts(
         *[(1, cell_count(SIZE, [n]), w) for w in (3, 32) for n in (8, 16, 32)], size=SIZE, operators=SIX
     ),
+    "detr, queries": facts(Tensor("dets", (1, 9, 4), "float32"), Tensor("labels", (1, 9, 5), "float32"), size=SIZE),
+    "yolo_nas, classes first": facts((1, CELLS, 4), (1, 3, CELLS), size=SIZE),
     "movenet, one person": facts((1, 1, 17, 3), size=SIZE),
     "segmentation, numbers": facts(Tensor("", (1, *SIZE), "float32"), size=SIZE),
     "yolo_end_to_end, YOLOv7": facts((20, 7), size=SIZE),

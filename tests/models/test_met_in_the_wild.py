@@ -158,6 +158,14 @@ def test_the_class_that_a_model_chooses_is_no_value(data_dir: Path, tmp_path: Pa
     assert found.value is None
 
 
+def test_deim_is_told_the_size_of_its_input(data_dir: Path) -> None:
+    labels = data_dir / "labels" / "coco80_names.txt"
+    found = seen(data_dir, "deimv2_atto_int8.onnx", "bus.jpg", labels=str(labels))
+    people = [one for one in found if one.label == "person"]
+    assert people[0].confidence == pytest.approx(0.6, abs=0.06)
+    assert any(one.box == pytest.approx((220, 405, 345, 862), abs=25) for one in people)
+
+
 # PaddleOCR's en_dict.txt.
 ENGLISH = [*map(chr, range(48, 127)), *map(chr, range(33, 48)), " "]
 
