@@ -26,7 +26,7 @@ def proxy_for(url: str) -> str | None:
     except ValueError:
         return None  # the request itself will fail
     proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    proxy = (proxies.get(parts.scheme) or proxies.get("all") or "").strip()
     if not proxy or not parts.hostname:
         return None
     # With and without the port: NO_PROXY may name either.

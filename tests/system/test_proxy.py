@@ -19,6 +19,8 @@ TIMEOUT = Timeout(5.0)
         ({"HTTP_PROXY": A, "HTTPS_PROXY": B}, "http://models.example/x", A),
         ({"ALL_PROXY": A}, "https://models.example/x", A),
         ({"HTTPS_PROXY": "a.example:3128"}, "https://models.example/x", A),
+        ({"HTTPS_PROXY": f"{A}\r\n"}, "https://models.example/x", A),
+        ({"HTTPS_PROXY": ""}, "https://models.example/x", None),
         ({"HTTPS_PROXY": A, "NO_PROXY": "models.example"}, "https://models.example/x", None),
         ({"HTTPS_PROXY": A, "no_proxy": ".example"}, "https://models.example/x", None),
         ({"HTTPS_PROXY": A, "NO_PROXY": "other.example, models.example:8443"}, "https://models.example:8443/x", None),
