@@ -55,7 +55,7 @@ class Battery:
             try:
                 self._update(_read(self._stopping))
                 self._logged = False
-            except (SourceError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            except (SourceError, OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
                 self.facts = {}
                 if not self._logged and not self._stopping.is_set():
                     log.warning("battery: no usable answer from %s: is Termux:API installed? (%s)", PROGRAM, error)

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from edge_agent.engines import Engine, EngineWrapper
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError, StuckError
 from edge_agent.errors import EdgeAgentError, ModelError
+from edge_agent.system import limits
 from edge_agent.system.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -41,6 +43,19 @@ class Candidate:
     load: Callable[[], Engine]
     qualify: Callable[[], object]
     speed_up: float | None = None
+
+
+@contextmanager
+def _as_model_error() -> Iterator[None]:
+    """What keeps a process or a thread from being started (too many of them, no memory) keeps an engine from loading.
+
+    Raises:
+        ModelError: for that reason.
+    """
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        raise ModelError(limits.in_words(error)) from error
 
 
 class Failover(EngineWrapper):
@@ -175,7 +190,8 @@ class Failover(EngineWrapper):
         return outputs
 
     def _load(self, at: int) -> Engine:
-        engine = self._candidates[at].load()
+        with _as_model_error():
+            engine = self._candidates[at].load()
         if [(one.shape, one.dtype) for one in engine.inputs] != [(one.shape, one.dtype) for one in self.inputs]:
             engine.close()
             raise ModelError("its model has other inputs")
@@ -215,7 +231,8 @@ class Failover(EngineWrapper):
     def _regain(self, at: int) -> bool:
         candidate = self._candidates[at]
         try:
-            candidate.qualify()  # in a process of its own: it may hang or crash again
+            with _as_model_error():
+                candidate.qualify()  # in a process of its own: it may hang or crash again
             engine = self._load(at)
         except EdgeAgentError as error:
             log.info("%s: %s is not back yet: %s", self._model, candidate.name, error)

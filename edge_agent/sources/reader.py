@@ -207,13 +207,15 @@ class _Attempt:
         """Reads in a thread until that ends, fails or stalls, or `stopping` is set; returns the reason."""
         name, timeout = self._readable.name, self._readable.stall_timeout
         patience, opened = max(timeout, OPEN_PATIENCE), time.monotonic()
-        threading.Thread(
-            target=self.read,
-            args=(self._abandoned,),
-            kwargs={"came_back": came_back},
-            name=f"read {name}",
-            daemon=True,
-        ).start()
+        options = {"came_back": came_back}
+        reading = threading.Thread(
+            target=self.read, args=(self._abandoned,), kwargs=options, name=f"read {name}", daemon=True
+        )
+        try:
+            reading.start()
+        except RuntimeError as error:  # there are too many threads: it is tried again like any other failure
+            self.ended = True
+            return SourceError(f"{name}: {limits.in_words(error)}")
         with self._changed:
             while not self.ended and not stopping.is_set():
                 deadline = self._seen + timeout if self.alive else opened + patience

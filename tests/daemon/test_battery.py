@@ -1,5 +1,6 @@
 """The battery of a phone, with a stand-in that prints what termux-battery-status prints."""
 
+import errno
 import json
 import os
 import threading
@@ -114,6 +115,21 @@ def test_a_machine_without_a_way_to_ask_has_no_battery(
     assert caplog.messages == [
         "battery: no termux-battery-status: battery.pause_below has no effect (Termux: pkg install termux-api)"
     ]
+
+
+@pytest.mark.usefixtures("phone")
+def test_an_error_of_the_system_while_it_is_read_is_got_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, errors = battery._read, [OSError(errno.EIO, "Input/output error")]
+
+    def failing(stopping: threading.Event) -> dict[str, Any]:
+        if errors:
+            raise errors.pop()
+        return read(stopping)
+
+    monkeypatch.setattr(battery, "_read", failing)
+    with Watched() as watched:
+        watched.wait_for(57)
+    assert not errors
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import errno
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -161,6 +162,27 @@ def test_the_only_one_is_loaded_anew_when_it_is_lost() -> None:
     scene.npu.fault = None
     wait_until(lambda: scene.npu.loaded > 1, 5, "it is loaded anew")
     assert scene.answer() == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread"), MemoryError()]
+)
+def test_an_engine_that_can_not_be_started_for_a_limit_of_the_system_is_tried_again(error: Exception) -> None:
+    scene = Scene({"gpu": "not here", "cpu": "not here"})
+    errors = [error, error]
+
+    def limited() -> None:
+        if errors:
+            raise errors.pop()
+
+    candidates = [Candidate("npu", scene.npu.load, limited)]
+    engine = Failover("it", candidates, Batching(scene.npu.load()), ["npu"], {})
+    scene.npu.fault = EngineLostError("its process has crashed (SIGSEGV)")
+    with pytest.raises(ModelError, match="SIGSEGV"):
+        engine.run(GIVEN)
+    scene.npu.fault = None
+    wait_until(lambda: not errors and engine.moves == 1, 5, "it serves again")
+    assert engine.run(GIVEN)[0][0] == 0
 
 
 class Process:

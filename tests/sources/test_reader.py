@@ -183,6 +183,22 @@ def test_a_live_source_that_ends_is_opened_again() -> None:
     assert running.troubles[0] == "made: the stream has ended"
 
 
+def test_a_live_source_for_which_no_thread_can_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = threading.Thread.start, ["once", "twice"]
+
+    def limited(self: threading.Thread) -> None:
+        if self.name.startswith("read ") and refused:
+            refused.pop()
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    running = Running(Made(lambda _: iter([sample()]), live=True))
+    wait_until(lambda: running.counters.as_dict()["captured"] > 0, 10, "it delivers")
+    running.stop()
+    assert "RLIMIT_NPROC" in running.troubles[0]
+
+
 def test_the_diagnosis_is_the_failure_until_a_sample_comes_again() -> None:
     there, gone = threading.Event(), SourceError("made: gone")
 
