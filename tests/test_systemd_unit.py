@@ -62,6 +62,12 @@ def test_nothing_in_the_state_folder_is_run() -> None:
     assert unit["NoExecPaths"] == [f"/var/lib/{unit['StateDirectory'][0]}"]
 
 
+def test_what_the_service_keeps_is_for_its_own_user_alone() -> None:
+    unit = settings()
+    assert unit["User"] == ["edge-agent"]
+    assert (unit["StateDirectoryMode"], unit["UMask"]) == (["0700"], ["0077"])
+
+
 def test_memory_files_and_the_time_of_a_stop_are_limited() -> None:
     unit = settings()
     assert unit["MemoryMax"] == ["80%"]
