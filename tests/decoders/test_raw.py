@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from edge_agent.decoders.nearest import unknown_outputs
 from edge_agent.decoders.raw import MAX_BYTES, MAX_LISTED, Raw
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models.io_spec import Stated, derive
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.samples import content_of
@@ -82,6 +84,23 @@ def test_unknown_outputs_name_what_was_seen_the_nearest_families_and_what_to_sta
     assert "the sizes here do not fit its pattern for the input [1, 64, 64, 3]" in said
     assert "decoder: embedding" in said
     assert "decoder: raw" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "cause"),
+    [
+        (facts((1, 20, 84), metadata={"task": "obb"}), "the file states task: obb"),
+        (facts((1, 84, -1)), "leaves sizes of its outputs open (-1): export it with fixed sizes"),
+        (
+            replace(facts((4, 84, 84)), inputs=(Tensor("images", (4, 3, 64, 64), "float32"),)),
+            "takes batches of 4 only: export it with a batch size of 1",
+        ),
+    ],
+)
+def test_what_keeps_an_export_from_being_recognised_is_said_in_place_of_families(file: ModelFile, cause: str) -> None:
+    said = unknown_outputs(file, OF_PICTURES)
+    assert cause in said
+    assert "nearest" not in said
 
 
 def test_the_public_embedding_is_asked_about_by_name(data_dir: Path) -> None:
