@@ -27,9 +27,16 @@ from edge_agent.decoders.scrfd import recognise_scrfd
 from edge_agent.decoders.segmentation import recognise_segmentation
 from edge_agent.decoders.ssd import recognise_ssd
 from edge_agent.decoders.ssd_raw import recognise_ssd_raw
+from edge_agent.decoders.ssd_st import recognise_ssd_st
 from edge_agent.decoders.text_detection import recognise_text_detection
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
+from edge_agent.decoders.yolo_maps import (
+    recognise_yolo_fastest_v2,
+    recognise_yolov2,
+    recognise_yolov3,
+    recognise_yolov5_maps,
+)
 from edge_agent.decoders.yolo_nas import recognise_yolo_nas
 from edge_agent.decoders.yolo_pose import recognise_yolo_pose
 from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
@@ -98,6 +105,31 @@ FAMILIES = {
         "[1, anchors, 4] and [1, anchors, classes]",
         "SSD without it: boxes and class scores for each anchor; needs `anchors` unless they are those of the "
         "published MobileNet models",
+    ),
+    "ssd_st": Family(
+        recognise_ssd_st,
+        "[1, anchors, classes], [1, anchors, 4] and [1, anchors, 4]",
+        "SSD of ST's model zoo, which gives its anchors as well",
+    ),
+    "yolov2": Family(
+        recognise_yolov2,
+        "[1, rows, columns, 5 x (5 + classes)]",
+        "YOLOv2, Tiny YOLOv2, ST's YOLO LC, Azure Custom Vision: one map of cells; needs `anchors`, in cells",
+    ),
+    "yolov3": Family(
+        recognise_yolov3,
+        "[1, 3 x (5 + classes), rows, columns] for each of two or three feature maps",
+        "YOLOv3 and YOLOv4, also tiny, without their last layer; needs `anchors`, in pixels",
+    ),
+    "yolov5_maps": Family(
+        recognise_yolov5_maps,
+        "[1, 3, rows, columns, 5 + classes] for each of two or three feature maps",
+        "YOLOv5 and YOLOv7 without their last layer; needs `anchors`, in pixels",
+    ),
+    "yolo_fastest_v2": Family(
+        recognise_yolo_fastest_v2,
+        "[1, rows, columns, 15 + classes] for each of two feature maps",
+        "YOLO-FastestV2; `anchors`, in pixels, unless they are those of COCO",
     ),
     "yolov5_face": Family(recognise_yolov5_face, "[1, 3 x cells, 16]", "YOLOv5-face: faces with five points", "pose"),
     "yolov5": Family(
@@ -256,7 +288,8 @@ def build(
         recognition: of its file.
         outputs: of the engine, in its order.
         labels: one per class; that of a background class may be left out. None: numbers only.
-        anchors: of `ssd_raw`, (N, 4) centre y, centre x, height, width as fractions of the input, if they are set.
+        anchors: of `ssd_raw`, (N, 4) centre y, centre x, height, width as fractions of the input; of YOLO, (N, 2)
+            width, height, in cells or pixels; if they are set.
         output: of `ssd_raw`, if it is set.
 
     Raises:

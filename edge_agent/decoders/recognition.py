@@ -37,8 +37,8 @@ class Parts:
     Attributes:
         outputs: of the engine, in its order.
         labels: one per class; that of a background class may be left out. None: numbers only.
-        anchors: of SSD, (N, 4) centre y, centre x, height, width as fractions of the input; None: those of the
-            published models.
+        anchors: of SSD, (N, 4) centre y, centre x, height, width as fractions of the input, or of YOLO, (N, 2) width,
+            height; None: those of the published models.
         output: what the scores are, if it is set.
     """
 

@@ -104,10 +104,11 @@ def ssd_anchors(size: Size) -> "NDArray[np.float32]":
 def read_anchors(path: Path) -> "NDArray[np.float32]":
     """Reads anchors from a text file of numbers separated by spaces or commas.
 
-    The file has one line per anchor with centre y, centre x, height, width, or four lines, one for each of these.
+    The file has one line per anchor with centre y, centre x, height, width, or four lines, one for each of these; for
+    YOLO one line per anchor with width, height.
 
     Returns:
-        (N, 4), float32, centre y, centre x, height, width as fractions of the input.
+        (N, 4), float32, centre y, centre x, height, width as fractions of the input, or (N, 2), width, height.
 
     Raises:
         ModelError: the file can't be read or holds something else.
@@ -121,10 +122,11 @@ def read_anchors(path: Path) -> "NDArray[np.float32]":
         raise ModelError(f"{path}: the anchors can't be read: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"{path}: expected lines of as many numbers each: {error}") from error
-    anchors = values.T if values.ndim == 2 and len(values) == 4 and values.shape[1] != 4 else values  # noqa: PLR2004 - axes, numbers
-    if anchors.ndim != 2 or anchors.shape[1] != 4 or not np.isfinite(anchors).all():  # noqa: PLR2004 - axes, numbers
+    anchors = values.T if values.ndim == 2 and len(values) == 4 and values.shape[1] not in (2, 4) else values  # noqa: PLR2004 - axes, numbers
+    if anchors.ndim != 2 or anchors.shape[1] not in (2, 4) or not np.isfinite(anchors).all():  # noqa: PLR2004 - axes, numbers
         raise ModelError(
-            f"{path}: expected centre y, centre x, height, width for each anchor, found {list(values.shape)}"
+            f"{path}: expected centre y, centre x, height, width for each anchor, or width, height for YOLO, found "
+            f"{list(values.shape)}"
         )
     return anchors
 

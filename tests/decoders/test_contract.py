@@ -27,6 +27,7 @@ from tests.decoders import (
     test_text_detection,
     test_ultraface,
     test_yolo,
+    test_yolo_maps,
     test_yolo_pose,
     test_yolo_segmentation,
     test_yolox,
@@ -206,6 +207,16 @@ def labels_and_scores() -> Setup:
     return Setup(decode, SIZE, scene, [scene[0], scene[1] * 0], labels, task="classification")
 
 
+def yolo_maps(family: str) -> Setup:
+    scene, empty = (test_yolo_maps.encoded(family, things) for things in (test_yolo_maps.THINGS, ()))
+    return Setup(test_yolo_maps.built(family, scene), test_yolo_maps.SIZE, scene, empty, test_yolo_maps.LABELS)
+
+
+def ssd_st() -> Setup:
+    scene, empty = (test_yolo_maps.st_ssd(things) for things in (test_yolo_maps.THINGS, ()))
+    return of_family("ssd_st", test_yolo_maps.SIZE, scene, empty, ("background", *test_yolo_maps.LABELS))
+
+
 def yolo_nas(*, classes_first: bool) -> Setup:
     boxes, scores = test_detr.cells(test_yolo.THINGS)
     scores = scores.swapaxes(1, 2) if classes_first else scores
@@ -238,6 +249,8 @@ SCENES = {
     "labels_and_scores": labels_and_scores(),
     "ssd": ssd(),
     "ssd_raw": ssd_raw(),
+    "ssd_st": ssd_st(),
+    **{family: yolo_maps(family) for family in test_yolo_maps.CODINGS},
     "yolov5_face": of_faces("yolov5_face", [faces.yolov5_face(faces.FACES)], [faces.yolov5_face(())]),
     "yolov5": yolo("yolov5"),
     "yolov8": yolo("yolov8"),

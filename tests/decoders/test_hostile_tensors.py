@@ -27,6 +27,11 @@ FILES: dict[str, ModelFile] = {
     "labels_and_scores": facts(Tensor("", (1,), "int64"), Tensor("", (1, 4), "float32"), size=SIZE),
     "ssd": facts((1, 10, 4), (1, 10), (1, 10), (1,), size=SIZE, custom=[OPERATOR]),
     "ssd_raw": facts((1, 138, 4), (1, 138, 3), size=SIZE, operators=("", "LOGISTIC")),
+    "ssd_st": facts((1, 9, 3), (1, 9, 4), (1, 9, 4), size=SIZE),
+    "yolov2": facts((1, SIZE[0] // 32, SIZE[1] // 32, 40), size=SIZE),
+    "yolov3": facts(*[(1, 24, SIZE[0] // n, SIZE[1] // n) for n in (16, 32)], size=SIZE),
+    "yolov5_maps": facts(*[(1, 3, SIZE[0] // n, SIZE[1] // n, 8) for n in (8, 16, 32)], size=SIZE),
+    "yolo_fastest_v2": facts(*[(1, SIZE[0] // n, SIZE[1] // n, 18) for n in (16, 32)], size=SIZE),
     "yolov5_face": facts((1, 3 * CELLS, 16), size=SIZE),
     "yolov5": facts((1, 3 * CELLS, 7), size=SIZE),
     "yolov8": facts((1, 6, CELLS), size=SIZE),
@@ -59,6 +64,9 @@ FILES: dict[str, ModelFile] = {
     "text_detection": facts((1, 1, *SIZE), size=SIZE),
     "embedding": facts((1, 40), size=SIZE),
     "regression": facts((1, 4), size=SIZE),
+}
+ANCHORS = {
+    name: np.full((count, 2), 3, np.float32) for name, count in (("yolov2", 5), ("yolov3", 6), ("yolov5_maps", 9))
 }
 EVERY = FILES | {
     "movenet, heat maps": facts((1, 16, 24, 17), size=SIZE),
@@ -102,7 +110,7 @@ def test_an_answer_of_any_numbers_gives_predictions_in_the_picture_or_one_senten
     name: str, seed: int, share: float, hurting: list[float], top_k: int, least: float
 ) -> None:
     file = EVERY[name]
-    decode = families.build(families.stated(file, name.partition(",")[0]), specs(file), None)
+    decode = families.build(families.stated(file, name.partition(",")[0]), specs(file), None, anchors=ANCHORS.get(name))
     placement = place("here", (50, 40), CROP, PICTURE, (SIZE[1], SIZE[0]), "letterbox")
     found, refused = [], ""
     try:
@@ -125,7 +133,7 @@ def test_an_answer_of_any_numbers_gives_predictions_in_the_picture_or_one_senten
 @settings(deadline=None, max_examples=20)
 def test_outputs_of_any_other_shape_are_refused_in_one_sentence(name: str, data: st.DataObject) -> None:
     file = FILES[name]
-    decode = families.build(families.stated(file, name), specs(file), None)
+    decode = families.build(families.stated(file, name), specs(file), None, anchors=ANCHORS.get(name))
     placement = place(None, (0, 0), CROP, CROP, (SIZE[1], SIZE[0]), "stretch")
     shapes = st.lists(st.integers(0, 6), max_size=4)
     outputs = [np.zeros(data.draw(shapes), np.float32) for _ in file.outputs]

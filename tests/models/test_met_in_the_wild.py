@@ -158,6 +158,25 @@ def test_the_class_that_a_model_chooses_is_no_value(data_dir: Path, tmp_path: Pa
     assert found.value is None
 
 
+def test_sts_ssd_sees_the_persons(data_dir: Path) -> None:
+    found = seen(data_dir, "stm_ssd_fpnlite.tflite", "bus.jpg", labels="none")
+    assert [one.class_id for one in found] == [1, 1, 1]
+    assert found[0].confidence == pytest.approx(0.988, abs=0.01)
+    assert found[0].box == pytest.approx((32, 410, 230, 891), abs=20)
+
+
+def test_yolov2_says_for_which_map_its_anchors_are(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "met_in_the_wild" / "stm_yolo_lc_256.tflite"
+    source = resolve_model(settings.Model(path=path), path.parent)
+    with pytest.raises(UnclearError, match=r"5 anchors .* in cells of the 16 x 16 map"):
+        derive(source.file, source.stated)
+    (tmp_path / "anchors.txt").write_text("1.22 4.14\n2.61 6.62\n3.76 11.24\n6.83 11.45\n11.97 13.71\n")
+    found = seen(data_dir, path.name, "bus.jpg", labels="none", anchors=str(tmp_path / "anchors.txt"))
+    assert found[0].confidence == pytest.approx(0.998, abs=0.01)
+    x1, _, x2, _ = found[0].box or (0, 0, 0, 0)
+    assert (x1 + x2) / 2 == pytest.approx(130, abs=20)
+
+
 def test_deim_is_told_the_size_of_its_input(data_dir: Path) -> None:
     labels = data_dir / "labels" / "coco80_names.txt"
     found = seen(data_dir, "deimv2_atto_int8.onnx", "bus.jpg", labels=str(labels))
