@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 # What the tests try, besides what the demonstration needs.
-EXTRAS  = tflite,onnx,serial,language,update,metrics,http
+EXTRAS  = tflite,onnx,quantize,serial,language,update,metrics,http
 
 .PHONY: demo test check coverage format models wheel benchmark clean
 .PHONY: test-faults test-fuzz test-openvino test-home-assistant test-page test-devices check-ansible

@@ -64,7 +64,7 @@ class ReleaseError(EdgeAgentError):
 
 
 # The runtimes that are published for 64-bit systems only.
-ONLY_64_BIT = ("onnx", "openvino", "language")
+ONLY_64_BIT = ("onnx", "openvino", "quantize", "language")
 _IS_32_BIT = sys.maxsize < 1 << 32
 # deploy/install.sh leaves this file, not empty, in the environments that it makes. It never changes one later.
 _MADE_BY_INSTALL_SH = ".installed"

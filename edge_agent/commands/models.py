@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.commands import quantize
 from edge_agent.commands.argument_types import Subparsers
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
@@ -43,12 +44,7 @@ def add_parser(subparsers: Subparsers) -> None:
     bundle.add_argument("--licence", default="", metavar="L", help="SPDX name of the licence of the weights")
     bundle.add_argument("--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="golden samples to record")
     bundle.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
-    optimize = actions.add_parser("optimize", help="convert a uint8 .tflite model to int8, if that pays")
-    add_model_arguments(optimize)
-    optimize.add_argument(
-        "--samples", nargs="+", required=True, metavar="IMAGES", help="files or folders on which both models must agree"
-    )
-    optimize.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".tflite file to write")
+    quantize.add_action(actions)
     history = actions.add_parser("history", help="versions of updated models, and what happened to them")
     history.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
     rollback = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
@@ -63,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         0; or 1 where a model could not be pulled, fails its golden samples, or was not
-        converted.
+        quantized.
 
     Raises:
         ConfigError: a name or the mirror is wrong.
-        ModelError: no bundle can be made of a model, or it can't be converted.
+        ModelError: no bundle can be made of a model, or it can't be quantized.
     """
     if args.action == "list":
         return _list(as_json=args.json)
@@ -75,10 +71,8 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args.bundles, as_json=args.json)
     if args.action == "bundle":
         return _bundle(args)
-    if args.action == "optimize":
-        from edge_agent.commands import optimize
-
-        return optimize.run(model_settings(args), args.samples, args.out, as_json=args.json)
+    if args.action == "quantize":
+        return quantize.run(args)
     if args.action in ("history", "rollback"):
         from edge_agent.commands import versions
 

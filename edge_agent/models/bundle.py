@@ -65,6 +65,29 @@ class GoldenText(Frozen):
     """The JSON Schema that the answer must follow."""
 
 
+class Quantized(Frozen):
+    """What `models quantize` has measured of the file and of the original that it was made from."""
+
+    original: Path
+    """The original, relative to the bundle."""
+    machine: str = ""
+    """Where the times were measured."""
+    original_ms: float
+    """An inference of the original, in milliseconds."""
+    ms: float
+    """An inference of the file."""
+    compared: int
+    """Number of pictures or objects on which both were compared; none of them was used to make the file."""
+    same: int
+    """Those for which both gave the same result."""
+    tied: int = 0
+    """Further ones whose results were practically tied."""
+    calibrated: int = 0
+    """Number of samples from which the ranges were taken."""
+    in_float: int = 0
+    """Number of operators that were left in float."""
+
+
 class Manifest(Frozen):
     """The content of `model.yaml`."""
 
@@ -97,6 +120,8 @@ class Manifest(Frozen):
     """The input, where it is no picture."""
     threshold: float | None = Field(None, ge=0)
     """Of an anomaly model: scores above this are anomalies."""
+    quantized: Quantized | None = None
+    """The original of a file that `models quantize` made, and what was measured."""
     golden_text: tuple[GoldenText, ...] = Field((), max_length=20)
     """Golden samples of a language model."""
     golden: tuple[Golden, ...] = ()
@@ -125,6 +150,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError("; ".join(problems.texts()))
     named = [*manifest.files.values(), *manifest.compiled.values(), *(golden.input for golden in manifest.golden)]
     labels = None if manifest.labels == NO_LABELS else manifest.labels
+    if manifest.quantized is not None:
+        named.append(manifest.quantized.original)
     for name in [*named, *filter(None, (labels, manifest.anchors))]:
         try:
             gate.inside(folder, name)

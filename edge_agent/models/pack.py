@@ -15,9 +15,11 @@ import yaml
 from edge_agent import settings
 from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import InputError, ModelError
+from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.models import golden
 from edge_agent.models import model as models
-from edge_agent.models.bundle import MANIFEST, Golden, Manifest
+from edge_agent.models.bundle import MANIFEST, Golden, Manifest, Quantized
 from edge_agent.models.io_spec import IOSpec, Stated, derive
 from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import ModelSource, resolve_model
@@ -29,6 +31,7 @@ from edge_agent.system.terminal import printable
 LABELS_FILE, ANCHORS_FILE, GOLDEN_FOLDER = "labels.txt", "anchors.txt", "golden"
 # The earliest time that a zip archive can hold: the same content makes the same bytes.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
+_TAKEN = "{}: is there already: remove it, or name another place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,14 @@ class About:
     name: str
     version: str
     licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFrom:
+    """What a quantized file was made from, and what was measured of both."""
+
+    file: ModelFile
+    figures: Quantized
 
 
 def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[Path], out: Path) -> Manifest:
@@ -54,8 +65,24 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
         ModelError: the model can't be read or run, a picture makes no golden sample, or `out` can't be written.
     """
     if out.exists():
-        raise ModelError(f"{out}: is there already: remove it, or name another place")
-    source = resolve_model(model, folder)
+        raise ModelError(_TAKEN.format(out))
+    return pack_source(resolve_model(model, folder), about, pictures, out)
+
+
+def pack_source(
+    source: ModelSource, about: About, pictures: Sequence[Path], out: Path, made_from: "MadeFrom | None" = None
+) -> Manifest:
+    """See `pack`.
+
+    Args:
+        source: the model, resolved.
+        about: see `pack`.
+        pictures: see `pack`.
+        out: see `pack`.
+        made_from: of a quantized file, its original, which is kept in the bundle.
+    """
+    if out.exists():
+        raise ModelError(_TAKEN.format(out))
     spec = derive(source.file, source.stated)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +90,10 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
             part = Path(scratch).resolve() / "bundle"
             part.mkdir()
             manifest = _write(source, spec, about, part)
+            if made_from is not None:
+                _copy(made_from.file.identity, part / made_from.figures.original)
+                manifest = manifest.model_copy(update={"quantized": made_from.figures})
+                _write_manifest(manifest, spec, part)
             if pictures:
                 _copy_pictures(pictures, part / GOLDEN_FOLDER)
                 manifest = manifest.model_copy(update={"golden": _record(about.name, part)})
@@ -79,13 +110,7 @@ def pack(model: settings.Model, folder: Path, about: About, pictures: Sequence[P
 def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manifest:
     """Writes all but the golden samples: the files, and what is stated and was derived."""
     stated, file_name = source.stated, f"model.{source.file.format}"
-    identity = source.file.identity
-    (part / file_name).write_bytes(identity.content())
-    for name, content in identity.named_contents().items():
-        if (part / name).name in (MANIFEST, LABELS_FILE, ANCHORS_FILE, file_name):
-            raise ModelError(f"{source.file.path}: keeps weights in another file, {name}: export it under another name")
-        (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (part / name).write_bytes(b"".join(content))
+    _copy(source.file.identity, part / file_name)
     if stated.labels is not None:
         (part / LABELS_FILE).write_text("".join(f"{label}\n" for label in stated.labels), encoding="utf-8")
     if stated.anchors is not None:
@@ -114,6 +139,18 @@ def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manif
     )
     _write_manifest(manifest, spec, part)
     return manifest
+
+
+def _copy(identity: FileIdentity, out: Path) -> None:
+    """Writes a model file, and beside it the files that it names."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(identity.content())
+    for name, content in identity.named_contents().items():
+        place = out.parent / name
+        if place.name in (MANIFEST, LABELS_FILE, ANCHORS_FILE, out.name):
+            raise ModelError(f"{identity.path}: keeps weights in another file, {name}: export it under another name")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"".join(content))
 
 
 def _labels(stated: Stated) -> Path | None:

@@ -58,6 +58,17 @@ class Predictor:
             options = like.model_copy(update={"tracking": None, "smoothing": None})
         self._stages = Stages("predict", options, model)
 
+    def tensor(self, sample: Sample) -> "NDArray[Any]":
+        """What goes into the model for a sample, (1, …).
+
+        Raises:
+            InputError: the sample can't be used.
+        """
+        (item,) = self._stages.begin([sample])
+        self._stages.prepare(item, needs_image=False)
+        tensor: NDArray[Any] = item.prepared.tensor
+        return tensor
+
     def ask(self, sample: Sample, *, needs_image: bool = False) -> Answer:
         """What the model predicts for a sample.
 

@@ -13,7 +13,7 @@ from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
 from edge_agent.system.home import expand_user
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 class Images:
@@ -28,7 +28,7 @@ class Images:
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample]:  # noqa: ARG002 - nothing here waits
         """One sample per file, not decoded."""
-        paths = files(self._pattern, _ENDINGS)
+        paths = files(self._pattern, ENDINGS)
         if not paths:
             raise SourceError(f"{self.name}: there is no image file")
         for path in paths:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_agent.engines import load_engine
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
-from edge_agent.models.int8 import to_int8
+from edge_agent.quantization.uint8 import to_int8
 from tests.images import decode_image
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")

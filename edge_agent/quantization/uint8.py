@@ -67,7 +67,7 @@ def to_int8(model: bytes) -> bytes:
     _Rewriting(schema, rewritten).run()
     builder = flatbuffers.Builder(len(model))
     builder.Finish(rewritten.Pack(builder), IDENTIFIER)
-    return _with_appended_files(bytes(builder.Output()), model)
+    return with_appended_files(bytes(builder.Output()), model)
 
 
 class _Rewriting:
@@ -238,7 +238,7 @@ class _Rewriting:
         return len(self._model.buffers) - 1
 
 
-def _with_appended_files(rewritten: bytes, original: bytes) -> bytes:
+def with_appended_files(rewritten: bytes, original: bytes) -> bytes:
     """The files of a model's metadata, such as its labels, which are a zip archive at its end."""
     if not zipfile.is_zipfile(io.BytesIO(original)):
         return rewritten
