@@ -17,6 +17,7 @@ from edge_agent.engines import Share, TensorSpec, load_engine
 from edge_agent.engines.supervised import LOAD_TIMEOUT, EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system import memory
 from edge_agent.system.worker_process import Channel, WorkerEndedError, WorkerHungError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -40,22 +41,31 @@ class SubprocessEngine:
         accelerator: what it runs on.
         threads: CPU threads for one inference.
         timeout: seconds that an inference may take.
+        model_memory: bytes that all models may take; None: not stated.
 
     Raises:
         ModelError: the model can't be loaded or run there.
     """
 
-    def __init__(self, file: FileIdentity, accelerator: settings.Accelerator, threads: int, timeout: float) -> None:
+    def __init__(
+        self,
+        file: FileIdentity,
+        accelerator: settings.Accelerator,
+        threads: int,
+        timeout: float,
+        model_memory: int | None = None,
+    ) -> None:
         self._timeout = timeout
-        memory = os.memfd_create("tensors")
+        shared = os.memfd_create("tensors")
         try:
-            os.ftruncate(memory, MAX_TENSORS)
-            self._memory = mmap.mmap(memory, MAX_TENSORS)
-            self._worker = WorkerProcess(__name__, pass_fds=(memory,))
+            os.ftruncate(shared, MAX_TENSORS)
+            self._memory = mmap.mmap(shared, MAX_TENSORS)
+            self._worker = WorkerProcess(__name__, pass_fds=(shared,))
         finally:
-            os.close(memory)
+            os.close(shared)
         own = accelerator if isinstance(accelerator, str) else accelerator.model_dump(mode="json")
-        request = {"memory": memory, "file": file.as_json(), "accelerator": own, "threads": threads}
+        request = {"memory": shared, "file": file.as_json(), "accelerator": own, "threads": threads}
+        request["model_memory"] = model_memory
         try:
             facts = self._ask(request, LOAD_TIMEOUT)
             self.runtime, self.accelerator = facts["runtime"], facts["accelerator"]
@@ -127,7 +137,8 @@ def _read(memory: mmap.mmap, layout: Layout) -> list["NDArray[Any]"]:
 def main(channel: Channel) -> None:
     """The process: takes a request for a model, then layouts of inputs, and answers each."""
     request = channel.receive()
-    memory = mmap.mmap(request["memory"], MAX_TENSORS)
+    tensors = mmap.mmap(request["memory"], MAX_TENSORS)
+    memory.limit_data(memory.for_one_model(request["model_memory"]))
     try:
         file = FileIdentity.from_json(request["file"])
         stated = settings.Model.model_validate({"path": file.path, "accelerators": [request["accelerator"]]})
@@ -147,6 +158,6 @@ def main(channel: Channel) -> None:
     while True:
         layout = channel.receive()
         try:
-            channel.send({"outputs": _write(memory, engine.run(_read(memory, layout)))})
+            channel.send({"outputs": _write(tensors, engine.run(_read(tensors, layout)))})
         except ModelError as error:
             channel.send({"error": str(error)})

@@ -112,7 +112,7 @@ def _load(source: ModelSource, batch: int) -> Engine:
     model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
     if model.isolate:
-        return SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout)
+        return SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout, source.model_memory)
     load = partial(load_engine, file.identity, accelerator, threads_of(model))
     if accelerator == CPU:
         return load()

@@ -10,15 +10,18 @@ class Budget:
 
     Args:
         most: bytes for all models, as configured; None: a share of the free memory, for models that are not loaded yet.
+
+    Attributes:
+        stated: the same bytes.
     """
 
     def __init__(self, most: int | None) -> None:
-        self._stated = most is not None
+        self.stated = most
         self._left = memory.for_models() if most is None else most
 
     def keep(self, size: int) -> None:
         """Counts a model that is loaded already."""
-        if self._stated and self._left is not None:
+        if self.stated is not None and self._left is not None:
             self._left -= size
 
     def take(self, size: int, of_what: str) -> None:
@@ -32,7 +35,9 @@ class Budget:
             ModelError: that much memory is not left.
         """
         if self._left is not None and size > self._left:
-            bound = "model_memory" if self._stated else f"{memory.SHARE_OF_FREE_MEMORY:.0%} of the free memory"
+            bound = (
+                "model_memory" if self.stated is not None else f"{memory.SHARE_OF_FREE_MEMORY:.0%} of the free memory"
+            )
             raise ModelError(
                 f"it takes about {format_size(size)} of memory ({of_what}), and of {bound} "
                 f"{format_size(max(0, self._left))} are left: use fewer or smaller models"

@@ -135,6 +135,12 @@ def synthetic_sample(model: "Model") -> Sample:
     return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={})
 
 
+def extreme_samples() -> list[Sample]:
+    """A black and a white picture."""
+    pictures = (np.full((480, 640, 3), value, np.uint8) for value in (0, 255))
+    return [Sample(picture, captured_at=time.time(), captured=time.monotonic(), origin={}) for picture in pictures]
+
+
 def _median_seconds(model: "Model", tensor: Any) -> float:
     """The median time of an inference.
 

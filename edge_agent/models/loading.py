@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edge_agent import settings
@@ -94,13 +95,14 @@ def _load(
             present.source = source  # the same content, but perhaps in other files
             return present
         return language.load(name, options, source, waiting, threads_of(options), budget)
+    source = replace(source, model_memory=budget.stated)
     engines = present.engines if isinstance(present, Model) and present.source == source else {}
     try:
         for batch in sorted(batches, key=lambda batch: batch not in engines):
             if batch in engines:
-                budget.keep(source.file.size)
+                budget.keep(source.file.total_size)
             else:
-                budget.take(source.file.size, "its file")
+                budget.take(source.file.total_size, "its file")
     except ModelError as error:
         raise ModelError(f"{source.file.path}: {error}") from None
     if present is not None and engines.keys() == set(batches):

@@ -161,7 +161,7 @@ class Model:
     @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
-        return self.file.size * len(self.engines)
+        return self.file.total_size * len(self.engines)
 
     @property
     def runs(self) -> int:

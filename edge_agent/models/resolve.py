@@ -41,6 +41,7 @@ class ModelSource:
         folder: what the inputs of the golden samples are relative to.
         golden: the golden samples of the bundle.
         compiled: the same model compiled for accelerators, by their names.
+        model_memory: bytes that all models may take; None: not stated.
     """
 
     options: settings.Model
@@ -51,6 +52,7 @@ class ModelSource:
     folder: Path
     golden: tuple[bundle.Golden, ...]
     compiled: Mapping[str, ModelFile] = field(default_factory=dict)
+    model_memory: int | None = field(default=None, compare=False)
 
     def on(self, accelerator: settings.Accelerator) -> "ModelSource":
         """The same model, with this accelerator as its only one."""

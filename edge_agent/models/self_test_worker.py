@@ -1,6 +1,5 @@
 """The process of a self-test: loads a model, runs it, checks its golden samples and compares it with the CPU."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,8 +18,6 @@ from edge_agent.system import memory
 from edge_agent.system.units import format_size
 from edge_agent.system.worker_process import Channel
 
-# How much memory a model may take.
-MAX_MEMORY = 4 * 2**30
 TOP_K = 1000
 MAX_REASON = 200
 _NAME = "self-test"
@@ -29,17 +26,19 @@ _NAME = "self-test"
 def main(channel: Channel) -> None:
     """Sends `["step", …]` for each step, then `["passed", …]` or `["refused", …]`; see `run_self_test`."""
     request = channel.receive()
-    source, bound = ModelSource.from_json(request["model"]), MAX_MEMORY
+    source, bound = ModelSource.from_json(request["model"]), memory.MAX_OF_MODEL
 
     def step(text: str) -> None:
         channel.send(["step", text])
 
     try:
-        bound = memory.limit(MAX_MEMORY)
+        bound = memory.limit(memory.for_one_model(source.model_memory))
         step("it is loaded and run once")
         model = load_unqualified(_NAME, source, request["batch"])
         step("it is run twice on the same input")
         _check_soundness(model, source.file.path)
+        step("it is run on a black and on a white picture")
+        soundness.check_extremes(model)
         checks = [asdict(one) for one in _checks(model, source, step)] if source.golden else []
         facts = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
         channel.send(["passed", facts | _comparison(model, source, step)])
@@ -88,7 +87,7 @@ def _refusal(error: Exception, path: Path, bound: int) -> str:
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
-    if any(isinstance(one, MemoryError) or re.search("bad.alloc|allocate memory", str(one)) for one in chain):
+    if soundness.lacks_memory(error):
         return f"{path}: it needs more than the {format_size(bound)} of memory that a model may take here"
     if not isinstance(error, EdgeAgentError):
         return f"{path}: the runtime fails on it: {' '.join(f'{type(error).__name__}: {error}'.split())[:MAX_REASON]}"

@@ -1,5 +1,6 @@
 """Whether a model's answers can be right at all: the same for the same input, and possible."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,37 @@ def check(model: "Model") -> None:
         raise ModelError(f"{error}, for a picture of noise: {_CAUSES}") from error
     if problem := impossible(predictions, model.task, prepared.size):
         raise ModelError(f"its answer is impossible: {problem}: {_CAUSES}")
+
+
+def check_extremes(model: "Model") -> None:
+    """Runs a model on pictures for which one that sizes tensors by what it sees takes the most memory.
+
+    What else fails on such pictures fails on them in service as well, and is an error of those inputs.
+
+    Raises:
+        ModelError: it gets no memory.
+    """
+    if not model.takes_pictures or model.keeps_state:
+        return
+    source = settings.ImagesSource(type="images", path=".")
+    prepare = preparation(model.preprocess, settings.Pipeline(source=source, model="it"))
+    for sample in comparison.extreme_samples():
+        try:
+            model.infer(prepare(sample, needs_image=False).tensor)
+        except InputError:
+            continue
+        except ModelError as error:
+            if lacks_memory(error):
+                raise
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that has led to it, says that there is no memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or re.search("bad.alloc|allocate memory", str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _difference(here: "Sequence[NDArray[Any]]", there: "Sequence[NDArray[Any]]") -> str:

@@ -9,6 +9,9 @@ from edge_agent.system.text import read_attribute
 
 # The share of free memory that models may take.
 SHARE_OF_FREE_MEMORY = 0.8
+# The most that one model may take in a process of its own, and what the runtimes' libraries take there besides.
+MAX_OF_MODEL = 4 * 2**30
+LIBRARIES = 500_000_000
 # Maximum size of the files that a limited process writes, its standard error among them.
 MAX_CHATTER = 1_000_000
 
@@ -19,7 +22,30 @@ def for_models() -> int | None:
     return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
 
 
+def for_one_model(stated: int | None) -> int:
+    """Bytes that a model may take in a process of its own, with the runtime's libraries.
+
+    Args:
+        stated: bytes for all models; None: not stated.
+    """
+    return MAX_OF_MODEL if stated is None else min(MAX_OF_MODEL, stated + LIBRARIES)
+
+
 def limit(most: int) -> int:
+    """Limits the memory that this process takes from now on, and the files that it writes. For worker processes.
+
+    Args:
+        most: bytes; the limit is lower if less is free.
+
+    Returns:
+        The limit in bytes.
+    """
+    bound = limit_data(most)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, resource.getrlimit(resource.RLIMIT_DATA)[0]))
+    return bound
+
+
+def limit_data(most: int) -> int:
     """Limits the memory that this process takes from now on. For worker processes.
 
     Args:
@@ -33,7 +59,6 @@ def limit(most: int) -> int:
     taken = re.search(r"VmData:\s*(\d+) kB", read_attribute(Path("/proc/self/status")))
     ceiling = bound + (int(taken[1]) * 1024 if taken else 0)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CHATTER, ceiling))
     with contextlib.suppress(OSError):  # not everywhere allowed
         # If memory runs out nevertheless, the kernel ends this process and not its parent.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

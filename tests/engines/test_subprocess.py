@@ -17,6 +17,7 @@ from edge_agent.models.shipped import shipped
 from tests.broker import wait_until
 from tests.delegates import TestDelegate
 from tests.engines.contract import identity
+from tests.models.hostile_models import memory_eating_onnx
 
 DIGITS = shipped("digits/digits.tflite")
 TIMEOUT = 10.0
@@ -33,6 +34,18 @@ def test_tensors_that_do_not_fit_the_shared_memory_are_refused(monkeypatch: pyte
         engine.run([noise()])
     monkeypatch.undo()
     assert engine.run([noise()])[0].shape == (1, 11)
+    engine.close()
+
+
+def test_an_isolated_model_that_takes_too_much_memory_for_an_input_fails_at_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bright.onnx"
+    path.write_bytes(memory_eating_onnx(400_000_000, only_if_bright=True))
+    engine = SubprocessEngine(identity(path), "cpu", 1, TIMEOUT, model_memory=100_000_000)
+    dark, bright = (np.full((1, 1, 16, 2), value, np.float32) for value in (0, 1))
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"allocate memory|bad_alloc"):
+            engine.run([bright])
+        assert engine.run([dark])[0].shape == (1, 32)
     engine.close()
 
 

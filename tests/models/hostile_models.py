@@ -41,8 +41,25 @@ def hanging_onnx() -> bytes:
     )
 
 
-def memory_eating_onnx(count: int) -> bytes:
-    """Fills a tensor of so many float32 and adds their sum to the picture."""
+def memory_eating_onnx(count: int, *, only_if_bright: bool = False) -> bytes:
+    """Fills a tensor of so many float32 and adds their sum to the picture, each time or only to a white one."""
+    if only_if_bright:
+        return _classifier(
+            node("ReduceMean", ("image",), ("mean",)),
+            node("Sub", ("mean", "nearly white"), ("above",)),
+            node("Relu", ("above",), ("bright",)),
+            node("Mul", ("bright", "count"), ("real count",)),
+            node("Cast", ("real count",), ("whole count",)) + message((5, message((1, "to"), (3, _INT64), (20, 2)))),
+            node("Reshape", ("whole count", "one"), ("shape",)),
+            node("ConstantOfShape", ("shape",), ("filled",)),
+            node("ReduceSum", ("filled",), ("sum",)),
+            node("Add", ("image", "sum"), ("looped",)),
+            constants=(
+                _tensor("nearly white", _FLOAT, struct.pack("<f", 0.9)),
+                _tensor("count", _FLOAT, struct.pack("<f", count / 0.1)),
+                _tensor("one", _INT64, struct.pack("<q", 1), 1),
+            ),
+        )
     shape = _tensor("shape", _INT64, struct.pack("<q", count), 1)
     return _classifier(
         node("ConstantOfShape", ("shape",), ("filled",)),

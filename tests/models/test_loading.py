@@ -8,9 +8,11 @@ import yaml
 from edge_agent import settings
 from edge_agent.config import loader
 from edge_agent.config.loader import Config
+from edge_agent.errors import ConfigError
 from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.loading import load_models, with_threads
 from edge_agent.models.model import Model
+from tests.models.external_weights import with_weights_in
 from tests.sources.stage import DIGITS
 
 
@@ -36,6 +38,20 @@ def configuration(folder: Path, **pipelines: Any) -> Config:
     models = {"digits": {"path": str(DIGITS), "threads": 1}}
     file.write_text(yaml.safe_dump({"models": models, "pipelines": used}))
     return loader.load(file)
+
+
+def test_weights_in_other_files_count_as_memory(tmp_path: Path) -> None:
+    model = with_weights_in("w.bin")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with (tmp_path / "w.bin").open("wb") as weights:
+        weights.truncate(3_000_000)
+    file = tmp_path / "agent.yaml"
+    sensor = {"type": "mqtt", "topic": "in"}
+    models = {"digits": {"path": "m.onnx"}}
+    pipelines = {"lab": {"source": sensor, "model": "digits"}}
+    file.write_text(yaml.safe_dump({"model_memory": "2MB", "models": models, "pipelines": pipelines}))
+    with pytest.raises(ConfigError, match=r"takes about 3.0 MB of memory .*, and of model_memory 2.0 MB are left"):
+        load_models(loader.load(file), {})
 
 
 def test_a_model_has_an_engine_for_each_batch_size_and_keeps_those_that_are_loaded(tmp_path: Path) -> None:

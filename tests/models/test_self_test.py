@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from edge_agent.models import self_test_worker
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.self_test import run_self_test
 from edge_agent.models.shipped import shipped
+from edge_agent.system import memory
 from tests.broker import wait_until
 from tests.models.hostile_models import classifier_options, crashing_tflite, hanging_onnx, memory_eating_onnx
 from tests.processes import alive
@@ -130,7 +132,15 @@ def test_a_model_that_eats_memory_is_refused_before_it_has_it(count: int, tmp_pa
     with pytest.raises(ModelError, match=r"needs more than the [\d.]+ [MG]B of memory that a model may take here"):
         run_self_test(resolve_model(classifier_options(path), Path.cwd()))
     largest_child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert largest_child_kb * 1024 < self_test_worker.MAX_MEMORY
+    assert largest_child_kb * 1024 < memory.MAX_OF_MODEL
+
+
+def test_a_model_that_eats_memory_for_some_pictures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bright.onnx"
+    path.write_bytes(memory_eating_onnx(400_000_000, only_if_bright=True))
+    source = replace(resolve_model(classifier_options(path), Path.cwd()), model_memory=100_000_000)
+    with pytest.raises(ModelError, match=r"needs more than the 600.0 MB of memory that a model may take here"):
+        run_self_test(source)
 
 
 def test_a_model_may_take_memory_within_the_bound(tmp_path: Path) -> None:
