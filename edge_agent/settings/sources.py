@@ -83,7 +83,8 @@ class VideoSource(Frozen):
     url: Annotated[str, Field(min_length=1), accepted(_problem_of_scheme)]
     """File path, rtsp:// or http(s):// address."""
     fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
-    """`source`: the video's own rate. `max`: as fast as inference allows. A number: frames per second."""
+    """`source`: the video's own rate. `max`: as fast as inference allows. A number: frames per second; of an address
+    that gives a single picture, how often it is fetched."""
     loop: bool = False
     """Start a file again at its end."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)

@@ -23,6 +23,10 @@ _BLOCK = 65536
 _PICTURES = ("multipart/", "image/jpeg", "image/jpg", "video/x-motion-jpeg", "video/x-jpeg")
 
 
+class SinglePictureError(SourceError):
+    """The response was one picture: what is at the address is a snapshot, to be fetched again and again."""
+
+
 class NotPictures(NamedTuple):
     """What a server sends that are not JPEG pictures: perhaps a video.
 
@@ -55,7 +59,7 @@ class HttpPictures:
         """Waits for the next picture; False: none comes any more.
 
         Raises:
-            SourceError: the response was a single picture.
+            SinglePictureError: the response was one picture, which has been taken.
         """
         while not self._waiting:
             try:
@@ -63,8 +67,9 @@ class HttpPictures:
             except (OSError, http.client.HTTPException):
                 return False
             if not data:
-                if self._count == 1:
-                    raise SourceError(f"{self._name}: sends a single picture, not a stream: use the stream's address")
+                if self._count == 1 and not self._response.headers.get_content_type().startswith("multipart/"):
+                    hint = "set fps to a number, how often it is fetched"
+                    raise SinglePictureError(f"{self._name}: sends a single picture, not a stream: {hint}")
                 return False
             self._waiting.extend(self._format.feed(data))
         self._count += 1

@@ -14,7 +14,7 @@ from edge_agent.errors import InputError, SourceError
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
-from edge_agent.sources.http_pictures import HttpPictures, open_pictures
+from edge_agent.sources.http_pictures import HttpPictures, SinglePictureError, open_pictures
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.rtsp import why_no_stream
 from edge_agent.system.address import without_credentials
@@ -113,15 +113,33 @@ class Video:
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample | None]:
         """One sample per frame; `origin` has the frame's number and, for a file, its position in seconds."""
+        if self.live:
+            yield from self._stream(stopping)
+            return
         capture = self._open()
         try:
-            if self.live:
-                fps = None if isinstance(self._fps, str) else self._fps
-                yield from stream(capture, self.name, fps, self._frozen, stopping)
-            else:
-                yield from self._file(capture, stopping)
+            yield from self._file(capture, stopping)
         finally:
             capture.release()
+
+    def _stream(self, stopping: threading.Event) -> Iterator[Sample | None]:
+        """The frames of a stream, or a snapshot that is fetched again and again."""
+        fps = None if isinstance(self._fps, str) else self._fps
+        number = 0
+        while not stopping.is_set():
+            began, capture = time.monotonic(), self._open()
+            try:
+                yield from stream(capture, self.name, fps, self._frozen, stopping, number)
+            except SinglePictureError:
+                if fps is None:
+                    raise
+                number += 1
+                while (left := began + 1 / fps - time.monotonic()) > 0:
+                    if stopping.wait(min(left, self.stall_timeout / 2)):
+                        return
+                    yield None
+            finally:
+                capture.release()
 
     def _open(self) -> Any:
         if not self.live and _is_text(Path(self._url)):
@@ -177,15 +195,28 @@ class Video:
 
 
 def stream(
-    capture: Any, name: str, fps: float | None, frozen: FrozenFrameDetector, stopping: threading.Event
+    capture: Any,
+    name: str,
+    fps: float | None,
+    frozen: FrozenFrameDetector,
+    stopping: threading.Event,
+    number: int = 0,
 ) -> Iterator[Sample | None]:
     """Frames of an open capture, at most `fps` per second; None in place of a skipped frame.
+
+    Args:
+        capture: a `cv2.VideoCapture`, or `HttpPictures`.
+        name: for messages.
+        fps: see above; None: all.
+        frozen: looks for a capture that hangs.
+        stopping: ends it.
+        number: of the frame before the first one.
 
     Raises:
         SourceError: a read has failed, or the frame is frozen.
     """
     frozen.opened()
-    number, due, any_taken = 0, time.monotonic(), False
+    due, any_taken = time.monotonic(), False
     while not stopping.is_set():
         if not capture.grab():
             raise SourceError(f"{name}: no frame can be read any more")

@@ -237,11 +237,43 @@ def test_a_web_page_is_said_to_be_one() -> None:
         assert "text/html: a web page" in cause(f"http://127.0.0.1:{port}/")
 
 
+def snapshots(head: str) -> bytes:
+    """A camera that answers with one picture, a new one each time."""
+    fetched.append(head)
+    return http_answer("200 OK", "Content-Type: image/jpeg", body=picture(len(fetched)))
+
+
+fetched: list[str] = []
+
+
 def test_a_single_picture_is_used_and_said_to_be_one() -> None:
-    with server(http_answer("200 OK", "Content-Type: image/jpeg", body=picture(1))) as port:
-        assert read(f"http://127.0.0.1:{port}/snapshot.jpg") == [picture(1)]
-        with pytest.raises(SourceError, match="a single picture"):
-            read(f"http://127.0.0.1:{port}/snapshot.jpg", 2)
+    fetched.clear()
+    with server(snapshots) as port, pytest.raises(SourceError, match=r"a single picture, .*: set fps to a number"):
+        read(f"http://127.0.0.1:{port}/snapshot.jpg", 2)
+    assert len(fetched) == 1
+
+
+def test_a_snapshot_is_fetched_as_often_as_is_stated() -> None:
+    fetched.clear()
+    with server(snapshots) as port:
+        video = Video(f"http://127.0.0.1:{port}/snapshot.jpg", "name", 5.0, 0.1, loop=False, live=True)
+        samples = video.samples(threading.Event())
+        began = time.monotonic()
+        found = [next(samples)]
+        while sum(sample is not None for sample in found) < 3:
+            found.append(next(samples))
+        assert 0.35 < time.monotonic() - began < 3
+    taken = [sample for sample in found if sample]
+    assert [sample.data for sample in taken] == [picture(n) for n in (1, 2, 3)]
+    assert [sample.origin["frame"] for sample in taken] == [1, 2, 3]
+    assert None in found  # a sign of life while it waits
+
+
+def test_a_stream_that_ends_after_a_picture_is_no_snapshot() -> None:
+    with server(mjpeg(WITH_PREAMBLE[:1])) as port:
+        video = Video(f"http://127.0.0.1:{port}/", "name", 5.0, 0.1, loop=False, live=True)
+        with pytest.raises(SourceError, match="no frame can be read any more"):
+            list(video.samples(threading.Event()))
 
 
 @pytest.mark.parametrize("scheme", ["rstp", "htp", "RTSP", "rtsp2", "gibberish"])
