@@ -231,7 +231,7 @@ def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None
     }.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, home / name)
-    (home / "labels.txt").write_text(labels.read_text().partition("\n")[2])
+    (home / "imagenet.txt").write_text(labels.read_text().partition("\n")[2])
     (home / "cut.tflite").write_bytes(mobilenet.read_bytes()[:100_000])
 
 
@@ -244,7 +244,7 @@ def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "path: parrot.jpg",
         "path: cut.tflite",
         "path: for_edgetpu.tflite, labels: with_background.txt",
-        "path: my_model.onnx, labels: labels.txt, preprocess: {normalize: imagenet}, accelerators: [edgetpu]",
+        "path: my_model.onnx, labels: imagenet.txt, preprocess: {normalize: imagenet}, accelerators: [edgetpu]",
     ],
 )
 def test_a_model_is_refused_in_the_words_that_are_shown(

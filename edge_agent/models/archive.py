@@ -1,4 +1,4 @@
-"""Bundles as .zip archives: checked, then unpacked once into a folder of the cache."""
+"""Bundles and models as .zip archives: checked, then unpacked once into a folder of the cache."""
 
 import fcntl
 import hashlib
@@ -35,6 +35,8 @@ _MAX_COMMENT = 0xFFFF
 _NAME = re.compile(r"[^\\:\x00-\x1f\x7f]{1,255}")
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
+_MODELS = (".tflite", ".onnx")
+_SHOWN = 6
 
 
 class _RefusedError(Exception):
@@ -44,11 +46,17 @@ class _RefusedError(Exception):
 def unpacked(path: Path) -> Path:
     """The unpacked folder of a bundle that is a .zip, with `model.yaml` at the top or in its only folder.
 
-    Any other path is returned unchanged.
+    Of any other archive, such as a `.task` of MediaPipe or an export of Teachable Machine, the unpacked model file: its
+    only one, or the one that the path names (`hand_landmarker.task/hand_detector.tflite`). Any other path is returned
+    unchanged.
 
     Raises:
-        ModelError: the archive is damaged or out of bounds, or there is no place for its content.
+        ModelError: the archive is damaged or out of bounds, has not the model or several, or there is no place for its
+            content.
     """
+    named = ""
+    if (outer := around(path)) is not None:
+        path, named = outer, path.relative_to(outer).as_posix()
     try:
         if not path.is_file():
             return path
@@ -57,7 +65,7 @@ def unpacked(path: Path) -> Path:
                 return path
             _check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                return _folder(archive, file) or path
+                return _folder(archive, file) or _model(archive, file, named) or path
     except _RefusedError as error:
         raise ModelError(f"{path}: {error}") from None
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError) as error:
@@ -65,6 +73,18 @@ def unpacked(path: Path) -> Path:
     except OSError as error:
         why = f"{error.strerror}: make room, or set XDG_CACHE_HOME to a folder that can be written"
         raise ModelError(f"{path}: can't be unpacked to {cache_dir()}: {why}") from None
+
+
+def around(path: Path) -> Path | None:
+    """The archive in which a path names a file; None if it names none in an archive."""
+    try:
+        outer = next((parent for parent in path.parents if parent.is_file()), None)
+        if outer is not None:
+            with outer.open("rb") as file:
+                return outer if file.read(4) == b"PK\3\4" else None
+    except OSError:
+        pass
+    return None
 
 
 def forget(sha256: str) -> None:
@@ -79,12 +99,36 @@ def _folder(archive: zipfile.ZipFile, file: BufferedReader) -> Path | None:
         return None
     if len(manifests) > 1 and MANIFEST not in manifests:
         raise _RefusedError(f"expected one bundle, found {len(manifests)}: unpack it and name one of its folders")
+    return (_unpacked(archive, file) / min(manifests, key=len)).parent
+
+
+def _model(archive: zipfile.ZipFile, file: BufferedReader, named: str) -> Path | None:
+    """The unpacked model file of an archive that is no bundle; None if there is none.
+
+    Args:
+        archive: the archive.
+        file: the same, as a file.
+        named: the model in it that is wanted; "" for the only one.
+    """
+    models = [name for name in archive.namelist() if name.endswith(_MODELS)]
+    if named and named not in models:
+        raise _RefusedError(f"there is no model {named} in it, but {', '.join(models[:_SHOWN]) or 'none at all'}")
+    if len(models) > 1 and not named:
+        listed = ", ".join(models[:_SHOWN]) + ("…" if len(models) > _SHOWN else "")
+        raise _RefusedError(
+            f"expected one model, found {len(models)} ({listed}): name one, as in {file.name}/{models[0]}"
+        )
+    return _unpacked(archive, file) / (named or models[0]) if models else None
+
+
+def _unpacked(archive: zipfile.ZipFile, file: BufferedReader) -> Path:
+    """The folder of an archive's content, in the cache."""
     entries = _checked(archive)
     file.seek(0)
     folder = cache_dir() / "bundles" / hashlib.file_digest(file, "sha256").hexdigest()
     if not folder.exists():
         _unpack(archive, entries, folder)
-    return (folder / min(manifests, key=len)).parent
+    return folder
 
 
 def _check_directory(file: BufferedReader) -> None:

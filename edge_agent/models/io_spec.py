@@ -48,7 +48,12 @@ VECTOR_STEP = 32
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the configuration and the bundle state; where both do, what the configuration states."""
+    """What the configuration and the bundle state; where both do, what the configuration states.
+
+    Attributes:
+        sources: key of `preprocess` -> the file beside the model that states it, where none of both does.
+        notes: sentences about files beside the model that are not used.
+    """
 
     decoder: str | None = None
     preprocess: settings.Preprocess = field(default_factory=settings.Preprocess)
@@ -59,6 +64,8 @@ class Stated:
     without_labels: bool = False
     anchors: Path | None = None
     threshold: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,10 +136,11 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
         names = stated.labels or file.labels
-        preprocess = read_pictures(file, file.inputs[0], stated.preprocess, recognition, names, evidence, missing)
+        preprocess = read_pictures(file, stated.preprocess, stated.sources, recognition, names, evidence, missing)
         given = sizes_of(sizes, preprocess.height, preprocess.width, evidence)
         feed = replace(feed, constants={**feed.constants, **given})
     labels = _labels(file, stated, recognition, evidence, missing)
+    evidence += stated.notes
     if missing:
         raise UnclearError(missing, recognition.family, evidence)
     anchors = read_anchors(stated.anchors) if stated.anchors else None

@@ -119,6 +119,7 @@ def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manif
     if isinstance(how := spec.preprocess, Preprocess):
         found = settings.Preprocess(
             resize=how.resize,
+            crop=how.crop if how.crop < 1 else None,
             color=how.color,
             layout=how.layout,
             reduced_decoding=stated.preprocess.reduced_decoding,

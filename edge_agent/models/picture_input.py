@@ -1,7 +1,7 @@
 """How pictures become the input tensor of a model: layout, colours, size and normalisation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -132,8 +132,8 @@ def _in_words(sides: tuple[int, ...], usual: int | None = None) -> str:
 
 def read_pictures(
     file: ModelFile,
-    tensor: Tensor,
     stated: settings.Preprocess,
+    sources: Mapping[str, str],
     recognition: Recognition,
     labels: Sequence[str] | None,
     evidence: list[str],
@@ -143,8 +143,8 @@ def read_pictures(
 
     Args:
         file: the model file.
-        tensor: its input.
         stated: by the configuration and the bundle.
+        sources: key of `stated` -> what states it, where neither of the two does.
         recognition: the facts of its decoder family.
         labels: of its classes, where they are known.
         evidence: gets a sentence for each fact.
@@ -153,11 +153,12 @@ def read_pictures(
     Raises:
         ModelError: what is stated does not fit.
     """
+    tensor = file.inputs[0]
     layout = _layout(tensor, stated, evidence, missing)
     height, width, channels = _sides(tensor, layout)
-    color = _color(channels, stated, recognition, evidence)
-    resize, crop, unasked = _resize(stated, recognition, labels, evidence)
-    mean, std = _normalization(file, tensor, stated, recognition, color, evidence, missing)
+    color = _color(channels, stated, sources, recognition, evidence)
+    resize, crop, unasked = _resize(stated, sources, recognition, labels, evidence)
+    mean, std = _normalization(file, stated, sources, recognition, color, evidence, missing)
     return Preprocess(
         height=height,
         width=width,
@@ -174,13 +175,17 @@ def read_pictures(
 
 
 def _resize(
-    stated: settings.Preprocess, recognition: Recognition, labels: Sequence[str] | None, evidence: list[str]
+    stated: settings.Preprocess,
+    sources: Mapping[str, str],
+    recognition: Recognition,
+    labels: Sequence[str] | None,
+    evidence: list[str],
 ) -> "tuple[Resize, float, bool]":
     """How a picture is fitted, the fraction of it that is kept, and whether it is cropped though nothing states it."""
-    crop, unasked = stated.crop or 1.0, False
+    crop, unasked = stated.crop or 1.0, stated.resize == "center_crop" and "resize" in sources
     if stated.resize or recognition.resize:
         resize: Resize = stated.resize or recognition.resize or "stretch"
-        source = _source(stated.resize, recognition.resize)
+        source = _source(stated.resize, recognition.resize, sources.get("resize"))
     elif stated.crop is not None:
         resize, source = "center_crop", "since preprocess.crop is stated"
     elif imagenet := _imagenet(recognition, labels):
@@ -188,7 +193,7 @@ def _resize(
         source = f"as classifiers of {imagenet} are evaluated: the sides are not looked at; resize: stretch shows all"
     else:
         resize, source = "stretch", "as is usual"
-    kept = f" of {crop:g} of the shorter side" if resize == "center_crop" else ""
+    kept = f" of {crop:g} of the shorter side" if resize == "center_crop" and crop < 1 else ""
     evidence.append(f"resize: {resize}{kept}, {source}")
     return resize, crop, unasked
 
@@ -208,22 +213,28 @@ def _imagenet(recognition: Recognition, labels: Sequence[str] | None) -> str:
     return "ImageNet's classes" if named else ""
 
 
-def _color(channels: int, stated: settings.Preprocess, recognition: Recognition, evidence: list[str]) -> "Color":
+def _color(
+    channels: int,
+    stated: settings.Preprocess,
+    sources: Mapping[str, str],
+    recognition: Recognition,
+    evidence: list[str],
+) -> "Color":
     if channels == 1:
         color: Color = stated.color or "gray"
         source = "as stated" if stated.color else "for one channel"
     else:
         color = stated.color or recognition.color or "rgb"
-        source = _source(stated.color, recognition.color)
+        source = _source(stated.color, recognition.color, sources.get("color"))
     if (channels == 1) != (color == "gray"):
         raise ModelError(f"preprocess.color: {color} does not fit an input of {channels} channels")
     evidence.append(f"color: {color}, {source}")
     return color
 
 
-def _source(stated: object, published: object) -> str:
+def _source(stated: object, published: object, beside: str | None) -> str:
     if stated is not None:
-        return "as stated"
+        return beside or "as stated"
     return "as the family was published" if published is not None else "as is usual"
 
 
@@ -257,18 +268,18 @@ def _sides(tensor: Tensor, layout: "Layout") -> tuple[int, int, int]:
 
 def _normalization(
     file: ModelFile,
-    tensor: Tensor,
     stated: settings.Preprocess,
+    sources: Mapping[str, str],
     recognition: Recognition,
     color: "Color",
     evidence: list[str],
     missing: dict[str, str],
 ) -> tuple[Channels, Channels]:
     """Mean and std by which a pixel x becomes a stored value of the input tensor, (x - mean) / std."""
-    channels = 1 if color == "gray" else 3
+    tensor, channels = file.inputs[0], 1 if color == "gray" else 3
     if stated.normalize is not None:
         mean, std = _stated_normalization(stated.normalize, color)
-        source = "as stated"
+        source = sources.get("normalize", "as stated")
     elif file.normalization is not None:
         mean, std = file.normalization
         source = "from the file's metadata"

@@ -18,7 +18,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
-from edge_agent.models import archive, bundle, language, registry
+from edge_agent.models import archive, beside, bundle, language, registry
 from edge_agent.models.io_spec import Stated
 from edge_agent.models.language import LanguageSource
 from edge_agent.models.shipped import BUNDLES
@@ -120,6 +120,8 @@ def locate(wanted: Path, folder: Path) -> Path:
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:  # ValueError: U+0000 in the name
+        if isinstance(error, NotADirectoryError) and archive.around(path):
+            return path
         raise ModelError(f"{path}: can't be read: {getattr(error, 'strerror', error)}") from None
     else:
         return path
@@ -151,6 +153,8 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         manifest = bundle.manifest_beside(path)
     file = inspect.read(path)
     stated = _stated(options, folder, manifest, bundle_folder)
+    if manifest is None:
+        file, stated = beside.completed(file, stated)
     bundled = _stated(settings.Model(path=path), folder, manifest, bundle_folder) if manifest else stated
     return ModelSource(
         _with_absolute_delegates(options, folder),

@@ -47,7 +47,7 @@ class Preprocess:
     std: tuple[float, ...]
     reduced_decoding: bool = True
     crop: float = 1.0
-    crops_unasked: bool = False
+    crops_unasked: bool = field(default=False, compare=False)
     # Lookup table (256, channels) of pixel levels: several times as fast as arithmetic on each pixel.
     _values: "NDArray[Any]" = field(init=False, repr=False, compare=False)
     _are_pixels: bool = field(init=False, repr=False, compare=False)
