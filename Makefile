@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+# At a terminal pip shows what it loads.
+QUIET  := $(shell test -t 2 || echo --quiet)
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
-INSTALL = $(PYTHON) -m pip --quiet --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
+INSTALL = $(PYTHON) -m pip $(QUIET) --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,quantize,serial,language,update,metrics,http
 
@@ -58,8 +60,8 @@ models: ## makes the bundled models and the clip again (their training tools go 
 	models/recipes/activity/make.sh
 	models/recipes/intents/make.sh
 
-wheel: $(VENV)/.installed-dev
-	$(BIN)/python -m build --wheel
+wheel: ## dist/edge_agent-*.whl; needs pip only
+	$(PYTHON) -m pip $(QUIET) --disable-pip-version-check wheel --no-deps --wheel-dir dist .
 
 benchmark: $(VENV)/.installed-dev mosquitto
 	$(BIN)/python -m benchmarks

@@ -77,8 +77,6 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     [
         [],
         ["fly"],
-        ["check"],
-        ["run"],
         ["predict"],
         ["predict", "digits"],
         ["inspect"],

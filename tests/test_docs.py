@@ -175,6 +175,14 @@ def shape(document: Any) -> Any:
     return {key: shape(list(value.values()) if key in by_pipeline else value) for key, value in document.items()}
 
 
+@pytest.mark.parametrize("page", ["README.md", "first-steps.md"])
+def test_the_commands_of_a_page_find_the_program_when_they_are_typed_in_order(page: str) -> None:
+    typed = [command for block in blocks("console", page=page) for command, _ in commands(block)]
+    activated = next(number for number, command in enumerate(typed) if command.startswith("source "))
+    assert [command for command in typed[:activated] if command.startswith(("edge-agent", "pip"))] == []
+    assert any(command.startswith("edge-agent ") for command in typed[activated:])
+
+
 @each("console")
 def test_commands_that_are_shown_exist(block: Block) -> None:
     assert commands(block)

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, pss, thread_counts
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models.language import LanguageSource
+from edge_agent.system.units import counted
 from edge_agent.system.worker_process import Channel
 
 PROMPT_TOKENS = 256
@@ -122,4 +123,6 @@ def _show(measurements: list[Measurement], best: Measurement) -> None:
         figures = (m.first_token_ms, m.prompt_per_second, m.output_per_second, m.memory_mib, m.load_ms)
         table.add_row(str(m.threads), *(f"{figure:.1f}" for figure in figures))
     Console().print(table)
-    print(f"\nThe prompt has {best.prompt_tokens} tokens. For the configuration:\n    threads: {best.threads}")
+    print(
+        f"\nThe prompt has {counted(best.prompt_tokens, 'token')}. For the configuration:\n    threads: {best.threads}"
+    )

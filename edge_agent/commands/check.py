@@ -2,10 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.config_argument import add_config_argument, config_file
 
 if TYPE_CHECKING:
     from edge_agent.config.loader import Config
@@ -17,7 +17,7 @@ FALLS_BACK = 3
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command and its arguments."""
     parser = subparsers.add_parser("check", help="validate a configuration and everything it points at")
-    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    add_config_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_agent.config import loader
     from edge_agent.daemon import preflight
 
-    loaded = loader.load(args.config)
+    loaded = loader.load(file := config_file(args))
     preflight.check(loaded)
     plan = _plan(loaded)
     preflight.check_not_empty(loaded)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(plan, indent=2))
         return code
-    print(f"{args.config} is valid: device {plan['device_id']}, broker {plan['broker']}")
+    print(f"{file} is valid: device {plan['device_id']}, broker {plan['broker']}")
     for pipeline in plan["pipelines"]:
         print(f"  {pipeline['name']}: {pipeline['source']} -> {pipeline['model']} -> {pipeline['topic']}")
     for model in plan["models"]:

@@ -2,13 +2,15 @@
 
 import json
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edge_agent.commands.demo_session import DEVICE, Subscriber, play
+from edge_agent.commands.demo_session import DEVICE, Subscriber, balance, play, say, width
 from edge_agent.models.shipped import shipped
+from edge_agent.system.units import counted
 
 ASKED = "home/ask"
 TOPIC = f"edge/{DEVICE}/intents/result"
@@ -59,16 +61,21 @@ def run(seconds: float, *, as_json: bool) -> int:
         EdgeAgentError: the broker or the model can't be used.
     """
     screen = _Screen(quiet=as_json)
-    counters = play(
+    played = play(
         _sections(),
         f"{TOPIC}/#",
         screen.introduce,
         screen.show,
         lambda client: _ask(client, time.monotonic() + seconds, screen),
-    )["intents"]
+    )
+    counters = played.counters["intents"]
     if as_json:
         print(json.dumps({"answers": [asdict(one) for one in screen.answers], "counters": counters}, indent=2))
-    return 0 if len(screen.answers) == len(COMMANDS + READINGS) else 1
+    else:
+        print()
+        say(f"{len(screen.answers)} of {len(COMMANDS + READINGS)} requests answered")
+        balance(counters, "requests")
+    return 0 if len(screen.answers) == len(COMMANDS + READINGS) or played.interrupted else 1
 
 
 def _sections() -> dict[str, Any]:
@@ -103,14 +110,13 @@ class _Screen:
     answers: list[Answered] = field(default_factory=list)
     answered: threading.Event = field(default_factory=threading.Event)
     asked: str = ""
+    column: int = 0
 
     def introduce(self, url: str) -> None:
         if self.quiet:
             return
-        print(
-            "Commands and readings go over MQTT to the bundled language model, which answers with JSON, or a sentence."
-        )
-        print(f"Broker {url} (inside this process), requests on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
+        say("Commands and readings go over MQTT to the bundled language model, which answers with JSON, or a sentence.")
+        say(f"Broker {url} (inside this process), requests on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
 
     def type(self, text: str) -> None:
         self.asked = text
@@ -118,20 +124,32 @@ class _Screen:
         if self.quiet:
             return
         live = sys.stdout.isatty()
-        print("\n> ", end="")
-        for letter in text:
+        print()
+        for letter in textwrap.fill(text, width(), initial_indent="> ", subsequent_indent="  "):
             print(letter, end="", flush=live)
             time.sleep(TYPING if live else 0.0)
-        print("\n  ", end="", flush=True)
+        print()
+        self.column = 0
 
     def show(self, result: dict[str, Any]) -> None:
         if "task" not in result:  # a piece of the answer
             if not self.quiet:
-                print(result["text"], end="", flush=True)
+                self._write(result["text"])
             return
         first, rest = result["timing_ms"]["preprocess"], result["timing_ms"]["inference"]
         tokens = result["tokens"]["output"]
         self.answers.append(Answered(self.asked, result["text"], tokens, first, round(first + rest, 1)))
         if not self.quiet:
-            print(f"\n  {tokens} tokens, the first after {first:.0f} ms, all after {first + rest:.0f} ms", flush=True)
+            print()
+            say(f"  {counted(tokens, 'token')}, the first after {first:.0f} ms, all after {first + rest:.0f} ms")
+            sys.stdout.flush()
         self.answered.set()
+
+    def _write(self, piece: str) -> None:
+        """Writes a piece of the answer, in a new line where the terminal's ends; broken behind spaces and commas."""
+        for part in piece.replace(",", ",\n").replace(" ", " \n").split("\n"):
+            if not self.column or self.column + len(part) > width():
+                print("\n  " if self.column else "  ", end="")
+                self.column = 2
+            print(part, end="", flush=True)
+            self.column += len(part)

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from edge_agent.commands.demo_session import DEVICE, play
+from edge_agent.commands.demo_session import DEVICE, ROOMY, balance, play, say, width
 from edge_agent.models.shipped import shipped
 from edge_agent.samples import timestamp
+from edge_agent.system.units import counted
 
 TOPIC = f"edge/{DEVICE}/meter/result"
 
@@ -41,7 +42,8 @@ def run(seconds: float, *, as_json: bool) -> int:
         EdgeAgentError: the broker, the model or the clip can't be used.
     """
     screen = _Screen(quiet=as_json)
-    counters = play(_sections(), TOPIC, screen.introduce, screen.receive, lambda _: time.sleep(seconds))["meter"]
+    played = play(_sections(), TOPIC, screen.introduce, screen.receive, lambda _: time.sleep(seconds))
+    counters = played.counters["meter"]
     if as_json:
         print(
             json.dumps(
@@ -51,7 +53,7 @@ def run(seconds: float, *, as_json: bool) -> int:
         )
     else:
         screen.sum_up(counters)
-    return 0 if screen.readings else 1
+    return 0 if screen.readings or played.interrupted else 1
 
 
 def _sections() -> dict[str, Any]:
@@ -80,9 +82,10 @@ class _Screen:
     def introduce(self, url: str) -> None:
         if self._quiet:
             return
-        print("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
-        print(f"Broker {url} (inside this process), topic {TOPIC}")
-        print("\n  time          reading   confidence   latency   frame")
+        say("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
+        say(f"Broker {url} (inside this process), topic {TOPIC}")
+        roomy = "  time          reading   confidence   latency   frame"
+        print(f"\n{roomy if width() >= ROOMY else '  time      reading    sure   latency'}")
 
     def receive(self, result: dict[str, Any]) -> None:
         now = time.time()
@@ -103,25 +106,25 @@ class _Screen:
         self.readings.append(reading)
         if self._quiet or not (new or self._live):
             return
-        line = (
-            f"  {reading.at[11:23]}  {reading.text:<8}  {reading.confidence:>9.1%}   "
-            f"{reading.latency_ms:>5.1f} ms   {reading.frame:>5}"
-        )
+        latency = f"{reading.latency_ms:>5.1f} ms"
+        if width() >= ROOMY:
+            line = (
+                f"  {reading.at[11:23]}  {reading.text:<8}  {reading.confidence:>9.1%}   {latency}   {reading.frame:>5}"
+            )
+        else:
+            line = f"  {reading.at[11:19]}  {reading.text:<8}  {reading.confidence:>5.1%}  {latency}"
         if self._live:
             print(("\n" if new else "\r") + line, end="", flush=True)
         else:
             print(line, flush=True)
 
     def sum_up(self, counters: dict[str, Any]) -> None:
-        dropped = sum(counters["dropped"].values())
         latencies = sorted(reading.latency_ms for reading in self.readings)
-        print(f"\n\n{len(self.readings)} results arrived", end="")
-        print(f", half of them within {latencies[len(latencies) // 2]:.1f} ms of their frame" if latencies else "")
-        print(
-            f"frames: {counters['captured']} captured = {counters['inferred']} inferred"
-            f" + {counters['in_progress']} in progress + {dropped} dropped"
-        )
-        print(
+        half = f", half of them within {latencies[len(latencies) // 2]:.1f} ms of their frame" if latencies else ""
+        print("\n")
+        say(f"{counted(len(self.readings), 'result')} arrived{half}")
+        balance(counters, "frames")
+        say(
             f"results: {counters['produced']} produced = {counters['acknowledged']} acknowledged by the broker"
             f" + {counters['queued']} waiting + {sum(counters['discarded'].values())} discarded"
         )

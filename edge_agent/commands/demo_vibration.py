@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from edge_agent.commands.demo_session import DEVICE, Subscriber, play
+from edge_agent.commands.demo_session import DEVICE, ROOMY, Subscriber, balance, play, say, width
 from edge_agent.commands.simulated_machine import RATE, Machine
 from edge_agent.models.shipped import shipped
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.samples import timestamp
+from edge_agent.system.units import counted
 
 SENSOR = "pump/vibration"
 TOPIC = f"edge/{DEVICE}/pump/result"
@@ -48,14 +49,13 @@ def run(seconds: float, *, as_json: bool) -> int:
         EdgeAgentError: the broker or the model can't be used.
     """
     screen = _Screen(quiet=as_json)
-    counters = play(_sections(), TOPIC, screen.introduce, screen.show, lambda client: _shake(client, seconds, screen))[
-        "pump"
-    ]
+    played = play(_sections(), TOPIC, screen.introduce, screen.show, lambda client: _shake(client, seconds, screen))
+    counters = played.counters["pump"]
     if as_json:
         print(json.dumps(asdict(screen.seen) | {"counters": counters}, indent=2))
     else:
         screen.sum_up(counters)
-    return 0 if screen.seen.found_after_s is not None else 1
+    return 0 if screen.seen.found_after_s is not None or played.interrupted else 1
 
 
 def _sections() -> dict[str, Any]:
@@ -89,15 +89,15 @@ class _Screen:
     def introduce(self, url: str) -> None:
         if self.quiet:
             return
-        print("A simulated pump shakes a sensor; its readings go through the bundled anomaly model, over MQTT.")
-        print(f"Broker {url} (inside this process), readings on {SENSOR}, results on {TOPIC}")
-        print("\n  time          score")
+        say("A simulated pump shakes a sensor; its readings go through the bundled anomaly model, over MQTT.")
+        say(f"Broker {url} (inside this process), readings on {SENSOR}, results on {TOPIC}")
+        print("\n  time          score" if width() >= ROOMY else "\n  time      score")
 
     def breaks(self) -> None:
         with self.lock:
             self.seen.broke_at = time.time()
             if not self.quiet:
-                print(f"  {timestamp(self.seen.broke_at)[11:23]}  now a bearing breaks", flush=True)
+                print(f"  {_clock(self.seen.broke_at)}  now a bearing breaks", flush=True)
 
     def show(self, result: dict[str, Any]) -> None:
         captured = datetime.fromisoformat(result["captured_at"]).timestamp()
@@ -113,17 +113,21 @@ class _Screen:
             if self.quiet or not (new or captured - self.shown_at >= 1):
                 return
             self.label, self.shown_at = prediction["label"], captured
-            bar = "#" * min(BAR, 1 + round(prediction["value"] * BAR))
+            longest = BAR if width() >= ROOMY else max(1, width() - 30)
+            bar = "#" * min(longest, 1 + round(prediction["value"] * BAR))
             label = prediction["label"].upper() if prediction["label"] == ANOMALY else prediction["label"]
-            print(f"  {timestamp(captured)[11:23]}  {prediction['value']:.4f}  {label:<8}  {bar}", flush=True)
+            print(f"  {_clock(captured)}  {prediction['value']:.4f}  {label:<8}  {bar}", flush=True)
 
     def sum_up(self, counters: dict[str, Any]) -> None:
         seen = self.seen
-        print(f"\n{seen.windows} windows, {seen.false_alarms} false alarms before the bearing broke", end="; ")
-        print("not found" if seen.found_after_s is None else f"found after {seen.found_after_s:.2f} s")
-        dropped = sum(counters["dropped"].values())
-        print(
-            f"windows: {counters['captured']} captured = {counters['inferred']} inferred"
-            f" + {counters['in_progress']} in progress + {dropped} dropped"
-        )
+        found = "not found" if seen.found_after_s is None else f"found after {seen.found_after_s:.2f} s"
+        alarms = counted(seen.false_alarms, "false alarm")
+        print()
+        say(f"{counted(seen.windows, 'window')}, {alarms} before the bearing broke; {found}")
+        balance(counters, "windows")
         sys.stdout.flush()
+
+
+def _clock(seconds: float) -> str:
+    """The time of day, as exactly as there is room for."""
+    return timestamp(seconds)[11 : 23 if width() >= ROOMY else 19]

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edge_agent.commands.fleet import Row
 from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# Width from which on optional columns are shown.
-WIDE = 110
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -21,26 +20,26 @@ class Column(NamedTuple):
 
     Attributes:
         share: weight in the distribution of the remaining width; 0: the column is as wide as its content.
-        optional: left out on a narrow terminal.
+        least_width: of the terminal; the column is left out on a narrower one.
     """
 
     title: str
     share: int = 0
     right: bool = False
-    optional: bool = False
+    least_width: int = 0
 
 
 COLUMNS = (
     Column("device", 3),
-    Column("pipeline", 2),
+    Column("pipeline", 2, least_width=30),
     Column("status"),
-    Column("/s", right=True),
-    Column("last result", 4),
-    Column("ago", right=True, optional=True),
-    Column("ms", right=True),
-    Column("model", 3),
-    Column("on"),
-    Column("outbox", right=True),
+    Column("/s", right=True, least_width=50),
+    Column("last result", 4, least_width=40),
+    Column("ago", right=True, least_width=110),
+    Column("ms", right=True, least_width=60),
+    Column("model", 3, least_width=80),
+    Column("on", least_width=72),
+    Column("outbox", right=True, least_width=66),
 )
 
 
@@ -54,7 +53,7 @@ def table(rows: Sequence[Row], width: int, now: float) -> "Table":
     """
     from rich.table import Table
 
-    columns = [column for column in COLUMNS if width >= WIDE or not column.optional]
+    columns = [column for column in COLUMNS if width >= column.least_width]
     made = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         made.add_column(
@@ -121,12 +120,12 @@ def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[st
     if not everything:
         return ["no messages from devices yet: is the prefix right, and may this user read the topics below it?"]
     online = sum(status == "online" for status in everything.values())
-    count = f"{len(everything)} devices, {online} online"
+    count = f"{counted(len(everything), 'device')}, {online} online"
     if len(shown) < len(rows):
-        count += f"; {len(shown)} of {len(rows)} lines, those in trouble first"
+        count += f"; {len(shown)} of {counted(len(rows), 'line')}, those in trouble first"
     marks = ["! not the preferred accelerator"] if any(row.fallback for row in shown) else []
-    marks += ["-N results lost"] if any(row.lost for row in shown) else []
-    marks += [f"{left_out} invalid messages"] if left_out else []
+    marks += ["-N: lost results"] if any(row.lost for row in shown) else []
+    marks += [f"{counted(left_out, 'invalid message')}"] if left_out else []
     return [count, *([", ".join(marks)] if marks else [])]
 
 

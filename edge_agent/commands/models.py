@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands import quantize
 from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 
@@ -46,10 +47,10 @@ def add_parser(subparsers: Subparsers) -> None:
     bundle.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
     quantize.add_action(actions)
     history = actions.add_parser("history", help="versions of updated models, and what happened to them")
-    history.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    add_config_argument(history)
     rollback = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
     rollback.add_argument("model", metavar="NAME", help="of the model in the configuration")
-    rollback.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    add_config_argument(rollback)
     for parser in (list_, pull, verify, history):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
 
 # Where the time of an input went, by the keys of `time_ms`.
 STEPS = ("read", "decode", "prepare", "infer", "decode_outputs")
@@ -49,7 +50,7 @@ def show_median(times: Sequence[Mapping[str, float]]) -> None:
 def _place(document: Mapping[str, Any]) -> str:
     windows = document.get("windows")
     if windows:
-        return f": {len(windows)} windows, the mean of each, and the most in one"
+        return f": {counted(len(windows), 'window')}, the mean of each, and the most in one"
     if "frame" in document["input"]:
         return f" at {document['input']['position_s']:.1f} s"
     return ""
@@ -111,5 +112,5 @@ def _in_words(prediction: Mapping[str, Any]) -> str:
         more = f" … ({len(points)} points)" if len(points) > MAX_POINTS else ""
         parts.append("at " + " ".join(f"({point[0]:.0f}, {point[1]:.0f})" for point in points[:MAX_POINTS]) + more)
     if "vector" in prediction:
-        parts.append(f"vector of {len(prediction['vector'])} numbers")
+        parts.append(f"vector of {counted(len(prediction['vector']), 'number')}")
     return "  ".join(parts)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.errors import MissingExtraError, ReleaseError
 from edge_agent.system.units import parse_duration
 
@@ -55,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     watching = actions.add_parser("watch", help="follow a release through the fleet; exit code 1 if it fails")
     watching.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
-    watching.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="its mqtt section is used")
+    add_config_argument(watching, "a configuration, for its mqtt section")
     watching.add_argument("--max-failures", type=int, default=0, metavar="N", help="devices that may refuse it (0)")
     watching.add_argument("--halt", action="store_true", help="if more do, sign that no further device takes it")
     watching.add_argument("--timeout", type=_seconds, default=3600.0, metavar="TIME", help="give up after (1h)")

@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from edge_agent.commands.config_argument import config_file
 from edge_agent.config import loader
 from edge_agent.errors import ReleaseError
 from edge_agent.mqtt.connection import Connection
@@ -39,7 +40,7 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     release = repository.find(args.release)
     if args.halt:
         repository.unlock()
-    loaded = loader.load(args.config)
+    loaded = loader.load(config_file(args))
     mqtt = loaded.settings.mqtt
     rollout = Rollout(release, mqtt.topic_prefix)
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()

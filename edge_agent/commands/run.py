@@ -1,15 +1,15 @@
 """`run`: the daemon."""
 
 import argparse
-from pathlib import Path
 
 from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.config_argument import add_config_argument, config_file
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command and its arguments."""
     parser = subparsers.add_parser("run", help="the daemon; SIGHUP reloads the configuration")
-    parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    add_config_argument(parser)
     parser.add_argument(
         "--once", action="store_true", help="end when every source has ended and every result is delivered"
     )
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     crashes.install()
     logs.set_up(debug="debug" in args, form=args.log_format)
-    loaded = loader.load(args.config)
+    loaded = loader.load(config_file(args))
     preflight.check_not_empty(loaded)
     preflight.check(loaded, at_start=True)
     preflight.check_limits(loaded)

@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from edge_agent.commands.config_argument import config_file
 from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.update.active import stores_of
@@ -17,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the configuration can't be read, or updates no such model.
         UpdateError: there is no earlier version.
     """
-    loaded = loader.load(args.config)
+    loaded = loader.load(config_file(args))
     stores = stores_of(loaded)
     if args.action == "history":
         return _history(stores, as_json=args.json)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge_agent.commands.argument_types import Subparsers
 from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
+from edge_agent.commands.config_argument import any_config_file
 from edge_agent.errors import ConfigError
 
 
@@ -30,11 +31,12 @@ def run(args: argparse.Namespace) -> int:
     from edge_agent.config import loader
     from edge_agent.system.process_exit import exit_despite_threads
 
-    loaded = loader.load(args.config) if args.config else None
+    file = args.config or (None if args.url else any_config_file())
+    loaded = loader.load(file) if file else None
     mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
     if mqtt.url == "embedded":
         raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])
-    watcher = Watcher(mqtt, args.config.parent if args.config else Path.cwd())
+    watcher = Watcher(mqtt, file.parent if file else Path.cwd())
     try:
         watcher.connect()
         if args.json or args.once or not sys.stdout.isatty():

@@ -12,6 +12,7 @@ from edge_agent.mqtt.outbox import Notice
 from edge_agent.pipeline.registry import Pipelines
 from edge_agent.samples import Result, timestamp
 from edge_agent.sources.observer import ResultObserver
+from edge_agent.system.units import counted
 
 
 class Problems(NamedTuple):
@@ -136,7 +137,10 @@ class Reports:
         """The state of everything in one line for a person, as `systemctl status` shows it."""
         pipelines, broker = self._state.pipelines, self._state.uplink.facts()
         counts = {name: pipelines.counters_of(name).as_dict() for name in pipelines.running}
-        results = ", ".join(f"{name} {count['produced']} results" for name, count in counts.items()) or "no pipelines"
+        results = (
+            ", ".join(f"{name} {counted(count['produced'], 'result')}" for name, count in counts.items())
+            or "no pipelines"
+        )
         reached = broker["address"] if broker["connected"] else f"no broker ({broker['problem']})"
         problems = "".join(f"; {name}: {problem}" for name, problem in self.problems().pipelines.items() if problem)
         return f"{results}; {pipelines.queued()} waiting; {reached}{problems}"

@@ -16,6 +16,7 @@ from edge_agent.decoders.boxes import nms, strongest
 from edge_agent.errors import InputError, ModelError
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,8 +156,8 @@ def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArr
     for output in outputs:
         if not output.ndim or len(output) != count:
             raise ModelError(
-                f"expected outputs for {count} picture(s), found one of shape {list(output.shape)}: it can't be "
-                "used with several regions"
+                f"expected outputs for {counted(count, 'picture')}, found one of shape {list(output.shape)}: it "
+                "can't be used with several regions"
             )
     yield from ([output[number] for output in outputs] for number in range(count))
 

@@ -12,6 +12,7 @@ from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,12 @@ def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognitio
     return Recognition(
         "regression",
         "regression",
-        (f"the output {list(output.shape)} is {values} value(s), its last operator {operator or 'is not known'}",),
+        (
+            (
+                f"the output {list(output.shape)} is {counted(values, 'value')}, its last operator "
+                f"{operator or 'is not known'}"
+            ),
+        ),
         build=lambda parts: Regression(parts.outputs[0], parts.labels or None),
         classes=values,
         labels=(),

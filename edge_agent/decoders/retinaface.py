@@ -17,6 +17,7 @@ from edge_agent.decoders.boxes import grid, grid_sides, xywh_to_xyxy
 from edge_agent.decoders.dense_head import MAX_EXPONENT, Anchors, Arranged, detector, find_head
 from edge_agent.decoders.recognition import RAW, Channels, Recognition, Size, picture_size
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +125,7 @@ def recognise_retinaface(file: ModelFile, *, stated: bool = False) -> Recognitio
         "retinaface",
         "pose",
         (
-            f"{len(file.outputs)} output(s) are box, scores and five points for {kind.count(size)} priors",
+            f"{counted(len(file.outputs), 'output')} with box, scores and five points for {kind.count(size)} priors",
             f"that is their number in {kind.model} at {size[1]} x {size[0]}",
             f"{kind.model} takes {colors}, letterboxed with the padding right and below",
         ),

@@ -13,7 +13,7 @@ from edge_agent.daemon.thermal import FIRMWARE, read_heat
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.samples import timestamp
 from edge_agent.system.clock import Clock
-from edge_agent.system.units import format_size
+from edge_agent.system.units import counted, format_size
 
 # An earlier time is wrong: this was written later.
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -40,7 +40,7 @@ def configuration(machine: Machine) -> list[Finding]:
     if machine.config is None:
         return [failure(problem, f"edge-agent check -c {machine.file}") for problem in machine.problems]
     options = machine.config.settings
-    counts = f"{len(options.models)} models, {len(options.pipelines)} pipelines"
+    counts = f"{counted(len(options.models), 'model')}, {counted(len(options.pipelines), 'pipeline')}"
     return [ok(f"{machine.file}: device {options.device_id}, {counts}")]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge_agent.errors import ModelError
 from edge_agent.system.text import TextError, lines, read_text
+from edge_agent.system.units import counted
 
 MAX_FILE_SIZE = 4_000_000
 MAX_CLASS = 99_999
@@ -84,4 +85,4 @@ def check_count(labels: Sequence[str], classes: int, where: str) -> None:
         hint = ": if class 0 is a background class, put a first line `background` into the file"
     elif (len(labels), classes) in _COCO:
         hint = ": COCO numbers its 80 classes up to 90, with gaps: give the list that has a line for each number"
-    raise ModelError(f"labels {where}: {len(labels)} labels for {classes} classes{hint}")
+    raise ModelError(f"labels {where}: {counted(len(labels), 'label')} for {classes} classes{hint}")

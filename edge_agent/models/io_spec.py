@@ -25,6 +25,7 @@ from edge_agent.models.series_input import joined_columns, read_series, takes_nu
 from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
+from edge_agent.system.units import counted
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 _OUTPUTS: dict[str, settings.Output] = {
@@ -192,7 +193,7 @@ def _classification(
     file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str], known: Collection[str]
 ) -> Recognition:
     scores = _class_count(file, known)
-    evidence.append(f"decoder: {CLASSIFICATION}, one output of {scores} score(s)")
+    evidence.append(f"decoder: {CLASSIFICATION}, one output of {counted(scores, 'score')}")
     output = _output(file, stated, evidence, missing)
     labels = file.labels if stated.labels is None else stated.labels
     binary = scores == 1 and not stated.without_labels and labels is not None and len(labels) == 2  # noqa: PLR2004 - as for a score of two classes

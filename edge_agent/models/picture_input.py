@@ -11,7 +11,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
-from edge_agent.system.units import MAX_SIDE
+from edge_agent.system.units import MAX_SIDE, counted
 
 if TYPE_CHECKING:
     from edge_agent.preprocess.image import Color, Layout
@@ -302,7 +302,9 @@ def _normalization(
         )
         return PRESETS["raw"]
     if len(mean) not in (1, channels) or len(std) not in (1, channels):
-        raise ModelError(f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
+        raise ModelError(
+            f"preprocess.normalize: {len(mean)} means and {len(std)} stds for {counted(channels, 'channel')}"
+        )
     evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
     return _quantised(mean, std, tensor)
 

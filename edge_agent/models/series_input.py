@@ -7,6 +7,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models.state import Feed
 from edge_agent.settings.series import Input
+from edge_agent.system.units import counted
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 _DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64")
@@ -162,7 +163,7 @@ def _normalization(
         evidence.append("normalize: nothing is stated, readings go in as they are")
         return (0.0,), (1.0,)
     if len(mean) not in (1, channels) or len(std) not in (1, channels):
-        raise ModelError(f"input.normalize: {len(mean)} means and {len(std)} stds for {channels} channel(s)")
+        raise ModelError(f"input.normalize: {len(mean)} means and {len(std)} stds for {counted(channels, 'channel')}")
     evidence.append(f"normalize: mean {_listed(mean)}, std {_listed(std)}, {source}")
     return mean, std
 

@@ -13,6 +13,7 @@ from edge_agent.counters import Counters, Discarded
 from edge_agent.mqtt.delivery import Delivery, to_row
 from edge_agent.mqtt.disk_queue import DamagedError, DiskQueue
 from edge_agent.mqtt.replay import Replay
+from edge_agent.system.units import counted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class Backlog:
         self.save()
         self.remove_done()
         if self.in_memory:
-            log.error("%d results are lost: they can neither be delivered nor saved", len(self.in_memory))
+            log.error("%s lost: they can neither be delivered nor saved", counted(len(self.in_memory), "result"))
         self._disk.close()
 
     def _append(self, batch: list[Delivery]) -> int:

@@ -12,6 +12,7 @@ from edge_agent.decoders.ssd import BACKGROUND_LABELS
 from edge_agent.postprocess.filters import Box, Polygon, bounding_box, extent, in_pixels, is_visible
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Prediction
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,7 +137,7 @@ def caption(prediction: Prediction) -> str:
         name,
         "" if prediction.confidence is None else f"{prediction.confidence:.2f}",
         "" if prediction.value is None else f"{prediction.value:.4g}",
-        "" if prediction.vector is None else f"{len(prediction.vector)} numbers",
+        "" if prediction.vector is None else counted(len(prediction.vector), "number"),
     ]
     return " ".join(part for part in parts if part)
 

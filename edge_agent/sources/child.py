@@ -16,6 +16,7 @@ from edge_agent.errors import SourceError
 from edge_agent.system.address import without_credentials
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import decode_lenient
+from edge_agent.system.units import counted
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class _Errors:
         now = time.monotonic()
         if now - self._since > _LINES_SECONDS:
             if self._logged > _MAX_LINES:
-                log.info("%s: (%d more lines, left out)", self._name, self._logged - _MAX_LINES)
+                log.info("%s: (%s, left out)", self._name, counted(self._logged - _MAX_LINES, "more line"))
             self._since, self._logged = now, 0
         self._logged += 1
         if self._logged <= _MAX_LINES:

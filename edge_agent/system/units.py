@@ -57,6 +57,11 @@ def parse_sides(text: object) -> tuple[int, int]:
     return width, height
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 prediction`, `2 predictions`: for nouns whose plural ends in s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_size(size: float) -> str:
     """`4.1 MB` for 4100000 bytes."""
     for unit in ("B", "kB", "MB"):

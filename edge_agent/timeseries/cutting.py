@@ -10,6 +10,7 @@ from edge_agent.counters import Counters, Settlement
 from edge_agent.errors import InputError
 from edge_agent.samples import Sample, Series
 from edge_agent.settings.series import Window
+from edge_agent.system.units import counted
 from edge_agent.timeseries import wav
 from edge_agent.timeseries.numbers import NumberFormat, Numbers, SeriesPreprocess, read_numbers
 from edge_agent.timeseries.windows import WindowCutter
@@ -140,5 +141,5 @@ def _as_rows(found: Numbers, numbers: SeriesPreprocess) -> "NDArray[np.float32]"
     channels = len(numbers.input.channels) or (axes[-1] if len(axes) > 1 and not numbers.input.features else 1)
     if values.ndim > 2 or values.size % channels:  # noqa: PLR2004 - as above
         shape = " x ".join(map(str, values.shape))
-        raise InputError(f"expected readings of {channels} channel(s), found {shape} numbers")
+        raise InputError(f"expected readings of {counted(channels, 'channel')}, found {shape} numbers")
     return values.reshape(-1, channels)

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +107,7 @@ class Pcm:
         if found == stated or (*found[1:], SAMPLE_BYTES[found[0]]) == (*stated[1:], SAMPLE_BYTES[stated[0]]):
             return None
         return InputError(
-            f"the program writes WAV of {found[0]}, {found[1]} channel(s), {found[2]} Hz: state these as "
+            f"the program writes WAV of {found[0]}, {counted(found[1], 'channel')}, {found[2]} Hz: state these as "
             "sample_format, channels and rate"
         )
 
@@ -255,7 +256,7 @@ def _header(facts: _Facts, size: int | None) -> Header:
     sample_format = _FORMATS.get((code, width))
     if sample_format is None or width < needed or (code == _FLOAT and width != needed) or not bits:
         raise InputError(
-            f"a WAV file of format {code} with {bits} bits in {block} bytes for {channels} channel(s): up to 32 bits "
-            "(1) and floats (3) are read"
+            f"a WAV file of format {code} with {bits} bits in {block} bytes for {counted(channels, 'channel')}: up to "
+            "32 bits (1) and floats (3) are read"
         )
     return Header(sample_format, 0 if code == _FLOAT or width == 1 else 8 * width - bits, channels, rate, size)

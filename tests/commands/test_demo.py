@@ -70,6 +70,37 @@ def test_ctrl_c_ends_it_with_the_summary(tmp_path: Path) -> None:
     assert " produced = " in out.read_text()
 
 
+@pytest.mark.parametrize("what", ["meter", "vibration", "language"])
+def test_ctrl_c_at_the_start_of_a_demo_ends_it_with_the_summary_within_40_columns(what: str, tmp_path: Path) -> None:
+    if what == "language":
+        pytest.importorskip("onnxruntime_genai")
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            command("demo", what),
+            stdout=file,
+            stderr=subprocess.PIPE,
+            env=environment({"COLUMNS": "40"}),
+            cwd=tmp_path,
+        )
+        wait_until(lambda: "mqtt://" in out.read_text(), 20, "it begins")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, b"")
+    assert " captured = " in " ".join(out.read_text().split())
+    assert [line for line in out.read_text().splitlines() if len(line) > 40] == []
+
+
+@pytest.mark.parametrize("what", ["meter", "vibration", "language"])
+def test_all_lines_of_a_demo_fit_40_columns(what: str, tmp_path: Path) -> None:
+    if what == "language":
+        pytest.importorskip("onnxruntime_genai")
+    run = edge_agent("demo", what, "--seconds", "3", cwd=tmp_path, further_environment={"COLUMNS": "40"})
+    assert run.stderr == ""
+    assert len(run.stdout.splitlines()) > 8
+    assert [line for line in run.stdout.splitlines() if len(line) > 40] == []
+
+
 @pytest.fixture(scope="module", params=["tflite", "onnx"])
 def digits(request: pytest.FixtureRequest) -> Model:
     file = DIGITS / bundle.read_manifest(DIGITS).files[request.param]

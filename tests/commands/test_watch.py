@@ -47,6 +47,23 @@ def test_a_terminal_of_80_columns_shows_what_matters_most() -> None:
     assert re.fullmatch(r"porch-pi +meter +online +10\.0 2 person, 1.* +25\.6 photos 3 +edgetpu +2 *", line)
 
 
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (20, "device status"),
+        (40, "device pipeline status last result"),
+        (60, "device pipeline status /s last result ms"),
+        (72, "device pipeline status /s last result ms on outbox"),
+    ],
+)
+def test_a_narrow_terminal_leaves_out_what_matters_least(width: int, columns: str) -> None:
+    lines = printed([FULL], width)
+    assert lines[0].split() == columns.split()
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
+    assert "online" in lines[1]
+
+
 def test_a_wide_terminal_shows_the_age_of_the_last_result_too() -> None:
     head, line = printed([FULL], 200)
     assert "ago" in head.split()
@@ -61,7 +78,11 @@ def test_fallback_and_lost_results_are_marked_and_the_marks_explained() -> None:
     assert re.search(r"cpu ! +0 -7", printed([TROUBLED], 200)[1])
     assert summary([TROUBLED, AWAY], [TROUBLED, AWAY], 3) == [
         "2 devices, 1 online",
-        "! not the preferred accelerator, -N results lost, 3 invalid messages",
+        "! not the preferred accelerator, -N: lost results, 3 invalid messages",
+    ]
+    assert summary([TROUBLED], [TROUBLED], 1) == [
+        "1 device, 1 online",
+        "! not the preferred accelerator, -N: lost results, 1 invalid message",
     ]
 
 
@@ -198,7 +219,7 @@ def test_live_it_follows_results_and_survives_the_loss_of_the_broker(tmp_path: P
         device.publish("edge/pi/status", "online", retain=True)
         device.publish("edge/pi/info", json.dumps({"pipelines": {"porch": {}}}), retain=True)
         with Terminal(tmp_path, "--url", mosquitto.url) as terminal:
-            terminal.shows("1 devices, 1 online")
+            terminal.shows("1 device, 1 online")
             wait_until(lambda: "edge/pi/porch/result (QoS 0)" in mosquitto.log(), 10.0, "results are subscribed to")
             device.publish("edge/pi/porch/result", json.dumps({"predictions": [{"label": "parrot"}]}))
             terminal.shows("parrot")

@@ -60,7 +60,7 @@ def watched(broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Daem
     ):
         sender.publish("in", IMAGE)
         daemon.wait_for("WATCHDOG=1", 4)
-        daemon.wait_for("STATUS=in 1 results")
+        daemon.wait_for("STATUS=in 1 result;")
         daemon.stop()
     return daemon
 
@@ -74,7 +74,7 @@ def test_it_is_ready_once_and_then_has_a_status(watched: Daemon) -> None:
 
 def test_the_status_is_a_line_that_a_person_can_read(watched: Daemon) -> None:
     last = [text for _, text in watched.notifications if text.startswith("STATUS=")][-1]
-    assert re.fullmatch(r"STATUS=in 1 results; 0 waiting; mqtt://127\.0\.0\.1:\d+", last)
+    assert re.fullmatch(r"STATUS=in 1 result; 0 waiting; mqtt://127\.0\.0\.1:\d+", last)
 
 
 def test_it_pings_the_watchdog_twice_within_its_limit(watched: Daemon) -> None:

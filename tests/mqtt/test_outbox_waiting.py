@@ -322,5 +322,5 @@ def test_two_agents_do_not_share_an_outbox(tmp_path: Path, caplog: pytest.LogCap
             second.produce(5)
             wait_until(lambda: "is another edge-agent running with it?" in caplog.text, 10, "it is said")
             assert second.counts()["restored"] == 0
-        assert "5 results are lost: they can neither be delivered nor saved" in caplog.text
+        assert "5 results lost: they can neither be delivered nor saved" in caplog.text
         assert first.counts()["queued"] == 5

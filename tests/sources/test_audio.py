@@ -194,7 +194,7 @@ def test_files_come_in_order_a_tenth_of_a_second_at_a_time_each_after_a_gap(soun
         (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "a WAV file without a format before its sound"),
         (
             riff(6, 8, b"1234"),
-            "a WAV file of format 6 with 8 bits in 2 bytes for 2 channel(s): up to 32 bits (1) and floats (3) are read",
+            "a WAV file of format 6 with 8 bits in 2 bytes for 2 channels: up to 32 bits (1) and floats (3) are read",
         ),
         (riff(1, 16, b"1234", channels=100), "a WAV file of 100 channels at 8000 samples a second"),
         (b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 5000, "a WAV file without sound"),

@@ -76,7 +76,7 @@ def test_a_header_that_says_otherwise_is_said_once() -> None:
     stream = Pcm("s16le", 16000, 1)
     found = [str(item) for item in stream.feed(header(24, 2, 48000) + bytes(100)) if isinstance(item, InputError)]
     assert found == [
-        "the program writes WAV of s24le, 2 channel(s), 48000 Hz: state these as sample_format, channels and rate"
+        "the program writes WAV of s24le, 2 channels, 48000 Hz: state these as sample_format, channels and rate"
     ]
     assert not any(isinstance(item, InputError) for item in stream.feed(bytes(100)))
 

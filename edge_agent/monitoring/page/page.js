@@ -155,7 +155,7 @@ function deviceRows(status) {
   const { broker, outbox, thermal, battery } = status;
   const rows = [
     ["broker", broker.problem || `${broker.address}, connected`, broker.problem ? "bad" : "good"],
-    ["outbox", `${outbox.on_disk} results on disk, ${bytes(outbox.bytes)} of ${bytes(outbox.max_size)}`],
+    ["outbox", `${outbox.on_disk} ${outbox.on_disk === 1 ? "result" : "results"} on disk, ${bytes(outbox.bytes)} of ${bytes(outbox.max_size)}`],
     ["temperature", thermal.temperature_c === null ? "no sensor" : `${thermal.temperature_c} °C`],
   ];
   if (outbox.problem) rows.push(["outbox", outbox.problem, "bad"]);
