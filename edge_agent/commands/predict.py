@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_agent.commands.predict_inputs import Given
     from edge_agent.models.model import Model
     from edge_agent.models.predictor import Answer
     from edge_agent.samples import Prediction, Sample
+    from edge_agent.sources.recordings import Given
 
 MAX_ANNOTATED = 20_000_000
 ANNOTATED_QUALITY = 90
