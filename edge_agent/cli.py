@@ -8,7 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_agent import __version__
-from edge_agent.commands import bench, check, demo, doctor, inspect, models, predict, release, run, schema, watch
+from edge_agent.commands import (
+    bench,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    inspect,
+    models,
+    predict,
+    release,
+    run,
+    schema,
+    watch,
+)
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
 from edge_agent.system import limits
 from edge_agent.system.terminal import printable
@@ -16,7 +29,7 @@ from edge_agent.system.terminal import printable
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 # In the order of `--help`.
-COMMANDS = (run, check, predict, inspect, demo, bench, models, release, doctor, watch, schema)
+COMMANDS = (run, check, predict, inspect, demo, bench, evaluate, models, release, doctor, watch, schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

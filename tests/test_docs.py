@@ -25,6 +25,7 @@ from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon
 from tests.decoders import families_table
 from tests.decoders.scenes import facts
+from tests.evaluation.data import digits
 from tests.golden.golden_files import RECORD_FROM
 from tests.pages import (
     MAKE_TARGETS,
@@ -240,6 +241,7 @@ def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, home / name)
     (home / "imagenet.txt").write_text(labels.read_text().partition("\n")[2])
+    digits(home / "meter")
     (home / "cut.tflite").write_bytes(mobilenet.read_bytes()[:100_000])
 
 

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, pss, thread_counts
+from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, thread_counts
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models.language import LanguageSource
+from edge_agent.system import memory
 from edge_agent.system.units import counted
 from edge_agent.system.worker_process import Channel
 
@@ -73,7 +74,7 @@ def measure(path: str, file_format: str, threads: int, seconds: float) -> Measur
     """Loads a model, has it read a prompt again and again for `seconds`, then has it answer for as long."""
     from edge_agent.language import CHUNK, load_engine
 
-    memory_before, began = pss(), time.perf_counter()
+    memory_before, began = memory.taken(), time.perf_counter()
     try:
         engine = load_engine(Path(path), file_format, threads, CONTEXT)
         load_ms = (time.perf_counter() - began) * 1000
@@ -107,7 +108,7 @@ def measure(path: str, file_format: str, threads: int, seconds: float) -> Measur
         first_token_ms=round(first * 1000, 1),
         prompt_per_second=round(count / first, 1),
         output_per_second=round(count_out / output, 1),
-        memory_mib=round((pss() - memory_before) / 2**20, 1),
+        memory_mib=round((memory.taken() - memory_before) / 2**20, 1),
         load_ms=round(load_ms, 1),
     )
 

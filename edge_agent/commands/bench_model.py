@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
-from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, pss, thread_counts
+from edge_agent.commands.benchmarking import CRASHED, choose, in_process, print_json, thread_counts
 from edge_agent.engines.accelerators import ACCELERATORS, CPU, can_use
 from edge_agent.errors import EdgeAgentError, ModelError
+from edge_agent.system import memory
 
 if TYPE_CHECKING:
     from edge_agent.modelfile.facts import ModelFile
@@ -102,7 +103,7 @@ def measure(file: Any, accelerator: settings.AcceleratorName, threads: int, seco
     from edge_agent.engines import load_engine
     from edge_agent.modelfile.identity import FileIdentity
 
-    memory_before, began = pss(), time.perf_counter()
+    memory_before, began = memory.taken(), time.perf_counter()
     try:
         engine = load_engine(FileIdentity.from_json(file), accelerator, threads)
         load_ms = (time.perf_counter() - began) * 1000
@@ -118,7 +119,7 @@ def measure(file: Any, accelerator: settings.AcceleratorName, threads: int, seco
             times.append((time.perf_counter() - began) * 1000)
     except EdgeAgentError as error:
         return Measurement(accelerator, threads, problem=str(error))
-    memory = pss() - memory_before
+    added = memory.taken() - memory_before
     engine.close()
     centiles = statistics.quantiles(times, n=100) if len(times) > 1 else times * 99
     return Measurement(
@@ -128,7 +129,7 @@ def measure(file: Any, accelerator: settings.AcceleratorName, threads: int, seco
         p90_ms=round(centiles[89], 3),
         p99_ms=round(centiles[98], 3),
         per_second=round(1000 * len(times) / sum(times), 1),
-        memory_mib=round(memory / 2**20, 1),
+        memory_mib=round(added / 2**20, 1),
         load_ms=round(load_ms, 1),
         share=round(engine.share.on / engine.share.of, 3) if engine.share else None,
     )

@@ -66,9 +66,3 @@ def print_json(model: Path, sha256: str, measurements: Sequence[Any], best: dict
         "best": best,
     }
     print(json.dumps(document, indent=2))
-
-
-def pss() -> int:
-    """Bytes of memory of this process; of pages that it shares, its share."""
-    with Path("/proc/self/smaps_rollup").open(encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))

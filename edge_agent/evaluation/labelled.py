@@ -71,6 +71,7 @@ class LabelledSample:
         relative: whether the coordinates of the objects are fractions of the picture.
         mask: the file with a class for each pixel.
         series: the readings, all with the same label.
+        stream: whether each window of the readings is a sample of its own, as in a pipeline.
         request: for a language model: the message as it would come over MQTT.
         expected: the right answer to the request: a text, or a JSON value.
     """
@@ -82,8 +83,14 @@ class LabelledSample:
     relative: bool = False
     mask: Path | None = None
     series: Series | None = None
+    stream: bool = False
     request: bytes | None = None
     expected: Any = None
+
+    @property
+    def name(self) -> str:
+        """The file of the sample, or where it stands in a table."""
+        return self.where if self.path is None else str(self.path)
 
     def read(self) -> Sample:
         """The sample, as a source would give it; it holds the error where the file can't be read."""

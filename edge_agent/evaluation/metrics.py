@@ -161,17 +161,22 @@ def resamples(samples: int, steps: int, seed: int = SEED) -> "NDArray[np.float64
     )
 
 
-def intervals(drawn: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of each measure over the resamples, by percentiles; measures that are undefined are left out.
+def intervals(found: Mapping[str, float], drawn: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each measure: percentiles of the resamples, less their bias. Undefined ones are left out.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 10 and 13. The calibration error needs the
+    shift: each resample is worse calibrated than the data, since some samples occur twice.
+
+    Args:
+        found: the measures of the data.
+        drawn: the same of each resample.
     """
-    found: dict[str, tuple[float, float]] = {}
+    bounds: dict[str, tuple[float, float]] = {}
     edges = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
-    for key in drawn[0] if drawn else ():
-        values = np.array([one[key] for one in drawn])
+    for key, value in found.items():
+        values = np.array([one[key] for one in drawn if key in one])
         values = values[np.isfinite(values)]
-        if len(values):
-            low, high = np.percentile(values, edges)
-            found[key] = (float(low), float(high))
-    return found
+        if len(values) and np.isfinite(value):
+            low, high = np.percentile(values, edges) - (values.mean() - value)
+            bounds[key] = (max(float(low), min(0.0, float(values.min()))), float(high))
+    return bounds

@@ -5,11 +5,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.errors import ConfigError, InputError
+from edge_agent.errors import ConfigError
 from edge_agent.evaluation.labelled import (
     MAX_SAMPLES,
     Dataset,
@@ -22,7 +22,9 @@ from edge_agent.evaluation.labelled import (
 )
 from edge_agent.samples import Series
 from edge_agent.system.text import TextError, lines, parse_json
-from edge_agent.timeseries.numbers import read_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "activity", "value")
 FILES = ("file", "filename", "file_name", "filepath", "path", "image", "image_path")
@@ -150,7 +152,9 @@ def _of_readings(file: Path, header: Sequence[str], rows: Any, label: int) -> Da
     for end in range(1, len(labels) + 1):
         if end == len(labels) or labels[end] != labels[begin]:
             series = Series(table[begin:end], names, gap=True)
-            samples.append(LabelledSample(f"{file}:{starts[len(samples)]}", label=labels[begin], series=series))
+            samples.append(
+                LabelledSample(f"{file}:{starts[len(samples)]}", label=labels[begin], series=series, stream=True)
+            )
             begin = end
     return Dataset(file, "CSV of readings", "labels", samples, _classes(samples))
 
@@ -218,16 +222,27 @@ def _sample(
         if path is None:
             mistakes.add(where, f"there is no file {name!r} beside it")
         return "a file", LabelledSample(where, path, label)
-    try:
-        values = read_numbers(json.dumps({"values": document.get("values")}).encode(), "text").values
-    except InputError as error:
-        mistakes.add(where, f"values: {error}")
+    values = _values(document.get("values"))
+    if values is None:
+        mistakes.add(where, "expected values: a list of numbers, or of lists of numbers that are alike in length")
         return "readings", None
-    values = values.reshape(len(values), -1) if values.size else values
     channels, rate = document.get("channels", ()), document.get("rate")
     names = tuple(str(one) for one in channels) if isinstance(channels, list) else ()
     number = float(rate) if isinstance(rate, int | float) and rate > 0 else None
     return "readings", LabelledSample(where, label=label, series=Series(values, names, number, gap=True))
+
+
+def _values(stated: Any) -> "NDArray[np.float32] | None":
+    """Readings (readings, channels); None where they are something else."""
+    try:
+        values = np.asarray(stated)
+    except ValueError:  # lists that differ in length
+        return None
+    if values.dtype.kind not in "iuf" or not values.size or values.ndim not in (1, 2):
+        return None
+    with np.errstate(over="ignore"):
+        found = values.astype(np.float32).reshape(len(values), -1)
+    return found if np.isfinite(found).all() else None
 
 
 def _classes(samples: Sequence[LabelledSample]) -> tuple[str, ...]:

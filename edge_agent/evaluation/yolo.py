@@ -4,11 +4,11 @@ Source: https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralyti
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_agent.config.yaml_lines import Problems, read
+from edge_agent.config.yaml_lines import Key, Problems, line_of, read
 from edge_agent.errors import ConfigError
 from edge_agent.evaluation.labelled import (
     MAX_CLASSES,
@@ -52,7 +52,7 @@ def read_yolo(file: Path, split: Split) -> Dataset:
     shape = document.get("kpt_shape")
     points, columns = _keypoints(shape, file)
     reader = _Reader(names, points, columns, mistakes)
-    samples = [reader.sample(picture) for picture in _pictures(file, document, split)]
+    samples = [reader.sample(picture) for picture in _pictures(file, document, problems.lines, split)]
     mistakes.check()
     if not samples:
         raise ConfigError([f"{file}: expected pictures for {split}, found none"])
@@ -82,7 +82,7 @@ def _keypoints(shape: Any, file: Path) -> tuple[int, int]:
     raise ConfigError([f"{file}: kpt_shape: expected [keypoints, 2 or 3]"])
 
 
-def _pictures(file: Path, document: dict[str, Any], split: Split) -> Iterator[Path]:
+def _pictures(file: Path, document: dict[str, Any], numbers: Mapping[Key, int], split: Split) -> Iterator[Path]:
     stated = document.get("path")
     roots = [file.parent / stated, file.parent] if isinstance(stated, str) else [file.parent]
     other: Split = "train" if split == "test" else "test"
@@ -96,7 +96,9 @@ def _pictures(file: Path, document: dict[str, Any], split: Split) -> Iterator[Pa
         named = [root / part for root in roots for part in (str(place), str(place).removeprefix("../"))]
         found = next((one for one in named if one.exists()), None)
         if found is None:
-            raise ConfigError([f"{file}: {keys[0]}: there is no folder or file {str(place)!r}"])
+            raise ConfigError(
+                [f"{file}:{line_of(numbers, (keys[0],))}: {keys[0]}: there is no folder or file {str(place)!r}"]
+            )
         yield from _listed(found)
 
 

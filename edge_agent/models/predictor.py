@@ -1,22 +1,27 @@
 """Predictions for inputs that are handed in one by one, by the same stages as in a pipeline."""
 
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
-from edge_agent.models.stages import Stages
+from edge_agent.models.stages import Stages, WorkItem
 from edge_agent.samples import Prediction, Sample, Timing
-from edge_agent.system import limits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
+
+# As in a pipeline: two samples are prepared while another one is in the model. As many again wait for it.
+PREPARING, WAITING = 2, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Answer:
 
 
 class Predictor:
-    """One sample at a time.
+    """One sample at a time, or many in a row.
 
     Args:
         model: what the samples go through.
@@ -81,15 +86,55 @@ class Predictor:
             ModelError: the inference fails.
             EdgeAgentError: a defect in edge-agent.
         """
-        stages = self._stages
-        (item,) = stages.begin([sample])
+        return self._finish(self._prepare(sample, needs_image=needs_image))
+
+    def ask_each(self, samples: Iterable[Callable[[], Sample]]) -> Iterator[Answer | EdgeAgentError]:
+        """What the model predicts for each of many samples, in their order; the error where one can't be used.
+
+        The next samples are read and prepared while one is in the model, as in a pipeline.
+
+        Args:
+            samples: each is read when its turn comes, in another thread.
+        """
+        with ThreadPoolExecutor(PREPARING, "prepare") as pool:
+            prepared: deque[Future[WorkItem]] = deque()
+            try:
+                for read in samples:
+                    prepared.append(pool.submit(lambda read: self._prepare(read(), needs_image=False), read))
+                    if len(prepared) == PREPARING + WAITING:
+                        yield self._outcome(prepared.popleft())
+                while prepared:
+                    yield self._outcome(prepared.popleft())
+            finally:
+                for one in prepared:
+                    one.cancel()
+
+    def _outcome(self, prepared: Future[WorkItem]) -> Answer | EdgeAgentError:
         try:
-            stages.prepare(item, needs_image=needs_image)
+            return self._finish(prepared.result())
+        except EdgeAgentError as error:
+            return error
+
+    def _prepare(self, sample: Sample, *, needs_image: bool) -> WorkItem:
+        with _only_known_errors():
+            (item,) = self._stages.begin([sample])
+            self._stages.prepare(item, needs_image=needs_image)
+            return item
+
+    def _finish(self, item: WorkItem) -> Answer:
+        stages = self._stages
+        with _only_known_errors():
             stages.infer([item])
             predictions, _ = stages.postprocess(item, stages.decode(item))
-        except EdgeAgentError:
-            raise
-        except Exception as error:
-            log.warning("a defect in edge-agent: this sample is given up", exc_info=error)
-            raise EdgeAgentError(limits.in_words(error)) from error
-        return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image, item.prepared.decoding)
+            return Answer(predictions, item.prepared.facts, item.timing, item.prepared.image, item.prepared.decoding)
+
+
+@contextmanager
+def _only_known_errors() -> Iterator[None]:
+    try:
+        yield
+    except EdgeAgentError:
+        raise
+    except Exception as error:
+        log.warning("a defect in edge-agent: this sample is given up", exc_info=error)
+        raise EdgeAgentError(f"internal error: {error!r}") from error

@@ -63,3 +63,9 @@ def limit_data(most: int) -> int:
         # If memory runs out nevertheless, the kernel ends this process and not its parent.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     return bound
+
+
+def taken() -> int:
+    """Bytes of memory that this process takes (PSS); of pages that it shares, its share."""
+    found = re.search(r"^Pss: *(\d+) kB", read_attribute(Path("/proc/self/smaps_rollup")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0

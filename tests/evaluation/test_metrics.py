@@ -78,7 +78,7 @@ def test_an_interval_holds_the_truth_about_19_times_in_20() -> None:
     for seed in range(200):
         right = (draw(seed).random(100) < 0.8).astype(float)
         drawn = [{"mean": metrics.mean(right, weights)} for weights in metrics.resamples(100, 100)]
-        low, high = metrics.intervals(drawn)["mean"]
+        low, high = metrics.intervals({"mean": float(right.mean())}, drawn)["mean"]
         hits += low <= 0.8 <= high
     assert 180 <= hits <= 198
 
@@ -87,3 +87,15 @@ def test_resamples_are_the_same_each_time_and_fewer_where_they_are_dear() -> Non
     assert (metrics.resamples(10, 10) == metrics.resamples(10, 10)).all()
     assert len(metrics.resamples(10, 10)) == metrics.RESAMPLES
     assert len(metrics.resamples(10, metrics.MAX_STEPS)) == metrics.MIN_RESAMPLES
+
+
+def test_the_interval_of_a_biased_measure_holds_what_was_measured() -> None:
+    confidences, right = draw(1).random(100), draw(2).random(100) < draw(1).random(100)
+
+    def error(weights: np.typing.NDArray[np.float64]) -> dict[str, float]:
+        bins = metrics.calibration(confidences, right.astype(float), weights)
+        return {"error": metrics.expected_calibration_error(bins)}
+
+    found = error(np.ones(100))
+    low, high = metrics.intervals(found, [error(weights) for weights in metrics.resamples(100, 100)])["error"]
+    assert 0 <= low < found["error"] < high
