@@ -45,7 +45,7 @@ def test_json_has_the_fields_of_the_public_interface(meter: Path, capsys: pytest
     assert found["metrics"]["top1"] == 1
     assert set(found["interval"]) == set(found["metrics"])
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
-    assert found["memory_mb"] > 0
+    assert found["memory_mb"] >= 0
     assert {row["label"] for row in found["per_class"]} == {path.name for path in meter.iterdir()}
 
 
