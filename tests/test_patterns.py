@@ -74,7 +74,7 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     r"models/registry.py ^https://[^\s@?#]+$": (("https://", "a", " "),),
     "models/registry.py MIRROR_ADDRESS": (("http://a", "/", "?"), ("file:///", "a", "#")),
     "models/registry.py f'^{NAME.pattern}$'": (("a", ".", "\n\n"),),
-    "models/self_test_worker.py bad.alloc|allocate memory": (("", "bad.allo", ""), ("", "allocate memor", "")),
+    "models/soundness.py bad.alloc|allocate memory": (("", "bad.allo", ""), ("", "allocate memor", "")),
     "mqtt/client_ids.py _SUFFIX": (("", "-" + "a" * 12, ""), ("", "-home-assistan", "")),
     r"mqtt/endpoint.py \[SSL: (\w+)\]": (("[SSL: ", "A", ""), ("", "[SSL: A", "")),
     "preprocess/jpeg.py _MARKER_IN_SCAN": (("", "\xff", ""), ("", "\xff\x00", "")),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_BINS = 15
 RESAMPLES = 1000
-# Of an expensive measure there are fewer resamples: no more than this many steps, but at least so many.
+# Of an expensive measure there are fewer resamples: no more than this many steps, but at least this many resamples.
 MAX_STEPS, MIN_RESAMPLES = 300_000_000, 50
 CONFIDENCE = 0.95
 SEED = 20_211
