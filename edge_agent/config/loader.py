@@ -14,7 +14,7 @@ from edge_agent.config.validation import did_you_mean, validate, value_at
 from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
 from edge_agent.errors import ConfigError
 from edge_agent.settings import MqttSource, Settings
-from edge_agent.settings.own_topics import own_topic
+from edge_agent.settings.own_topics import built_in_topic, further_topics, own_topic
 from edge_agent.system.home import expand_user
 from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
@@ -74,6 +74,7 @@ def load(path: Path) -> Config:
     _check_files(raw, problems)
     if settings is not None:
         _check_loops(settings, problems)
+        _check_further_topics(settings, problems)
     if settings is None or problems.texts():
         raise ConfigError(problems.texts())
     return Config(path, settings, problems.lines)
@@ -138,6 +139,16 @@ def _check_loops(settings: Settings, problems: Problems) -> None:
                 ("pipelines", name, "source", "topic"),
                 f"matches {printable(topic)}, on which this agent publishes: it would be its own input; choose a"
                 " narrower topic filter, or for another pipeline's results `type: pipeline`",
+            )
+
+
+def _check_further_topics(settings: Settings, problems: Problems) -> None:
+    """Results go to no topic that has a meaning of its own."""
+    for name, topic in further_topics(settings).items():
+        if taken := built_in_topic(settings, topic):
+            problems.add(
+                ("pipelines", name, "publish", "topic"),
+                f"is {printable(taken)}, on which this agent publishes anyway: choose another topic",
             )
 
 

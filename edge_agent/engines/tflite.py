@@ -81,7 +81,7 @@ class TfliteEngine:
                 self._interpreter.set_tensor(index, array)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"inference failed: {reason(error)}") from error
+            raise ModelError(f"inference failed: {reason(of_tflite(str(error)))}") from error
         return [self._interpreter.get_tensor(index) for index in self.output_indices]
 
     def _resize(self, shapes: list[tuple[int, ...]]) -> None:

@@ -29,8 +29,8 @@ FIRST_WAIT_S = 1.0
 TIMEOUT = Timeout(connect=10.0, read=30.0)
 MAX_REDIRECTS = 5
 BLOCK = 1 << 16
-# Bytes that an answer with a part of the file must have for the next part to be asked for at once.
-LEAST_PART = BLOCK
+# An answer with a part of the file must have this share of it, or a block, for the next part to be asked for at once.
+LEAST_SHARE = 1000
 OTHER_FILE = "it is not the file that the registry means"
 # Answers that mean "not now", https://www.rfc-editor.org/rfc/rfc9110#section-15
 NOT_NOW = {408, 425, 429, 500, 502, 503, 504}
@@ -161,7 +161,7 @@ def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
                     yield position, block
                     position += len(block)
             # A server may send less than was asked for, https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
-            if answer.status != HTTPStatus.PARTIAL_CONTENT or position - began < LEAST_PART:
+            if answer.status != HTTPStatus.PARTIAL_CONTENT or position - began < min(BLOCK, size / LEAST_SHARE):
                 return
             offset = position
 

@@ -15,6 +15,7 @@ from edge_agent.postprocess.filters import unknown_labels, unknown_names
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.settings.streams import CommandSource
 from edge_agent.settings.text import Text
+from edge_agent.timeseries.cutting import channel_count
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
@@ -22,6 +23,7 @@ SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
 FORMATS_OF_READINGS = ("jsonl", "csv")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
+TASKS_WITH_CONFIDENCE = (CLASSIFICATION, *TASKS_WITH_BOXES)
 OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
 
 # What is replaced in a prompt, by the kind of source.
@@ -97,6 +99,9 @@ def _channels(pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibi
         return
     begin = f"{pipeline.model} takes the channels {', '.join(preprocess.input.channels)}, and here is no"
     yield from ((("source", "channels"), text) for text in unknown_names(preprocess.input.channels, given, begin))
+    count = channel_count(preprocess)
+    if not preprocess.input.channels and preprocess.input.kind == "series" and len(given) != count:
+        yield ("source", "channels"), f"{pipeline.model} takes {count} channel(s), and here are {len(given)}"
 
 
 def _with_state_inside(
@@ -177,6 +182,7 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         yield ("text",), f"is for language models, and {name} is none"
     if parent and parent_task not in TASKS_WITH_BOXES:
         yield ("source", "name"), f"{parent} finds no boxes, its task is {parent_task}"
+    hysteresis = options.publish.hysteresis
     # What is stated, the option, whether it fits, and why not.
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
         (gives == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),
@@ -189,6 +195,12 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         (options.smoothing, ("smoothing",), not pictures, f"is for readings and sound, {name} takes pictures"),
         (options.smoothing, ("smoothing",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
         (options.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
+        (
+            hysteresis >= 1,
+            ("publish", "hysteresis"),
+            task not in TASKS_WITH_CONFIDENCE,
+            "no confidence rises by 1 or more",
+        ),
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)

@@ -6,16 +6,32 @@ from edge_agent.settings import Settings
 from edge_agent.settings.topics import ANY_LABEL, overlap
 
 _OF_DEVICE = ("status", "info", "stats", "accelerator", "update", "cmd/reply")
-_OF_PIPELINE = ("status", "result", "result/stream", "error", "event", "snapshot", "share")
+_OF_PIPELINE = ("result", "result/stream", "error", "event", "snapshot", "status", "share")
 
 
 def own_topics(options: Settings) -> Iterator[str]:
     """Topics on which the agent publishes; in those of `publish.topic`, `{label}` stands for any label."""
+    yield from _built_in(options)
+    yield from further_topics(options).values()
+
+
+def further_topics(options: Settings) -> dict[str, str]:
+    """The topics of `publish.topic`, by pipeline; see `own_topics`."""
+    return {
+        name: template.replace("{device_id}", options.device_id).replace("{pipeline}", name)
+        for name, pipeline in options.pipelines.items()
+        if (template := pipeline.publish.topic) is not None
+    }
+
+
+def built_in_topic(options: Settings, topic: str) -> str:
+    """The topic of the agent's own documents that a topic of `publish.topic` is, or may become; empty: none."""
+    return next((built_in for built_in in _built_in(options) if overlap(built_in, topic)), "")
+
+
+def _built_in(options: Settings) -> Iterator[str]:
     device = f"{options.mqtt.topic_prefix}/{options.device_id}"
-    for name, pipeline in options.pipelines.items():
-        yield from (f"{device}/{name}/{kind}" for kind in _OF_PIPELINE)
-        if (template := pipeline.publish.topic) is not None:
-            yield template.replace("{device_id}", options.device_id).replace("{pipeline}", name)
+    yield from (f"{device}/{name}/{kind}" for name in options.pipelines for kind in _OF_PIPELINE)
     yield from (f"{device}/{kind}" for kind in _OF_DEVICE)
     if options.home_assistant.enabled:
         yield f"{options.home_assistant.prefix}/device/{ANY_LABEL}/config"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from edge_agent.sources.stream_server import PORTS, Address
 from edge_agent.system.terminal import printable
 
-# Seconds in which a server has to answer, after OpenCV has already waited for it.
-PATIENCE = 4.0
+# Seconds in which a server has to answer, after OpenCV has already waited for it; both are within OPEN_PATIENCE.
+PATIENCE = 3.0
 _MAX_ANSWER = 65536
 
 

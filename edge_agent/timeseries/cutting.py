@@ -137,9 +137,14 @@ def _as_rows(found: Numbers, numbers: SeriesPreprocess) -> "NDArray[np.float32]"
     values = found.values
     if values.ndim == 2:  # noqa: PLR2004 - readings, channels
         return values
-    axes = [axis for axis in numbers.shape if axis != 1]
-    channels = len(numbers.input.channels) or (axes[-1] if len(axes) > 1 and not numbers.input.features else 1)
+    channels = channel_count(numbers)
     if values.ndim > 2 or values.size % channels:  # noqa: PLR2004 - as above
         shape = " x ".join(map(str, values.shape))
         raise InputError(f"expected readings of {counted(channels, 'channel')}, found {shape} numbers")
     return values.reshape(-1, channels)
+
+
+def channel_count(numbers: SeriesPreprocess) -> int:
+    """The number of channels that a model takes."""
+    axes = [axis for axis in numbers.shape if axis != 1]
+    return len(numbers.input.channels) or (axes[-1] if len(axes) > 1 and not numbers.input.features else 1)

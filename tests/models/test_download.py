@@ -102,6 +102,13 @@ def test_a_server_that_can_not_go_on_in_the_middle_is_asked_for_all(part: Path, 
     assert part.read_bytes() == CONTENT
 
 
+def test_small_parts_of_a_small_file_are_enough(part: Path) -> None:
+    with FileServer(CONTENT, in_parts(10_000)) as server:
+        bring(server.url, part)
+        assert len(server.requests) == 100
+    assert part.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("total", [True, False])
 def test_a_server_that_sends_less_than_was_asked_for_is_asked_for_the_rest(part: Path, total: bool) -> None:
     part.write_bytes(CONTENT[:1000])

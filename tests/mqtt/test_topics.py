@@ -179,6 +179,30 @@ def test_other_sources_are_not_refused(tmp_path: Path, topic_filter: str) -> Non
     assert _load(tmp_path, topic_filter).settings.pipelines
 
 
+@pytest.mark.parametrize(
+    ("topic", "taken"),
+    [
+        ("edge/porch/status", "edge/porch/status"),
+        ("edge/{device_id}/{pipeline}/result", "edge/porch/lab/result"),
+        ("edge/porch/{label}", "edge/porch/status"),
+        ("edge/porch/lab/{label}", "edge/porch/lab/result"),
+        ("edge/porch/lab/labels", ""),
+        ("house/{label}", ""),
+    ],
+)
+def test_results_go_to_no_topic_of_the_agent_s_own_documents(tmp_path: Path, topic: str, taken: str) -> None:
+    file = tmp_path / "agent.yaml"
+    (tmp_path / "m.tflite").touch()
+    lab = {"source": {"type": "mqtt", "topic": "t"}, "model": "m", "publish": {"topic": topic}}
+    sections = {"device_id": "porch", "models": {"m": {"path": "m.tflite"}}, "pipelines": {"lab": lab}}
+    file.write_text(yaml.safe_dump(sections))
+    if not taken:
+        assert loader.load(file).settings.pipelines
+        return
+    with pytest.raises(ConfigError, match=f"publish.topic: is {taken}, on which this agent publishes"):
+        loader.load(file)
+
+
 class Peer:
     """A connection whose acknowledgements are recorded."""
 

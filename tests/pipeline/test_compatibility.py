@@ -27,6 +27,12 @@ MODELS = {
     "objects": model("detection", "person", "bicycle", "car"),
     "breeds": model("classification", "terrier", "beagle"),
     "numbers": model("classification"),
+    "value": model("regression"),
+    "unnamed": model(
+        "classification",
+        "walk",
+        preprocess=SeriesPreprocess((32, 2), True, "float32", 0, 0, input=Input(kind="series")),
+    ),
     "moves": model(
         "classification",
         "walk",
