@@ -64,6 +64,13 @@ def no_details(found: Candidates, item: Sequence["NDArray[Any]"], placement: Pla
     return ({} for _ in found.scores)
 
 
+def corners_of(found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement) -> Iterable[dict[str, Any]]:
+    """The outline of each detection, whose extras are x, y of four corners in pixels of the input: see `Details`."""
+    del item
+    corners = placement.to_picture(found.extras.reshape(-1, 2)).reshape(-1, 4, 2)
+    yield from ({"polygons": (tuple(map(tuple, points)),)} for points in corners.tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """Decoder of all families that detect objects: see `Decoder`.

@@ -38,6 +38,7 @@ from edge_agent.decoders.yolo_maps import (
     recognise_yolov5_maps,
 )
 from edge_agent.decoders.yolo_nas import recognise_yolo_nas
+from edge_agent.decoders.yolo_obb import recognise_yolo_obb
 from edge_agent.decoders.yolo_pose import recognise_yolo_pose
 from edge_agent.decoders.yolo_segmentation import recognise_yolo_segmentation
 from edge_agent.decoders.yolov5_face import recognise_yolov5_face
@@ -148,6 +149,11 @@ FAMILIES = {
         "[1, 4 + classes + keypoints, cells] or [1, detections, 6 + keypoints]",
         "YOLO with keypoints",
         "pose",
+    ),
+    "yolo_obb": Family(
+        recognise_yolo_obb,
+        "[1, 5 + classes, cells] or [1, detections, 7]",
+        "YOLO with oriented boxes (task `obb`)",
     ),
     "yolo_segmentation": Family(
         recognise_yolo_segmentation,

@@ -9,8 +9,6 @@ from edge_agent.modelfile.facts import ModelFile
 
 SHOWN_FAMILIES = 3
 SHOWN_OUTPUTS = 12
-# Tasks that exports of Ultralytics state and that nothing here decodes, https://docs.ultralytics.com/tasks.
-_UNREAD_TASKS = {"obb": "boxes that are turned"}
 
 
 class _Expected(NamedTuple):
@@ -48,10 +46,6 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
 
 def _cause(file: ModelFile) -> str:
     """What in an export keeps it from being recognised, whatever its family, and what to do; empty if nothing does."""
-    task = file.metadata.get("task", "")
-    if task in _UNREAD_TASKS:
-        stated = f"the file states task: {task} ({_UNREAD_TASKS[task]})"
-        return f"{stated}, which no decoder reads: export a model of another task, or state decoder: raw"
     first = {tensor.shape[0] for tensor in (*file.inputs, *file.outputs) if tensor.shape}
     if len(first) == 1 and (batch := max(first)) > 1:
         return f"it takes batches of {batch} only: export it with a batch size of 1 (Ultralytics: batch=1)"

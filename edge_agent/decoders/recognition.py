@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from edge_agent.decoders import Decoder
@@ -27,6 +27,8 @@ SIGNED = ((127.5,), (127.5,))
 RAW = ((0.0,), (1.0,))
 
 # Feature maps of published YOLO, YOLOX and NanoDet models; the last three: P6, P2 and tiny variants.
+ANCHORS = 3  # per cell, in YOLOv5 and YOLOv7
+PROTOTYPE_STRIDE = 4
 STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 
 
@@ -121,6 +123,31 @@ def ultralytics_task(file: ModelFile) -> str | None:
     https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py
     """
     return file.metadata.get("task") if {"stride", "names"} <= file.metadata.keys() else None
+
+
+def with_sizes(file: ModelFile) -> ModelFile:
+    """The same file, with the sizes that the outputs of an Ultralytics export have for the size of its input.
+
+    A file that was exported with open sizes (`dynamic=True`) leaves those of its outputs open as well.
+    """
+    size = picture_size(file)
+    if size is None or not {"stride", "names"} <= file.metadata.keys():
+        return file
+    stride = file.metadata["stride"]
+    strides = STRIDES[1] if stride == "64" else STRIDES[0]
+    cells = cell_count(size, strides)
+
+    def known(shape: tuple[int, ...]) -> tuple[int, ...]:
+        match shape:
+            case (batch, -1, columns) if columns > 0:  # YOLOv5
+                return batch, ANCHORS * cells, columns
+            case (batch, columns, -1):
+                return batch, columns, cells
+            case (batch, channels, -1, -1):  # prototypes of masks
+                return batch, channels, size[0] // PROTOTYPE_STRIDE, size[1] // PROTOTYPE_STRIDE
+        return shape
+
+    return replace(file, outputs=tuple(replace(tensor, shape=known(tensor.shape)) for tensor in file.outputs))
 
 
 def embedded_list(metadata: Mapping[str, str], key: str) -> tuple[int, ...] | None:

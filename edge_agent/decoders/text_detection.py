@@ -4,19 +4,17 @@ Sources: https://github.com/PaddlePaddle/PaddleOCR (ppocr/postprocess/db_postpro
 by 1.5 times their area over their circumference; configs/det: BGR pixels, ImageNet's normalization).
 """
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_agent.decoders import check_finite, real_values
-from edge_agent.decoders.detection import Candidates, Detector, check_size
+from edge_agent.decoders.detection import Candidates, Detector, check_size, corners_of
 from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.opencv import cv2
-from edge_agent.preprocess.placement import Placement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,10 +104,3 @@ def read(stored: "NDArray[Any]", spec: TensorSpec, size: Size, least: float) -> 
     points = extras.reshape(-1, 4, 2)
     boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1) if len(points) else np.zeros((0, 4))
     return Candidates(boxes.astype(np.float32), np.array(scores, np.float32), np.zeros(len(scores), np.intp), extras)
-
-
-def corners_of(found: Candidates, item: Sequence["NDArray[Any]"], placement: Placement) -> Iterable[dict[str, Any]]:
-    """The four corners of each detection as its outline: see `Details`."""
-    del item
-    corners = placement.to_picture(found.extras.reshape(-1, 2)).reshape(-1, 4, 2)
-    yield from ({"polygons": (tuple(map(tuple, points)),)} for points in corners.tolist())

@@ -21,6 +21,7 @@ from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.boxes import box_scale, strongest, xywh_to_xyxy
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape, class_numbers
 from edge_agent.decoders.recognition import (
+    ANCHORS,
     UNIT,
     Parts,
     Recognition,
@@ -38,7 +39,6 @@ from edge_agent.modelfile.facts import ModelFile, Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ANCHORS = 3  # per cell, in YOLOv5 and YOLOv7
 MAX_END_TO_END = 1000
 # A centre in fractions is hardly above 1; in pixels it is larger from the second cell on.
 MAX_FRACTION = 2.0

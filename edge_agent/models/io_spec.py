@@ -8,19 +8,27 @@ that states it; nothing is guessed.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from edge_agent import settings
 from edge_agent.decoders import Decoder, families
 from edge_agent.decoders.classification import Classification
 from edge_agent.decoders.nearest import unknown_outputs
 from edge_agent.decoders.raw import RAW, raw
-from edge_agent.decoders.recognition import Parts, Recognition
+from edge_agent.decoders.recognition import UNIT, Parts, Recognition, ultralytics_task
 from edge_agent.decoders.ssd_raw import read_anchors
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
-from edge_agent.models.picture_input import picture_tensor, read_pictures, sizes_of, with_size, without_sizes
+from edge_agent.models.picture_input import (
+    picture_tensor,
+    read_pictures,
+    sizes_of,
+    with_size,
+    without_fixed_batch,
+    without_sizes,
+)
 from edge_agent.models.series_input import joined_columns, read_series, takes_numbers, without_state
 from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
@@ -133,7 +141,7 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         preprocess = read_series(file, how, evidence, columns)
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
     else:
-        file, sizes = without_sizes(file)
+        file, sizes = without_sizes(without_fixed_batch(file, evidence))
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
         names = stated.labels or file.labels
@@ -205,7 +213,12 @@ def _classification(
         names = parts.labels or [str(number) for number in range(classes)]
         return Classification(parts.outputs[0], names, output, binary)
 
-    return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes)
+    if ultralytics_task(file) == "classify":
+        evidence.append("classifiers of Ultralytics take RGB pixels from 0 to 1, the centre square")
+        published: dict[str, Any] = {"resize": "center_crop", "color": "rgb", "normalization": UNIT}
+    else:
+        published = {}
+    return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes, **published)
 
 
 def _class_count(file: ModelFile, families_: Collection[str]) -> int:

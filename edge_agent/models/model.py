@@ -16,6 +16,7 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.accelerators import name_of
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
+from edge_agent.engines.fixed_batch import FixedBatch, fixed_batch
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import (
     compiles,
@@ -361,6 +362,7 @@ def _serve(
 
 
 def _load(candidate: Candidate, spec: IOSpec, batch: int) -> Batching:
-    engine = Batching(candidate.load())
+    loaded = candidate.load()
+    engine = Batching(FixedBatch(loaded) if fixed_batch(loaded) > 1 else loaded)
     BoundIO.bind(spec, engine).warm_up(engine, batch)
     return engine

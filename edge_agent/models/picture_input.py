@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_agent import settings
-from edge_agent.decoders.recognition import Recognition, embedded_list
+from edge_agent.decoders.recognition import Recognition, embedded_list, with_sizes
+from edge_agent.engines.fixed_batch import common_batch
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess.image import Preprocess
@@ -121,7 +122,21 @@ def with_size(
             f"preprocess.size: WIDTHxHEIGHT, such as {examples}, as it was trained"
         )
     shape = (*tensor.shape[:first], height, width, *tensor.shape[first + 2 :])
-    return replace(file, inputs=(replace(tensor, shape=shape), *file.inputs[1:]), open_size=True)
+    return with_sizes(replace(file, inputs=(replace(tensor, shape=shape), *file.inputs[1:]), open_size=True))
+
+
+def without_fixed_batch(file: ModelFile, evidence: list[str]) -> ModelFile:
+    """The same file for one picture, if it takes batches of one size above one only: the engine fills them up."""
+    tensors = (*file.inputs, *file.outputs)
+    batch = common_batch([tensor.shape for tensor in tensors]) if len(file.inputs) == 1 else 1
+    if batch == 1:
+        return file
+    evidence.append(f"batch: {batch} pictures at once, always: export it with a batch of 1 to save time")
+    inputs, outputs = (
+        tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in group)
+        for group in (file.inputs, file.outputs)
+    )
+    return replace(file, inputs=inputs, outputs=outputs)
 
 
 def _in_words(sides: tuple[int, ...], usual: int | None = None) -> str:

@@ -28,6 +28,7 @@ from tests.decoders import (
     test_ultraface,
     test_yolo,
     test_yolo_maps,
+    test_yolo_obb,
     test_yolo_pose,
     test_yolo_segmentation,
     test_yolox,
@@ -81,6 +82,16 @@ def yolov7() -> Setup:
 def yolo_pose() -> Setup:
     cells = test_yolo_pose.cells(fractions=False)[None]
     return of_family("yolo_pose", test_yolo_pose.SIZE, [cells], [cells * 0], ["person"], task="pose")
+
+
+def yolo_obb(*, end_to_end: bool) -> Setup:
+    ships = (30, 32, 20, 8, 30, 0.9), (14, 12, 12, 6, 0, 0.6)
+    file, encode = (
+        (test_yolo_obb.END_TO_END, test_yolo_obb.detections)
+        if end_to_end
+        else (test_yolo_obb.FILE, test_yolo_obb.cells)
+    )
+    return Setup(decoder(file, "yolo_obb", ["ship"]), test_yolo_obb.SIZE, [encode(*ships)], [encode()], ["ship"])
 
 
 def yolo_segmentation(kind: str) -> Setup:
@@ -257,6 +268,8 @@ SCENES = {
     "yolo_end_to_end": yolo("yolo_end_to_end"),
     "yolo_end_to_end, YOLOv7": yolov7(),
     "yolo_pose": yolo_pose(),
+    "yolo_obb": yolo_obb(end_to_end=False),
+    "yolo_obb, end to end": yolo_obb(end_to_end=True),
     "yolo_segmentation": yolo_segmentation("without objectness"),
     "yolo_segmentation, end to end": yolo_segmentation("end to end"),
     "yolox": yolox(),

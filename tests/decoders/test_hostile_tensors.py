@@ -37,6 +37,7 @@ FILES: dict[str, ModelFile] = {
     "yolov8": facts((1, 6, CELLS), size=SIZE),
     "yolo_end_to_end": facts((1, 50, 6), size=SIZE),
     "yolo_pose": facts((1, 56, CELLS), size=SIZE),
+    "yolo_obb": facts((1, 9, CELLS), size=SIZE),
     "yolo_segmentation": facts((1, 10, CELLS), (1, 4, 16, 24), size=SIZE),
     "yolox": facts((1, CELLS, 7), size=SIZE),
     "nanodet": facts((1, CELLS, 34), size=SIZE),

@@ -89,7 +89,6 @@ def test_unknown_outputs_name_what_was_seen_the_nearest_families_and_what_to_sta
 @pytest.mark.parametrize(
     ("file", "cause"),
     [
-        (facts((1, 20, 84), metadata={"task": "obb"}), "the file states task: obb"),
         (facts((1, 84, -1)), "leaves sizes of its outputs open (-1): export it with fixed sizes"),
         (
             replace(facts((4, 84, 84)), inputs=(Tensor("images", (4, 3, 64, 64), "float32"),)),

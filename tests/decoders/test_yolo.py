@@ -163,7 +163,7 @@ def test_the_number_of_cells_follows_the_input_and_the_strides() -> None:
 def test_an_ultralytics_export_names_its_task() -> None:
     file = facts((1, 56, 8400), size=(640, 640), metadata=ULTRALYTICS | {"task": "detect"})
     assert [(one.family, one.named) for one in families.fitting(file)] == [("yolov8", True)]
-    for task in ("obb", "classify"):
+    for task in ("classify", "depth"):
         assert families.fitting(facts((1, 84, 8400), size=(640, 640), metadata=ULTRALYTICS | {"task": task})) == []
 
 
