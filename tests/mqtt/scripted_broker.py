@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -53,6 +54,7 @@ class ScriptedBroker:
         self.frozen = False  # whether it takes everything and answers nothing
         self.levels: list[int] = []
         self.subscribed = 0  # SUBSCRIBE packets
+        self.pings: list[float] = []  # when each PINGREQ came, on the monotonic clock
         self.published: list[Published] = []
         self.most_unanswered = 0
         self._unanswered = 0
@@ -103,6 +105,7 @@ class ScriptedBroker:
                     answer = body[:2] + properties + codes
                     connection.sendall(bytes([0x90, len(answer)]) + answer)
                 elif kind == PINGREQ:
+                    self.pings.append(time.monotonic())
                     connection.sendall(b"\xd0\0")
                 elif kind == DISCONNECT:
                     return

@@ -169,3 +169,13 @@ def test_a_broker_that_exceeds_a_bound_loses_the_connection(
             broker.send(publish_packet(2, mid, bytes(3000 if large else 100)))
         wait_until(lambda: len(ups) > 1, 10, "connected again")
     assert ("packet of" if large else "without releasing one") in caplog.text
+
+
+def test_the_keep_alive_of_the_broker_goes_before_the_own_one(connections: list[Connection]) -> None:
+    with ScriptedBroker(lambda _: connack(properties=b"\x13\0\1")) as broker:  # server keep alive: 1 s
+        one = connection(broker.port, replace(SESSION, protocol="5", keepalive=600))
+        connections.append(one)
+        one.start()
+        wait_until(lambda: len(broker.pings) >= 3, 10, "PINGREQs")
+        pauses = [after - before for before, after in zip(broker.pings, broker.pings[1:], strict=False)]
+        assert max(pauses) < 1.5
