@@ -129,7 +129,7 @@ def _close(connection: http.client.HTTPConnection, response: http.client.HTTPRes
 
 def _request(address: Address, name: str) -> _Opened:
     """The response to a request; to a second one with credentials, where the server asks for them."""
-    headers = {"User-Agent": "edge-agent", "Accept": "*/*", "Connection": "close"}
+    headers = {"User-Agent": b"edge-agent", "Accept": b"*/*", "Connection": b"close"}
     while True:
         connection = http.client.HTTPConnection(address.host, address.port)
         try:
@@ -149,7 +149,7 @@ def _request(address: Address, name: str) -> _Opened:
         if authorization is None:
             return connection, link, response
         _close(connection, response)
-        headers["Authorization"] = authorization
+        headers["Authorization"] = authorization.encode()
 
 
 def _next(target: str, location: str, name: str) -> str:
@@ -160,6 +160,8 @@ def _next(target: str, location: str, name: str) -> str:
         same = (old.scheme, old.hostname) == (new.scheme, new.hostname)
     except ValueError:
         raise SourceError(f"{name}: the server sends on to something that is no address") from None
+    if new.scheme not in ("http", "https"):
+        raise SourceError(f"{name}: the server sends on to an address of another kind, {printable(new.scheme)[:20]}://")
     if not same or "@" in new.netloc or "@" not in old.netloc:
         return joined
     return new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()

@@ -10,12 +10,15 @@ import socket
 import ssl
 from http import HTTPStatus
 from typing import NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 from edge_agent.errors import SourceError
 
-PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
+# Of a plain connection over TCP, the address itself states the port.
+PORTS = {"tcp": 0, "http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
+# What stands for itself in the path and query of an address: https://www.rfc-editor.org/rfc/rfc3986#section-2
+_IN_TARGET = "%:/?#[]@!$&'()*+,;=-._~"
 _TLS = ("https", "rtsps", "rtmps")
 # What RTSP adds to HTTP's status codes, https://www.rfc-editor.org/rfc/rfc2326#section-7.1.1
 _RTSP_STATUS = {453: "Not Enough Bandwidth", 454: "Session Not Found", 461: "Unsupported Transport"}
@@ -45,18 +48,20 @@ class Address(NamedTuple):
             name: for messages.
 
         Raises:
-            SourceError: it has no host, or a port that is no number.
+            SourceError: it has no host, a port that is no number, or control characters in it.
         """
         try:
             parts = urlsplit(url)
-            port, host = parts.port, parts.hostname
+            port, host = parts.port, parts.hostname or ""
+            host.encode("idna")
         except ValueError:
-            port, host = None, None
-        if not host:
+            host = ""
+        else:
+            user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+        if not host or not f"{user}{password}".isprintable():
             hint = "in a user name or password, write @ : / ? # % as %40 %3A %2F %3F %23 %25"
             raise SourceError(f"{name}: not an address with a host and a port: {hint}")
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_TARGET)
         return cls(parts.scheme, host, port or PORTS.get(parts.scheme, 0), target, user, password)
 
     def connect(self, timeout: float) -> socket.socket:
@@ -155,7 +160,8 @@ def _digest(challenge: str, user: str, password: str, method: str, uri: str) -> 
         found["opaque"] = fields["opaque"]
     if "algorithm" in fields:
         bare += f", algorithm={algorithm}"
-    return "Digest " + ", ".join(f'{key}="{value}"' for key, value in found.items()) + bare
+    quoted = {key: value.replace("\\", "\\\\").replace('"', '\\"') for key, value in found.items()}
+    return "Digest " + ", ".join(f'{key}="{value}"' for key, value in quoted.items()) + bare
 
 
 def _pairs(challenge: str) -> list[str]:

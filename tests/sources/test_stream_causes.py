@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -352,6 +353,52 @@ def test_a_certificate_that_the_camera_has_signed_itself_is_accepted(tmp_path: P
         assert read(f"https://127.0.0.1:{port}/") == [picture(1)]
 
 
-@pytest.mark.parametrize("url", ["http://user:hid#den@cam/a", "rtsp://user:hidden@cam:port/a", "http://:80/"])
+@pytest.mark.parametrize("location", ["rtsp://localhost/a", "file:///etc/passwd", "http://["])
+def test_a_redirect_to_what_is_no_web_address_is_refused(location: str) -> None:
+    with server(http_answer("302 Found", f"Location: {location}")) as port:
+        assert "the server sends on to" in cause(f"http://127.0.0.1:{port}/a")
+
+
+@pytest.mark.parametrize("path", ["/a b", "/kamera/küche?x=ü", "/%20?a=%26&b=c", "/a%0d%0aX: y"])
+def test_any_path_is_asked_for_in_one_line(path: str) -> None:
+    heads: list[str] = []
+
+    def reply(head: str) -> bytes:
+        heads.append(head)
+        return mjpeg(WITH_PREAMBLE)
+
+    with server(reply) as port:
+        read(f"http://127.0.0.1:{port}{path}")
+    first = heads[0].split("\r\n")[0]
+    assert unquote(first) == f"GET {unquote(path)} HTTP/1.1"
+    assert first.isascii()
+    assert first.count(" ") == 2
+
+
+@pytest.mark.parametrize("user", ["k%C3%BCche", "a%22b%5Cc", "a b"])
+@pytest.mark.parametrize("login", ["basic", "digest"])
+def test_any_user_name_is_sent(user: str, login: str) -> None:
+    heads: list[str] = []
+
+    def reply(head: str) -> bytes:
+        heads.append(head)
+        return http_answer("401 Unauthorized", LOGINS[login][1])
+
+    with server(reply) as port:
+        assert "does not accept" in cause(f"http://{user}:hidden@127.0.0.1:{port}/a")
+    assert "Authorization: " in heads[1]
+
+
+NO_ADDRESSES = (
+    "http://user:hid#den@cam/a",
+    "rtsp://user:hidden@cam:port/a",
+    "http://:80/",
+    f"http://{'a' * 70}.example/",
+    "http://us%0d%0aer:hidden@cam/",
+    "http://[",
+)
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
 def test_an_address_that_is_none_says_how_to_write_one(url: str) -> None:
     assert "%23" in cause(url)
