@@ -84,6 +84,8 @@ def play(
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as folder:
         url = broker.start()
+        # Its log has a line for each client that leaves before it has begun, as at Ctrl-C.
+        logging.getLogger("amqtt.broker").setLevel(logging.CRITICAL)
         path = Path(folder) / "agent.yaml"
         document = {"device_id": DEVICE, "mqtt": {"url": url, "protocol": "3.1.1"}, **sections}
         path.write_text(yaml.safe_dump(document, sort_keys=False))
