@@ -60,7 +60,7 @@ models: ## makes the bundled models and the clip again (their training tools go 
 	models/recipes/activity/make.sh
 	models/recipes/intents/make.sh
 
-wheel: ## dist/edge_agent-*.whl; needs pip only
+wheel: ## dist/edge_agent_runtime-*.whl; needs pip only
 	$(PYTHON) -m pip $(QUIET) --disable-pip-version-check wheel --no-deps --wheel-dir dist .
 
 benchmark: $(VENV)/.installed-dev mosquitto

@@ -4,7 +4,7 @@
 # usage: install.sh [--extras LIST] [--wheelhouse DIR] [--ready-within SECONDS] WHEEL
 #        install.sh --uninstall [--purge]
 #        install.sh --help
-#   WHEEL                   path of edge_agent-*.whl
+#   WHEEL                   path of edge_agent_runtime-*.whl
 #   --extras LIST           runtimes and other extras, with commas between them (tflite)
 #   --wheelhouse DIR        everything else comes from the wheels in this folder, nothing from the internet
 #   --ready-within SECONDS  time for the new version to load its models, before the old one is taken back (300)
@@ -87,13 +87,18 @@ if [ -n "$uninstall" ]; then
 fi
 
 [ -z "$purge" ] || fail "--purge goes with --uninstall" 2
-[ -n "$wheel" ] || fail "expected the path of edge_agent-*.whl" 2
+[ -n "$wheel" ] || fail "expected the path of edge_agent_runtime-*.whl" 2
 case $extras in '' | *[!a-z0-9,-]*) fail "--extras: expected names with commas between them, found '$extras'" 2 ;; esac
 case $ready_within in '' | *[!0-9]*) fail "--ready-within: expected seconds, found '$ready_within'" 2 ;; esac
 [ -f "$wheel" ] || fail "there is no file $wheel"
-case ${wheel##*/} in edge_agent-*-*.whl) ;; *) fail "$wheel is no wheel of edge-agent: expected edge_agent-*.whl" ;; esac
+file=${wheel##*/}
+# Without _runtime: a version from before the change of the name, to go back to.
+case $file in
+edge_agent_runtime-*-*.whl | edge_agent-*-*.whl) ;;
+*) fail "$wheel is no wheel of edge-agent: expected edge_agent_runtime-*.whl" ;;
+esac
 wheel=$(realpath "$wheel")
-version=${wheel##*/edge_agent-}
+version=${file#*-}
 version=${version%%-*}
 if [ -n "$wheelhouse" ]; then
     [ -d "$wheelhouse" ] || fail "there is no folder $wheelhouse"

@@ -63,6 +63,8 @@ class ReleaseError(EdgeAgentError):
     """A repository of releases can't be made or changed as was asked."""
 
 
+# As pip calls what is installed; `edge-agent` is another project's name.
+DISTRIBUTION = "edge-agent-runtime"
 # The runtimes that are published for 64-bit systems only.
 ONLY_64_BIT = ("onnx", "openvino", "quantize", "language")
 _IS_32_BIT = sys.maxsize < 1 << 32
@@ -73,7 +75,8 @@ _MADE_BY_INSTALL_SH = ".installed"
 def install_extra(extra: str) -> str:
     """The command that installs an extra in this environment, or why there is none.
 
-    On the public package index the name edge-agent is another project's, so an extra's packages are named instead.
+    An extra's packages are named, never edge-agent itself, which may be installed from a wheel, a checkout or a package
+    of the system, and whose name is another project's on the public package index.
     """
     if _IS_32_BIT and extra in ONLY_64_BIT:
         return "it exists for 64-bit systems only"
@@ -122,6 +125,6 @@ def _metadata(key: str) -> list[str]:
     from importlib import metadata  # slow to import
 
     try:
-        return metadata.metadata("edge-agent").get_all(key) or []
+        return metadata.metadata(DISTRIBUTION).get_all(key) or []
     except metadata.PackageNotFoundError:
         return []

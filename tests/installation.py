@@ -68,14 +68,14 @@ STAND_INS = {
 
 def make_wheel(folder: Path, version: str, requirements: tuple[str, ...] = (), note: str = "") -> Path:
     """A wheel with what the installation looks at; its unit tells the version."""
-    path = folder / f"edge_agent-{version}-py3-none-any.whl"
+    path = folder / f"edge_agent_runtime-{version}-py3-none-any.whl"
     metadata = "".join(f"Provides-Extra: {extra}\n" for extra in EXTRAS)
     metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
     with ZipFile(path, "w") as wheel:
         for name, text in {
             "edge_agent/shipped/edge-agent.service": f"# {version} {note}\n{UNIT.read_text()}",
             "edge_agent/shipped/agent.yaml": (ROOT / "deploy" / "agent.yaml").read_text(),
-            f"edge_agent-{version}.dist-info/METADATA": metadata,
+            f"edge_agent_runtime-{version}.dist-info/METADATA": metadata,
         }.items():
             wheel.writestr(ZipInfo(name), text)  # of 1980: made again, it is the same file
     return path

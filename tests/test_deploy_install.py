@@ -72,6 +72,24 @@ def test_a_newer_version_takes_over_and_the_one_before_it_stays(device: Device) 
     assert (device.etc / "agent.yaml").read_text().startswith("# mine\n")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("edge_agent", "edge_agent_runtime"), ("edge_agent_runtime", "edge_agent")]
+)
+def test_a_wheel_from_before_the_change_of_the_name_is_replaced_and_gone_back_to(
+    before: str, after: str, device: Device
+) -> None:
+    device.install("0.9")  # with a configuration
+    for name, version in ((before, "1.0"), (after, "1.1")):
+        wheel = make_wheel(device.root, version)
+        done = device.run(wheel.rename(wheel.with_name(f"{name}-{version}-py3-none-any.whl")))
+        assert done.returncode == 0, done.stderr
+        assert device.version == version
+    assert device.versions() == ["1.0", "1.1"]
+    (device.root / "broken").write_text("1.2\n")
+    assert device.install("1.2").returncode == 3
+    assert device.version == "1.1"
+
+
 def test_another_wheel_of_the_same_version_is_another_environment(device: Device) -> None:
     assert device.install("1.0").returncode == 0
     first = (device.opt / "current").readlink()
@@ -292,7 +310,7 @@ def test_without_internet_everything_comes_from_the_folder(device: Device, tmp_p
     assert done.returncode == 0, done.stderr
     (call,) = device.calls("pip")
     assert call.endswith(
-        f"--no-index --find-links {wheelhouse} {device.root}/edge_agent-1.0-py3-none-any.whl[tflite,onnx]"
+        f"--no-index --find-links {wheelhouse} {device.root}/edge_agent_runtime-1.0-py3-none-any.whl[tflite,onnx]"
     )
     assert device.calls("apt-get") == []
     done = device.run("--wheelhouse", wheelhouse, make_wheel(device.root, "1.1"), VENV_MISSING="yes")
@@ -313,13 +331,13 @@ def test_a_32_bit_system_takes_opencv_numpy_and_yaml_from_debian_whatever_its_ke
     assert device.calls("apt-get")[-1].endswith("--no-install-recommends python3-opencv python3-numpy python3-yaml")
     assert any(call.startswith("-m venv --system-site-packages ") for call in device.calls("python3"))
     assert (device.root / "required").read_text().split() == ["numpy>=1.24", "tflite-runtime>=2.14"]
-    assert device.calls("pip")[-1].endswith(f"--no-deps {device.root}/edge_agent-1.0-py3-none-any.whl")
+    assert device.calls("pip")[-1].endswith(f"--no-deps {device.root}/edge_agent_runtime-1.0-py3-none-any.whl")
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "message"),
     [
-        ((), {}, 2, "expected the path of edge_agent-*.whl"),
+        ((), {}, 2, "expected the path of edge_agent_runtime-*.whl"),
         (("a.whl", "b.whl"), {}, 2, "expected one wheel, found a.whl and b.whl"),
         (("--force", "a.whl"), {}, 2, "there is no option --force; see --help"),
         (("--extras",), {}, 2, "--extras needs a value"),
@@ -338,7 +356,7 @@ def test_a_32_bit_system_takes_opencv_numpy_and_yaml_from_debian_whatever_its_ke
         (("--purge", "a.whl"), {}, 2, "--purge goes with --uninstall"),
         (("--ready-within", "1m", "a.whl"), {}, 2, "--ready-within: expected seconds, found '1m'"),
         (("gone.whl",), {}, 1, "there is no file gone.whl"),
-        (("/etc/hostname",), {}, 1, "/etc/hostname is no wheel of edge-agent: expected edge_agent-*.whl"),
+        (("/etc/hostname",), {}, 1, "/etc/hostname is no wheel of edge-agent: expected edge_agent_runtime-*.whl"),
         (("WHEEL",), {"PYTHON_IS": "3 10 64"}, 1, "Python is Python of the test: 3.11 to 3.13 are supported"),
         (("--wheelhouse", "/gone", "WHEEL"), {}, 1, "there is no folder /gone"),
     ],

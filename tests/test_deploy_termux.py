@@ -58,7 +58,7 @@ class Phone:
         (self.prefix / "bin" / "sh").symlink_to("/bin/sh")
         self.home.mkdir()
         shutil.copytree(SCRIPTS, self.home / "termux")
-        self.wheel = self.home / "edge_agent-0.1.0-py3-none-any.whl"
+        self.wheel = self.home / "edge_agent_runtime-0.1.0-py3-none-any.whl"
         self.wheel.touch()
         for name, script in STAND_INS.items():
             (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$ROOT/calls"\n{script}\n')
@@ -151,7 +151,7 @@ def test_an_installation_that_fails_leaves_the_one_in_use_as_it_is(phone: Phone)
         ((), {"PREFIX": ""}, "this is not Termux: run it on the phone, in the Termux app"),
         ((), {"MACHINE": "armv8l"}, "this phone runs as armv8l: the runtimes exist for 64-bit processors"),
         (("gone.whl",), {}, "there is no file gone.whl"),
-        (("a", "b"), {}, "expected one argument, the path of edge_agent-*.whl"),
+        (("a", "b"), {}, "expected one argument, the path of edge_agent_runtime-*.whl"),
         (("/etc/hostname",), {}, "/etc/hostname is outside of"),
     ],
 )

@@ -1,14 +1,20 @@
 """A package that is missing is named with the command that brings it to this installation."""
 
 import importlib.util
+import re
 import sys
+import tomllib
+from collections.abc import Iterator
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from edge_agent import errors
 from edge_agent.errors import MissingExtraError, install_extra
+
+ROOT = Path(__file__).parents[1]
 
 EXTRAS = {
     "tflite": "install 'ai-edge-litert>=2.0'",
@@ -20,6 +26,12 @@ EXTRAS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _environment_is_of_this_project() -> None:
+    """One that was made before the distribution had its name knows no extras."""
+    assert any(metadata.distributions(name=errors.DISTRIBUTION)), "install again: make .venv/.installed-dev"
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_its_packages_are_named_since_edge_agent_on_the_index_is_another_project(extra: str) -> None:
     command = install_extra(extra)
@@ -29,7 +41,7 @@ def test_its_packages_are_named_since_edge_agent_on_the_index_is_another_project
 
 
 def test_every_extra_has_packages() -> None:
-    provided = metadata.metadata("edge-agent").get_all("Provides-Extra") or []
+    provided = metadata.metadata(errors.DISTRIBUTION).get_all("Provides-Extra") or []
     assert all(" install " in install_extra(extra) for extra in provided)
 
 
@@ -71,3 +83,43 @@ def test_a_package_that_is_there_and_does_not_load_is_not_called_missing() -> No
         f"running .onnx models needs a package that can't be loaded: {why}"
     )
     assert "not installed" in str(MissingExtraError("x", "onnx", ModuleNotFoundError("No module named 'onnxruntime'")))
+
+
+def test_no_advice_names_a_package_that_is_not_ours_or_one_that_we_need() -> None:
+    """In messages, pages and scripts, what pip is asked for is a file or folder of ours, or one of our requirements."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == errors.DISTRIBUTION
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    known = {"torch", "transformers"}  # with which language models are made, on another machine
+    known |= {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in requirements}
+    for file, text in _advice():
+        for command in re.findall(r"\bpip3? (?:install|download|wheel) ([^`\n&|;)]*)", text):
+            for named in _named(command):
+                assert named in known, f"{file}: pip install {command}"
+        assert not re.search(r"(?<![./\w])edge-agent\[", text), f"{file}: an extra of edge-agent is asked for"
+
+
+def _advice() -> Iterator[tuple[Path, str]]:
+    parts = ("edge_agent", "docs", "deploy", "models", "systemd", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+    for part in parts:
+        found = [ROOT / part] if (ROOT / part).is_file() else (ROOT / part).rglob("*")
+        for file in found:
+            if "decisions" not in file.parts and file.suffix in {
+                ".md",
+                ".py",
+                ".sh",
+                ".yaml",
+                ".js",
+                ".html",
+                ".service",
+                ".txt",
+            }:
+                yield file, file.read_text()
+
+
+def _named(command: str) -> Iterator[str]:
+    """The packages that a pip command names, without options, files, folders and placeholders."""
+    for word in re.sub(r"(^| )-[a-z] \S+", " ", command).split():
+        bare = word.strip("'\"")
+        if re.match(r"[A-Za-z]", bare) and not re.search(r"[/{}$]|\.whl|\.txt", bare):
+            yield re.split(r"[^\w.-]", bare)[0].lower()

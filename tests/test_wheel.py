@@ -41,7 +41,7 @@ def succeed(*command: str | Path, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, PROJECT, cwd=folder)
-    (path,) = folder.glob("edge_agent-*.whl")
+    (path,) = folder.glob("edge_agent_runtime-*.whl")
     return path
 
 
@@ -110,7 +110,7 @@ def test_the_wheel_holds_the_licence_and_no_tests(wheel: Path) -> None:
         names = archive.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {"edge_agent/py.typed", "edge_agent/shipped/agent.yaml", "edge_agent/shipped/edge-agent.service"} <= {*names}
-    assert {name.partition("/")[0] for name in names} == {"edge_agent", f"edge_agent-{__version__}.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"edge_agent", f"edge_agent_runtime-{__version__}.dist-info"}
     assert not [name for name in names if "__pycache__" in name or "recipes" in name]
 
 
@@ -128,7 +128,7 @@ def imports(source: bytes) -> set[str]:
 def test_everything_that_the_package_imports_is_a_requirement(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         used = set().union(*(imports(archive.read(name)) for name in archive.namelist() if name.endswith(".py")))
-        metadata = archive.read(f"edge_agent-{__version__}.dist-info/METADATA").decode()
+        metadata = archive.read(f"edge_agent_runtime-{__version__}.dist-info/METADATA").decode()
     required = {_normal(name) for name in re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE)}
     providers = {"llama_cpp": ["llama-cpp-python"], **packages_distributions()}  # that one need not be installed here
     for package in used - {*sys.stdlib_module_names, "edge_agent", "pydantic_core"}:  # the last is a part of pydantic

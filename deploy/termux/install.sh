@@ -2,7 +2,7 @@
 # Installs edge-agent on an Android phone, from within Termux, and as a service of Termux. Run it again to update.
 #
 # usage: sh install.sh WHEEL
-#   WHEEL   path of edge_agent-*.whl, somewhere in Termux' home folder
+#   WHEEL   path of edge_agent_runtime-*.whl, somewhere in Termux' home folder
 #
 # The program lives in a Debian userland (proot-distro): the runtimes that it needs have no packages for Android's own C
 # library. Its configuration and its data live in ~/edge-agent, outside of it.
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-[ $# = 1 ] || fail "expected one argument, the path of edge_agent-*.whl"
+[ $# = 1 ] || fail "expected one argument, the path of edge_agent_runtime-*.whl"
 if [ -z "${PREFIX:-}" ] || ! command -v pkg >/dev/null; then
     fail "this is not Termux: run it on the phone, in the Termux app"
 fi

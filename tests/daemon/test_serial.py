@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("serial", reason="needs pyserial: pip install 'edge-agent[serial]'")
+pytest.importorskip("serial", reason="needs pyserial")
 
 from tests.broker import Message, Mosquitto, Subscriber, wait_until
 from tests.daemon_process import Daemon, configuration

@@ -112,7 +112,7 @@ def with_version(wheel: Path, version: str, broken_if: str = "") -> Path:
                 text = text.replace(f"Version: {__version__}".encode(), f"Version: {version}".encode())
             if not name.endswith("/RECORD"):
                 new.writestr(name.replace(f"-{__version__}.dist-info", f"-{version}.dist-info"), text)
-        new.writestr(f"edge_agent-{version}.dist-info/RECORD", "")
+        new.writestr(f"edge_agent_runtime-{version}.dist-info/RECORD", "")
     return made
 
 

@@ -188,7 +188,7 @@ def device(tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto) -> Itera
     machine = Machine(folder, made_stick(folder), METRICS_PORT)
     with WebServer(folder / "repository") as server, machine:
         machine.wait_for_shell()
-        install = f"sh /mnt/install.sh --extras {EXTRAS} --wheelhouse /mnt/wheelhouse /mnt/edge_agent-*.whl"
+        install = f"sh /mnt/install.sh --extras {EXTRAS} --wheelhouse /mnt/wheelhouse /mnt/edge_agent_runtime-*.whl"
         said = machine.run(install).stdout.decode()
         assert "Write /etc/edge-agent/agent.yaml" in said, said
         machine.put("/etc/edge-agent/root.json", repository.first_root.read_text())

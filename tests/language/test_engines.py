@@ -11,7 +11,7 @@ from edge_agent.language import LanguageEngine, load_engine
 from tests.language.model_files import Shape, write_model
 
 LLAMA_IS_HERE = all(importlib.util.find_spec(name) for name in ("llama_cpp", "gguf"))
-needs_llama = pytest.mark.skipif(not LLAMA_IS_HERE, reason="needs edge-agent[gguf], and gguf to write a model")
+needs_llama = pytest.mark.skipif(not LLAMA_IS_HERE, reason="needs llama-cpp-python, and gguf to write a model")
 FORMATS = ["genai", pytest.param("gguf", marks=needs_llama)]
 
 

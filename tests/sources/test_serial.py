@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("serial", reason="needs pyserial: pip install 'edge-agent[serial]'")
+pytest.importorskip("serial", reason="needs pyserial")
 
 from edge_agent.sources import reader
 from tests.broker import wait_until
