@@ -28,8 +28,9 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
     listed = [f"{tensor.name or '(no name)'} {list(tensor.shape)} {tensor.dtype}" for tensor in file.outputs]
     more = f" and {len(listed) - SHOWN_OUTPUTS} more" if len(listed) > SHOWN_OUTPUTS else ""
     seen = ", ".join(listed[:SHOWN_OUTPUTS]) + more
-    if cause := _cause(file):
-        return f"what its outputs mean is not known ({seen}): {cause}"
+    if any(size < 0 for tensor in file.outputs for size in tensor.shape[1:]):
+        fixed = "export it with fixed sizes (Ultralytics: dynamic=False), or state decoder: raw"
+        return f"what its outputs mean is not known ({seen}): the file leaves sizes of its outputs open (-1): {fixed}"
     ranks = tuple(sorted(len(tensor.shape) for tensor in file.outputs))
     forms = sorted((form for name in known for form in _forms(name)), key=lambda form: _distance(form.ranks, ranks))
     nearest: dict[str, str] = {}
@@ -42,17 +43,6 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
         f"what its outputs mean is not known ({seen or 'none'}): the nearest families: {families}: state decoder: "
         f"FAMILY if it is one of them,{vector} or decoder: raw for the tensors themselves"
     )
-
-
-def _cause(file: ModelFile) -> str:
-    """What in an export keeps it from being recognised, whatever its family, and what to do; empty if nothing does."""
-    first = {tensor.shape[0] for tensor in (*file.inputs, *file.outputs) if tensor.shape}
-    if len(first) == 1 and (batch := max(first)) > 1:
-        return f"it takes batches of {batch} only: export it with a batch size of 1 (Ultralytics: batch=1)"
-    if any(size < 0 for tensor in file.outputs for size in tensor.shape[1:]):
-        fixed = "export it with fixed sizes (Ultralytics: dynamic=False), or state decoder: raw"
-        return f"the file leaves sizes of its outputs open (-1): {fixed}"
-    return ""
 
 
 def _forms(name: str) -> list[_Expected]:
