@@ -106,6 +106,20 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class MemoryLimit:
+    """What all engines in this process may take. A runtime that can bound that does so from its first engine on.
+
+    Attributes:
+        models: bytes for all models, as configured; None: not stated.
+    """
+
+    models: int | None = None
+
+
+MEMORY_LIMIT = MemoryLimit()
+
+
 class EngineWrapper:
     """Base of engines that run another engine, and report its properties as their own.
 

@@ -1,17 +1,20 @@
 """ONNX models, in ONNX Runtime."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import CLOSED, Share, TensorSpec, reason
+from edge_agent.engines import CLOSED, MEMORY_LIMIT, Share, TensorSpec, reason
 from edge_agent.engines.accelerators import Target
 from edge_agent.engines.refusals import of_onnx_runtime
 from edge_agent.errors import MissingExtraError, ModelError
 from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system import memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,8 @@ try:
     import onnxruntime as ort
 except ImportError as error:
     raise MissingExtraError("running .onnx models", "onnx", error) from None
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -50,6 +55,10 @@ class OnnxEngine:
         # By default, idle threads of the pool spin, which uses whole cores of an idle device.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _FATAL_ONLY
+        if _bounded_arena():
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            # Weights are not among the tensors: they are freed with their session, and counted before it is made.
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         if not target.is_cpu:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self.accelerator = target.name
@@ -82,6 +91,27 @@ class OnnxEngine:
     def close(self) -> None:
         """Frees the session."""
         self._session = None
+
+
+@cache
+def _bounded_arena() -> bool:
+    """Makes one arena for the tensors of all sessions, with a bound; returns whether there is one.
+
+    A session's own arena has no bound: a model whose tensors have sizes that it computes could take all memory.
+    """
+    most = memory.for_tensors(MEMORY_LIMIT.models)
+    if most is None:
+        return False
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    as_requested = 1  # of the strategies by which it grows
+    try:
+        ort.create_and_register_allocator(
+            place, ort.OrtArenaCfg({"max_mem": most, "arena_extend_strategy": as_requested})
+        )
+    except Exception as error:  # noqa: BLE001 - its exceptions have no common base class; without it, all else works
+        log.debug("no bound on the memory of ONNX Runtime: %s", error)
+        return False
+    return True
 
 
 def load(file: FileIdentity, target: Target, threads: int) -> OnnxEngine:

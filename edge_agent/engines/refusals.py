@@ -10,7 +10,7 @@ _MAX_SIGNATURE = 60  # words
 
 def of_onnx_runtime(message: str) -> str:
     """The meaning of a message of ONNX Runtime; its own words, without places in C++, where it is not known."""
-    for meaning in (_version, _operator, _shape):
+    for meaning in (_memory, _version, _operator, _shape):
         if found := meaning(message):
             return found
     text = message.split(" : ", 3)[-1] if message.startswith("[ONNXRuntimeError]") else message
@@ -38,6 +38,12 @@ def of_tflite(message: str) -> str:
     if version := _between(message, "is schema version ", " "):
         return f"it is of version {version} of the file format, and this runtime reads version 3: {newer}"
     return _without_places(message)
+
+
+def _memory(message: str) -> str:
+    if "smaller than requested bytes of " not in message:  # onnxruntime/core/framework/bfc_arena.cc
+        return ""
+    return "can't allocate memory: models would take more than model_memory allows, or 80 % of this machine's memory"
 
 
 def _version(message: str) -> str:

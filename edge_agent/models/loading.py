@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.config.loader import Config
+from edge_agent.engines import MEMORY_LIMIT
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.models import language
 from edge_agent.models.accelerator_choice import threads_of
@@ -48,6 +49,7 @@ def load_models(
     engines = sum(map(len, batches.values()))
     loaded: dict[str, AnyModel] = {}
     budget = Budget(wanted.settings.model_memory)
+    MEMORY_LIMIT.models = wanted.settings.model_memory
     problems: list[str] = []
     for name in sorted(batches, key=lambda name: (name not in present, name)):
         options = with_threads(wanted.settings.models[name], engines)

@@ -9,7 +9,8 @@ from edge_agent.system.text import read_attribute
 
 # The share of free memory that models may take.
 SHARE_OF_FREE_MEMORY = 0.8
-# The most that one model may take in a process of its own, and what the runtimes' libraries take there besides.
+# The most that one model may take in a process of its own, and what libraries and intermediate tensors take besides the
+# weights.
 MAX_OF_MODEL = 4 * 2**30
 LIBRARIES = 500_000_000
 # Maximum size of the files that a limited process writes, its standard error among them.
@@ -20,6 +21,18 @@ def for_models() -> int | None:
     """Bytes that models may take now; None if the system does not report free memory."""
     free = re.search(r"MemAvailable: *(\d+) kB", read_attribute(Path("/proc/meminfo")))
     return int(int(free[1]) * 1024 * SHARE_OF_FREE_MEMORY) if free else None
+
+
+def for_tensors(stated: int | None) -> int | None:
+    """Bytes that the tensors of all models in this process may take besides the weights; None: not known.
+
+    Args:
+        stated: bytes for all models; None: not stated.
+    """
+    total = re.search(r"MemTotal: *(\d+) kB", read_attribute(Path("/proc/meminfo")))
+    bounds = [] if total is None else [int(int(total[1]) * 1024 * SHARE_OF_FREE_MEMORY)]
+    bounds += [] if stated is None else [stated + LIBRARIES]
+    return min(bounds, default=None)
 
 
 def for_one_model(stated: int | None) -> int:

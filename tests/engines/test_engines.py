@@ -18,6 +18,7 @@ from edge_agent.settings import AcceleratorName
 from tests.command_line import environment
 from tests.engines.contract import MODELS, Setup, identity
 from tests.models.external_weights import with_weights_in
+from tests.models.hostile_models import memory_eating_onnx
 
 
 def load(path: Path, accelerator: AcceleratorName = "cpu", threads: int = 1) -> Engine:
@@ -28,6 +29,31 @@ def load(path: Path, accelerator: AcceleratorName = "cpu", threads: int = 1) -> 
 def model(request: pytest.FixtureRequest) -> Path:
     """The bundled digit reader."""
     return MODELS[request.param]
+
+
+def test_tensors_of_onnx_models_are_bounded_and_the_next_input_is_fine(tmp_path: Path) -> None:
+    path = tmp_path / "bright.onnx"
+    path.write_bytes(memory_eating_onnx(400_000_000, only_if_bright=True))
+    program = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from edge_agent.engines import MEMORY_LIMIT, load_engine
+from edge_agent.errors import ModelError
+from edge_agent.modelfile import inspect
+MEMORY_LIMIT.models = 100_000_000
+engine = load_engine(inspect.read(Path({str(path)!r})).identity, "cpu", 1)
+for value in (0, 1, 0):
+    try:
+        print(engine.run([np.full((1, 1, 16, 2), value, np.float32)])[0].shape)
+    except ModelError as error:
+        print(error)
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 800_000
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, refusal, after = done.stdout.splitlines()
+    assert before == after == "(1, 32)"
+    assert "can't allocate memory" in refusal
 
 
 def test_threads_change_nothing_in_the_answer(model: Path) -> None:
