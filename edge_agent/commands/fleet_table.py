@@ -129,6 +129,19 @@ def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[st
     return [count, *([", ".join(marks)] if marks else [])]
 
 
+def problems(shown: Sequence[Row], most: int) -> list[str]:
+    """What is wrong with the pipelines in the table, in full; its column has little room.
+
+    Args:
+        shown: the rows of the table.
+        most: lines.
+    """
+    found = [f"{row.device} {row.pipeline}: {row.problem}" for row in shown if row.problem]
+    if len(found) <= most:
+        return found
+    return [*found[: most - 1], f"and {counted(len(found) - most + 1, 'more problem')}"]
+
+
 def in_room(rows: list[Row], lines: int) -> list[Row]:
     """The rows that fit on the screen; if not all fit, those in trouble first."""
     if len(rows) <= lines:

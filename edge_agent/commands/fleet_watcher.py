@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.fleet import Fleet, Row
-from edge_agent.commands.fleet_table import devices, in_room, line, summary, table
+from edge_agent.commands.fleet_table import devices, in_room, line, problems, summary, table
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
@@ -29,7 +29,9 @@ SETTLE_SECONDS = 1.0
 # Most pipelines whose results are subscribed to, and topics of one SUBSCRIBE packet.
 MAX_FOLLOWED = 1000
 BATCH = 100
-# Lines of the terminal that are not rows: header, two for the summary, two for the connection.
+# Lines below the table about problems.
+PROBLEM_LINES = 3
+# Lines of the terminal that are not rows: header, two for the summary, two for the connection. And the problems.
 FRAME_LINES = 5
 
 
@@ -148,7 +150,7 @@ def show_live(watcher: Watcher) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while console.is_terminal:  # false once its window is closed
             rows = watcher.fleet.rows()
-            shown = in_room(rows, console.size.height - FRAME_LINES)
+            shown = in_room(rows, console.size.height - FRAME_LINES - len(problems(rows, PROBLEM_LINES)))
             watcher.follow(shown[:MAX_FOLLOWED])
             live.update(_screen(watcher, rows, shown, console.size.width), refresh=True)
             pause.wait(REFRESH)
@@ -170,6 +172,7 @@ def show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
 def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
     from rich.console import Group
 
-    foot = [line(text) for text in summary(rows, shown, watcher.fleet.left_out)]
+    foot = [line(text, "red") for text in problems(shown, PROBLEM_LINES)]
+    foot += [line(text) for text in summary(rows, shown, watcher.fleet.left_out)]
     state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
     return Group(table(shown, width, time.monotonic()), *foot, state)

@@ -59,9 +59,8 @@ class ConnectionHealth:
             self.contested = f"{self._address}: connection lost: ended by the broker: {reasons.sentence(reason)}"
         elif reason is None and self._short_connections >= MAX_SHORT_CONNECTIONS:
             self.contested = (
-                f"{self._address}: connection lost: ended by the broker soon after each connect,"
-                f" {self._short_connections} times in a row: probably another client uses this client id,"
-                f" {self._client_id}: is device_id unique?"
+                f"{self._address}: connection lost: ended by the broker soon after each connect, again and again:"
+                f" probably another client uses this client id, {self._client_id}: is device_id unique?"
             )
 
     def diagnosis(self, *, connected: bool) -> str:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from edge_agent.commands.fleet import Fleet, Row
-from edge_agent.commands.fleet_table import devices, in_room, summary, table
+from edge_agent.commands.fleet_table import devices, in_room, problems, summary, table
 from tests.broker import Mosquitto, Subscriber, free_port, password_file, wait_until
 from tests.command_line import command, edge_agent, environment
 from tests.daemon_process import Daemon, configuration
@@ -106,6 +106,20 @@ def test_a_problem_stands_in_place_of_the_last_result_and_comes_first() -> None:
     assert [row.problem for row in fleet.rows()] == ["the broker refuses\\x1b", "another client"]
     fleet.receive("edge/pi/status", b"offline", 0.0)
     assert [row.problem for row in fleet.rows()] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, []),
+        (2, ["pi p0: x", "pi p1: x"]),
+        (3, ["pi p0: x", "and 2 more problems"]),
+        (4, ["pi p0: x", "and 3 more problems"]),
+    ],
+)
+def test_problems_stand_in_full_below_the_table(count: int, shown: list[str]) -> None:
+    rows = [Row("pi", "online", f"p{number}", problem="x") for number in range(count)]
+    assert problems([FULL, *rows], 2) == shown
 
 
 def test_where_there_is_not_room_for_all_those_in_trouble_come_first() -> None:
