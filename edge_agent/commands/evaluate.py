@@ -27,19 +27,19 @@ def add_parser(subparsers: Subparsers) -> None:
     """Adds the command and its arguments."""
     parser = subparsers.add_parser("evaluate", help="accuracy of a model on labelled data, on this machine")
     add_model_arguments(parser)
-    add_data_arguments(parser)
-    parser.add_argument("--against", metavar="MODEL", help=f"another model on the same data: {MODEL}")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="folder to draw figures into, as PNG")
-    parser.set_defaults(run=run)
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the data, and how a model is run on it."""
     parser.add_argument(
         "data", type=Path, metavar="DATA", help="labelled data: a folder per class, COCO, YOLO, VOC, CSV"
     )
     parser.add_argument("--accelerator", metavar="A", help="what it runs on: `cpu` (default), `edgetpu`, …")
     parser.add_argument("--threads", type=between(1, 64), metavar="N", help="of the CPU")
+    add_run_arguments(parser)
+    parser.add_argument("--against", metavar="MODEL", help=f"another model on the same data: {MODEL}")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="folder to draw figures into, as PNG")
+    parser.set_defaults(run=run)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds how the data are read, and what counts."""
     parser.add_argument("--map", type=Path, metavar="FILE", help="YAML, lines `label of the data: label of the model`")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="half of the data (test)")
     parser.add_argument("--top-k", type=between(1, 1000), metavar="N", help="most predictions of an input that count")

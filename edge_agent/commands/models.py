@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.commands import quantize
+from edge_agent.commands import compare, quantize
 from edge_agent.commands.argument_types import Subparsers
 from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_agent.models.bundle import Manifest
     from edge_agent.models.language import LanguageSource
     from edge_agent.models.registry import Progress
+    from edge_agent.models.resolve import ModelSource
 
 _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 
@@ -46,6 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     bundle.add_argument("--golden", nargs="+", type=Path, default=[], metavar="IMAGE", help="golden samples to record")
     bundle.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
     quantize.add_action(actions)
+    compare.add_action(actions)
     history = actions.add_parser("history", help="versions of updated models, and what happened to them")
     add_config_argument(history)
     rollback = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
@@ -59,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the action.
 
     Returns:
-        0; or 1 where a model could not be pulled, fails its golden samples, or was not
-        quantized.
+        0; or 1 where a model could not be pulled, fails its golden samples, was not quantized, or can't be compared.
 
     Raises:
         ConfigError: a name or the mirror is wrong.
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args.bundles, as_json=args.json)
     if args.action == "bundle":
         return _bundle(args)
-    if args.action == "quantize":
-        return quantize.run(args)
+    if args.action in ("quantize", "compare"):
+        return quantize.run(args) if args.action == "quantize" else compare.run(args)
     if args.action in ("history", "rollback"):
         from edge_agent.commands import versions
 
@@ -202,7 +203,7 @@ def _can_be_asked(manifest: "Manifest") -> bool:
     """Whether it has golden samples; those of a language model count if its extra is installed."""
     if manifest.golden_text:
         return importlib.util.find_spec("onnxruntime_genai" if "genai" in manifest.files else "llama_cpp") is not None
-    return bool(manifest.golden)
+    return bool(manifest.golden) or manifest.evaluation is not None
 
 
 def _verified(bundle: str) -> dict[str, Any]:
@@ -222,11 +223,26 @@ def _verified(bundle: str) -> dict[str, Any]:
         return {"bundle": bundle, "error": str(error)}
     wrong = sum(not check.right for check in outcome.checks)
     answer = {"bundle": bundle} | asdict(outcome)
+    if source.evaluation is not None and not wrong:
+        return answer | _evaluated(source)
     if not outcome.checks:
         answer["error"] = "it has no golden samples: `edge-agent models bundle … --golden IMAGE…` records some"
     elif wrong:
         answer["error"] = f"{wrong} of {len(outcome.checks)} golden samples come out wrong"
     return answer
+
+
+def _evaluated(source: "ModelSource") -> dict[str, Any]:
+    """What a model is like on the labelled data in its bundle."""
+    from edge_agent.evaluation import packed
+
+    try:
+        found = packed.check_source(source)
+    except ModelError as error:
+        return {"error": str(error)}
+    rows = [{"metric": one.metric, "required": one.required, "found": one.found, "met": one.is_met} for one in found]
+    refusal = packed.refusal(found)
+    return {"evaluation": rows} | ({"error": refusal} if refusal else {})
 
 
 def _verified_language_model(bundle: str, source: "LanguageSource") -> dict[str, Any]:
@@ -250,18 +266,22 @@ def _show_verified(answer: dict[str, Any]) -> None:
     from edge_agent.system.terminal import printable
 
     checks = answer.get("checks", ())
-    if checks:
+    if "runtime" in answer and (checks or "evaluation" in answer):
         print(f"{printable(answer['bundle'])}: {answer['runtime']} on {answer['accelerator']}")
     width = max((len(check["input"]) for check in checks), default=0)
     for check in checks:
         verdict = "right" if check["right"] else "WRONG"
         line = f"  {verdict}  {check['input']:{width}}  expected {check['expected']}, found {check['found']}"
         print(printable(line))
+    for row in answer.get("evaluation", ()):
+        print(f"  {'right' if row['met'] else 'WRONG'}  {row['metric']} {row['found']:g}, required {row['required']:g}")
     if "error" in answer:
         text = answer["error"]
         print(printable(text if text.startswith(answer["bundle"]) else f"{answer['bundle']}: {text}"), file=sys.stderr)
-    else:
+    elif checks:
         print(f"{printable(answer['bundle'])}: {len(checks)} of {len(checks)} golden samples come out right")
+    else:
+        print(f"{printable(answer['bundle'])}: it is right enough here")
 
 
 def _bundle(args: argparse.Namespace) -> int:

@@ -164,18 +164,22 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
 
 
 def _prove(path: Path) -> None:
-    """Raises if the model fails its golden samples here: it must not reach any device."""
+    """Raises if the model fails its golden samples here, or is not as right as its bundle requires."""
     from edge_agent import settings
+    from edge_agent.evaluation import packed
     from edge_agent.models.resolve import resolve_model
     from edge_agent.models.self_test import run_self_test
 
-    outcome = run_self_test(resolve_model(settings.Model(path=path.absolute()), Path.cwd()))
+    source = resolve_model(settings.Model(path=path.absolute()), Path.cwd())
+    outcome = run_self_test(source)
     wrong = [check for check in outcome.checks if not check.right]
     if wrong:
         raise ReleaseError(
             f"{path}: {len(wrong)} of {len(outcome.checks)} golden samples come out wrong here; {wrong[0].input}: "
             f"expected {wrong[0].expected}, found {wrong[0].found}: `edge-agent models verify {path}` shows all"
         )
+    if refusal := packed.refusal(packed.check_source(source)):
+        raise ReleaseError(f"{path}: {refusal}")
 
 
 def _promote(repository: "SignedRepository", args: argparse.Namespace) -> int:

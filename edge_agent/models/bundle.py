@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -88,6 +88,15 @@ class Quantized(Frozen):
     """Number of operators that were left in float."""
 
 
+class Required(Frozen):
+    """A small labelled data set in a bundle, and how right the model must be on it, on the device."""
+
+    data: Path
+    """Folder or file in one of the formats of `evaluate`, relative to the bundle."""
+    require: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(min_length=1, max_length=20)
+    """The least value of each measure, as `evaluate` names them; of errors (`mae`), the largest."""
+
+
 class Manifest(Frozen):
     """The content of `model.yaml`."""
 
@@ -124,6 +133,8 @@ class Manifest(Frozen):
     """The original of a file that `models quantize` made, and what was measured."""
     golden_text: tuple[GoldenText, ...] = Field((), max_length=20)
     """Golden samples of a language model."""
+    evaluation: Required | None = None
+    """Labelled data in the bundle, and how right the model must be on it."""
     golden: tuple[Golden, ...] = ()
     """Golden samples: inputs with the expected predictions."""
 

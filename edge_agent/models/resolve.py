@@ -52,6 +52,7 @@ class ModelSource:
     folder: Path
     golden: tuple[bundle.Golden, ...]
     compiled: Mapping[str, ModelFile] = field(default_factory=dict)
+    evaluation: bundle.Required | None = None
     model_memory: int | None = field(default=None, compare=False)
 
     def on(self, accelerator: settings.Accelerator) -> "ModelSource":
@@ -165,6 +166,7 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         bundle_folder,
         manifest.golden if manifest else (),
         _compiled(manifest, bundle_folder, file) if manifest else {},
+        manifest.evaluation if manifest else None,
     )
 
 

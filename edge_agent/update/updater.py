@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from edge_agent.config.loader import Config
-from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
+from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, UpdateError
 from edge_agent.models.model import Model
 from edge_agent.samples import timestamp
 from edge_agent.system import limits
@@ -254,7 +254,25 @@ class Updater:
         if model is None or model.task != active.task:
             task = "text" if model is None else model.task
             raise RefusedError(f"its task is {task}, that of the active version {active.task}")
+        try:
+            self._evaluate(model)
+        except RefusedError:
+            model.retire()
+            raise
         return model
+
+    def _evaluate(self, model: Model) -> None:
+        """Has the new version prove how right it is, on the labelled data in its bundle, if it has some."""
+        if model.source.evaluation is None:
+            return
+        from edge_agent.evaluation import packed
+
+        try:
+            found = packed.check(model, model.source.evaluation, self._check_stop)
+        except ModelError as error:
+            raise RefusedError(str(error)) from None
+        if refusal := packed.refusal(found):
+            raise RefusedError(refusal)
 
     def _run_shadow(self, name: str, release: Release, model: Model) -> dict[str, Any] | None:
         options, max_error_rate = self._options.shadow, self._options.probation.max_error_rate

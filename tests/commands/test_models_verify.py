@@ -7,6 +7,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.models.shipped import BUNDLES, shipped
+from tests.evaluation import data
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +138,56 @@ golden:
     assert main(["models", "verify", str(folder)]) == 1
     (wrong,) = [line for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
     assert "expected bus 0.830 to 0.930 at [26, 230, 801, 660], found bus 0.881 at [26, 230, 801, 760]" in wrong
+
+
+def with_data(folder: Path, least: float, wrong: int = 0) -> Path:
+    """The digit reader with labelled data in its bundle, some of them labelled wrong."""
+    copied(folder)
+    pictures = data.digits(folder / "evaluation")
+    for number, picture in enumerate(sorted(pictures.glob("[1-8]/*.png"))[:wrong]):
+        picture.rename(pictures / "0" / f"{number}.png")
+    for place in pictures.iterdir():
+        if not any(place.iterdir()):
+            place.rmdir()
+    with (folder / "model.yaml").open("a") as manifest:
+        manifest.write(f"evaluation: {{data: evaluation, require: {{top1: {least}}}}}\n")
+    return folder
+
+
+def test_labelled_data_in_a_bundle_prove_that_it_is_right_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = with_data(tmp_path / "good", 0.85, wrong=2)
+    assert main(["models", "verify", str(good), "--json"]) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["evaluation"] == [
+        {"metric": "top1", "required": 0.85, "found": pytest.approx(12 / 14, abs=1e-4), "met": True}
+    ]
+    bad = with_data(tmp_path / "bad", 0.9, wrong=2)
+    assert main(["models", "verify", str(bad)]) == 1
+    printed = capsys.readouterr()
+    assert "  WRONG  top1 0.8571, required 0.9\n" in printed.out
+    assert printed.err.startswith(f"{bad}: it is not right enough here: ")
+
+
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        ("{data: ../data, require: {top1: 0.5}}", "lies outside of the bundle"),
+        ("{data: gone, require: {top1: 0.5}}", "No such file"),
+        ("{data: golden, require: {top1: 0.5}}", "expected labelled data"),
+        ("{data: evaluation, require: {ap50: 0.5}}", "there are top1"),
+        ("{data: evaluation, require: {}}", "require"),
+        ("{data: elsewhere.yaml, require: {top1: 0.5}}", "outside of the bundle"),
+    ],
+)
+def test_labelled_data_that_can_not_be_used_are_refused(
+    stated: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_data(tmp_path / "bundle", 0.5)
+    other = data.digits(tmp_path / "other")
+    (folder / "elsewhere.yaml").write_text(f"names: [a]\nval: {other}\n")
+    manifest = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(f"{manifest.partition('evaluation:')[0]}evaluation: {stated}\n")
+    assert main(["models", "verify", str(folder)]) == 1
+    assert sentence in capsys.readouterr().err

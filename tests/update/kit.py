@@ -61,6 +61,15 @@ def wrong_answers(_folder: Path, manifest: dict[str, Any]) -> None:
     manifest["golden"][0]["label"] = "7" if manifest["golden"][0]["label"] != "7" else "1"
 
 
+def not_right_enough(folder: Path, manifest: dict[str, Any]) -> None:
+    """Labelled data of which the model gets a half wrong, where the bundle requires more."""
+    (folder / "evaluation").mkdir()
+    shutil.copy(folder / "golden" / "5_printed.png", folder / "evaluation")
+    shutil.copy(folder / "golden" / "7_printed.png", folder / "evaluation")
+    (folder / "evaluation" / "labels.csv").write_text("file,label\n5_printed.png,5\n7_printed.png,1\n")
+    manifest["evaluation"] = {"data": "evaluation", "require": {"top1": 0.85}}
+
+
 def other_labels(folder: Path, manifest: dict[str, Any]) -> None:
     """A model that calls everything by other names."""
     labels = (folder / "labels.txt").read_text().split()

@@ -1,0 +1,123 @@
+"""Labelled data that a bundle carries: how right its model is on them, here, and whether that is enough."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import ConfigError, ModelError
+from edge_agent.evaluation.datasets import open_dataset
+from edge_agent.evaluation.judging import Options
+from edge_agent.evaluation.report import LESS_IS_BETTER, rounded
+from edge_agent.evaluation.run import Limits, evaluate
+from edge_agent.modelfile import gate
+from edge_agent.models.bundle import MANIFEST, Required
+from edge_agent.models.model import Model, load_unqualified
+from edge_agent.models.resolve import ModelSource
+
+MAX_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One measure that a bundle requires.
+
+    Attributes:
+        metric: its name.
+        required: the least value, or of an error the largest.
+        found: the value here.
+    """
+
+    metric: str
+    required: float
+    found: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the model is right enough."""
+        if self.metric in LESS_IS_BETTER:
+            return self.found <= self.required
+        return self.found >= self.required
+
+    def describe(self) -> str:
+        """In words: `top1 0.8123 of at least 0.85`."""
+        bound = "at most" if self.metric in LESS_IS_BETTER else "at least"
+        return f"{self.metric} {self.found:.4g} of {bound} {self.required:g}"
+
+
+class _Watch:
+    """Lets the caller end it, by an exception, between two samples."""
+
+    stopping = False
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._step = step
+
+    def done(self, samples: int) -> None:
+        """See `Progress`."""
+        del samples
+        self._step()
+
+
+def check(model: Model, required: Required, step: Callable[[], None] = lambda: None) -> list[Requirement]:
+    """Evaluates a model on the data in its bundle.
+
+    Args:
+        model: loaded, with a bundle that states `evaluation`.
+        required: the statement.
+        step: called after each sample; what it raises ends the evaluation.
+
+    Returns:
+        Each measure that is required, in the bundle's order.
+
+    Raises:
+        ModelError: the data can't be read, do not fit the model, lie outside of the bundle, or a measure is unknown.
+    """
+    folder = model.source.folder
+    where = f"{folder / MANIFEST}: evaluation"
+    if required.data.is_absolute() or ".." in required.data.parts:
+        raise ModelError(f"{where}.data: {required.data} lies outside of the bundle")
+    try:
+        gate.check_folder(folder)  # no links lead out of it
+        dataset = open_dataset(folder / required.data)
+        outside = next((one.path for one in dataset if one.path and not _is_inside(one.path, folder)), None)
+        if outside is not None or len(dataset) > MAX_SAMPLES:
+            what = f"{outside} lies outside of the bundle" if outside else f"more than {MAX_SAMPLES} samples"
+            raise ModelError(f"{where}.data: {what}")
+        run = evaluate(model, dataset, Options(), Limits(), _Watch(step), 0)
+    except ConfigError as error:
+        raise ModelError(f"{where}: {'; '.join(error.problems)}") from None
+    if run.failures:
+        name, reason = run.failures[0]
+        raise ModelError(f"{where}: {reason if reason.startswith(name) else f'{name}: {reason}'}")
+    found = rounded(run.judge.statistic(np.ones(len(run.judge.outcomes))))
+    unknown = next((metric for metric in required.require if found.get(metric) is None), None)
+    if unknown is not None:
+        raise ModelError(f"{where}.require: there is no measure {unknown!r} for it; there are {', '.join(found)}")
+    return [Requirement(metric, least, found[metric]) for metric, least in required.require.items()]
+
+
+def check_source(source: ModelSource) -> list[Requirement]:
+    """Loads a model that has passed its self-test, and evaluates it as `check` does; [] without `evaluation`.
+
+    Raises:
+        ModelError: see `check`.
+    """
+    if source.evaluation is None:
+        return []
+    model = load_unqualified("evaluation", source)
+    try:
+        return check(model, source.evaluation)
+    finally:
+        model.close()
+
+
+def refusal(found: Sequence[Requirement]) -> str:
+    """Why a model is not taken, in words; "" if it is right enough."""
+    unmet = [one.describe() for one in found if not one.is_met]
+    return f"it is not right enough here: {', '.join(unmet)}" if unmet else ""
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
