@@ -36,15 +36,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", choices=("probabilities", "logits", "sigmoid"), help="what a classifier's scores are"
     )
     parser.add_argument("--decoder", metavar="NAME", help="how its outputs are decoded, if the file does not show it")
+    parser.add_argument("--anchors", type=Path, metavar="FILE", help="anchors of a detector, if the file lacks them")
+    parser.add_argument(
+        "--input", choices=("image", "series", "audio"), help="what goes in, if the file does not show it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def model_settings(args: argparse.Namespace) -> "Model":
     """The settings of the model that the arguments state."""
     from edge_agent import settings
+    from edge_agent.settings.series import Input
 
     keys = ("size", "normalize", "resize", "crop", "color", "layout")
     preprocess = settings.Preprocess(**{key: value for key in keys if (value := getattr(args, key)) is not None})
     return settings.Model(
-        path=Path(args.model), labels=args.labels, decoder=args.decoder, output=args.output, preprocess=preprocess
+        path=Path(args.model),
+        labels=args.labels,
+        decoder=args.decoder,
+        anchors=args.anchors,
+        output=args.output,
+        preprocess=preprocess,
+        input=args.input and Input(kind=args.input),
     )

@@ -155,11 +155,12 @@ def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArr
 
     Args:
         outputs: (count, …) each.
-        count: size of the batch.
+        count: size of the batch. A single item may be a vector without the batch axis.
 
     Raises:
         ModelError: an output is not a batch of this size.
     """
+    outputs = [one[None] if count == 1 and one.ndim <= 1 and one.shape != (1,) else one for one in outputs]
     for output in outputs:
         if not output.ndim or len(output) != count:
             raise ModelError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.detection import items
-from edge_agent.decoders.recognition import Recognition, sole_output
+from edge_agent.decoders.recognition import Recognition, sole_output, without_batch
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
@@ -53,7 +53,7 @@ class Embedding:
 def recognise_embedding(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """[1, numbers]. The shape alone could be that of a classifier's scores."""
     output = sole_output(file)
-    if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or not output.shape[1:]:
+    if output is None or sum(size != 1 for size in without_batch(output)) > 1 or not without_batch(output):
         return None
     name = file.metadata.get("output0.name", "").lower()
     operator = file.output_operators[0]

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from edge_agent.decoders.families import FAMILIES
+from edge_agent.decoders.recognition import picture_size, sole_output
 from edge_agent.modelfile.facts import ModelFile
 
 SHOWN_FAMILIES = 3
@@ -28,9 +29,8 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
     listed = [f"{tensor.name or '(no name)'} {list(tensor.shape)} {tensor.dtype}" for tensor in file.outputs]
     more = f" and {len(listed) - SHOWN_OUTPUTS} more" if len(listed) > SHOWN_OUTPUTS else ""
     seen = ", ".join(listed[:SHOWN_OUTPUTS]) + more
-    if any(size < 0 for tensor in file.outputs for size in tensor.shape[1:]):
-        fixed = "export it with fixed sizes (Ultralytics: dynamic=False), or state decoder: raw"
-        return f"what its outputs mean is not known ({seen}): the file leaves sizes of its outputs open (-1): {fixed}"
+    if cause := _cause(file):
+        return f"what its outputs mean is not known ({seen}): {cause}"
     ranks = tuple(sorted(len(tensor.shape) for tensor in file.outputs))
     forms = sorted((form for name in known for form in _forms(name)), key=lambda form: _distance(form.ranks, ranks))
     nearest: dict[str, str] = {}
@@ -43,6 +43,23 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
         f"what its outputs mean is not known ({seen or 'none'}): the nearest families: {families}: state decoder: "
         f"FAMILY if it is one of them,{vector} or decoder: raw for the tensors themselves"
     )
+
+
+def _cause(file: ModelFile) -> str:
+    """What keeps outputs from being recognised, whatever their family, and what to state; empty if nothing does."""
+    if (picture := picture_size(file)) and (output := sole_output(file)) and len(output.shape) in (3, 4):
+        channels = [size for size in (*output.shape[1:], 1) if size not in picture]
+        sides = [size for size in output.shape[1:] if size in picture]
+        if len(sides) == len(picture) and max(channels) in (1, 3):
+            return (
+                f"it is a map as large as its input, {max(channels)} value(s) for each pixel: state decoder: "
+                "segmentation for the mask of one class, decoder: text_detection for PP-OCR, or decoder: "
+                "raw for depth, or for an image, which is published as a tensor"
+            )
+    if any(size < 0 for tensor in file.outputs for size in tensor.shape[1:]):
+        fixed = "export it with fixed sizes (Ultralytics: dynamic=False), or state decoder: raw"
+        return f"the file leaves sizes of its outputs open (-1): {fixed}"
+    return ""
 
 
 def _forms(name: str) -> list[_Expected]:

@@ -167,6 +167,11 @@ def sole_output(file: ModelFile) -> Tensor | None:
     return file.outputs[0] if len(file.outputs) == 1 else None
 
 
+def without_batch(tensor: Tensor) -> tuple[int, ...]:
+    """The axes of an output besides the batch, which a single axis of a known size is not."""
+    return tensor.shape[1:] if len(tensor.shape) > 1 or tensor.shape in ((1,), (-1,)) else tensor.shape
+
+
 def number_of(name: str) -> int:
     """The number at the end of the name of an output, 3 of `Identity_3:0`; 0 where it has none."""
     match = re.search(r"_(\d{1,4})(?::\d)?$", name)

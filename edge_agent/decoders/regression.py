@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.class_number import ARGMAX
 from edge_agent.decoders.detection import items, label_of
-from edge_agent.decoders.recognition import Recognition, sole_output
+from edge_agent.decoders.recognition import Recognition, sole_output, without_batch
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.preprocess.placement import Placement
@@ -53,9 +53,12 @@ class Regression:
 def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognition | None:
     """[1, 1]. The shape of several values could be that of a classifier's scores."""
     output = sole_output(file)
-    if output is None or sum(size != 1 for size in output.shape[1:]) > 1 or -1 in output.shape[1:]:
+    if output is None:
         return None
-    values = max(output.shape[1:], default=1)
+    axes = without_batch(output)
+    if sum(size != 1 for size in axes) > 1 or -1 in axes:
+        return None
+    values = max(axes, default=1)
     operator = file.output_operators[0]
     if not stated and (values > 1 or not output.shape or operator in _NO_VALUES or not operator):
         return None

@@ -30,7 +30,11 @@ PARTS = (1, 2, 4, 8)
 # Last operators of published models: scores are resized, or turned into probabilities.
 _SCORES = {"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "Resize", "Softmax"}
 
-Kind = Literal["numbers", "scores, classes last", "scores, classes first"]
+# Last operators of a mask of one class.
+_PROBABILITIES = {"LOGISTIC", "Sigmoid", "QLinearSigmoid", "HardSigmoid"}
+THRESHOLD = 0.5
+
+Kind = Literal["numbers", "probabilities", "scores, classes last", "scores, classes first"]
 _CLASS_AXIS = {"scores, classes last": 2, "scores, classes first": 0}
 
 
@@ -44,7 +48,8 @@ class Segmentation:
         spec: the tensor.
         labels: one per class; None: there are only numbers.
         size: height, width of the model's input.
-        kind: of map: (height, width), (height, width, classes) or (classes, height, width), each without the batch.
+        kind: of map: (height, width), (height, width, classes) or (classes, height, width), each without the batch;
+            `probabilities` are those of class 1, the other one is the background.
     """
 
     task = "segmentation"
@@ -80,12 +85,23 @@ class Segmentation:
 
     def _classes(self, stored: "NDArray[Any]") -> "NDArray[np.uint16]":
         """The class of each pixel of the model's input: (height, width), uint16."""
-        if self.kind == "numbers":
+        if self.kind == "probabilities":
+            probable = real_values(stored, self.spec).reshape([size for size in stored.shape if size != 1])
+            check_finite(probable)
+            if probable.ndim != 2 or not (probable.min() >= -THRESHOLD and probable.max() <= 1 + THRESHOLD):  # noqa: PLR2004 - axes
+                raise InputError(
+                    "the model's answer is no map of probabilities: check decoder: raw gives the map itself"
+                )
+            numbers = (probable > THRESHOLD).astype(np.float32)
+        elif self.kind == "numbers":
             numbers = real_values(stored, self.spec) if stored.dtype.kind == "f" else stored
             numbers = numbers.reshape([size for size in stored.shape if size != 1])
             check_finite(numbers)
-            if numbers.ndim != 2 or not (numbers.min() >= 0 and numbers.max() < MAX_CLASSES):  # noqa: PLR2004 - axes
-                raise InputError("the model's answer has values that are no numbers of classes")
+            whole = numbers.dtype.kind != "f" or bool((numbers == np.rint(numbers)).all())
+            if numbers.ndim != 2 or not (whole and numbers.min() >= 0 and numbers.max() < MAX_CLASSES):  # noqa: PLR2004 - axes
+                raise InputError(
+                    "the model's answer has values that are no numbers of classes: decoder: raw gives the map itself"
+                )
         else:
             check_finite(stored)
             numbers = stored.argmax(axis=_CLASS_AXIS[self.kind])
@@ -100,7 +116,13 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
         return None
     operator = file.output_operators[0]
     kind = _kind(output, size)
-    if kind == "numbers":
+    background = False
+    if kind == "numbers" and operator in _PROBABILITIES and output.dtype not in ("int32", "int64"):
+        if not stated:
+            return None  # depth and heat maps look alike
+        kind, classes, background = "probabilities", 2, True
+        what = f"the probability of one class for each pixel ({operator})"
+    elif kind == "numbers":
         by_type = output.dtype.startswith(("int", "uint")) and output.scale is None
         if operator not in ARGMAX and not by_type and not stated:
             return None
@@ -120,6 +142,7 @@ def recognise_segmentation(file: ModelFile, *, stated: bool = False) -> Recognit
         build=lambda parts: Segmentation(parts.outputs[0], parts.labels, size, kind),
         named=operator in ARGMAX,
         classes=classes,
+        background=background,
     )
 
 

@@ -91,6 +91,7 @@ class ModelFile:
             operator quantises it: its range is that of the values that the model was made with.
         open_size: whether the height and width of the picture in `inputs` were open in the file, and have been stated.
             Sizes of outputs are then those of the size that it was exported with.
+        channelless: whether the input of one channel in `inputs` has no axis for it in the file.
     """
 
     path: Path
@@ -114,6 +115,7 @@ class ModelFile:
     named_files: tuple[NamedFile, ...] = ()
     quantised_input: Tensor | None = None
     open_size: bool = False
+    channelless: bool = False
 
     @property
     def identity(self) -> FileIdentity:

@@ -25,11 +25,12 @@ from edge_agent.models.picture_input import (
     picture_tensor,
     read_pictures,
     sizes_of,
+    with_channels,
     with_size,
     without_fixed_batch,
     without_sizes,
 )
-from edge_agent.models.series_input import joined_columns, read_series, takes_numbers, without_state
+from edge_agent.models.series_input import is_square, joined_columns, read_series, takes_numbers, without_state
 from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.series import Input
@@ -139,9 +140,15 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         file, columns, how = joined_columns(file, stated.input, evidence)
         feed = replace(feed, columns=tuple(column.name for column in columns))
         preprocess = read_series(file, how, evidence, columns)
+        if stated.input is None and is_square(file):
+            missing["input"] = (
+                f"its input {list(file.inputs[0].shape)} may be an image without channels: state input: "
+                "{kind: image}, or {kind: series} for as many readings of as many channels"
+            )
         recognition = _recognise(file, stated, families.OF_NUMBERS, evidence, missing)
     else:
-        file, sizes = without_sizes(without_fixed_batch(file, evidence))
+        file = with_channels(without_fixed_batch(file, evidence), stated.input)
+        file, sizes = without_sizes(file)
         file = with_size(file, picture_tensor(file), stated.preprocess, evidence, missing)
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
         names = stated.labels or file.labels
@@ -279,7 +286,8 @@ def _labels(
     elif recognition.labels is not None:
         labels, source = recognition.labels, "those of the family"
     else:
-        count = f" with {recognition.classes} lines" if recognition.classes else ", one label a line"
+        lines = "1 line" if recognition.classes == 1 else f"{recognition.classes} lines"
+        count = f" with {lines}" if recognition.classes else ", one label a line"
         if recognition.family == CLASSIFICATION and recognition.classes == 1:
             count = " with 1 line, or with 2 if the score is that of the second of two classes"
         if recognition.unlisted:

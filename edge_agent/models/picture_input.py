@@ -12,6 +12,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
+from edge_agent.settings.series import Input
 from edge_agent.system.units import MAX_SIDE, counted
 
 if TYPE_CHECKING:
@@ -56,10 +57,31 @@ def picture_tensor(file: ModelFile) -> Tensor:
         if len(file.inputs) - len(further) == 1:
             values = ", ".join(f"{name}: VALUE" for name in further)
             hint = f": if the others are constants, state input: {{kind: image, constants: {{{values}}}}}"
+        elif states := _states(file):
+            hint = f": if it keeps a state, state input: {{kind: series, state: {{{states}}}}}"
         raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}{hint}")
     if file.inputs[0].dtype not in _DTYPES:
         raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
     return file.inputs[0]
+
+
+def _states(file: ModelFile) -> str:
+    """Inputs after the first, and the outputs of their shapes that may be their next state, as in `input.state`."""
+    left, found = list(file.outputs), []
+    for tensor in file.inputs[1:]:
+        same = next((one for one in left if (one.shape, one.dtype) == (tensor.shape, tensor.dtype)), None)
+        if same is not None:
+            left.remove(same)
+            found.append(f"{tensor.name}: {same.name}")
+    return ", ".join(found) if found and len(found) == len(file.inputs) - 1 else ""
+
+
+def with_channels(file: ModelFile, stated: Input | None) -> ModelFile:
+    """The same file with an axis of one channel, where an input without channels is stated to be an image."""
+    if stated is None or stated.kind != "image" or [len(tensor.shape) for tensor in file.inputs] != [3]:
+        return file
+    tensor = file.inputs[0]
+    return replace(file, inputs=(replace(tensor, shape=(*tensor.shape, 1)),), channelless=True)
 
 
 def without_sizes(file: ModelFile) -> tuple[ModelFile, tuple[str, ...]]:
@@ -184,6 +206,7 @@ def read_pictures(
         mean=mean,
         std=std,
         reduced_decoding=stated.reduced_decoding is not False,
+        channelless=file.channelless,
         crop=crop,
         crops_unasked=unasked,
     )

@@ -12,6 +12,7 @@ from edge_agent.timeseries.numbers import SeriesPreprocess
 
 _DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64")
 _AXES_OF_A_PICTURE = 4
+LEAST_SIDE = 16
 MAX_NUMBERS = 10_000_000
 MAX_RATE = 768_000
 
@@ -29,6 +30,14 @@ def takes_numbers(file: ModelFile, stated: Input | None) -> bool:
 def _is_table(inputs: Sequence[Tensor]) -> bool:
     """Whether each input is one column of a table, as sklearn-onnx makes them of a DataFrame."""
     return len(inputs) > 1 and all(tensor.shape in ((-1, 1), (1, 1)) for tensor in inputs)
+
+
+def is_square(file: ModelFile) -> bool:
+    """Whether the input may be an image that lacks the axis of its one channel, such as 28 x 28 digits."""
+    match file.inputs[0].shape:
+        case (_, height, width):
+            return height == width >= LEAST_SIDE
+    return False
 
 
 def joined_columns(

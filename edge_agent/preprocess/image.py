@@ -33,6 +33,7 @@ class Preprocess:
         mean, std: one value, or one per channel: tensor = (pixel - mean) / std, pixel in 0..255. For a quantised input
             they include its scale and zero point.
         reduced_decoding: whether an image may be reduced before it is resized.
+        channelless: whether the tensor has no axis for its one channel.
         crop: for `center_crop`: see `fit`.
         crops_unasked: whether it crops because models like this one usually do, and nothing states it.
     """
@@ -46,6 +47,7 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reduced_decoding: bool = True
+    channelless: bool = False
     crop: float = 1.0
     crops_unasked: bool = field(default=False, compare=False)
     # Lookup table (256, channels) of pixel levels: several times as fast as arithmetic on each pixel.
@@ -89,11 +91,13 @@ class Preprocess:
             reduced: whether they have been reduced; a cheaper interpolation is then good enough.
 
         Returns:
-            (batch, height, width, channels) or (batch, channels, height, width), of `dtype`.
+            (batch, height, width, channels), (batch, channels, height, width) or (batch, height, width), of `dtype`.
         """
         if len(images) == 1:
-            return self._one(images[0], reduced=reduced)[np.newaxis]  # np.stack would copy it
-        return np.stack([self._one(image, reduced=reduced) for image in images])
+            tensor = self._one(images[0], reduced=reduced)[np.newaxis]  # np.stack would copy it
+        else:
+            tensor = np.stack([self._one(image, reduced=reduced) for image in images])
+        return tensor.reshape(-1, self.height, self.width) if self.channelless else tensor
 
     def place(self, view: View) -> Placement:
         """How coordinates of the model's input map to the image that a view is part of."""
