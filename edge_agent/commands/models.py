@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge_agent.models.resolve import ModelSource
 
 _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
+_LONG_ROW = "{:24} {:14} {:>7} {:>10}  {}"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -31,6 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
     models.set_defaults(run=run)
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     list_ = actions.add_parser("list", help="public models, and which of them are on this machine")
+    list_.add_argument("--long", action="store_true", help="with how fast and how right each was when it was measured")
     pull = actions.add_parser("pull", help="download models; a configuration refers to them by name")
     pull.add_argument("names", nargs="+", metavar="NAME", help="as `models list` shows it")
     pull.add_argument("--mirror", help="address or folder to take the files from ($EDGE_AGENT_MIRROR)")
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         ModelError: no bundle can be made of a model, or it can't be quantized.
     """
     if args.action == "list":
-        return _list(as_json=args.json)
+        return _list(as_json=args.json, long=args.long)
     if args.action == "verify":
         return _verify(args.bundles, as_json=args.json)
     if args.action == "bundle":
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     return _pull(args.names, mirror, args.into, as_json=args.json)
 
 
-def _list(*, as_json: bool) -> int:
+def _list(*, as_json: bool, long: bool) -> int:
     from edge_agent.models import registry
     from edge_agent.models.bundle import read_manifest
     from edge_agent.models.shipped import BUNDLES
@@ -106,9 +108,14 @@ def _list(*, as_json: bool) -> int:
     for name, entry in registry.entries().items():
         about = {"description": entry.description, "task": entry.task, "licence": entry.licence}
         here = str(folder) if (folder := registry.resolve(name)) else None
-        rows.append({"name": name, **about, "source": entry.source, "size": entry.size, "path": here})
+        measured = {"measured": entry.measured.model_dump(mode="json")} if entry.measured else {}
+        facts = {"name": name, **about, "source": entry.source, "size": entry.size, "path": here, **measured}
+        rows.append(facts)
     if as_json:
         print(json.dumps(rows, indent=2))
+        return 0
+    if long:
+        _show_measured(rows)
         return 0
     print(_ROW.format("NAME", "TASK", "LICENCE", "SIZE", "HERE", "DESCRIPTION"))
     for row in rows:
@@ -116,6 +123,20 @@ def _list(*, as_json: bool) -> int:
         here = "yes" if row["path"] else "-"
         print(_ROW.format(row["name"], row["task"], row["licence"], kilobytes, here, row["description"]))
     return 0
+
+
+def _show_measured(rows: Sequence[dict[str, Any]]) -> None:
+    from edge_agent.models.registry import MACHINE
+
+    print(_LONG_ROW.format("NAME", "TASK", "MS", "RIGHT", "OF"))
+    for row in rows:
+        ms = right = inputs = ""
+        if measured := row.get("measured"):
+            ms, right = f"{measured['ms']:.2f}", f"{measured['right']}/{measured['of']}"
+            inputs = measured["inputs"]
+        print(_LONG_ROW.format(row["name"], row["task"], ms or "-", right or "-", inputs or "-"))
+        print(f"{'':24} {row['description']}; {row['licence']}, {row['size'] / 1e3:.0f} kB")
+    print(f"MS: CPU time of an inference on one thread of {MACHINE}. `edge-agent bench` measures this machine.")
 
 
 def _pull(names: Sequence[str], mirror: str | None, into: Path | None, *, as_json: bool) -> int:

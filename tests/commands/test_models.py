@@ -145,3 +145,15 @@ def test_adding_the_parser_loads_nothing_heavy() -> None:
         "assert not {'rich', 'urllib3', 'pydantic', 'yaml', 'numpy'} & set(sys.modules), 'too much'"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_long_list_shows_what_was_measured_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--long") == 0
+    shown = capsys.readouterr().out
+    assert run("list", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    measured = rows["mobilenet-v2"]["measured"]
+    assert f"{measured['right']}/{measured['of']}  {measured['inputs']}" in shown
+    assert f"{measured['ms']:.2f}" in shown
+    assert registry.MACHINE in shown
+    assert all(name in shown for name in rows)
