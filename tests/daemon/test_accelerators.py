@@ -172,7 +172,7 @@ def test_an_isolated_model_crashes_without_the_daemon_and_no_input_is_lost(
 
 
 def test_an_isolated_model_whose_only_process_is_killed_is_started_again(broker: Mosquitto, tmp_path: Path) -> None:
-    with Scene(broker, tmp_path, "alone", accelerators=["cpu"], isolate=True) as scene:
+    with Scene(broker, tmp_path, "sole", accelerators=["cpu"], isolate=True) as scene:
         for _ in range(2):
             scene.ask()
             [worker] = children(scene.daemon.pid)
@@ -181,7 +181,7 @@ def test_an_isolated_model_whose_only_process_is_killed_is_started_again(broker:
         def answered() -> bool:
             """Of those that come before the back-off has passed, each is counted and reported."""
             before = scene.stats()["pipelines"]["lab"]["inferred"]
-            scene.client.publish("alone/in", IMAGE)
+            scene.client.publish("sole/in", IMAGE)
             return bool(scene.stats()["pipelines"]["lab"]["inferred"] > before)
 
         wait_until(answered, 20, "it serves again")
