@@ -102,6 +102,7 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "system/cache.py _PROCESSOR": (("flags", " ", ""), ("", "flags \n", ""), ("", "flags\n\n", "")),
     r"system/cache.py ^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$": (("", "a" * 64 + "\n", ""), ("", "a", "")),
     r"system/memory.py MemAvailable: *(\d+) kB": (("MemAvailable:", " ", ""), ("", "MemAvailable: 1", "")),
+    r"system/memory.py MemTotal: *(\d+) kB": (("MemTotal:", " ", ""), ("", "MemTotal: 1", "")),
     r"system/memory.py ^Pss: *(\d+) kB": (("Pss:", " ", ""), ("", "Pss: 1", "")),
     r"system/memory.py VmData:\s*(\d+) kB": (("VmData:", "\n", ""), ("", "VmData:\n1", "")),
     "system/secret.py ENV": (("${env:", "A", ""), ("", "${env:A", "")),
