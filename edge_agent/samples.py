@@ -57,6 +57,7 @@ class Sample:
         reply_to: where a copy of the result goes.
         settlement: how it ends.
         played: seconds since the start of a recording, with its earlier rounds if it is looped; None: not a recording.
+        senders: devices whose published messages have led to it.
     """
 
     data: "bytes | NDArray[np.uint8] | Series | InputError"
@@ -66,6 +67,7 @@ class Sample:
     reply_to: ReplyTo | None = None
     settlement: Settlement = field(default_factory=Settlement)
     played: float | None = None
+    senders: tuple[str, ...] = ()
 
     @property
     def stream(self) -> str | None:

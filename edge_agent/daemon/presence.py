@@ -10,7 +10,7 @@ from edge_agent.daemon.remote_commands import RemoteCommands
 from edge_agent.daemon.state import State
 from edge_agent.daemon.status import Reports
 from edge_agent.daemon.uplink import Uplink
-from edge_agent.mqtt.outbox import Notice
+from edge_agent.mqtt.delivery import Notice
 from edge_agent.update.control import UpdateControl
 
 if TYPE_CHECKING:

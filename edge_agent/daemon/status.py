@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from edge_agent import __version__, settings
 from edge_agent.daemon.state import State
 from edge_agent.models.model import Model
-from edge_agent.mqtt.outbox import Notice
+from edge_agent.mqtt.delivery import Notice
 from edge_agent.pipeline.registry import Pipelines
 from edge_agent.samples import Result, timestamp
 from edge_agent.sources.observer import ResultObserver

@@ -12,9 +12,10 @@ from edge_agent.counters import Counters
 from edge_agent.daemon.remote_commands import RemoteCommands
 from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.delivery import Notice
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Will
-from edge_agent.mqtt.outbox import Notice, Outbox
+from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline.registry import DELIVER_TIMEOUT, Broker
 from edge_agent.publish.publisher import Device
 from edge_agent.settings import Mqtt

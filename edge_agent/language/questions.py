@@ -84,7 +84,7 @@ class PredictionQuestions:
             "pipeline": parent["pipeline"],
         }
         origin = {"parent": {**parent, "predictions": [one.as_dict() for one in named]}}
-        return [self._template.fill(sample.captured_at, words, origin)]
+        return [replace(self._template.fill(sample.captured_at, words, origin), senders=sample.senders)]
 
 
 class ReadingQuestions:
@@ -124,7 +124,7 @@ class ReadingQuestions:
         }
         facts = [trend.as_dict(name) for (_, name), trend in trends.items()]
         prompt = self._template.fill(sample.captured_at, words, {**sample.origin, "readings": facts})
-        return [replace(prompt, settlement=sample.settlement)]
+        return [replace(prompt, settlement=sample.settlement, senders=sample.senders)]
 
     def _add(self, series: Series) -> None:
         columns = range(series.values.shape[1])

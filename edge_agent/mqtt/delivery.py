@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_agent.counters import Settlement
 from edge_agent.mqtt.disk_queue import Row
@@ -46,6 +46,7 @@ class Delivery:
         settlement: of the input that it answers, which ends once the result is safe: acknowledged by the broker, on the
             disk, or discarded. None: it answers none, or has been read from the disk.
         replayed: whether it is not sent for the first time, or not at once (so it may arrive twice).
+        senders: see `Sample`; of the input that it answers. Not kept on the disk.
         row_id: its row on the disk, when it was read from there.
         number: its place in the order of the results in memory.
     """
@@ -60,6 +61,7 @@ class Delivery:
     deadline: float | None = None
     settlement: Settlement | None = None
     replayed: bool = False
+    senders: tuple[str, ...] = ()
     row_id: int | None = None
     number: int = 0
 
@@ -137,7 +139,7 @@ class Copy:
         if deadline is not None:
             # A deadline of before a reboot can be far away: it is from a clock that was wrong then.
             expiry = min(max(1, round(deadline - time.monotonic())), _MAX_EXPIRY)
-        return PublishProperties(is_json=True, correlation_data=self.correlation_data, expiry=expiry)
+        return PublishProperties(True, self.correlation_data, expiry, self.completion.delivery.senders)
 
     def packet_size(self, device_id: str) -> int:
         """Bytes of the packet, which names this device as its sender."""
@@ -154,6 +156,34 @@ class Copy:
         completion.outstanding -= 1
         if completion.outstanding == 0:
             completion.on_done(completion.delivery, completion.refusal)
+
+
+class Notice(NamedTuple):
+    """A message that is of no use later: dropped while the broker is away.
+
+    Attributes:
+        senders: see `Sample`; of the input that it is about.
+    """
+
+    topic: str
+    payload: bytes | str
+    retain: bool = False
+    correlation_data: bytes | None = None
+    senders: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For debug output, without the payload."""
+        return "notice"
+
+    def properties(self) -> PublishProperties:
+        """The MQTT 5 properties of its PUBLISH."""
+        is_json = self.correlation_data is not None
+        return PublishProperties(is_json, self.correlation_data, senders=self.senders)
+
+    def acknowledged(self, refusal: Refusal | None) -> None:
+        """The PUBACK has come; `refusal`: its reason code is a failure."""
+        if refusal is not None:
+            log.warning("%s: the broker refuses a message about this device: %s", self.topic, refusal.why)
 
 
 def to_row(delivery: Delivery) -> Row:

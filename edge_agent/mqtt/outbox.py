@@ -16,15 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
-from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery
+from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, Notice
 from edge_agent.mqtt.in_flight import InFlight
 from edge_agent.mqtt.link import Link
-from edge_agent.mqtt.publish_properties import PublishProperties
 from edge_agent.mqtt.reasons import Refusal
 from edge_agent.mqtt.retry import PoisonMessageDetector, QuotaBackoff
 
@@ -42,28 +41,6 @@ STALLED_AFTER = 2.0
 REPLAY_WINDOW = 32
 # Bytes of notices that wait; this is reached only while a broker is connected and does not acknowledge.
 MAX_NOTICES_SIZE = 4_000_000
-
-
-class Notice(NamedTuple):
-    """A message that is of no use later: dropped while the broker is away."""
-
-    topic: str
-    payload: bytes | str
-    retain: bool = False
-    correlation_data: bytes | None = None
-
-    def __str__(self) -> str:
-        """For debug output, without the payload."""
-        return "notice"
-
-    def properties(self) -> PublishProperties:
-        """The MQTT 5 properties of its PUBLISH."""
-        return PublishProperties(is_json=self.correlation_data is not None, correlation_data=self.correlation_data)
-
-    def acknowledged(self, refusal: Refusal | None) -> None:
-        """The PUBACK has come; `refusal`: its reason code is a failure."""
-        if refusal is not None:
-            log.warning("%s: the broker refuses a message about this device: %s", self.topic, refusal.why)
 
 
 class Outbox:
@@ -122,13 +99,19 @@ class Outbox:
         self._lost(delivery)
 
     def notify(
-        self, topic: str, payload: bytes | str, *, retain: bool = False, correlation_data: bytes | None = None
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        retain: bool = False,
+        correlation_data: bytes | None = None,
+        senders: tuple[str, ...] = (),
     ) -> None:
-        """Publishes a notice at QoS 1; it is dropped if the broker is away. Never blocks."""
+        """Publishes a notice (see there) at QoS 1; it is dropped if the broker is away. Never blocks."""
         if self._closed and self._successor is not None:
-            self._successor.notify(topic, payload, retain=retain, correlation_data=correlation_data)
+            self._successor.notify(topic, payload, retain=retain, correlation_data=correlation_data, senders=senders)
             return
-        notice = Notice(topic, payload, retain, correlation_data)
+        notice = Notice(topic, payload, retain, correlation_data, senders)
         self._events.put(lambda: self._add_notices([notice]))
 
     def facts(self) -> dict[str, Any]:

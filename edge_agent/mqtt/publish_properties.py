@@ -1,10 +1,10 @@
 """The MQTT 5 properties of what an agent publishes. All of it names the device, so that an agent knows its own.
 
 Through a bridge, a rewriting rule or a topic alias, a message can come back on a topic on which it was not published.
-Topics can't tell that; a user property can, since brokers must pass it on unchanged (MQTT 5, 3.3.2.3.7).
+Topics can't tell that; a user property can, since brokers must pass it on unchanged (MQTT 5, 3.3.2.3.7). What is made
+of another agent's message names that one too, so that two agents do not answer each other without end.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,11 +23,13 @@ class PublishProperties(NamedTuple):
         is_json: whether the payload is a JSON document.
         correlation_data: of the request that it answers.
         expiry: seconds after which the broker need not deliver it any more.
+        senders: devices whose messages have led to it, besides its own sender.
     """
 
     is_json: bool = False
     correlation_data: bytes | None = None
     expiry: int | None = None
+    senders: tuple[str, ...] = ()
 
     def of(self, device_id: str) -> Properties:
         """As paho takes them.
@@ -35,7 +37,7 @@ class PublishProperties(NamedTuple):
         Args:
             device_id: of the sender; empty: it is not named.
         """
-        if self.correlation_data is None and self.expiry is None:
+        if self.correlation_data is None and self.expiry is None and not self.senders:
             return _usual(device_id, is_json=self.is_json)
         return _made(self, device_id)
 
@@ -54,10 +56,13 @@ def will_properties(delay: int, device_id: str) -> Properties:
     return properties
 
 
-def senders(message: MQTTMessage) -> Iterator[str]:
-    """The device that has published a message; none if it was no agent, or came over MQTT 3.1.1."""
+def senders(message: MQTTMessage) -> tuple[str, ...]:
+    """The device that has published a message, and those whose messages have led to it.
+
+    None if it was no agent, or came over MQTT 3.1.1.
+    """
     properties: dict[str, Any] = vars(message.properties) if message.properties else {}
-    return (value for name, value in properties.get("UserProperty", ()) if name == SENDER)
+    return tuple(value for name, value in properties.get("UserProperty", ()) if name == SENDER)
 
 
 @lru_cache(maxsize=16)
@@ -74,6 +79,6 @@ def _made(of: PublishProperties, device_id: str) -> Properties:
         properties.CorrelationData = of.correlation_data
     if of.expiry is not None:
         properties.MessageExpiryInterval = of.expiry
-    if device_id:
-        properties.UserProperty = (SENDER, device_id)
+    if named := [sender for sender in (device_id, *of.senders) if sender]:
+        properties.UserProperty = [(SENDER, sender) for sender in dict.fromkeys(named)]
     return properties

@@ -124,10 +124,12 @@ class Publisher:
         """Publishes a piece of an answer, to whom it is for; the whole answer follows, so it is of no use later."""
         document = json.dumps({"id": request_id, "index": index, "text": text})
         if sample.reply_to is None:
-            self._outbox.notify(self._device.topic(self._name, "result", "stream"), document)
+            topic = self._device.topic(self._name, "result", "stream")
+            self._outbox.notify(topic, document, senders=sample.senders)
         else:
             reply_to = sample.reply_to
-            self._outbox.notify(reply_to.topic, document, correlation_data=reply_to.correlation_data)
+            data = reply_to.correlation_data
+            self._outbox.notify(reply_to.topic, document, correlation_data=data, senders=sample.senders)
 
     def _put(
         self,
@@ -167,6 +169,7 @@ class Publisher:
                 reply_to=sample.reply_to,
                 deadline=options.expire_after and sample.captured + options.expire_after,
                 settlement=sample.settlement,
+                senders=sample.senders,
             )
         )
         return result.seq
@@ -184,7 +187,8 @@ class Publisher:
                 "clock_synced": device.clock.synced(),
                 **event.as_dict(),
             }
-            self._outbox.put(Delivery(events_of(self._name), device.topic(self._name, "event"), document))
+            topic = device.topic(self._name, "event")
+            self._outbox.put(Delivery(events_of(self._name), topic, document, senders=sample.senders))
 
     def show(self, jpeg: bytes) -> None:
         """Publishes a snapshot; it is of no use later."""
@@ -204,9 +208,11 @@ class Publisher:
             "error": str(error),
             "input": dict(sample.origin) if sample is not None else None,
         }
-        self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document))
+        senders = () if sample is None else sample.senders
+        self._outbox.notify(self._device.topic(self._name, "error"), json.dumps(document), senders=senders)
         if sample is not None and (reply_to := sample.reply_to) is not None:
-            self._outbox.notify(reply_to.topic, json.dumps(document), correlation_data=reply_to.correlation_data)
+            data = reply_to.correlation_data
+            self._outbox.notify(reply_to.topic, json.dumps(document), correlation_data=data, senders=senders)
 
 
 def events_of(pipeline: str) -> str:

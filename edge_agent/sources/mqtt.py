@@ -43,6 +43,8 @@ CANCEL = "cancel"
 MAX_ID = 256
 # Topics whose latest message is remembered.
 MAX_RETAINED = 1000
+# Devices whose messages may have led to an input, one after the other: where all hear all, each adds one.
+MAX_SENDERS = 4
 # Topics that are logged when messages of this agent come back on them.
 MAX_LOGGED = 10
 
@@ -139,8 +141,9 @@ class MqttSource:
         return known and message.retain and not message.dup
 
     def _is_own(self, message: MQTTMessage) -> bool:
-        """Whether this agent has published a message. MQTT 3.1.1 has nothing but the topic to tell."""
-        if self._device not in senders(message) and message.topic not in self._own_topics:
+        """Whether a message is this agent's, or was led to by one of its. MQTT 3.1.1 has only the topic to tell."""
+        known = senders(message)
+        if self._device not in known and len(known) <= MAX_SENDERS and message.topic not in self._own_topics:
             return False
         if message.topic not in self._came_back and len(self._came_back) < MAX_LOGGED:
             self._came_back.add(message.topic)
@@ -171,6 +174,7 @@ class MqttSource:
             origin=origin,
             reply_to=_reply_to(message, self._source.topic),
             settlement=Settlement(done if message.qos else None),
+            senders=senders(message),
         )
         put = self._queue.put if message.qos else self._queue.put_drop_oldest
         if not put(sample):

@@ -113,6 +113,7 @@ def crops(margin: float, observation: Observation) -> Iterator[Sample]:
             captured=sample.captured,
             played=sample.stream_time,
             origin={"parent": observation.parent | found},
+            senders=sample.senders,
         )
 
 

@@ -80,6 +80,7 @@ class StreamCutter:
                 origin=sample.origin if begins is None else {**sample.origin, "position_s": round(begins, 3)},
                 reply_to=sample.reply_to if number == len(cut) else None,
                 settlement=settlement,
+                senders=sample.senders,
             )
 
     def _series(self, sample: Sample) -> Series:

@@ -9,10 +9,10 @@ from typing import Any, Self
 from edge_agent import settings
 from edge_agent.counters import Counters, Settlement, imbalance
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.delivery import Delivery, Notice
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session
-from edge_agent.mqtt.outbox import Notice, Outbox
+from edge_agent.mqtt.outbox import Outbox
 from tests.broker import Subscriber, wait_until
 from tests.reconcile import Ledger, on
 

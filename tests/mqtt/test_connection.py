@@ -98,7 +98,12 @@ def test_what_is_published_is_acknowledged(broker: Mosquitto) -> None:
 
 @pytest.mark.parametrize(
     "properties",
-    [PublishProperties(), PublishProperties(is_json=True), PublishProperties(correlation_data=b"7", expiry=9)],
+    [
+        PublishProperties(),
+        PublishProperties(is_json=True),
+        PublishProperties(correlation_data=b"7", expiry=9),
+        PublishProperties(senders=("porch-pi", "")),
+    ],
 )
 def test_what_is_published_names_the_device_over_mqtt_5(broker: Mosquitto, properties: PublishProperties) -> None:
     session = replace(SESSION, device_id="porch-pi", will=Will("own/will", b"gone", retain=False))

@@ -243,6 +243,19 @@ def test_what_the_device_has_published_itself_is_no_input_and_is_acknowledged(
     assert caplog.text.count("in/back") == 1
 
 
+def test_an_input_knows_the_devices_whose_messages_have_led_to_it(open_mqtt: Open, sender: Subscriber) -> None:
+    with open_mqtt() as stage:
+        sender.publish("in/round", IMAGE, properties=sent_by("other", "test"))
+        sender.publish("in/far", IMAGE, properties=sent_by(*"abcde"))
+        sender.publish("in/chain", IMAGE, properties=sent_by(*"abcd"))
+        sender.publish("in/plain", IMAGE)
+        results = stage.wait_for_results(2)
+    assert [(sample.origin["topic"], sample.senders) for sample in results] == [
+        ("in/chain", ("a", "b", "c", "d")),
+        ("in/plain", ()),
+    ]
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_what_comes_on_a_topic_of_the_device_is_no_input(open_mqtt: Open, sender: Subscriber, protocol: str) -> None:
     own = OwnTopics(["in/test/stage/result", "in/house/{label}"])
