@@ -7,7 +7,7 @@ for YuNet of 2021 and 2022 https://github.com/opencv/opencv/blob/4.5.5/modules/o
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from edge_agent.decoders import sigmoid
 from edge_agent.decoders.boxes import grid, grid_sides, xywh_to_xyxy
 from edge_agent.decoders.dense_head import MAX_EXPONENT, Anchors, Arranged, detector, find_head
 from edge_agent.decoders.recognition import RAW, Channels, Recognition, Size, picture_size
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.system.units import counted
 
@@ -26,7 +27,7 @@ CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 # By how much quantised probabilities of both classes may miss 1.
 SUM_ROUNDING = 0.02
 # Stride of a feature map and the sides of its priors, both in pixels.
-Maps = tuple[tuple[int, tuple[int, ...]], ...]
+Maps = tuple[tuple[int, tuple[float, ...]], ...]
 RETINAFACE: Maps = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
 SLIM: Maps = ((8, (10, 16, 24)), (16, (32, 48)), (32, (64, 96)), (64, (128, 192, 256)))
 MEAN = ((104.0, 117.0, 123.0), (1.0,))
@@ -59,6 +60,26 @@ class Kind:
     def count(self, size: Size) -> int:
         """The number of its priors for an input of height, width."""
         return sum(math.prod(grid_sides(self.map_size(size, stride), stride)) * len(each) for stride, each in self.maps)
+
+    def sides(self) -> str:
+        """The sides of its priors, in words."""
+        return ", ".join(str(side) for _, lengths in self.maps for side in lengths)
+
+    def with_priors(self, stated: "NDArray[np.float32] | None") -> "Kind":
+        """The same layout with other priors, (N, 2) width, height in pixels; None: its own.
+
+        Raises:
+            ModelError: they are not as many, or no squares.
+        """
+        if stated is None:
+            return self
+        count = sum(len(lengths) for _, lengths in self.maps)
+        if stated.shape != (count, 2) or not (stated[:, 0] == stated[:, 1]).all():
+            raise ModelError(
+                f"anchors: expected {count} lines of the same width and height, found {list(stated.shape)}"
+            )
+        given = iter(stated[:, 0].tolist())
+        return replace(self, maps=tuple((stride, tuple(next(given) for _ in each)) for stride, each in self.maps))
 
     def priors(self, size: Size) -> Anchors:
         """Its priors for an input of height, width. Their unit is the variance of a centre, in parts of their side."""
@@ -127,9 +148,10 @@ def recognise_retinaface(file: ModelFile, *, stated: bool = False) -> Recognitio
         (
             f"{counted(len(file.outputs), 'output')} with box, scores and five points for {kind.count(size)} priors",
             f"that is their number in {kind.model} at {size[1]} x {size[0]}",
+            f"sides: {kind.sides()} pixels; if others in training, state anchors: FILE with width, height of each",
             f"{kind.model} takes {colors}, letterboxed with the padding right and below",
         ),
-        build=lambda parts: detector(parts, head, kind.priors(size), arrange, boxes),
+        build=lambda parts: detector(parts, head, kind.with_priors(parts.anchors).priors(size), arrange, boxes),
         classes=1,
         labels=kind.labels,
         resize="letterbox",

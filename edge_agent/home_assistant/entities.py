@@ -151,7 +151,7 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
     """The entities for a list of predictions."""
     title, topic, found, _ = findings
     match model.task:
-        case "classification":
+        case "classification" | "ocr":
             yield "label", _label(findings)
         case "detection" | "pose" | "segmentation":
             yield from _objects(findings, options.filters.labels or model.labels)

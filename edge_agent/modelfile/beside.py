@@ -358,6 +358,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("Transformers", ("preprocessor_config.json",), MAX_METADATA, _preprocessor),
     Kind("Transformers or timm", ("config.json",), MAX_METADATA, _hugging_face),
     Kind("a label file", ("labels.txt", "dict.txt", "classes.txt"), MAX_FILE_SIZE, _label_file),
+    Kind("PaddleOCR", ("{stem}_dict.txt", "en_dict.txt", "ppocr_keys_v1.txt"), MAX_FILE_SIZE, _label_file),
     Kind("Darknet", ("classes.names", "obj.names", "coco.names"), MAX_FILE_SIZE, _label_file),
     Kind("Roboflow or Ultralytics", ("data.yaml",), MAX_YAML, _data_set),
 )

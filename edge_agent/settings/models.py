@@ -89,7 +89,8 @@ class Model(Frozen):
     names. `raw`: not at all; results carry the output tensors."""
     anchors: Path | None = None
     """Text file with the anchors of an SSD without post-processing: centre y, centre x, height, width, as fractions of
-    the input; or of YOLO without its last layer: width, height, in pixels of the input (YOLOv2: in cells)."""
+    the input; or of YOLO without its last layer: width, height, in pixels of the input (YOLOv2: in cells); or of
+    RetinaFace: width, height of each prior, in pixels."""
     output: Output | None = None
     """What the scores of a classifier are, where the file does not show it. `sigmoid`: each label has a score of its
     own."""

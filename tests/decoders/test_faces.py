@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from edge_agent.decoders import families
-from edge_agent.errors import InputError
+from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.samples import Prediction
 from tests.decoders import faces
 from tests.decoders.faces import FACES, SIZE, SQUARE, Face, points_fit
-from tests.decoders.scenes import ALL, Floats, as_it_is, assert_same, facts, specs
+from tests.decoders.scenes import ALL, Floats, as_it_is, assert_same, facts, floats, specs
 
 
 def file_of(
@@ -98,6 +98,19 @@ def test_retinaface(priors: Sequence[tuple[int, tuple[int, ...]]], logits: bool,
     if joined:
         outputs = [np.concatenate(outputs, axis=2)]
     assert_faces(found_by(file_of(outputs, SIZE), outputs, SIZE, "retinaface"))
+
+
+def test_retinaface_with_other_priors_is_told_them() -> None:
+    maps = ((8, (10, 20)), (16, (32, 64)), (32, (128, 256)))
+    outputs = faces.retinaface(FACES, maps)
+    file = file_of(outputs, SIZE)
+    (recognition,) = families.fitting(file)
+    assert any("16, 32, 64, 128, 256, 512 pixels; if others in training" in one for one in recognition.evidence)
+    sides = floats([[side, side] for _, each in maps for side in each])
+    decode = families.build(recognition, specs(file), ["face"], anchors=sides)
+    assert_faces(decode(outputs, [as_it_is(SIZE)], ALL))
+    with pytest.raises(ModelError, match="anchors: expected 6 lines of the same width and height"):
+        families.build(recognition, specs(file), ["face"], anchors=sides[:4])
 
 
 @pytest.mark.parametrize("size", [(96, 128), (120, 160)])

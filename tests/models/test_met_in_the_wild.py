@@ -214,6 +214,15 @@ def test_text_is_found_and_in_its_crop_read(data_dir: Path, tmp_path: Path) -> N
     assert (read.confidence or 0) > 0.9
 
 
+def test_a_list_of_characters_is_found_beside_the_model(data_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rec.onnx"
+    path.write_bytes((data_dir / "met_in_the_wild" / "ppocr_rec.onnx").read_bytes())
+    (tmp_path / "en_dict.txt").write_text("\n".join(ENGLISH) + "\n")
+    stated = json.dumps({"preprocess": {"size": "320x32"}})
+    (read,) = predictor(path, stated).ask(read_file(data_dir / "met_in_the_wild" / "hello_4711.png")).predictions
+    assert read.label == "hello 4711"
+
+
 def test_lprnet_knows_its_characters(data_dir: Path) -> None:
     path = data_dir / "met_in_the_wild" / "lprnet.onnx"
     source = resolve_model(settings.Model(path=path), path.parent)

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_agent.config.loader import load
 from edge_agent.errors import ConfigError
 from edge_agent.models.shipped import shipped
+from edge_agent.preprocess.opencv import cv2
 from tests.broker import Message, Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration
 
@@ -170,3 +172,39 @@ def test_a_hand_is_read_in_the_crop_of_a_palm(broker: Mosquitto, data_dir: Path,
     wrist = hand["keypoints"][0][0] + left, hand["keypoints"][0][1] + top
     assert wrist == pytest.approx(palm["keypoints"][0], abs=20)
     assert bottom - top > 60
+
+
+def test_text_is_read_in_the_crop_of_its_line(broker: Mosquitto, data_dir: Path, tmp_path: Path) -> None:
+    files = data_dir / "met_in_the_wild"
+    line = cv2.imread(str(files / "hello_4711.png"))
+    assert line is not None
+    page = np.full((480, 640, 3), 90, np.uint8)
+    page[200 : 200 + line.shape[0], 150 : 150 + line.shape[1]] = line
+    cv2.imwrite(str(tmp_path / "page.png"), page)
+    # PaddleOCR's en_dict.txt.
+    characters = [*map(chr, range(48, 127)), *map(chr, range(33, 48)), " "]
+    (tmp_path / "dict.txt").write_text("\n".join(characters) + "\n")
+    config = configuration(
+        broker,
+        "cascade",
+        models={
+            "finder": {"path": str(files / "ppocr_det.onnx"), "preprocess": {"size": "640x640"}},
+            "reader": {
+                "path": str(files / "ppocr_rec.onnx"),
+                "labels": str(tmp_path / "dict.txt"),
+                "preprocess": {"size": "320x32"},
+            },
+        },
+        pipelines={
+            "porch": {"source": {"type": "images", "path": str(tmp_path / "page.png")}, "model": "finder"},
+            "texts": {"source": {"type": "pipeline", "name": "porch"}, "model": "reader"},
+        },
+    )
+    with Subscriber(broker.port, "edge/cascade/#") as client:
+        daemon = Daemon(tmp_path, config, arguments=("--once",)).start(ready=False)
+        assert daemon.wait(60).code == 0, daemon.log()
+        client.wait_for(ended)
+    (found,), (read,) = documents(client, "porch"), documents(client, "texts")
+    assert (found["task"], len(found["predictions"][0]["polygons"][0])) == ("detection", 4)
+    assert read["task"] == "ocr"
+    assert [one["label"] for one in read["predictions"]] == ["hello 4711"]
