@@ -43,6 +43,7 @@ class Found:
 
     Attributes:
         labels: of the classes, in their order.
+        label_file: name of a label file beside this one.
         normalization: mean, std, one value each or one a channel, red first: x becomes (x - mean) / std, with pixels
             from 0 to 255.
         resize: how a picture is fitted to the input.
@@ -52,6 +53,7 @@ class Found:
     """
 
     labels: tuple[str, ...] | None = None
+    label_file: str = ""
     normalization: tuple[Channels, Channels] | None = None
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
     crop: float | None = None
@@ -115,6 +117,10 @@ def look(model: Path) -> Beside:
         where = f"{path.name} beside the file" if path.parent == model.parent else f"{path.name} in the folder above it"
         try:
             one = kind.parse(read_text(gate.inside(path.parent, path.name), kind.limit))
+            if one.label_file:
+                named = gate.inside(path.parent, one.label_file)
+                one = replace(one, labels=parse_labels(read_text(named, MAX_FILE_SIZE)))
+                where = f"{one.label_file}, which {path.name} names"
         except (ModelError, TextError, OSError) as error:
             notes.append(f"{where}: not used: {getattr(error, 'strerror', None) or error}")
             continue
@@ -205,6 +211,14 @@ def _custom_vision(text: str) -> Found:
         resize="stretch" if stretches else None,
         color=color.get(document.get("Image.BitmapPixelFormat", "")),
     )
+
+
+def _custom_vision_manifest(text: str) -> Found:
+    """`cvexport.manifest`, which names the files of an export of Azure Custom Vision."""
+    document = _json(text)
+    if "ModelFileName" not in document:
+        raise KeyError
+    return Found(label_file=str(document["LabelFileName"]))
 
 
 _EDGE_IMPULSE_RESIZES: dict[str, Literal["stretch", "letterbox", "center_crop"]] = {
@@ -352,6 +366,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("a label file", ("{stem}_labels.txt", "{stem}.labels.txt", "{stem}.names"), MAX_FILE_SIZE, _label_file),
     Kind("Ultralytics", ("metadata.yaml",), MAX_YAML, _ultralytics),
     Kind("Azure Custom Vision", ("metadata_properties.json",), MAX_METADATA, _custom_vision),
+    Kind("Azure Custom Vision", ("cvexport.manifest",), MAX_METADATA, _custom_vision_manifest),
     Kind("Edge Impulse", ("model_metadata.h",), MAX_METADATA, _edge_impulse_header),
     Kind("Edge Impulse", ("model_variables.h",), MAX_METADATA, _edge_impulse_header),
     Kind("Edge Impulse", ("model_parameters.json", "model_info.json"), MAX_METADATA, _edge_impulse_json),

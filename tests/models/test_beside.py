@@ -136,6 +136,23 @@ def test_labels_beside_a_model_are_read_and_the_file_is_named(file: str, text: s
     assert any(one.startswith("labels: 10, ") and file in one for one in found.evidence)
 
 
+def test_the_manifest_of_custom_vision_names_its_label_file(model: Model) -> None:
+    manifest = {
+        "DomainType": "Classification",
+        "Platform": "ONNX",
+        "ExporterVersion": "2.0",
+        "ModelFileName": "mnist.onnx",
+        "LabelFileName": "tags.txt",
+        "SchemaVersion": "1.0",
+    }
+    files = {"cvexport.manifest": json.dumps(manifest), "tags.txt": "\n".join(NAMES)}
+    assert spec(model(MNIST, files), **RAW).labels == tuple(NAMES)
+    for name in ("../tags.txt", "/etc/hostname", "gone.txt"):
+        files["cvexport.manifest"] = json.dumps(manifest | {"LabelFileName": name})
+        with pytest.raises(UnclearError):
+            spec(model(MNIST, files), **RAW)
+
+
 def test_labels_of_another_number_are_left_out_with_both_counts(model: Model) -> None:
     path = model(MNIST, {"labels.txt": "one\ntwo\nthree\n"})
     with pytest.raises(UnclearError) as caught:
