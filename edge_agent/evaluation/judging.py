@@ -43,6 +43,7 @@ class Outcome:
         found: in words.
         score: how right it is, 0 to 1.
         badness: orders mistakes, the worst first: how sure the model was of what is wrong, how far off it was.
+        boxes: x1, y1, x2, y2 of what was found in a picture where it is not.
     """
 
     where: str
@@ -50,6 +51,7 @@ class Outcome:
     found: str
     score: float
     badness: float
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 class Judge(Protocol):

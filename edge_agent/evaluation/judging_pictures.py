@@ -18,12 +18,14 @@ from edge_agent.evaluation.labels import Matching
 from edge_agent.preprocess.opencv import MAX_PIXELS, cv2
 from edge_agent.samples import Prediction
 from edge_agent.system.text import TextError, read_file
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Detections from here up count where one picture is described: the default of a pipeline.
 SHOWN = 0.25
+MAX_MARKED = 20
 NOT_JUDGED = 255
 _MAX_MASK = 200_000_000
 _PALETTE, _GREY, _HEADER = 3, 0, 33
@@ -77,9 +79,10 @@ class Detected:
             if key in self._names:
                 found[key].append(prediction)
         right = wrong = needed = 0
-        badness = 0.0
+        badness, boxes = 0.0, list[tuple[float, float, float, float]]()
         for key in {*truths, *found}:
-            matches = self._matched(truths[key], found[key])
+            best = sorted(found[key], key=lambda one: -(one.confidence or 0))[: ap.MAX_DETECTIONS[self._task]]
+            matches = self._matched(truths[key], best)
             self._matches[key].append(matches)
             self._pictures[key].append(len(self.outcomes))
             sure = matches.scores >= SHOWN
@@ -88,13 +91,15 @@ class Detected:
             wrong += int(mistakes.sum())
             needed += int(matches.needed[0])
             badness += float(matches.scores[mistakes].sum())
+            boxes += [box for at in np.flatnonzero(mistakes) if (box := best[at].box) is not None]
         missed = max(0, needed - right)
         score = 2 * right / (2 * right + wrong + missed) if right + wrong + missed else 1.0
         described = f"{right} right, {wrong} wrong, {missed} missed"
-        self.outcomes.append(Outcome(sample.name, f"{needed} objects", described, score, badness + missed))
+        expected, marked = counted(needed, "object"), tuple(boxes[:MAX_MARKED])
+        self.outcomes.append(Outcome(sample.name, expected, described, score, badness + missed, marked))
 
     def _matched(self, objects: Sequence[LabelledObject], found: Sequence[Prediction]) -> ap.Matches:
-        found = sorted(found, key=lambda one: -(one.confidence or 0))[: ap.MAX_DETECTIONS[self._task]]
+        """Compares what is there of a class with what was found of it, the most confident first."""
         scores = np.array([one.confidence or 0 for one in found], np.float64)
         boxes = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
         sides = boxes[:, 2:] - boxes[:, :2]

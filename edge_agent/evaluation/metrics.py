@@ -18,6 +18,8 @@ RESAMPLES = 1000
 MAX_STEPS, MIN_RESAMPLES = 300_000_000, 50
 CONFIDENCE = 0.95
 SEED = 20_211
+# Measures that are a share of the samples.
+SHARES = ("top1", "top5", "exact")
 
 Statistic = Callable[["NDArray[np.float64]"], Mapping[str, float]]
 
@@ -161,15 +163,19 @@ def resamples(samples: int, steps: int, seed: int = SEED) -> "NDArray[np.float64
     )
 
 
-def intervals(found: Mapping[str, float], drawn: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+def intervals(
+    found: Mapping[str, float], drawn: Sequence[Mapping[str, float]], samples: int
+) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each measure: percentiles of the resamples, less their bias. Undefined ones are left out.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 10 and 13. The calibration error needs the
-    shift: each resample is worse calibrated than the data, since some samples occur twice.
+    shift: each resample is worse calibrated than the data, since some samples occur twice. Where all samples are right,
+    or none, no resample shows anything else: there a share has its exact interval (Clopper and Pearson).
 
     Args:
         found: the measures of the data.
         drawn: the same of each resample.
+        samples: their number.
     """
     bounds: dict[str, tuple[float, float]] = {}
     edges = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
@@ -179,4 +185,7 @@ def intervals(found: Mapping[str, float], drawn: Sequence[Mapping[str, float]]) 
         if len(values) and np.isfinite(value):
             low, high = np.percentile(values, edges) - (values.mean() - value)
             bounds[key] = (max(float(low), min(0.0, float(values.min()))), float(high))
+        if key in SHARES and value in (0, 1) and samples:
+            beyond = 1 - ((1 - CONFIDENCE) / 2) ** (1 / samples)
+            bounds[key] = (1 - beyond, 1.0) if value else (0.0, beyond)
     return bounds

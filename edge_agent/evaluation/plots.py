@@ -9,7 +9,7 @@ import numpy as np
 from edge_agent.errors import EdgeAgentError, InputError, MissingExtraError
 from edge_agent.evaluation.judging import Classified, Outcome
 from edge_agent.evaluation.judging_pictures import Detected
-from edge_agent.evaluation.labelled import Dataset
+from edge_agent.evaluation.labelled import Dataset, LabelledSample
 from edge_agent.evaluation.run import Run
 from edge_agent.preprocess.decoding import decode_picture
 from edge_agent.preprocess.opencv import cv2
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_NAMED, MAX_CURVES, MAX_NAME = 40, 10, 24
 SHEET_COLUMNS, SHEET_ROWS, TILE = 5, 4, 224
 DPI = 120
+# Blue, green, red.
+_RIGHT, _WRONG = (0, 120, 0), (0, 0, 190)
 
 
 def check() -> None:
@@ -180,7 +182,7 @@ def _sheet(run: Run, dataset: Dataset) -> "NDArray[np.uint8] | None":
     )
     tiles: list[NDArray[np.uint8]] = []
     for outcome, number in worst:
-        tile = _tile(dataset.samples[number].path, outcome)
+        tile = _tile(dataset.samples[number], outcome)
         if tile is not None:
             tiles.append(tile)
         if len(tiles) == SHEET_COLUMNS * SHEET_ROWS:
@@ -193,12 +195,12 @@ def _sheet(run: Run, dataset: Dataset) -> "NDArray[np.uint8] | None":
     return np.vstack([np.hstack(tiles[at : at + columns]) for at in range(0, len(tiles), columns)])
 
 
-def _tile(path: Path | None, outcome: Outcome) -> "NDArray[np.uint8] | None":
-    """A picture in a square above two lines of text; None where it is none."""
-    if path is None:
+def _tile(sample: LabelledSample, outcome: Outcome) -> "NDArray[np.uint8] | None":
+    """A picture in a square with the boxes of what is there, and of what is not; below two lines. None: no picture."""
+    if sample.path is None:
         return None
     try:
-        pixels = decode_picture(path.read_bytes()).pixels
+        pixels = decode_picture(sample.path.read_bytes()).pixels
     except (InputError, OSError):
         return None
     height, width = pixels.shape[:2]
@@ -206,10 +208,15 @@ def _tile(path: Path | None, outcome: Outcome) -> "NDArray[np.uint8] | None":
     small = cv2.resize(
         pixels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
+    objects = [one.scaled(width, height) if sample.relative else one for one in sample.objects or ()]
+    for boxes, color in (([one.box for one in objects], _RIGHT), (outcome.boxes, _WRONG)):
+        for box in boxes:
+            x1, y1, x2, y2 = (round(edge * scale) for edge in box)
+            cv2.rectangle(small, (x1, y1), (x2, y2), color, 1)
     tile = np.full((TILE + 44, TILE, 3), 255, np.uint8)
     top, left = (TILE - small.shape[0]) // 2, (TILE - small.shape[1]) // 2
     tile[top : top + small.shape[0], left : left + small.shape[1]] = small
-    for line, (text, color) in enumerate(((outcome.expected, (0, 110, 0)), (outcome.found, (0, 0, 180)))):
+    for line, (text, color) in enumerate(((outcome.expected, _RIGHT), (outcome.found, _WRONG))):
         shown = text.encode("ascii", "replace").decode()
         shown = shown if len(shown) <= 33 else f"{shown[:20]}..{shown[-11:]}"  # noqa: PLR2004 - as wide as a tile
         cv2.putText(tile, shown, (5, TILE + 15 + 18 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.38, color, 1, cv2.LINE_AA)

@@ -40,7 +40,7 @@ def measured(judge: Judge) -> tuple[dict[str, float], dict[str, tuple[float, flo
     count = len(judge.outcomes)
     drawn = [judge.statistic(weights) for weights in metrics.resamples(count, judge.steps)]
     found = judge.statistic(np.ones(count))
-    return found, metrics.intervals(found, drawn)
+    return found, metrics.intervals(found, drawn, count)
 
 
 def document(run: Run, model: Path | str, data: Path) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def difference(first: Run, second: Run) -> Difference:
     differing.sort(key=lambda one: -one[0])
     found = at(np.ones(len(both)))
     listed = [row for _, row in differing[:MAX_LISTED]]
-    return Difference(len(both), found, metrics.intervals(found, drawn), listed)
+    return Difference(len(both), found, metrics.intervals(found, drawn, 0), listed)
 
 
 def _rows(run: Run) -> dict[tuple[int, int], int]:

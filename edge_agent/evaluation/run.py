@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edge_agent.errors import ConfigError, EdgeAgentError, InputError
+from edge_agent.evaluation import metrics
 from edge_agent.evaluation.judging import TOP, Classified, Judge, Options
 from edge_agent.evaluation.judging_pictures import Detected, Segmented
 from edge_agent.evaluation.judging_values import AnomalyFound, Answered, Regressed
@@ -143,9 +146,13 @@ def evaluate(
         predictor = Predictor(model, _ALL_CLASSES if model.task in TASKS else top_k, least)
         answers = _of_recordings(predictor, preprocess, admitted, summed_up=model.task in TASKS)
     else:
-        answers = _of_pictures(Predictor(model, top_k, least), admitted)
+        # Not class by class: if it is ended early, what has been judged is like the rest.
+        order = np.random.default_rng(metrics.SEED).permutation(len(admitted))
+        answers = _of_pictures(Predictor(model, top_k, least), [admitted[place] for place in order])
     with contextlib.closing(answers):
+        seen: set[int] = set()
         for number, sample, answer in answers:
+            seen.add(number)
             try:
                 if isinstance(answer, EdgeAgentError):
                     raise answer
@@ -154,7 +161,7 @@ def evaluate(
                 run.note(answer.timing, memory_before)
             except InputError as error:
                 run.failures.append((sample.name, str(error)))
-            progress.done(number + 1)
+            progress.done(run.left_out + len(seen))
             if progress.stopping:
                 run.interrupted = True
                 break

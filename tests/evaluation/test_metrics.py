@@ -78,7 +78,7 @@ def test_an_interval_holds_the_truth_about_19_times_in_20() -> None:
     for seed in range(200):
         right = (draw(seed).random(100) < 0.8).astype(float)
         drawn = [{"mean": metrics.mean(right, weights)} for weights in metrics.resamples(100, 100)]
-        low, high = metrics.intervals({"mean": float(right.mean())}, drawn)["mean"]
+        low, high = metrics.intervals({"mean": float(right.mean())}, drawn, 100)["mean"]
         hits += low <= 0.8 <= high
     assert 180 <= hits <= 198
 
@@ -97,5 +97,13 @@ def test_the_interval_of_a_biased_measure_holds_what_was_measured() -> None:
         return {"error": metrics.expected_calibration_error(bins)}
 
     found = error(np.ones(100))
-    low, high = metrics.intervals(found, [error(weights) for weights in metrics.resamples(100, 100)])["error"]
+    low, high = metrics.intervals(found, [error(weights) for weights in metrics.resamples(100, 100)], 100)["error"]
     assert 0 <= low < found["error"] < high
+
+
+def test_the_interval_of_all_right_is_the_exact_one() -> None:
+    drawn = [{"top1": 1.0, "ap": 1.0}] * 100
+    found = metrics.intervals({"top1": 1.0, "ap": 1.0}, drawn, 14)
+    assert found["top1"] == pytest.approx((0.7684, 1), abs=1e-4)
+    none = metrics.intervals({"top1": 0.0}, [{"top1": 0.0}] * 100, 14)
+    assert none["top1"] == pytest.approx((0, 1 - 0.7684), abs=1e-4)

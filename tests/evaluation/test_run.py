@@ -5,7 +5,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,18 @@ from edge_agent.evaluation.judging import Classified, Options
 from edge_agent.evaluation.judging_pictures import read_mask
 from edge_agent.evaluation.judging_values import AnomalyFound, Answered, Regressed
 from edge_agent.evaluation.labelled import Dataset, LabelledSample
-from edge_agent.evaluation.run import Limits, Run, evaluate
+from edge_agent.evaluation.run import Limits, Run, evaluate, evaluate_language
+from edge_agent.models import language
 from edge_agent.models import model as models
+from edge_agent.models.budget import Budget
+from edge_agent.models.language import LanguageSource
 from edge_agent.models.model import Model
-from edge_agent.models.predictor import Predictor
+from edge_agent.models.predictor import PREPARING, WAITING, Predictor
+from edge_agent.models.resolve import resolve
 from edge_agent.models.shipped import shipped
 from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.opencv import cv2
-from edge_agent.samples import Prediction
+from edge_agent.samples import Prediction, Sample
 from tests.evaluation import data
 
 
@@ -321,3 +325,65 @@ def test_many_samples_are_answered_in_order_and_errors_in_their_place(digits: Mo
     alone = [predictor.ask(read_file(path)).predictions for path in pictures]
     assert isinstance(answers[len(pictures)], InputError)
     assert [getattr(one, "predictions", None) for one in answers] == [*alone, None, *alone]
+
+
+def test_samples_are_read_a_few_ahead_and_no_more(digits: Model) -> None:
+    picture = next((shipped("digits") / "golden").glob("*.png"))
+    begun: list[int] = []
+
+    def reads() -> Iterator[Callable[[], Sample]]:
+        for number in range(1000):
+            begun.append(number)
+            yield lambda: read_file(picture)
+
+    answers = Predictor(digits, 1, 0.0).ask_each(reads())
+    for number, _ in enumerate(answers):
+        assert len(begun) <= number + 1 + PREPARING + WAITING
+        if number == 20:
+            break
+
+
+def test_a_pose_is_right_where_its_keypoints_are(data_dir: Path, tmp_path: Path) -> None:
+    movenet = loaded(data_dir / "misc_tflite" / "movenet_single_pose_lightning_ptq.tflite")
+    picture = data_dir / "images" / "squat.bmp"
+    [person] = Predictor(movenet, None, None).ask(read_file(picture)).predictions
+    points = np.array(person.keypoints)[:, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    (tmp_path / "squat.bmp").symlink_to(picture)
+
+    def judged(shift: float) -> float:
+        labelled = np.column_stack([points + shift, np.full(len(points), 2)])
+        box = [*(low + shift), *(high - low)]
+        annotation = {"image_id": 1, "category_id": 1, "bbox": box, "keypoints": labelled.ravel().tolist()}
+        names = [str(number) for number in range(len(points))]
+        stated = {
+            "images": [{"id": 1, "file_name": "squat.bmp"}],
+            "categories": [{"id": 1, "name": person.name, "keypoints": names}],
+            "annotations": [annotation],
+        }
+        (tmp_path / "coco.json").write_text(json.dumps(stated))
+        found: float = report.document(run(movenet, open_dataset(tmp_path)), "movenet", tmp_path)["metrics"]["ap"]
+        return found
+
+    assert judged(0) == 1
+    assert judged(0.3 * float((high - low).mean())) == 0
+
+
+def test_a_language_model_is_judged_by_its_answers(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    source = resolve(settings.Model(path=shipped("intents")), tmp_path)
+    assert isinstance(source, LanguageSource)
+    lines = [
+        {"prompt": one.prompt, "json_schema": one.json_schema, "expected": json.loads(one.text)}
+        for one in source.golden
+        if one.json_schema is not None and not one.system
+    ]
+    wrong = lines[0] | {"expected": {"no": "such thing"}}
+    (tmp_path / "requests.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, wrong]))
+    model = language.load("it", settings.Model(path=shipped("intents")), source, lambda: None, 1, Budget(None))
+    try:
+        found = evaluate_language(model, open_dataset(tmp_path / "requests.jsonl"), Watching(), 0)
+    finally:
+        model.close()
+    assert not found.failures
+    assert [one.score for one in found.judge.outcomes] == [*([1.0] * len(lines)), 0.0]
