@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "recipes").glob("*.md")),
 ]
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 MAKE_TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -109,7 +110,8 @@ def tables(page: str) -> dict[str, dict[str, str]]:
 def keys(model: type[BaseModel], part: str = "") -> Iterator[tuple[str, str, FieldInfo]]:
     """All keys of the settings: the part of the file, the name, the field. A key that only holds others is left out."""
     kind = f":{get_args(model.model_fields['type'].annotation)[0]}" if "type" in model.model_fields else ""
-    for name, field in model.model_fields.items():
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
         inner, annotation = f"{part}.{name}".strip("."), field.annotation
         if get_origin(annotation) is dict:
             inner, annotation = f"{inner}.NAME", get_args(annotation)[1]

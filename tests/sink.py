@@ -6,9 +6,7 @@ from typing import Any
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.generation import Answer
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.stages import WorkItem
-from edge_agent.postprocess.smoothing import LabelInterval
-from edge_agent.postprocess.tracking import Event
+from edge_agent.models.stages import Happening, WorkItem
 from edge_agent.samples import Prediction, Sample, Timing
 
 
@@ -17,7 +15,7 @@ class NullSink:
 
     def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> int | None: ...
 
-    def events(self, sample: Sample, events: Sequence[Event | LabelInterval]) -> None: ...
+    def events(self, sample: Sample, events: Sequence[Happening]) -> None: ...
 
     def answer(
         self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing

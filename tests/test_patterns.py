@@ -86,6 +86,7 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     r"settings/monitoring.py ^[A-Za-z0-9._-]{1,253}$(?!\n)": (("", "a", "\n"),),
     "settings/pipelines.py [{}]": (),
     r"settings/pipelines.py \{(device_id|pipeline|label)\}": (("", "{device_id", ""), ("", "{pipelin", "")),
+    "settings/pipelines.py TIME_OF_DAY": (("", "0", "\n"), ("2", "3:5", "")),
     r"settings/series.py \d+": (),
     r"settings/streams.py \s": (),
     "settings/streams.py ^[^-]": (),

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from edge_agent.config.yaml_lines import Key, Problems
 from edge_agent.settings.base import TOPIC_LEVEL, TOPIC_PREFIX, Frozen
+from edge_agent.settings.pipelines import TIME_OF_DAY
 from edge_agent.settings.update import CHANNEL, URL
 from edge_agent.system.units import parse_duration
 
@@ -21,6 +22,7 @@ T = TypeVar("T", bound=Frozen)
 
 _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than_equal": ("<=", "le")}
 _PATTERNS = {
+    TIME_OF_DAY: "must be a time of day such as 00:00",
     CHANNEL: "must consist of letters, digits, '.', '_' and '-'",
     URL: "must be an http:// or https:// address",
     TOPIC_LEVEL: "must not contain / + # or control characters, nor begin with $",

@@ -93,6 +93,8 @@ class Reports:
                 name: {"accelerator": facts["in_use"], "moves": facts["moves"]} for name, facts in models.items()
             },
         }
+        if lines := state.pipelines.line_totals():
+            document["lines"] = lines
         if facts := state.battery.facts:
             document["battery"] = {**facts, "paused": state.paused}
         return Notice(state.device.topic("stats"), json.dumps(document))

@@ -8,6 +8,7 @@ Home Assistant shows `None` as unknown.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -105,6 +106,9 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
         available = {"availability": both, "availability_mode": "all"}
         its = _of_results(findings, pipeline, model)
         yield from ((f"pipelines.{safe(name)}.{part}", component | available) for part, component in its)
+        for line, way in itertools.product(pipeline.lines, ("in", "out")):
+            part = f"pipelines.{safe(name)}.lines.{safe(line)}.{way}"
+            yield part, _crossings(f"{name} {line} {way}", findings.topic, line, way) | available
         yield f"pipelines.{safe(name)}.trouble", _trouble(name, f"{topic}/info")
         yield from _of_performance(name, f"{topic}/stats")
         if pipeline.snapshot is not None:
@@ -198,6 +202,12 @@ def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str,
         its = findings._replace(title=f"{findings.title} {label}", found=found)
         yield f"labels.{safe(label)}.count", _number(its.title, its.topic, f"{{{{ {found} | length }}}}")
         yield f"labels.{safe(label)}.presence", _presence(its)
+
+
+def _crossings(title: str, topic: str, line: str, way: str) -> Component:
+    """How many objects have crossed a line in a direction; it falls only where it begins again from 0."""
+    total = f"((value_json.lines | default({{}})).get({_literal(line)}, {{}}).get('{way}'))"
+    return _number(title, topic, f"{{{{ {total} }}}}") | {"state_class": "total_increasing", "icon": "mdi:counter"}
 
 
 def _presence(findings: Findings) -> Component:

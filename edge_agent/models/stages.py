@@ -6,7 +6,7 @@ A pipeline runs them in its workers, `predictor` for inputs that are handed in o
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from edge_agent.errors import InputError
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
 from edge_agent.postprocess.filters import Filter, limits
+from edge_agent.postprocess.lines import Crossing, Lines, Totals
 from edge_agent.postprocess.smoothing import LabelInterval, Smoother
 from edge_agent.postprocess.thresholds import Threshold
 from edge_agent.postprocess.tracking import Event, Tracker
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 # silently.
 STREAMS_OF_PICTURES = ("camera", "video", "command")
 SIDES = 0.15
+Happening = Event | Crossing | LabelInterval
+"""What is published as an event."""
+
 # Averages need the confidences of all classes.
 NO_LIMITS = Limits(top_k=100_000, min_confidence=0.0)
 
@@ -60,9 +64,11 @@ class WorkItem:
         outputs: the model's output tensors, in the engine's order.
         timing: where the time went so far.
         watch: gives the time since the stage before.
+        lines: the totals of the pipeline's lines, by name and direction; None: it has none.
+        crossed: whether one has just been crossed.
     """
 
-    __slots__ = ("model", "outputs", "prepare", "prepared", "sample", "timing", "watch")
+    __slots__ = ("crossed", "lines", "model", "outputs", "prepare", "prepared", "sample", "timing", "watch")
     prepared: Prepared
     outputs: Sequence[Any]
 
@@ -70,6 +76,8 @@ class WorkItem:
         self.sample, self.model, self.prepare = sample, model, prepare
         self.watch = Stopwatch(sample.captured)
         self.timing = Timing(queue=self.watch.lap())
+        self.lines: Mapping[str, Mapping[str, int]] | None = None
+        self.crossed = False
 
 
 class SoleStream:
@@ -102,7 +110,10 @@ class Stages:
         options: its settings.
         model: what its samples go through.
         track_ids: gives the numbers of tracked objects.
-        learned: the file in which a learned threshold is kept; None: it is learned again at each start.
+        state_folder: where learned thresholds and the totals of lines are kept; None: they begin again at each start.
+
+    Attributes:
+        line_totals: how many objects have crossed each line, by direction.
     """
 
     def __init__(
@@ -111,8 +122,11 @@ class Stages:
         options: settings.Pipeline,
         model: Model,
         track_ids: Iterator[int] | None = None,
-        learned: Path | None = None,
+        state_folder: Path | None = None,
     ) -> None:
+        learned, totals = (
+            None if state_folder is None else state_folder / what / f"{name}.json" for what in ("learned", "lines")
+        )
         self._name = name
         self._options = options
         self._sides_checked = False
@@ -125,7 +139,11 @@ class Stages:
         self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
         self._filter = Filter(options.filters, limits(options, task))
         self._decoder_limits = self._filter.decoder_limits if self._smoother is None else NO_LIMITS
-        self._tracker = None if options.tracking is None else Tracker(options.tracking, track_ids)
+        self._lines, self._totals = Lines(options.lines), Totals(name, options.lines, totals)
+        self._tracker = None
+        if options.tracking is not None:
+            self._tracker = Tracker(options.tracking, track_ids, self._lines, self._totals)
+        self.line_totals: Mapping[str, Mapping[str, int]] = {}
         self._states: dict[str | None, State] = {}
         self._sole_stream = SoleStream()
 
@@ -208,25 +226,33 @@ class Stages:
 
     def postprocess(
         self, item: WorkItem, predictions: Sequence[Prediction]
-    ) -> tuple[list[Prediction], Sequence[Event | LabelInterval]]:
+    ) -> tuple[list[Prediction], Sequence[Happening]]:
         """Applies threshold, smoothing, filters and tracking; one thread at a time, in the order of the samples.
 
         Returns:
             The predictions that are left, and what has happened to tracked objects or smoothed labels, on the clock of
             `Sample.captured`.
         """
-        events: Sequence[Event | LabelInterval] = ()
+        events: Sequence[Happening] = ()
         if self._threshold is not None:
             predictions = self._threshold(predictions)
         if self._smoother is not None:
             predictions, events = self._smoother.update(predictions, item.sample)
         kept = self._filter(predictions, *item.prepared.size)
         if self._tracker is not None:
+            self._lines.fit(*item.prepared.size)
             kept, happened = self._tracker.update(kept, item.sample.stream_time)
             ahead = item.sample.captured - item.sample.stream_time
             events = [replace(event, time=event.time + ahead) for event in happened]
+        if self._options.lines:
+            self.line_totals = item.lines = self._totals.at(item.sample.captured_at)
+            item.crossed = any(isinstance(event, Crossing) for event in events)
         item.timing.postprocess = item.watch.lap()
         return kept, events
+
+    def save(self) -> None:
+        """Saves what shall outlast the pipeline, after its last sample."""
+        self._totals.save()
 
     def _state_of(self, sample: Sample) -> State:
         """The state of the sample's stream, for a model that has one: empty after a gap."""

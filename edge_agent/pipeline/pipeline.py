@@ -8,7 +8,7 @@ came, and results leave in that order.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ class Pipeline:
         track_ids: gives the numbers of tracked objects.
         observers: see every result.
         factor: returns the share of its work that a live source may have now, above 0 to 1.
-        learned: see `Stages`.
+        state_folder: see `Stages`.
         poison: the inputs at which the agent has ended.
 
     Attributes:
@@ -65,7 +65,7 @@ class Pipeline:
         track_ids: Iterator[int] | None = None,
         observers: list[ResultObserver] | None = None,
         factor: Callable[[], float] = lambda: 1.0,
-        learned: Path | None = None,
+        state_folder: Path | None = None,
         poison: PoisonInputs | None = None,
     ) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class Pipeline:
         self._source = source
         self._sink = sink
         self.observers = [] if observers is None else observers
-        self._stages = Stages(name, options, model, track_ids, learned)
+        self._stages = Stages(name, options, model, track_ids, state_folder)
         self._hang_detector = HangDetector()
         self._poison = poison or PoisonInputs()
         self._admission = Admission(name, options, source, model, counters, factor, self._hang_detector)
@@ -90,6 +90,11 @@ class Pipeline:
     def model(self) -> Model:
         """The model that the next samples go through."""
         return self._stages.model
+
+    @property
+    def line_totals(self) -> Mapping[str, Mapping[str, int]]:
+        """How many objects have crossed each line, by direction; empty without lines or before the first frame."""
+        return self._stages.line_totals
 
     @property
     def live(self) -> bool:
@@ -146,6 +151,7 @@ class Pipeline:
         """
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+        self._stages.save()
         if left := self._admission.queue.discard_pending():
             log.warning(
                 "%s: %d inputs could not be worked on in time; unless they were QoS 1, they are lost",

@@ -143,7 +143,7 @@ class Pipelines:
             self._track_ids.setdefault(name, itertools.count(1)),
             self.observers_of(name),
             self._factor,
-            config.state_folder() / "learned" / f"{name}.json",
+            config.state_folder(),
             self._poison,
         )
         return Prepared(pipeline, publisher, snapshots, counters)
@@ -166,6 +166,11 @@ class Pipelines:
         running = self.running.get(name)
         if isinstance(running, TextPipeline):
             running.cancel(request_id)
+
+    def line_totals(self) -> dict[str, Mapping[str, Mapping[str, int]]]:
+        """How many objects have crossed the lines of each pipeline that has some."""
+        running = {name: pipeline for name, pipeline in self.running.items() if isinstance(pipeline, Pipeline)}
+        return {name: pipeline.line_totals for name, pipeline in running.items() if pipeline.options.lines}
 
     def switch(self, names: Iterable[str], models: Mapping[str, AnyModel]) -> None:
         """Switches running pipelines to other models, from their next sample on."""

@@ -9,6 +9,7 @@ device, a walking person leaves their own box from one frame to the next. Pairs 
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -17,7 +18,8 @@ import numpy as np
 
 from edge_agent import settings
 from edge_agent.decoders.boxes import iou, xywh_to_xyxy
-from edge_agent.postprocess.filters import Box, extent
+from edge_agent.postprocess.filters import Box, Point, extent
+from edge_agent.postprocess.lines import Crossing, Direction, Lines, Side, Totals
 from edge_agent.samples import Prediction
 
 if TYPE_CHECKING:
@@ -118,6 +120,13 @@ class _Track:
     detections: int = 0
     track_id: int = 0
     stays: dict[str | None, _Stay] = field(default_factory=dict)
+    sides: dict[str, Side] = field(default_factory=dict)
+
+    @property
+    def foot(self) -> Point:
+        """Where it stands: the middle of its lower edge, x, y in pixels."""
+        x, y, _, height = self.place
+        return x, y + height / 2
 
     def predict(self, seconds: float) -> None:
         """Kalman prediction: moves the position on by this many seconds."""
@@ -155,15 +164,25 @@ class Tracker:
     Args:
         options: of the pipeline.
         ids: numbers for new tracks; default: 1, 2, 3 …
+        lines: that are counted across.
+        totals: of the lines.
     """
 
-    def __init__(self, options: settings.Tracking, ids: Iterator[int] | None = None) -> None:
+    def __init__(
+        self,
+        options: settings.Tracking,
+        ids: Iterator[int] | None = None,
+        lines: Lines | None = None,
+        totals: Totals | None = None,
+    ) -> None:
+        self._lines = lines or Lines({})
+        self._totals = totals or Totals("", {}, None)
         self._options = options
         self._ids = ids or itertools.count(1)
         self._tracks: list[_Track] = []
         self._now: float | None = None
 
-    def update(self, predictions: Sequence[Prediction], time: float) -> tuple[list[Prediction], list[Event]]:
+    def update(self, predictions: Sequence[Prediction], time: float) -> tuple[list[Prediction], list[Event | Crossing]]:
         """Processes the predictions of the next frame, also if there are none.
 
         Args:
@@ -214,7 +233,7 @@ class Tracker:
                 self._tracks.append(owners[row])
         return owners
 
-    def _add(self, track: _Track, detection: _Detection, now: float) -> Iterator[Event]:
+    def _add(self, track: _Track, detection: _Detection, now: float) -> Iterator[Event | Crossing]:
         """Adds a detection to its track."""
         track.correct(detection, now)
         if track.detections == MIN_DETECTIONS:
@@ -230,16 +249,27 @@ class Tracker:
             if long_enough and stay.detections >= MIN_DETECTIONS and not stay.dwelt:
                 stay.dwelt = True
                 yield _event("dwell", track, zone, now, now - stay.since)
+        for line, direction in self._lines.follow(track.sides, track.foot, _size(track)):
+            yield self._crossing(track, line, direction)
 
-    def _drop_lost(self, unseen_since: float) -> list[Event]:
+    def _crossing(self, track: _Track, line: str, direction: Direction) -> Crossing:
+        best, totals = track.best.prediction, self._totals.add(line, direction)
+        about = best.label, best.class_id, best.confidence, track.last.box
+        return Crossing(track.seen, line, direction, totals, track.track_id, *about)
+
+    def _drop_lost(self, unseen_since: float) -> list[Event | Crossing]:
         """Ends stays in zones, and tracks, without a detection since then."""
-        events = []
+        events: list[Event | Crossing] = []
         for track in self._tracks:
             for zone, stay in list(track.stays.items()):
                 if stay.until < unseen_since:
                     del track.stays[zone]
                     if stay.detections >= MIN_DETECTIONS:
                         events.append(_event("leave", track, zone, stay.until, stay.until - stay.since))
+            if track.track_id and track.seen < unseen_since:
+                x1, _, x2, y2 = track.last.box
+                beyond = self._lines.end(track.sides, ((x1 + x2) / 2, y2), track.velocity)
+                events += [self._crossing(track, line, direction) for line, direction in beyond]
         self._tracks = [track for track in self._tracks if track.seen >= unseen_since]
         return events
 
@@ -247,6 +277,11 @@ class Tracker:
 def _event(kind: Kind, track: _Track, zone: str | None, time: float, seconds: float) -> Event:
     best, box = track.best.prediction, track.last.box
     return Event(kind, time, seconds, zone, track.track_id, best.label, best.class_id, best.confidence, box)
+
+
+def _size(track: _Track) -> float:
+    _, _, width, height = track.place
+    return math.sqrt(max(0.0, width * height))
 
 
 def _detection(prediction: Prediction) -> _Detection | None:

@@ -13,12 +13,10 @@ from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.language.generation import Answer
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
-from edge_agent.models.stages import WorkItem
+from edge_agent.models.stages import Happening, WorkItem
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
-from edge_agent.postprocess.smoothing import LabelInterval
-from edge_agent.postprocess.tracking import Event
 from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
 from edge_agent.system.clock import Clock
@@ -103,11 +101,14 @@ class Publisher:
         sample, timing = item.sample, item.timing
         self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
-        if not self._policy.allows(predictions, sample.captured) and sample.reply_to is None:
+        allowed = self._policy.allows(predictions, sample.captured)
+        if not (allowed or item.crossed or sample.reply_to is not None):
             self._counters.withhold()
             sample.settlement.done()
             return None
         content = content_of(predictions, item.model.task)
+        if item.lines is not None:
+            content["lines"] = item.lines
         return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
 
     def answer(
@@ -174,7 +175,7 @@ class Publisher:
         )
         return result.seq
 
-    def events(self, sample: Sample, events: Sequence[Event | LabelInterval]) -> None:
+    def events(self, sample: Sample, events: Sequence[Happening]) -> None:
         """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""
         device = self._device
         for event in events:

@@ -6,9 +6,7 @@ from typing import Any, Protocol
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.generation import Answer
 from edge_agent.models.language import LanguageModel
-from edge_agent.models.stages import WorkItem
-from edge_agent.postprocess.smoothing import LabelInterval
-from edge_agent.postprocess.tracking import Event
+from edge_agent.models.stages import Happening, WorkItem
 from edge_agent.samples import Prediction, Sample, Timing
 
 
@@ -19,7 +17,7 @@ class ResultSink(Protocol):
         """Takes a result; returns its `seq`, or None if it was withheld."""
         ...
 
-    def events(self, sample: Sample, events: Sequence[Event | LabelInterval]) -> None:
+    def events(self, sample: Sample, events: Sequence[Happening]) -> None:
         """Takes what has happened to tracked objects or smoothed labels, with the sample that showed it."""
         ...
 

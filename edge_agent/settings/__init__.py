@@ -12,7 +12,7 @@ from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, Thermal
 from edge_agent.settings.models import Accelerator, AcceleratorName, Delegate, Model, Output, Preprocess, Provider
 from edge_agent.settings.monitoring import Http, Metrics
-from edge_agent.settings.pipelines import Filters, Gate, Pipeline, Publish, Region, Snapshot, Tracking
+from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Region, Snapshot, Tracking
 from edge_agent.settings.sources import (
     CameraSource,
     ImagesSource,
@@ -38,6 +38,7 @@ __all__ = [
     "Http",
     "IioSource",
     "ImagesSource",
+    "Line",
     "Metrics",
     "MicrophoneSource",
     "Model",

@@ -77,11 +77,12 @@ class Frozen(BaseModel):
 
         A key without a value (`mqtt:` with all its lines commented out) counts as absent.
         """
+        known = tuple(field.alias or name for name, field in cls.model_fields.items())
         if info.context is not None:
-            info.context[id(data)] = tuple(cls.model_fields)
+            info.context[id(data)] = known
         if not isinstance(data, dict):
             return data
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
 
 
 Channels = float | tuple[float, ...]

@@ -67,6 +67,9 @@ class Publish(Frozen):
         return self
 
 
+TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)"
+
+
 def _two_numbers(value: object) -> object:
     if isinstance(value, list | tuple) and len(value) != len(("x", "y")):
         raise ValueError(f"needs two numbers, [x, y] (got {len(value)})")
@@ -119,6 +122,26 @@ class Tracking(Frozen):
     """An object that has not been detected for this long has left. Frames must come more often than that."""
     dwell: Seconds | None = Field(None, gt=0, le=604800)
     """Publish an event when an object has stayed for this long: in a zone if there are zones, else in the frame."""
+
+
+class Line(Frozen):
+    """A line of the frame. Objects that cross it are counted."""
+
+    from_: Point = Field(alias="from")
+    """Its first end, [x, y], like `to` in pixels or, if no number is above 1, in fractions of the frame."""
+    to: Point
+    """Its other end. Seen in the direction from `from` to `to`, objects that cross from left to right go `in`, others
+    `out`."""
+    reset: Annotated[str, Field(pattern=TIME_OF_DAY)] | None = None
+    """Time of day, on the clock of the device, at which the totals begin again from 0. Default: never."""
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> "Line":
+        if self.from_ == self.to:
+            raise ValueError("from and to must be two different points")
+        if min(*self.from_, *self.to) < 0:
+            raise ValueError("needs numbers >= 0")
+        return self
 
 
 class Snapshot(Frozen):
@@ -178,6 +201,9 @@ class Pipeline(Frozen):
     tracking: Tracking | None = None
     """Gives objects numbers that last from frame to frame, and publishes events on
     `{topic_prefix}/{device_id}/{pipeline}/event`. Default: off; `tracking: {}` turns it on."""
+    lines: dict[TopicLevel, Line] = Field({}, max_length=16)
+    """Named lines that are counted across, for pipelines with tracking. The totals are in the results and in `stats`,
+    crossings are published as events."""
     snapshot: Snapshot | None = None
     """Publishes images on `{topic_prefix}/{device_id}/{pipeline}/snapshot`. Default: off; `snapshot: {}` turns it
     on."""
@@ -213,6 +239,13 @@ class Pipeline(Frozen):
                 f"lost_after must be longer than the gate's heartbeat, {gate.heartbeat:g} s (got {value.lost_after:g}):"
                 " what stands still is not seen in between"
             )
+        return value
+
+    @field_validator("lines")
+    @classmethod
+    def _objects_on_lines_are_tracked(cls, value: dict[str, Line], info: ValidationInfo) -> dict[str, Line]:
+        if value and info.data.get("tracking", value) is None:
+            raise ValueError("needs tracking: add `tracking: {}`")
         return value
 
     @field_validator("publish")

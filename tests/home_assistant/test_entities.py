@@ -184,6 +184,19 @@ def test_of_many_labels_those_of_the_filter_have_entities() -> None:
     assert of_results(message) == parts
 
 
+def test_crossings_of_a_line_are_totals_that_only_rise() -> None:
+    line = {"from": [0, 0.5], "to": [1, 0.5]}
+    message = said(Model("detection", ("person",)), tracking={}, lines={"door's": line})
+    names = {name for name in message["components"] if ".lines." in name}
+    assert [message["components"][name]["name"] for name in sorted(names)] == ["porch door's in", "porch door's out"]
+    into, out = sorted(names)
+    assert message["components"][into]["state_class"] == "total_increasing"
+    assert message["components"][into]["state_topic"] == "edge/porch-pi/porch/result"
+    counted = result(CAT, lines={"door's": {"in": 7, "out": 0}})
+    assert (state(message, into, counted), state(message, out, counted)) == ("7", "0")
+    assert state(message, into, result()) == "None"
+
+
 def test_with_a_delay_a_presence_is_not_ended_by_a_result_but_by_home_assistant() -> None:
     presence = "pipelines.porch.presence"
     message = said(Model("detection"), presence_delay="2500ms")

@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,3 +48,25 @@ def test_in_a_clip_that_starts_again_its_objects_go_on_in_time(model: Model) -> 
     [(enter, _), (leave, _)] = seen(model, [(step / 2, step < 50) for step in range(60)], lost_after=2)
     assert (enter.kind, leave.kind) == ("enter", "leave")
     assert leave.seconds == pytest.approx(24.5)
+
+
+def test_crossings_of_lines_are_events_and_totals_that_go_on_after_a_restart(model: Model, tmp_path: Path) -> None:
+    options = settings.Pipeline.model_validate(
+        {
+            "source": {"type": "video", "url": "clip.mp4", "fps": "max"},
+            "model": "digits",
+            "tracking": {},
+            "lines": {"door": {"from": [0, 0.5], "to": [1, 0.5]}},
+        }
+    )
+    for visits in (1, 2):
+        stages, crossed = Stages("door", options, model, state_folder=tmp_path), []
+        for step in range(20):
+            image = np.zeros((480, 640, 3), np.uint8)
+            [item] = stages.begin([Sample(image, time.time(), time.monotonic(), {}, played=step / 10)])
+            stages.prepare(item, needs_image=False)
+            walker = Prediction("person", 0, 0.9, box=(300, 20 * step, 340, 20 * step + 100))
+            crossed += [event.as_dict() for event in stages.postprocess(item, [walker])[1] if event.kind == "cross"]
+        assert [(one["line"], one["direction"], one["in"]) for one in crossed] == [("door", "in", visits)]
+        assert stages.line_totals == item.lines == {"door": {"in": visits, "out": 0}}
+        stages.save()

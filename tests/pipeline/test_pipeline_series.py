@@ -60,7 +60,7 @@ class Stage(NullSink):
         gate: while it is cleared, no result gets out.
     """
 
-    def __init__(self, model: Model, *, live: bool = False, learned: Path | None = None, **options: Any) -> None:
+    def __init__(self, model: Model, *, live: bool = False, state_folder: Path | None = None, **options: Any) -> None:
         self.tap, self.counters, self.gate = Tap(live=live), Counters(), threading.Event()
         self.gate.set()
         self.results: list[tuple[Any, list[Prediction]]] = []
@@ -73,7 +73,7 @@ class Stage(NullSink):
             model,
             self.counters,
             self,
-            learned=learned,
+            state_folder=state_folder,
         )
 
     def send(self, data: bytes | Series, number: Any = None, **origin: Any) -> None:
@@ -236,9 +236,8 @@ def test_a_live_stream_loses_no_window_while_inference_hesitates(model: Model) -
 
 
 def test_a_threshold_is_learned_and_then_judges(model: Model, tmp_path: Path) -> None:
-    learned = tmp_path / "learned/stage.json"
     for expected in (None, "normal"):
-        with Stage(model, learned=learned, anomaly={"learn": 20}) as stage:
+        with Stage(model, state_folder=tmp_path, anomaly={"learn": 20}) as stage:
             for number in range(20):
                 stage.send(far_off(number % 2), number)
             stage.send(far_off(9), "far")

@@ -13,6 +13,7 @@ from edge_agent.decoders import Limits, families
 from edge_agent.engines import load_engine
 from edge_agent.modelfile import inspect
 from edge_agent.postprocess.filters import Filter
+from edge_agent.postprocess.lines import Crossing, Lines, Totals
 from edge_agent.postprocess.tracking import MAX_TRACKS, Event, Tracker
 from edge_agent.preprocess.image import fit
 from edge_agent.preprocess.opencv import cv2
@@ -37,7 +38,7 @@ def run(frames: Sequence[Frame], fps: float = 10, **keys: Any) -> tuple[list[Fra
     """What is told of each frame, and all events."""
     tracks = tracker(**keys)
     told, events = zip(*(tracks.update(frame, number / fps) for number, frame in enumerate(frames)), strict=True)
-    return list(told), list(itertools.chain(*events))
+    return list(told), [event for event in itertools.chain(*events) if isinstance(event, Event)]
 
 
 def ids(frame: Frame) -> list[int | None]:
@@ -346,6 +347,22 @@ def test_six_people_who_come_one_by_one_are_six_and_each_leaves_once(clip: list[
     assert (
         len([event for event in events if event.kind == "leave"]) == len([e for e in events if e.kind == "enter"]) == 6
     )
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("across", [0.66, 0.7, 0.74])
+def test_six_people_cross_a_line_on_their_way_out_of_the_picture(clip: list[Frame], across: float, every: int) -> None:
+    wanted = Filter(settings.Filters(labels=("person",)), Limits(top_k=20, min_confidence=0.2))
+    options = {"door": settings.Line.model_validate({"from": [across, 1], "to": [across, 0]})}
+    lines, totals = Lines(options), Totals("hall", options, None)
+    lines.fit(768, 432)
+    tracks = Tracker(settings.Tracking(), None, lines, totals)
+    frames = [wanted(frame, 768, 432) for frame in clip[::every]]
+    events = itertools.chain(*(tracks.update(frame, step * every / 5)[1] for step, frame in enumerate(frames)))
+    moments = [event.time for event in events if isinstance(event, Crossing)]
+    # As seen by eye, in seconds of the clip.
+    assert moments == pytest.approx([19, 44, 69, 86, 119, 135], abs=1)
+    assert totals.at(0) == {"door": {"in": 6, "out": 0}}
 
 
 def test_of_the_clip_the_place_in_front_of_the_table_is_visited_six_times(clip: list[Frame]) -> None:

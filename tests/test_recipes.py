@@ -1,0 +1,69 @@
+"""The recipes lead to what they promise: each page's configuration runs, with a clip in place of the camera."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from edge_agent.preprocess.opencv import cv2
+from tests.broker import Mosquitto, Subscriber, wait_until
+from tests.command_line import edge_agent
+from tests.pages import ROOT, blocks
+
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
+def test_a_recipe_has_at_most_forty_lines(page: Path) -> None:
+    assert len(page.read_text().splitlines()) <= 40
+
+
+@pytest.fixture(scope="module")
+def somebody_leaves(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds of a clip, five frames a second: somebody stands there, and goes to the right after seven."""
+    path = tmp_path_factory.mktemp("clip") / "hall.avi"
+    video = cv2.VideoCapture(str(data_dir / "video" / "one-by-one-person-detection.mp4"))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (768, 432))
+    for number in range(240):
+        there, image = video.read()
+        assert there
+        if number >= 120 and number % 2 == 0:
+            writer.write(np.asarray(image, np.uint8))
+    writer.release()
+    return path
+
+
+def test_people_are_counted_through_the_door_and_the_totals_outlast_a_restart(
+    somebody_leaves: Path, data_dir: Path, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    [block] = blocks("yaml", page="count-people.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["pipelines"]["hall"]["source"] |= {"url": str(somebody_leaves), "fps": "max"}
+    model = data_dir / "detect_tflite" / "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
+    options["models"]["people"]["path"] = str(model)
+    options["pipelines"]["hall"]["lines"]["door"]["reset"] = None  # it may be midnight
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(options))
+    with Subscriber(mosquitto.port, "edge/porch-pi/hall/#") as subscriber:
+        for total in (1, 2):
+            done = edge_agent("run", "--once", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            wait_until(lambda total=total: len(crossings(subscriber)) == total, 10, "crossings")  # type: ignore[misc]  # mypy infers no lambda with a default
+            event = crossings(subscriber)[-1]
+            assert (event["line"], event["direction"], event["in"], event["out"]) == ("door", "in", total, 0)
+            assert results(subscriber)[-1]["lines"] == {"door": {"in": total, "out": 0}}
+
+
+def documents(subscriber: Subscriber, what: str) -> list[dict[str, Any]]:
+    return [json.loads(one.payload) for one in subscriber.messages if one.topic == f"edge/porch-pi/hall/{what}"]
+
+
+def crossings(subscriber: Subscriber) -> list[dict[str, Any]]:
+    return [event for event in documents(subscriber, "event") if event["event"] == "cross"]
+
+
+def results(subscriber: Subscriber) -> list[dict[str, Any]]:
+    return documents(subscriber, "result")
