@@ -4,7 +4,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,11 @@ LIMBS: tuple[tuple[Color, tuple[tuple[int, int], ...]], ...] = (
 OPACITY = 0.4
 # Height of capital letters and width of lines as shares of the picture's side, and the least that can be read.
 TEXT_HEIGHT, LEAST_TEXT_HEIGHT = 0.02, 8
+# Height of the letters at a box, at most, as a share of its size (square root of its area).
+TEXT_AT_BOX = 0.12
+# The upper part of a box, where a person's face is; of a face it is the whole box.
+HEAD = 1 / 3
+FACE = "face"
 LINE_WIDTH = 0.0035
 # What JPEG can have, and from where on fewer pixels look better than less quality.
 LARGEST_JPEG_SIDE = 65500
@@ -70,8 +75,9 @@ def annotate(
 
     Boxes, keypoints (with a skeleton if there are 17, as in COCO), outlines, filled so that the picture shows through,
     and a label with track id, name and confidence. What says no place stands in a legend in the upper left corner, or,
-    if it is of a region, at the region. Lines and letters grow with the picture. Letters are ASCII: others lose their
-    accents, or become `?`; a label of which nothing is left becomes `class N`.
+    if it is of a region, at the region. Lines and letters grow with the picture. Labels cover no face: each stands
+    where it is free, in letters that fit its box, or is left out. Letters are ASCII: others lose their accents, or
+    become `?`; a label of which nothing is left becomes `class N`.
 
     Args:
         image: (height, width, 3), uint8, BGR; not changed.
@@ -89,6 +95,7 @@ def annotate(
     placed = [(one, box) for one in predictions if (box := extent(one)) and one.label not in BACKGROUND_LABELS]
     for prediction, _ in reversed(placed):
         pen.shape(prediction)
+    pen.spare([_head(prediction, box) for prediction, box in placed])
     for polygon in (*areas.values(), *named.values()):
         pen.polyline(polygon, WHITE)
     pen.legend([prediction for prediction in without_place if prediction.region not in areas])
@@ -96,7 +103,7 @@ def annotate(
         found = [caption(prediction) for prediction in without_place if prediction.region == name]
         pen.label(": ".join([ascii_text(name), *found[:1]]), bounding_box(polygon), WHITE)
     for prediction, box in placed[:MAX_LABELS]:
-        pen.label(caption(prediction), box, color_of(prediction), caption(replace(prediction, confidence=None)))
+        pen.tag(caption(prediction), caption(replace(prediction, confidence=None)), box, color_of(prediction))
     for name, polygon in named.items():
         pen.label(ascii_text(name), bounding_box(polygon), WHITE)
     return picture
@@ -154,6 +161,39 @@ def color_of(prediction: Prediction) -> Color:
     return PALETTE[(prediction.class_id or 0) % len(PALETTE)]
 
 
+def _head(prediction: Prediction, box: Box) -> Box:
+    """Where a face may be in a box."""
+    x1, y1, x2, y2 = box
+    return box if prediction.name.casefold() == FACE else (x1, y1, x2, y1 + HEAD * (y2 - y1))
+
+
+class _Letters(NamedTuple):
+    """Letters of a size.
+
+    Attributes:
+        scale, thickness: as OpenCV takes them.
+        height: of a capital letter, in pixels.
+        pad: between the letters and the edge of their label, in pixels.
+    """
+
+    scale: float
+    thickness: int
+    height: int
+    pad: int
+
+    @classmethod
+    def of(cls, height: float) -> "_Letters":
+        """Letters of a height in pixels, but for rounding."""
+        (_, height_at_1), _ = cv2.getTextSize("A", FONT, 1, 1)
+        scale, thickness = height / height_at_1, max(1, round(height / 9))
+        (_, exact), _ = cv2.getTextSize("A", FONT, scale, thickness)
+        return cls(scale, thickness, exact, max(2, round(height * 0.35)))
+
+    def width(self, text: str) -> int:
+        """Of a text, in pixels."""
+        return int(cv2.getTextSize(text, FONT, self.scale, self.thickness)[0][0])
+
+
 class _Pen:
     """Draws on a picture with lines and letters that fit its size.
 
@@ -170,12 +210,9 @@ class _Pen:
         self._line = max(1, round(side * LINE_WIDTH))
         # A dark rim keeps lines visible on any ground; where lines are thinnest there is no room for it.
         self._rim = self._line + 2 * max(1, self._line // 3) if self._line > 1 else 0
-        text_height = max(LEAST_TEXT_HEIGHT, side * TEXT_HEIGHT)
-        (_, height_at_1), _ = cv2.getTextSize("A", FONT, 1, 1)
-        self._font_scale = text_height / height_at_1
-        self._font_width = max(1, round(text_height / 9))
-        (_, self._text_height), _ = cv2.getTextSize("A", FONT, self._font_scale, self._font_width)
-        self._pad = max(2, round(text_height * 0.35))
+        self._text_height = max(LEAST_TEXT_HEIGHT, side * TEXT_HEIGHT)
+        self._letters = _Letters.of(self._text_height)
+        self._spared = np.empty((0, 4), np.int32)
         self._labels: list[Rectangle] = []
         self._room = self._height * self._width * LABELS_SHARE
 
@@ -195,58 +232,90 @@ class _Pen:
         for width, paint in self._strokes(color):
             cv2.polylines(self._picture, [points], True, paint, width, cv2.LINE_AA)
 
+    def spare(self, boxes: Sequence[Box]) -> None:
+        """Takes areas in the coordinates of predictions that no label may cover."""
+        corners = [corner for x1, y1, x2, y2 in boxes for corner in ((x1, y1), (x2, y2))]
+        self._spared = self._at(corners).reshape(-1, 4)
+
     def legend(self, predictions: Sequence[Prediction]) -> None:
         """Labels in a column, in the upper left corner, as many as there is room for."""
+        letters = self._letters
         for number, prediction in enumerate(predictions):
-            text = self._fitting(caption(prediction))
-            self._write_if_free(text, [(0, number * self._label_size(text)[1])], color_of(prediction))
+            text = self._fitting(caption(prediction), letters)
+            places = [(0, number * self._label_size(text, letters)[1])]
+            self._write_if_free(text, letters, places, color_of(prediction))
 
-    def label(self, text: str, box: Box, color: Color, short: str = "") -> None:
-        """A label at a box, above it if there is room; none where it would hide another one, or too much altogether.
+    def label(self, text: str, box: Box, color: Color) -> bool:
+        """A label at a box; none where it would hide another one or a face, or too much altogether.
 
         Args:
             text: what it says.
             box: in the coordinates of predictions.
             color: of the ground.
-            short: what it says instead if it would take more than half of the picture's width.
+        """
+        return self._write_at(text, self._letters, box, color)
+
+    def tag(self, text: str, short: str, box: Box, color: Color) -> None:
+        """A label at a detected object, in letters that fit it; where there is no room, a short one in small letters.
+
+        Args:
+            text: what it says.
+            short: what it says where there is little room, or if it would take more than half of the picture's width.
+            box: in the coordinates of predictions.
+            color: of the ground.
         """
         (x1, y1), (x2, y2) = self._at([box[:2], box[2:]]).tolist()
-        text = self._fitting(short if short and self._label_size(text)[0] > self._width // 2 else text)
-        wide, high = self._label_size(text)
-        right, low = self._width - wide, self._height - high
-        rows = [row for row in (y1 - high, y1, y2, y2 - high) if 0 <= row <= low] or [max(0, min(y1, low))]
-        places = [(max(0, min(column, right)), row) for row in rows for column in (x1, x2 - wide)]
-        self._write_if_free(text, places, color)
+        fitting = TEXT_AT_BOX * math.sqrt(max(0, x2 - x1) * max(0, y2 - y1))
+        letters = _Letters.of(max(LEAST_TEXT_HEIGHT, min(self._text_height, fitting)))
+        text = short if self._label_size(text, letters)[0] > self._width // 2 else text
+        if not self._write_at(text, letters, box, color):
+            self._write_at(short, _Letters.of(LEAST_TEXT_HEIGHT), box, color)
 
-    def _write_if_free(self, text: str, places: Iterable[tuple[int, int]], color: Color) -> None:
-        """A label at the first of some places for its upper left corner that is in the picture and has none yet."""
-        wide, high = self._label_size(text)
+    def _write_at(self, text: str, letters: _Letters, box: Box, color: Color) -> bool:
+        """A label at a box, above it if there is room, else below it, within it, or beside it."""
+        (x1, y1), (x2, y2) = self._at([box[:2], box[2:]]).tolist()
+        text = self._fitting(text, letters)
+        wide, high = self._label_size(text, letters)
+        right, low = self._width - wide, self._height - high
+        rows = [row for row in (y1 - high, y2, y2 - high, y1) if 0 <= row <= low] or [max(0, min(y1, low))]
+        places = [(max(0, min(column, right)), row) for row in rows for column in (x1, x2 - wide)]
+        beside = [(column, row) for row in (y1, y2 - high) for column in (x2, x1 - wide)]
+        places += [(column, row) for column, row in beside if 0 <= column <= right and 0 <= row <= low]
+        return self._write_if_free(text, letters, places, color)
+
+    def _write_if_free(self, text: str, letters: _Letters, places: Iterable[tuple[int, int]], color: Color) -> bool:
+        """A label at the first of some places for its upper left corner that is in the picture and free."""
+        wide, high = self._label_size(text, letters)
         rectangles = [(x, y, x + wide, y + high) for x, y in places if y + high <= self._height]
-        free = [one for one in rectangles if not any(_meet(one, other) for other in self._labels)]
-        if not free or (self._labels and self._room < wide * high):
-            return
-        x1, y1, x2, y2 = free[0]
+        free = next((one for one in rectangles if self._is_free(one)), None)
+        if free is None or (self._labels and self._room < wide * high):
+            return False
+        x1, y1, x2, y2 = free
         self._room -= wide * high
-        self._labels.append(free[0])
+        self._labels.append(free)
         self._picture[y1:y2, x1:x2] = color
         blue, green, red = color
         ink = WHITE if 0.114 * blue + 0.587 * green + 0.299 * red < DARK else BLACK
-        start = x1 + self._pad, y1 + self._pad + self._text_height
-        cv2.putText(self._picture, text, start, FONT, self._font_scale, ink, self._font_width, cv2.LINE_AA)
+        start = x1 + letters.pad, y1 + letters.pad + letters.height
+        cv2.putText(self._picture, text, start, FONT, letters.scale, ink, letters.thickness, cv2.LINE_AA)
+        return True
 
-    def _text_width(self, text: str) -> int:
-        return int(cv2.getTextSize(text, FONT, self._font_scale, self._font_width)[0][0])
+    def _is_free(self, place: Rectangle) -> bool:
+        x1, y1, x2, y2 = place
+        left, top, right, bottom = self._spared.T
+        covers = (left < x2) & (x1 < right) & (top < y2) & (y1 < bottom)
+        return not covers.any() and not any(_meet(place, other) for other in self._labels)
 
-    def _label_size(self, text: str) -> tuple[int, int]:
-        wide, high = self._text_width(text) + 2 * self._pad, self._text_height + 2 * self._pad
+    def _label_size(self, text: str, letters: _Letters) -> tuple[int, int]:
+        wide, high = letters.width(text) + 2 * letters.pad, letters.height + 2 * letters.pad
         return min(self._width, wide), min(self._height, high)
 
-    def _fitting(self, text: str) -> str:
+    def _fitting(self, text: str, letters: _Letters) -> str:
         """The text, or as much of it as the picture is wide; a number at its end (the confidence) stays."""
         name, _, number = text.rpartition(" ")
         if not number[:1].isdigit():
             name, number = text, ""
-        while self._text_width(text) + 2 * self._pad > self._width and name:
+        while letters.width(text) + 2 * letters.pad > self._width and name:
             name = name[:-1]
             text = f"{name}.. {number}".strip()
         return text

@@ -1,4 +1,5 @@
 import itertools
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.preprocess.opencv import cv2
+from edge_agent.publish import drawing
 from edge_agent.publish.drawing import PALETTE, annotate, ascii_text, caption, color_of, encode_jpeg
 from edge_agent.samples import Prediction
 from tests.images import decode_image
@@ -123,6 +125,40 @@ def test_labels_of_a_crowd_hide_at_most_a_third_of_a_small_picture(side: int) ->
     corners = [(column * step, row * step) for row, column in itertools.product(range(8), range(8))]
     crowd = [detection((x, y, x + step // 2, y + step // 2), 3) for x, y in corners]
     assert changed(plain(side, side), annotate(plain(side, side), crowd)).mean() < 0.4
+
+
+@pytest.mark.parametrize("people", [1, 8, 30])
+@pytest.mark.parametrize("faces", [False, True])
+def test_labels_cover_no_face_however_crowded_the_picture_is(
+    people: int, faces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(people)
+    crowd = []
+    for _ in range(people):
+        x, y, wide = chance.randint(0, 560), chance.randint(0, 300), chance.randint(24, 72)
+        crowd.append(detection((x, y, x + wide, y + 3 * wide)))
+    if faces:
+        crowd = [
+            detection((x1, y1, x2, y1 + x2 - x1), 3, "face") for one in crowd if one.box for x1, y1, x2, _ in [one.box]
+        ]
+    named = annotate(plain(), crowd)
+    monkeypatch.setattr(drawing, "MAX_LABELS", 0)
+    labels = changed(annotate(plain(), crowd), named)
+    assert labels.any()
+    for one in crowd:
+        x1, y1, x2, y2 = map(int, one.box or ())
+        head = labels[y1 : y2 if faces else y1 + (y2 - y1) // 3, x1:x2]
+        assert not head.any()
+
+
+def test_letters_fit_the_box() -> None:
+    heights = [
+        int(
+            changed(plain(), annotate(plain(), [detection((300, 300, 300 + side, 300 + side))]))[:300].any(axis=1).sum()
+        )
+        for side in (30, 120)
+    ]
+    assert 8 <= heights[0] < heights[1]
 
 
 def test_colours_belong_to_classes() -> None:
