@@ -20,6 +20,7 @@ from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
 from edge_agent.decoders.landmarks import recognise_landmarks
 from edge_agent.decoders.movenet import recognise_movenet
 from edge_agent.decoders.nanodet import recognise_nanodet
+from edge_agent.decoders.paddle import recognise_paddle
 from edge_agent.decoders.recognition import Parts, Recognition, with_background
 from edge_agent.decoders.regression import recognise_regression
 from edge_agent.decoders.retinaface import recognise_retinaface
@@ -176,6 +177,11 @@ FAMILIES = {
         recognise_detr,
         "labels [1, queries], boxes [1, queries, 4] and scores [1, queries]",
         "RT-DETR, D-FINE, DEIM, RF-DETR and DETR of Transformers",
+    ),
+    "paddle": Family(
+        recognise_paddle,
+        "[detections, 6] and [1]",
+        "PaddleDetection with its suppression, such as PicoDet: class, score and corners",
     ),
     "ultraface": Family(recognise_ultraface, "[1, boxes, 2] and [1, boxes, 4]", "UltraFace"),
     "yunet": Family(

@@ -87,7 +87,7 @@ def recognise_labels_and_scores(file: ModelFile, *, stated: bool = False) -> Rec
 
 def _is_label(tensor: Tensor) -> bool:
     return (
-        tensor.dtype in ("int64", "int32", "str")
+        tensor.dtype in ("int64", "str")
         and all(size in (1, -1) for size in tensor.shape[:2])
         and (
             len(tensor.shape) <= 2  # noqa: PLR2004 - batch, one

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # The output of one of these operators is a probability, or the number of a class.
 _NO_VALUES = ARGMAX | {"LOGISTIC", "SOFTMAX", "Sigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax"}
 
+# As sklearn-onnx and onnxmltools write them, https://onnx.ai/onnx/operators/index.html.
+_REGRESSORS = {"LinearRegressor", "SVMRegressor", "TreeEnsembleRegressor"}
+
 
 @dataclass(frozen=True, slots=True)
 class Regression:
@@ -51,7 +54,7 @@ class Regression:
 
 
 def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """[1, 1]. The shape of several values could be that of a classifier's scores."""
+    """[1, 1]. The shape of several values could be that of a classifier's scores, unless a regressor computes them."""
     output = sole_output(file)
     if output is None:
         return None
@@ -60,7 +63,8 @@ def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognitio
         return None
     values = max(axes, default=1)
     operator = file.output_operators[0]
-    if not stated and (values > 1 or not output.shape or operator in _NO_VALUES or not operator):
+    is_known = operator in _REGRESSORS
+    if not stated and ((values > 1 and not is_known) or not output.shape or operator in _NO_VALUES or not operator):
         return None
     return Recognition(
         "regression",
@@ -72,6 +76,7 @@ def recognise_regression(file: ModelFile, *, stated: bool = False) -> Recognitio
             ),
         ),
         build=lambda parts: Regression(parts.outputs[0], parts.labels or None),
+        named=is_known,
         classes=values,
         labels=(),
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_agent import settings
-from edge_agent.decoders.recognition import Recognition, embedded_list, with_sizes
+from edge_agent.decoders.recognition import Recognition, embedded_list, is_batch, with_sizes
 from edge_agent.engines.fixed_batch import common_batch
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
@@ -81,6 +81,8 @@ def with_channels(file: ModelFile, stated: Input | None) -> ModelFile:
     if stated is None or stated.kind != "image" or [len(tensor.shape) for tensor in file.inputs] != [3]:
         return file
     tensor = file.inputs[0]
+    if not is_batch(tensor.shape[0]):
+        return file
     return replace(file, inputs=(replace(tensor, shape=(*tensor.shape, 1)),), channelless=True)
 
 

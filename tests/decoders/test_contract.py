@@ -240,6 +240,11 @@ def detr(names: Sequence[str]) -> Setup:
     return Setup(decode, test_yolo.SIZE, scene, empty, test_yolo.LABELS)
 
 
+def paddle() -> Setup:
+    scene, empty = (test_detr.class_first(things) for things in (test_yolo.THINGS, ()))
+    return of_family("paddle", test_yolo.SIZE, scene, empty, test_yolo.LABELS, batched=False)
+
+
 def ctc(*, plates: bool) -> Setup:
     if plates:
         scene, empty = (test_ctc.plate(text)[None] for text in ("京A12", ""))
@@ -279,6 +284,7 @@ SCENES = {
     "yolo_nas, PP-YOLOE": yolo_nas(classes_first=True),
     "detr": detr(test_detr.CHOSEN),
     "detr, RF-DETR": detr(test_detr.RF_DETR),
+    "paddle": paddle(),
     "ultraface": ultraface(),
     "yunet": of_faces("yunet", faces.yunet(faces.FACES), faces.yunet(())),
     "scrfd": of_faces("scrfd", faces.scrfd(faces.FACES), faces.scrfd(())),

@@ -47,6 +47,14 @@ def cells(things: Sequence[Thing]) -> tuple[NDArray[np.float32], NDArray[np.floa
     return boxes, scores
 
 
+def class_first(things: Sequence[Thing]) -> Arrays:
+    """Rows of class, score, corners, and how many there are; unused rows have class -1."""
+    rows = np.full((QUERIES, 6), -1, np.float32)
+    for row, thing in enumerate(things):
+        rows[row] = thing.class_id, thing.score, *thing.box
+    return [rows, np.array([len(things)], np.int32)]
+
+
 OUTPUTS: Mapping[tuple[str, ...], Callable[[Sequence[Thing]], Arrays]] = {CHOSEN: chosen, RF_DETR: queries}
 
 
@@ -101,6 +109,15 @@ def test_the_batch_format_of_yolo_nas_counts_its_boxes() -> None:
     decode = families.build(recognition, specs(file_of(names, scene)), test_yolo.LABELS)
     (found,) = decode(scene, [as_it_is(SIZE)], ALL)
     assert found.box == pytest.approx(test_yolo.THINGS[0].box)
+
+
+def test_paddle_detection_is_known_by_the_number_of_its_rows() -> None:
+    rows, count = class_first(test_yolo.THINGS)
+    file = facts(Tensor("out", (-1, 6), "float32"), Tensor("count", (-1,), "int32"), size=SIZE)
+    (recognition,) = families.fitting(file)
+    found = families.build(recognition, specs(file), test_yolo.LABELS)([rows, count], [as_it_is(SIZE)], ALL)
+    assert recognition.family == "paddle"
+    assert found[0].box == pytest.approx(max(test_yolo.THINGS, key=lambda thing: thing.score).box)
 
 
 def test_cells_of_yolo_nas_are_no_anchors_of_ssd() -> None:

@@ -48,6 +48,7 @@ FILES: dict[str, ModelFile] = {
         Tensor("scores", (1, 9), "float32"),
         size=SIZE,
     ),
+    "paddle": facts((9, 6), Tensor("count", (1,), "int32"), size=SIZE),
     "ultraface": facts((1, 90, 2), (1, 90, 4), size=SIZE),
     "yunet": facts(
         *[(1, cell_count(SIZE, [n]), w) for w in (1, 1, 4, 10) for n in (8, 16, 32)], size=SIZE, operators=SIX * 2

@@ -41,6 +41,11 @@ def test_what_could_be_a_classifier_has_to_be_stated() -> None:
     assert families.stated(facts((1, 128)), "regression").classes == 128
 
 
+def test_values_that_a_regressor_computes_are_no_scores() -> None:
+    several = facts((-1, 3), operators=("TreeEnsembleRegressor",))
+    assert [one.family for one in families.fitting(several)] == ["regression"]
+
+
 def test_what_a_file_says_of_a_vector_is_believed() -> None:
     normalized = facts((1, 128), operators=("L2_NORMALIZATION",))
     called = facts((1, 1280), metadata={"output0.name": "feature_vector"}, operators=("MEAN",))

@@ -47,6 +47,12 @@ def test_a_digit_of_28_x_28_without_an_axis_of_channels_is_an_image_once_that_is
     assert model.infer(digits[:2])[0].shape == (2, 10)
 
 
+def test_an_image_without_an_axis_of_the_batch_is_refused_in_one_sentence() -> None:
+    planes = replace(facts((1, 3)), inputs=(Tensor("image", (3, SIDE, SIDE), "float32"),))
+    with pytest.raises(ModelError, match="expected one input of four axes"):
+        derive(planes, Stated(input=Input(kind="image"), without_labels=True))
+
+
 def test_many_readings_of_other_numbers_of_channels_are_no_image() -> None:
     readings = replace(facts((1, 3), operators=["SOFTMAX"]), inputs=(Tensor("x", (1, 128, 3), "float32"),))
     assert derive(readings, Stated(without_labels=True)).family == "classification"
