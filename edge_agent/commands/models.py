@@ -5,7 +5,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from edge_agent.commands.model_arguments import add_model_arguments, model_setti
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 
 if TYPE_CHECKING:
+    from edge_agent.evaluation.packed import Requirement
     from edge_agent.models.bundle import Manifest
     from edge_agent.models.language import LanguageSource
     from edge_agent.models.registry import Progress
-    from edge_agent.models.resolve import ModelSource
 
 _ROW = "{:24} {:14} {:12} {:>7}  {:4}  {}"
 _LONG_ROW = "{:24} {:14} {:>7} {:>10}  {}"
@@ -231,6 +231,7 @@ def _verified(bundle: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from edge_agent import settings
+    from edge_agent.evaluation import packed
     from edge_agent.models.language import LanguageSource
     from edge_agent.models.resolve import resolve
     from edge_agent.models.self_test import run_self_test
@@ -245,7 +246,7 @@ def _verified(bundle: str) -> dict[str, Any]:
     wrong = sum(not check.right for check in outcome.checks)
     answer = {"bundle": bundle} | asdict(outcome)
     if source.evaluation is not None and not wrong:
-        return answer | _evaluated(source)
+        return answer | _evaluated(lambda: packed.check_source(source))
     if not outcome.checks:
         answer["error"] = "it has no golden samples: `edge-agent models bundle … --golden IMAGE…` records some"
     elif wrong:
@@ -253,12 +254,12 @@ def _verified(bundle: str) -> dict[str, Any]:
     return answer
 
 
-def _evaluated(source: "ModelSource") -> dict[str, Any]:
+def _evaluated(check: "Callable[[], list[Requirement]]") -> dict[str, Any]:
     """What a model is like on the labelled data in its bundle."""
     from edge_agent.evaluation import packed
 
     try:
-        found = packed.check_source(source)
+        found = check()
     except ModelError as error:
         return {"error": str(error)}
     rows = [{"metric": one.metric, "required": one.required, "found": one.found, "met": one.is_met} for one in found]
@@ -269,18 +270,23 @@ def _evaluated(source: "ModelSource") -> dict[str, Any]:
 def _verified_language_model(bundle: str, source: "LanguageSource") -> dict[str, Any]:
     """A language model is run on its golden samples when it is loaded, and refused if one answer is wrong."""
     from edge_agent import settings
+    from edge_agent.evaluation import packed
     from edge_agent.models import language
     from edge_agent.models.budget import Budget
 
-    if not source.golden:
+    required = source.evaluation
+    if not source.golden and required is None:
         return {"bundle": bundle, "error": "it has no golden samples: state some as golden_text in model.yaml"}
     try:
         model = language.load(bundle, settings.Model(path=source.path), source, lambda: None, 1, Budget(None))
     except (ModelError, MissingExtraError) as error:
         return {"bundle": bundle, "error": str(error)}
-    model.close()
     checks = [{"input": one.prompt, "expected": one.text, "found": one.text, "right": True} for one in source.golden]
-    return {"bundle": bundle, "runtime": model.engine.runtime, "accelerator": "cpu", "checks": checks}
+    answer = {"bundle": bundle, "runtime": model.engine.runtime, "accelerator": "cpu", "checks": checks}
+    try:
+        return answer | ({} if required is None else _evaluated(lambda: packed.check_language(model, required)))
+    finally:
+        model.close()
 
 
 def _show_verified(answer: dict[str, Any]) -> None:

@@ -77,6 +77,14 @@ class Judge(Protocol):
         """
         ...
 
+    def finish(self) -> None:
+        """Called after the last sample.
+
+        Raises:
+            ConfigError: nothing that the model names is a label of the data, so that no measure would mean anything.
+        """
+        ...
+
     def statistic(self, weights: "NDArray[np.float64]") -> dict[str, float]:
         """The measures, where each sample counts as often as `weights` (samples,) say."""
         ...
@@ -149,16 +157,20 @@ class Classified:
         label = sample.label or ""
         right = self._key_of[label] or ""
         keys = [self._matching.key(one.label, one.class_id) for one in predictions]
-        rank = keys.index(right) if right in keys else len(keys)
+        rank = keys.index(right) if right in keys else TOP
         first = predictions[0] if predictions else None
         confidence = first.confidence or 0.0 if first else 0.0
         self.truth.append(self._numbered(right, label))
         self.found.append(self._numbered(keys[0] if keys else NO_LABEL, first.name if first else NO_LABEL))
-        self._ranks.append(rank if keys else TOP)
+        self._ranks.append(rank)
         self.confidences.append(confidence)
         named = f"{first.name} {confidence:.2f}" if first else NO_LABEL
-        score = float(rank == 0 and bool(keys))
+        score = float(rank == 0)
         self.outcomes.append(Outcome(sample.name, label, named, score, 0.0 if score else confidence))
+
+    def finish(self) -> None:
+        """See `Judge`."""
+        self._matching.check_seen(key for key in self._key_of.values() if key is not None)
 
     def _numbered(self, key: str, shown: str) -> int:
         if key not in self._number:

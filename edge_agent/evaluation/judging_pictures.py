@@ -98,6 +98,10 @@ class Detected:
         expected, marked = counted(needed, "object"), tuple(boxes[:MAX_MARKED])
         self.outcomes.append(Outcome(sample.name, expected, described, score, badness + missed, marked))
 
+    def finish(self) -> None:
+        """See `Judge`."""
+        self._matching.check_seen(self._names)
+
     def _matched(self, objects: Sequence[LabelledObject], found: Sequence[Prediction]) -> ap.Matches:
         """Compares what is there of a class with what was found of it, the most confident first."""
         scores = np.array([one.confidence or 0 for one in found], np.float64)
@@ -215,6 +219,10 @@ class Segmented:
         mean, _ = metrics.mean_iou(both[None], either[None], np.ones(1))
         score = 0.0 if np.isnan(mean) else mean
         self.outcomes.append(Outcome(sample.name, "", f"mIoU {score:.3f}", score, 1 - score))
+
+    def finish(self) -> None:
+        """See `Judge`."""
+        self._matching.check_seen(self._keys)
 
     def statistic(self, weights: "NDArray[np.float64]") -> dict[str, float]:
         """See `Judge`."""

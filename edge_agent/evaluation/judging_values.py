@@ -58,6 +58,9 @@ class Regressed:
         error = abs(found - truth)
         self.outcomes.append(Outcome(sample.name, f"{truth:g}", f"{found:g}", 1 / (1 + error), error))
 
+    def finish(self) -> None:
+        """See `Judge`: there is nothing to match."""
+
     def statistic(self, weights: "NDArray[np.float64]") -> dict[str, float]:
         """See `Judge`."""
         return metrics.regression(np.array(self._truth), np.array(self._found), weights)
@@ -121,6 +124,9 @@ class AnomalyFound:
         self._labels.append(sample.label or "")
         badness = -score if positive else score
         self.outcomes.append(Outcome(sample.name, sample.label or "", f"{score:.4g}", 1.0, badness))
+
+    def finish(self) -> None:
+        """See `Judge`: there is nothing to match."""
 
     def statistic(self, weights: "NDArray[np.float64]") -> dict[str, float]:
         """See `Judge`; `threshold` and what is found with it are of the data as they are."""
@@ -187,6 +193,9 @@ class Answered:
     def add(self, sample: LabelledSample, predictions: Sequence[Prediction], facts: Mapping[str, Any]) -> None:
         """See `Judge`: `judge` is what is used."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """See `Judge`: there is nothing to match."""
 
     def statistic(self, weights: "NDArray[np.float64]") -> dict[str, float]:
         """See `Judge`."""

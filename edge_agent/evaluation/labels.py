@@ -26,6 +26,7 @@ class Matching:
 
     def __init__(self, known: Sequence[str], stated: Mapping[str, str | None]) -> None:
         self._known, self._stated = known, stated
+        self._seen: dict[str, None] = {}
         self._by_name: dict[str, set[int]] = defaultdict(set)
         self._by_part: dict[str, set[int]] = defaultdict(set)
         for number, label in enumerate(known):
@@ -67,7 +68,25 @@ class Matching:
         """The key of what a prediction names."""
         if number is not None and number < len(self._known):
             return self.name(number)
-        return plain(label) if label is not None else str(number)
+        key = plain(label) if label is not None else str(number)
+        if len(self._seen) < MAX_REPORTED:
+            self._seen[key] = None
+        return key
+
+    def check_seen(self, expected: Iterable[str]) -> None:
+        """Checks names that only the predictions show, where the model lists none, or other ones.
+
+        Args:
+            expected: the keys of the data's labels.
+
+        Raises:
+            ConfigError: none of them is a label of the data.
+        """
+        wanted = list(expected)
+        if self._seen and wanted and self._seen.keys().isdisjoint(wanted) and not self._known:
+            names, labels = (", ".join(map(repr, list(some)[:5])) for some in (self._seen, wanted))
+            message = f"what the model finds is called {names}, the labels of the data {labels}"
+            raise ConfigError([printable(f"{message}: state with --map what they mean")])
 
     def _numbers(self, wanted: str, *, stated: bool) -> set[int]:
         if found := self._by_name.get(plain(wanted)):

@@ -9,10 +9,12 @@ import numpy as np
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.evaluation.datasets import open_dataset
 from edge_agent.evaluation.judging import Options
+from edge_agent.evaluation.labelled import Dataset
 from edge_agent.evaluation.report import LESS_IS_BETTER, rounded
-from edge_agent.evaluation.run import Limits, evaluate
+from edge_agent.evaluation.run import Limits, Run, evaluate, evaluate_language
 from edge_agent.modelfile import gate
 from edge_agent.models.bundle import MANIFEST, Required
+from edge_agent.models.language import LanguageModel
 from edge_agent.models.model import Model, load_unqualified
 from edge_agent.models.resolve import ModelSource
 
@@ -74,7 +76,17 @@ def check(model: Model, required: Required, step: Callable[[], None] = lambda: N
     Raises:
         ModelError: the data can't be read, do not fit the model, lie outside of the bundle, or a measure is unknown.
     """
-    folder = model.source.folder
+    folder, watch = model.source.folder, _Watch(step)
+    return _measured(folder, required, lambda data: evaluate(model, data, Options(), Limits(), watch, 0))
+
+
+def check_language(model: LanguageModel, required: Required) -> list[Requirement]:
+    """Evaluates a language model on the requests in its bundle: see `check`."""
+    folder, watch = model.source.folder or model.source.path, _Watch(lambda: None)
+    return _measured(folder, required, lambda data: evaluate_language(model, data, watch, 0))
+
+
+def _measured(folder: Path, required: Required, run_on: Callable[[Dataset], Run]) -> list[Requirement]:
     where = f"{folder / MANIFEST}: evaluation"
     if required.data.is_absolute() or ".." in required.data.parts:
         raise ModelError(f"{where}.data: {required.data} lies outside of the bundle")
@@ -85,7 +97,7 @@ def check(model: Model, required: Required, step: Callable[[], None] = lambda: N
         if outside is not None or len(dataset) > MAX_SAMPLES:
             what = f"{outside} lies outside of the bundle" if outside else f"more than {MAX_SAMPLES} samples"
             raise ModelError(f"{where}.data: {what}")
-        run = evaluate(model, dataset, Options(), Limits(), _Watch(step), 0)
+        run = run_on(dataset)
     except ConfigError as error:
         raise ModelError(f"{where}: {'; '.join(error.problems)}") from None
     if run.failures:

@@ -166,6 +166,7 @@ def evaluate(
                 run.interrupted = True
                 break
     run.seconds = time.monotonic() - began
+    run.judge.finish()
     return run
 
 

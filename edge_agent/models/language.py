@@ -85,6 +85,8 @@ class LanguageSource:
         sha256: of all files, in the order of their names.
         size: of all files, in bytes.
         golden: golden samples: prompts with the expected answers.
+        evaluation: requests in the bundle, and how many of the answers must be right.
+        folder: of the bundle; None: it is none.
         stamps: of the files, from before they were hashed.
     """
 
@@ -94,6 +96,8 @@ class LanguageSource:
     sha256: str
     size: int
     golden: tuple[bundle.GoldenText, ...] = ()
+    evaluation: bundle.Required | None = None
+    folder: Path | None = None
     stamps: tuple[Stamp, ...] = field(default=(), compare=False)
 
     def cache_size(self, options: Language) -> int:
@@ -269,7 +273,8 @@ def find(path: Path, manifest: bundle.Manifest | None) -> LanguageSource | None:
     except OSError as error:
         raise ModelError(f"{error.filename or file}: can't be read: {error.strerror}") from None
     version, golden = (manifest.version, manifest.golden_text) if manifest else ("1", ())
-    return LanguageSource(place, found, version, digest.hexdigest(), size, golden, stamps)
+    evaluation, folder = (manifest.evaluation, path) if manifest else (None, None)
+    return LanguageSource(place, found, version, digest.hexdigest(), size, golden, evaluation, folder, stamps)
 
 
 def load(

@@ -191,3 +191,18 @@ def test_labelled_data_that_can_not_be_used_are_refused(
     (folder / "model.yaml").write_text(f"{manifest.partition('evaluation:')[0]}evaluation: {stated}\n")
     assert main(["models", "verify", str(folder)]) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_a_language_model_is_verified_on_the_requests_in_its_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    folder = tmp_path / "intents"
+    shutil.copytree(shipped("intents"), folder)
+    (folder / "requests.jsonl").write_text('{"prompt": "open the garage door", "expected": "no such answer"}\n')
+    with (folder / "model.yaml").open("a") as manifest:
+        manifest.write("evaluation: {data: requests.jsonl, require: {exact: 0.5}}\n")
+    assert main(["models", "verify", str(folder), "--json"]) == 1
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["evaluation"] == [{"metric": "exact", "required": 0.5, "found": 0, "met": False}]
+    assert all(check["right"] for check in answer["checks"])

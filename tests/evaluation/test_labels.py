@@ -68,3 +68,15 @@ def test_classes_without_names_are_matched_by_number() -> None:
     matching = Matching((), {})
     assert matching.resolve(["7", "Face"]) == {"7": "7", "Face": "face"}
     assert (matching.key(None, 7), matching.key("face", 0)) == ("7", "face")
+
+
+def test_names_that_only_predictions_show_are_checked_at_the_end() -> None:
+    matching = Matching((), {})
+    keys = list(matching.resolve(["cat", "dog"]).values())
+    matching.key(None, 3)
+    with pytest.raises(ConfigError, match=r"'3'.*'cat'.*--map"):
+        matching.check_seen(key for key in keys if key)
+    stated = Matching((), {"cat": "3", "dog": None})
+    keys = list(stated.resolve(["cat", "dog"]).values())
+    stated.key(None, 3)
+    stated.check_seen(key for key in keys if key)

@@ -387,3 +387,13 @@ def test_a_language_model_is_judged_by_its_answers(tmp_path: Path) -> None:
         model.close()
     assert not found.failures
     assert [one.score for one in found.judge.outcomes] == [*([1.0] * len(lines)), 0.0]
+
+
+def test_what_is_not_among_the_predictions_is_not_among_the_first_five() -> None:
+    names = tuple("abcdefgh")
+    judge = Classified(labelled("a", "b"), names, Options())
+    judge.add(sample("a"), [Prediction("a", 0, 0.9)], {})
+    judge.add(sample("b"), [Prediction("a", 0, 0.9)], {})
+    judge.add(sample("b"), [], {})
+    found = judge.statistic(np.ones(3))
+    assert found["top1"] == found["top5"] == pytest.approx(1 / 3)
