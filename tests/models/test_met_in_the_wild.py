@@ -177,6 +177,20 @@ def test_yolov2_says_for_which_map_its_anchors_are(data_dir: Path, tmp_path: Pat
     assert (x1 + x2) / 2 == pytest.approx(130, abs=20)
 
 
+def test_one_score_with_two_labels_is_that_of_the_second(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    stated = {"labels": str(tmp_path / "labels.txt"), "preprocess": {"normalize": "unit"}}
+    found = seen(data_dir, "catsdogs_keras.tflite", "cat.bmp", **stated)
+    assert [one.label for one in found] == ["cat", "dog"]
+    assert found[0].confidence == pytest.approx(0.95, abs=0.02)
+
+
+def test_osnet_gives_a_vector_once_that_is_stated(data_dir: Path) -> None:
+    stated = {"decoder": "embedding", "preprocess": {"normalize": "imagenet"}}
+    (found,) = seen(data_dir, "osnet.onnx", "bus.jpg", **stated)
+    assert len(found.vector or ()) == 512
+
+
 def test_deim_is_told_the_size_of_its_input(data_dir: Path) -> None:
     labels = data_dir / "labels" / "coco80_names.txt"
     found = seen(data_dir, "deimv2_atto_int8.onnx", "bus.jpg", labels=str(labels))
