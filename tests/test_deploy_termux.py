@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ STAND_INS = {
         "esac"
     ),
     "apt-get": "",
+    "getprop": 'echo "${PHONE:-Pixel 4a (5G)}"',
     # Makes an environment that holds this project in place of an empty one.
     "python3": (
         'case "$1 $2" in\n'
@@ -97,7 +99,7 @@ def test_the_installation_puts_everything_in_its_place(phone: Phone) -> None:
     done = phone.install()
     assert done.returncode == 0, done.stderr
     assert phone.calls("pkg") == ["install -y proot-distro termux-api termux-services"]
-    assert phone.calls("apt-get")[-1] == "install -y --no-install-recommends python3-venv"
+    assert phone.calls("apt-get")[-1] == "install -y --no-install-recommends python3-venv ca-certificates"
     assert phone.calls("pip-stand-in") == [f"-m pip install --no-cache-dir {phone.wheel}[tflite,onnx]"]
     assert (phone.root / "opt" / "current" / "bin" / "edge-agent").exists()
     assert {path.name for path in phone.folder.iterdir()} == {"agent.yaml", "in-debian.sh", "photos.sh", "start.sh"}
@@ -116,6 +118,28 @@ def test_the_configuration_that_it_begins_with_is_sound(phone: Phone) -> None:
     loaded = loader.load(phone.folder / "agent.yaml")
     assert loaded.settings.battery.pause_below == 20
     assert (phone.folder / "photos.sh").exists()
+
+
+@pytest.mark.parametrize(("model", "begins"), [("Pixel 4a (5G)", "pixel-4a-5g-"), ("/+#", "phone-"), ("", "phone-")])
+def test_each_phone_has_a_name_of_its_own_as_a_device(model: str, begins: str, phone: Phone, tmp_path: Path) -> None:
+    names = set()
+    for _ in range(2):
+        (phone.folder / "agent.yaml").unlink(missing_ok=True)
+        phone.install(PHONE=model or " ")
+        names.add(loader.load(phone.folder / "agent.yaml").settings.device_id)
+    assert len(names) == 2
+    assert all(re.fullmatch(f"{begins}[0-9a-f]{{4}}", name) for name in names), names
+
+
+def test_certificates_are_installed_where_there_are_none(phone: Phone) -> None:
+    (phone.root / "venv-installed").touch()
+    certificates = phone.root / "certificates"
+    phone.install(EDGE_AGENT_CERTIFICATES=str(certificates))
+    assert "ca-certificates" in phone.calls("apt-get")[-1]
+    before = len(phone.calls("apt-get"))
+    certificates.touch()
+    phone.install(EDGE_AGENT_CERTIFICATES=str(certificates))
+    assert len(phone.calls("apt-get")) == before
 
 
 def test_a_second_installation_updates_and_leaves_the_user_s_files_alone(phone: Phone) -> None:

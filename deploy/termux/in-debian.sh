@@ -5,9 +5,11 @@
 set -eu
 target=${EDGE_AGENT_TARGET:-/opt/edge-agent}
 fresh=$target/$(date +%Y%m%d%H%M%S)
-if ! python3 -c 'import ensurepip' 2>/dev/null; then
+# The certificates are for `models pull`, updates and TLS: the Debian of proot-distro comes without.
+certificates=${EDGE_AGENT_CERTIFICATES:-/etc/ssl/certs/ca-certificates.crt}
+if ! python3 -c 'import ensurepip' 2>/dev/null || [ ! -e "$certificates" ]; then
     apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv ca-certificates
 fi
 # Each installation has a folder of its own, so that one that fails leaves the one in use as it is.
 mkdir -p "$target"

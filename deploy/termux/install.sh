@@ -45,8 +45,14 @@ for script in photos.sh start.sh in-debian.sh; do
     cp "$here/$script" "$folder/$script"
     chmod 755 "$folder/$script"
 done
-# One that is there is the user's own.
-[ -e "$folder/agent.yaml" ] || cp "$here/agent.yaml" "$folder/agent.yaml"
+# One that is there is the user's own. The host name would be `localhost` on every phone, and no name of a device.
+if [ ! -e "$folder/agent.yaml" ]; then
+    model=$(getprop ro.product.model 2>/dev/null | tr '[:upper:]' '[:lower:]' | tr -cs '[:lower:][:digit:]' - | cut -c 1-40)
+    model=${model#-}
+    model=${model%-}
+    id=${model:-phone}-$(od -An -N2 -tx1 /dev/urandom | tr -d ' \n')
+    sed "1a device_id: $id" "$here/agent.yaml" >"$folder/agent.yaml"
+fi
 
 echo "Installing edge-agent in Debian"
 proot-distro login debian -- /bin/sh "$folder/in-debian.sh" "$wheel"

@@ -7,7 +7,8 @@
 set -eu
 camera=$1
 pause=$2
-photo=$(mktemp "${TMPDIR:-/tmp}/photo.XXXXXX")
+# Beside this script, in Termux' home: Android's program that takes the photo runs outside of Debian and sees no /tmp of it.
+photo=$(dirname "$(realpath "$0")")/.photo-$camera.jpg
 trap 'rm -f "$photo"' EXIT
 trap 'exit 0' TERM INT
 while :; do

@@ -132,15 +132,14 @@ def test_the_sensors_of_a_phone(programs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cleaned-up").exists()
 
 
-def test_the_camera_of_a_phone(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+def test_the_camera_of_a_phone(programs: Path, tmp_path: Path) -> None:
     shutil.copy(PHOTOS, tmp_path / "photos.sh")
     [photo] = pictures(tmp_path, 1)
-    # The second photo fails, as when another app has the camera.
+    # The second photo fails, as when another app has the camera. Android's program sees Termux' own folders only.
     stand_in(
         programs,
         "termux-camera-photo",
+        f'[ "$(dirname "$3")" = "{tmp_path}" ] || exit 1\n'
         f'echo "$1 $2" > arguments; echo x >> taken; [ "$(wc -l < taken)" = 2 ] || cat {photo} > "$3"',
     )
     source: dict[str, Any] = RECIPES["window"]
@@ -149,7 +148,7 @@ def test_the_camera_of_a_phone(programs: Path, tmp_path: Path, monkeypatch: pyte
     assert set(listener.pictures) == {photo.read_bytes()}
     assert listener.errors == []
     assert (tmp_path / "arguments").read_text().split() == ["-c", "0"]
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(tmp_path.glob(".photo*")) == []
 
 
 def test_the_readings_that_are_shown_are_readings(tmp_path: Path) -> None:
