@@ -167,7 +167,8 @@ def recognise_yolov2(file: ModelFile, *, stated: bool = False) -> Recognition | 
     sides = f"{maps[0].columns} x {maps[0].rows}"
     ask = (
         f"the file does not say which {V2_ANCHORS} anchors its boxes refer to: state anchors: FILE with a line for "
-        f"each of width, height in cells of the {sides} map, as in the .cfg file that it was trained with"
+        f"each of width, height in cells of the {sides} map, as in the .cfg file that it was trained with; "
+        f"anchors in fractions, as in ST's model zoo, have to be multiplied by {sides}"
     )
     return _recognition(file, "yolov2", maps, classes - _OBJECT, V2_ANCHORS, ask, model="YOLOv2")
 
