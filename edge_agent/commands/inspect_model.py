@@ -38,13 +38,13 @@ def run(source: ModelSource, options: settings.Model, *, as_json: bool) -> int:
     """
     spec: IOSpec | None = None
     missing: Mapping[str, str] = {}
-    problem = decoder = ""
+    problem = decoder = way_out = ""
     evidence: list[str] = []
     try:
         spec = derive(source.file, source.stated)
         decoder, evidence = spec.family, spec.evidence
     except UnclearError as error:
-        missing, decoder, evidence = error.missing, error.family, error.evidence
+        missing, decoder, evidence, way_out = error.missing, error.family, error.evidence, error.way_out
     except ModelError as error:
         problem = str(error)
     configuration = {} if problem else _configuration(options, missing)
@@ -59,7 +59,7 @@ def run(source: ModelSource, options: settings.Model, *, as_json: bool) -> int:
         print(json.dumps(document, indent=2))
     else:
         decoder += ", once it is stated what is missing" if missing else ""
-        _show(source, spec, f"none: {problem}" if problem else decoder, evidence, missing)
+        _show(source, spec, f"none: {problem}" if problem else decoder, evidence, [*missing.values(), way_out])
         if configuration:
             print("\nIn a configuration" + (f", with each {BLANK} filled in:\n" if missing else ":\n"))
             print(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True), end="")
@@ -123,7 +123,7 @@ def _show(
     spec: IOSpec | None,
     decoder: str,
     evidence: Sequence[str],
-    missing: Mapping[str, str],
+    missing: Sequence[str],
 ) -> None:
     file = source.file
     facts = {key: value for key, value in file.metadata.items() if value not in file.description}
@@ -140,7 +140,7 @@ def _show(
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
         ("decoder", decoder),
         *(("evidence", fact) for fact in evidence),
-        *(("missing", question) for question in missing.values()),
+        *(("missing", question) for question in missing),
     ]
     last = ""
     for name, text in rows:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.commands import compare, quantize
+from edge_agent.commands import compare, fit, quantize
 from edge_agent.commands.argument_types import Subparsers
 from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
@@ -50,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     bundle.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to make, or a .zip")
     quantize.add_action(actions)
     compare.add_action(actions)
+    fit.add_action(actions)
     history = actions.add_parser("history", help="versions of updated models, and what happened to them")
     add_config_argument(history)
     rollback = actions.add_parser("rollback", help="go back to the version before; reload the daemon then")
@@ -75,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args.bundles, as_json=args.json)
     if args.action == "bundle":
         return _bundle(args)
-    if args.action in ("quantize", "compare"):
-        return quantize.run(args) if args.action == "quantize" else compare.run(args)
+    if args.action in ("compare", "fit", "quantize"):
+        return {"compare": compare.run, "fit": fit.run, "quantize": quantize.run}[args.action](args)
     if args.action in ("history", "rollback"):
         from edge_agent.commands import versions
 

@@ -59,6 +59,11 @@ class Matching:
             raise ConfigError(problems[:MAX_REPORTED] + ([f"and {more} more labels"] if more > 0 else []))
         return found
 
+    def find(self, label: str) -> int | None:
+        """The class that a label of the data means; None where that is none, or several."""
+        numbers = self._numbers(label, stated=False)
+        return next(iter(numbers)) if len(numbers) == 1 else None
+
     def name(self, number: int) -> str:
         """The key of a class: its label, made plain; its number where another class has the same label."""
         name = plain(self._known[number])

@@ -103,17 +103,26 @@ class IOSpec:
     keeps_state: bool = False
 
 
+# What `models fit` finds, for which tasks, and how messages say so.
+_FITTED = ("decoder", "output")
+FITTED_TASKS = ("classification", "detection")
+WAY_OUT = "or let `edge-agent models fit MODEL DATA` find it from labelled pictures"
+
+
 class UnclearError(ModelError):
     """Facts are missing; the message names each and how to state it.
 
     Attributes:
         missing: what to state, by its key in a model's settings.
+        way_out: how else it can be found; "" if in no other way.
         family: the decoder family that fits best.
         evidence: a sentence for each fact that is known.
     """
 
-    def __init__(self, missing: Mapping[str, str], family: str, evidence: Sequence[str]) -> None:
-        super().__init__("; ".join(missing.values()))
+    def __init__(self, missing: Mapping[str, str], family: str, evidence: Sequence[str], task: str = "") -> None:
+        found = any(key.startswith("preprocess.") or key in _FITTED for key in missing) and task in FITTED_TASKS
+        self.way_out = WAY_OUT if found else ""
+        super().__init__("; ".join([*missing.values(), *filter(None, [self.way_out])]))
         self.missing = dict(missing)
         self.family = family
         self.evidence = list(evidence)
@@ -158,7 +167,8 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     labels = _labels(file, stated, recognition, evidence, missing)
     evidence += stated.notes
     if missing:
-        raise UnclearError(missing, recognition.family, evidence)
+        pictures = isinstance(preprocess, Preprocess)
+        raise UnclearError(missing, recognition.family, evidence, recognition.task if pictures else "")
     anchors = read_anchors(stated.anchors) if stated.anchors else None
     if file.keeps_state:
         evidence.append("state: kept inside of the file, so it serves one pipeline and one stream")

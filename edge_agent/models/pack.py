@@ -122,6 +122,7 @@ def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manif
             crop=how.crop if how.crop < 1 else None,
             color=how.color,
             layout=how.layout,
+            size=stated.preprocess.size,
             reduced_decoding=stated.preprocess.reduced_decoding,
         )
     manifest = Manifest(

@@ -1,0 +1,1 @@
+"""What a model file does not say, found from labelled pictures."""
