@@ -17,10 +17,12 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 # Areas in square pixels: of all objects, and of small, medium and large ones.
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 1024.0), "medium": (1024.0, 9216.0), "large": (9216.0, 1e10)}
+_RANGES = np.array(list(AREAS.values()))
 MAX_DETECTIONS = {"detection": 100, "pose": 20}
 # Of COCO's 17 keypoints of a person: how far apart annotators put them.
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 _NOTHING_SMALLER = 1e-10
+_NONE, _NO_OBJECTS = np.zeros((1, 1, 1), bool), np.zeros(len(AREAS), np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def match(
         likeness: (detections, objects), IoU or OKS.
         truth: the objects.
     """
-    ranges = np.array(list(AREAS.values()))
+    ranges = _RANGES
     unlabelled = truth.crowd
     if truth.keypoints is not None:
         unlabelled = unlabelled | ~(truth.keypoints[:, :, 2] > 0).any(axis=1)
@@ -151,6 +153,14 @@ def match(
     too_small_or_large = (areas < ranges[:, :1]) | (areas > ranges[:, 1:])
     ignored |= ~right & ~ignored & too_small_or_large[:, None, :]
     return Matches(scores, right, ignored, (~ignore).sum(axis=1))
+
+
+def unmatched(scores: "NDArray[np.float64]", areas: "NDArray[np.float64]") -> Matches:
+    """The same where there is no object: most classes are found in most pictures with hardly any confidence."""
+    shape = (len(_RANGES), len(THRESHOLDS), len(scores))
+    outside = (areas < _RANGES[:, :1]) | (areas > _RANGES[:, 1:])
+    ignored = np.broadcast_to(outside[:, None, :], shape)
+    return Matches(scores, np.broadcast_to(_NONE, shape), ignored, _NO_OBJECTS)
 
 
 class Curves:

@@ -85,11 +85,13 @@ class Detected:
             matches = self._matched(truths[key], best)
             self._matches[key].append(matches)
             self._pictures[key].append(len(self.outcomes))
+            needed += int(matches.needed[0])
+            if not len(matches.scores) or matches.scores[0] < SHOWN:
+                continue
             sure = matches.scores >= SHOWN
             mistakes = sure & ~matches.right[0, 0] & ~matches.ignored[0, 0]
             right += int((matches.right[0, 0] & sure).sum())
             wrong += int(mistakes.sum())
-            needed += int(matches.needed[0])
             badness += float(matches.scores[mistakes].sum())
             boxes += [box for at in np.flatnonzero(mistakes) if (box := best[at].box) is not None]
         missed = max(0, needed - right)
@@ -105,6 +107,9 @@ class Detected:
     def _matched(self, objects: Sequence[LabelledObject], found: Sequence[Prediction]) -> ap.Matches:
         """Compares what is there of a class with what was found of it, the most confident first."""
         scores = np.array([one.confidence or 0 for one in found], np.float64)
+        if not objects and self._sigmas is None:
+            edges = [one.box or (0, 0, 0, 0) for one in found]
+            return ap.unmatched(scores, np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in edges], np.float64))
         boxes = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
         sides = boxes[:, 2:] - boxes[:, :2]
         stated = [sides[number].prod() if one.area is None else one.area for number, one in enumerate(objects)]

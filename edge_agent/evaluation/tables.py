@@ -31,6 +31,7 @@ FILES = ("file", "filename", "file_name", "filepath", "path", "image", "image_pa
 TIMES = ("timestamp", "time", "timestamp_ms", "time_s", "t")
 EXPECTED = ("expected", "answer", "completion")
 _BOXES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+_DELIMITERS = (",", ";", "\t")
 _MAX_COLUMNS = 10_000
 _MAX_CELLS = 20_000_000
 
@@ -44,11 +45,8 @@ def read_csv(file: Path) -> Dataset:
         ConfigError: it is not as expected, with the line.
     """
     text = read_annotations(file)
-    try:
-        dialect: Any = csv.Sniffer().sniff(text[:4096].partition("\n")[0], ",;\t")
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter)
-    except csv.Error:
-        rows = csv.reader(io.StringIO(text, newline=""))
+    first = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
     try:
         header = [cell.strip() for cell in next(rows, [])]
         numbered = ((rows.line_num, row) for row in rows if any(cell.strip() for cell in row))
