@@ -40,12 +40,12 @@ def open_dataset(path: Path, split: Split = "test") -> Dataset:
         ConfigError: there is nothing, or it is not as expected; each mistake with file and line.
     """
     try:
-        is_folder = path.is_dir()
         path.stat()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError([f"{path}: can't be read: {reason}"]) from None
-    found = _of_folder(path, split) if is_folder else _of_file(path, split)
+        found = _of_folder(path, split) if path.is_dir() else _of_file(path, split)
+    except OSError as error:
+        raise ConfigError([f"{error.filename or path}: can't be read: {error.strerror}"]) from None
+    except ValueError as error:  # U+0000 in the name
+        raise ConfigError([f"{path}: can't be read: {error}"]) from None
     if not found.samples:
         raise ConfigError([f"{path}: read as {found.format}: there is no sample in it"])
     return found

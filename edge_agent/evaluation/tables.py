@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ _BOXES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 _DELIMITERS = (",", ";", "\t")
 _MAX_COLUMNS = 10_000
 _MAX_CELLS = 20_000_000
+_MAX_RATE = 1e9
 
 
 def read_csv(file: Path) -> Dataset:
@@ -135,6 +137,8 @@ def _of_readings(file: Path, header: Sequence[str], rows: Any, label: int) -> Da
         where = f"{file}:{line}"
         try:
             values.append([float(row[at]) for at in columns])
+            if not all(map(math.isfinite, values[-1])):
+                raise ValueError  # noqa: TRY301 - the same mistake
             label_ = label_of(row[label], where, mistakes)
         except (ValueError, IndexError):
             mistakes.add(where, f"expected {len(columns)} numbers and a label")
@@ -145,7 +149,8 @@ def _of_readings(file: Path, header: Sequence[str], rows: Any, label: int) -> Da
         if len(labels) * len(columns) > _MAX_CELLS:
             raise ConfigError([f"{where}: more than {_MAX_CELLS} numbers"])
     mistakes.check()
-    table, names = np.array(values, np.float32), tuple(header[at] for at in columns)
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
+        table, names = np.array(values).astype(np.float32), tuple(header[at] for at in columns)
     samples, begin = list[LabelledSample](), 0
     for end in range(1, len(labels) + 1):
         if end == len(labels) or labels[end] != labels[begin]:
@@ -226,7 +231,7 @@ def _sample(
         return "readings", None
     channels, rate = document.get("channels", ()), document.get("rate")
     names = tuple(str(one) for one in channels) if isinstance(channels, list) else ()
-    number = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+    number = float(rate) if isinstance(rate, int | float) and 0 < rate <= _MAX_RATE else None
     return "readings", LabelledSample(where, label=label, series=Series(values, names, number, gap=True))
 
 

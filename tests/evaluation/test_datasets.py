@@ -101,6 +101,7 @@ def test_mistakes_in_coco_name_the_annotation(tmp_path: Path) -> None:
             {"image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1]},
             {"image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1]},
             {"image_id": 7, "category_id": 1, "bbox": [0, 0, 1]},
+            {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10**400, 1]},
         ]
     }
     write(tmp_path, {"1.bmp": BMP, "coco.json": json.dumps(wrong)})
@@ -110,6 +111,7 @@ def test_mistakes_in_coco_name_the_annotation(tmp_path: Path) -> None:
         "annotations[0]",
         "annotations[1]",
         "annotations[2]",
+        "annotations[3]",
     ]
 
 
@@ -214,6 +216,7 @@ def test_csv_of_readings_is_cut_where_the_label_changes(tmp_path: Path) -> None:
         ("file,label\n../1.bmp,a\n", ""),
         ("x,y\n1,2\n", "labels.csv:1: "),
         ("x,label\n1,a\nb,a\n", "labels.csv:3: "),
+        ("x,label\nnan,a\n", "labels.csv:2: "),
         ("label\na\n", "labels.csv:1: "),
     ],
 )
@@ -295,6 +298,19 @@ def test_the_number_of_samples_and_of_mistakes_is_bounded(tmp_path: Path, monkey
     monkeypatch.setattr(labelled, "MAX_SAMPLES", 1)
     write(tmp_path / "other", {"a/1.bmp": BMP, "a/2.bmp": BMP})
     assert "more than 1 files" in problems(tmp_path / "other")[0]
+
+
+def test_a_folder_that_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a/1.bmp": BMP})
+    is_dir = Path.is_dir
+
+    def refused(path: Path) -> bool:
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    assert problems(tmp_path) == ["a: can't be read: Permission denied"]
 
 
 def test_damaged_data_is_refused_without_a_traceback(tmp_path: Path) -> None:
