@@ -190,7 +190,7 @@ class Stages:
         ):
             log.warning(
                 "%s: the model is shown the middle of each %d x %d frame, as it was evaluated; the sides are not "
-                "looked at. State square `regions` of the pipeline to look at more of it, or the model's `preprocess: "
+                "looked at. State `regions` of the pipeline to look at more of it, or the model's `preprocess: "
                 "{resize: stretch}` for the whole frame, distorted",
                 self._name,
                 width,

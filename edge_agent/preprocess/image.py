@@ -1,7 +1,7 @@
 """From images to the model's input tensor: resize, colour order, normalise, quantise, layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -111,6 +111,10 @@ class Preprocess:
             view.reduced,
             self.crop,
         )
+
+    def of_what_is_chosen(self) -> "Preprocess":
+        """The same for regions and for what another model has found: nothing of those is cut off unasked."""
+        return replace(self, resize="stretch", crop=1.0, crops_unasked=False) if self.crops_unasked else self
 
     def left_out(self, width: int, height: int) -> float:
         """The part of an image of this size that is cut off its longer side: 0 to 1."""

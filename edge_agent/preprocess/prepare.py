@@ -74,7 +74,8 @@ class Pictures:
     """
 
     def __init__(self, preprocess: Preprocess, options: settings.Pipeline) -> None:
-        self._preprocess = preprocess
+        is_chosen = bool(options.regions) or options.source.type == "pipeline"
+        self._preprocess = preprocess.of_what_is_chosen() if is_chosen else preprocess
         self._regions = Regions(options.regions)
         self._has_regions = bool(options.regions)
 

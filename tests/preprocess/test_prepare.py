@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def jpeg(width: int = 645, height: int = 480) -> bytes:
 
 
 def prepared(data: Any, preprocess: Preprocess = PREPROCESS, *, needs_image: bool = False, **options: Any) -> Prepared:
-    source = settings.ImagesSource(type="images", path=".")
-    pictures = Pictures(preprocess, settings.Pipeline(source=source, model="m", **options))
+    stated = {"source": settings.ImagesSource(type="images", path=".")} | options
+    pictures = Pictures(preprocess, settings.Pipeline(model="m", **stated))
     return pictures(Sample(data, time.time(), time.monotonic(), {"path": "a.jpg"}), needs_image=needs_image)
 
 
@@ -94,3 +95,19 @@ def test_the_setting_reaches_the_model(stated: bool | None, expected: bool) -> N
     preprocess = models.load("digits", options, Path.cwd()).preprocess
     assert isinstance(preprocess, Preprocess)
     assert preprocess.reduced_decoding == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sees_the_side"),
+    [
+        ({}, False),
+        ({"regions": {"all": (0.0, 0.0, 1.0, 1.0)}}, True),
+        ({"source": settings.PipelineSource(type="pipeline", name="porch")}, True),
+    ],
+    ids=["a picture", "a region", "what another pipeline found"],
+)
+def test_of_what_is_chosen_nothing_is_cut_off_unasked(chosen: dict[str, Any], sees_the_side: bool) -> None:
+    middle = replace(PREPROCESS, resize="center_crop", crop=0.875, crops_unasked=True)
+    pixels = np.zeros((48, 96, 3), np.uint8)
+    pixels[:, :8] = 255
+    assert bool(prepared(pixels, middle, **chosen).tensor.any()) is sees_the_side
