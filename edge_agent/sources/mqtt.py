@@ -177,8 +177,7 @@ class MqttSource:
             senders=senders(message),
         )
         put = self._queue.put if message.qos else self._queue.put_drop_oldest
-        if not put(sample):
-            sample.settlement.return_to_sender()  # the pipeline stops; the broker keeps what is not acknowledged
+        put(sample)  # if the pipeline stops, the broker keeps what is not acknowledged
 
 
 def _reply_to(message: MQTTMessage, topic_filter: str) -> ReplyTo | None:

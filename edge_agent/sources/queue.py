@@ -35,17 +35,22 @@ class SampleQueue:
         self._closed = False
 
     def put(self, sample: Sample) -> bool:
-        """Adds a sample; returns False, without counting it, if the queue is closed."""
-        return all(self._put(one) for one in self._cut(sample))
+        """Adds a sample; returns False if the queue is closed, and returns it, without counting it, to its sender.
+
+        Of a sample that is cut, this happens to the pieces that come too late.
+        """
+        taken = [self._put(one) for one in self._cut(sample)]
+        return all(taken)
 
     def put_drop_oldest(self, sample: Sample) -> bool:
         """Adds a sample without ever waiting.
 
         When there is no room, the oldest one whose sender does not wait gives way (`Settlement.sender_waits`); if all
-        senders wait, it is the new one.
+        senders wait, it is the new one. If the queue is closed: as `put`.
         """
         with self._changed:
-            return all(self._add(one) for one in self._cut(sample))
+            taken = [self._add(one) for one in self._cut(sample)]
+            return all(taken)
 
     def _put(self, sample: Sample) -> bool:
         with self._changed:
@@ -55,6 +60,7 @@ class SampleQueue:
 
     def _add(self, sample: Sample) -> bool:
         if self._closed:
+            sample.settlement.return_to_sender()
             return False
         sample.settlement.capture(self._counters)
         if not self._make_room(sample):

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -143,6 +144,27 @@ def test_a_closed_queue_takes_nothing_and_gives_what_it_has(counters: Counters) 
     assert taken(queue) == [one]
     assert taken(queue) == []
     assert counters.as_dict()["captured"] == 1
+
+
+@pytest.mark.parametrize("put", ["put", "put_drop_oldest"])
+def test_what_comes_too_late_is_returned_to_its_sender_also_in_pieces(put: str, counters: Counters) -> None:
+    done: list[str] = []
+
+    def cut(one: Sample) -> list[Sample]:
+        return [replace(one, settlement=piece) for piece in one.settlement.split(3)]
+
+    queue = SampleQueue(5, counters, keep_newest=False, cut=cut)
+    assert getattr(queue, put)(sample(on_done=lambda: done.append("first")))
+    queue.close()
+    late = sample(on_done=lambda: done.append("late"))
+    assert not getattr(queue, put)(late)
+    taken(queue, 5)
+    assert done == ["first"]
+    assert counters.as_dict()["captured"] == 3
+    whole = SampleQueue(1, counters, keep_newest=False)
+    whole.close()
+    assert not getattr(whole, put)(sample(on_done=lambda: done.append("late")))
+    assert done == ["first"]
 
 
 def test_to_discard_closes_and_counts_what_waited(counters: Counters) -> None:
