@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The share on which both models must agree.
 ENOUGH = 0.95
+# By how much less right it may be, where there are labels.
+LOSS = 0.02
 
 
 def add_action(actions: Subparsers) -> None:
@@ -43,6 +45,16 @@ def add_action(actions: Subparsers) -> None:
         metavar="SHARE",
         help=f"the share of pictures or objects on which both must agree ({ENOUGH})",
     )
+    parser.add_argument(
+        "--labelled", type=Path, metavar="DATA", help="data on which int8 must be as right, as for `evaluate`"
+    )
+    parser.add_argument(
+        "--loss",
+        type=between(0.0, 1.0),
+        default=LOSS,
+        metavar="SHARE",
+        help=f"by how much its accuracy may be lower there ({LOSS})",
+    )
     parser.add_argument("-o", "--out", type=Path, metavar="BUNDLE", help="folder to make, or a .zip (MODEL-int8)")
 
 
@@ -56,12 +68,13 @@ def run(args: argparse.Namespace) -> int:
         EdgeAgentError: a picture can't be used, or the bundle can't be written.
     """
     from edge_agent.errors import ConfigError, ModelError
+    from edge_agent.evaluation.datasets import open_dataset
     from edge_agent.models.io_spec import derive
     from edge_agent.models.pack import About, MadeFrom, pack_source
     from edge_agent.models.resolve import resolve_model
     from edge_agent.preprocess.image import Preprocess
     from edge_agent.quantization.agreement import COMPARED
-    from edge_agent.quantization.proof import quantize
+    from edge_agent.quantization.proof import Demands, quantize
     from edge_agent.sources.images import ENDINGS, files
 
     options = model_settings(args)
@@ -74,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(
             f"{source.file.path}: only {' and '.join(COMPARED)} of pictures can be compared, not {spec.task}"
         )
+    labelled = None if args.labelled is None else open_dataset(args.labelled)
     pictures = [path for pattern in args.samples for path in files(pattern, ENDINGS)]
 
     def report(attempt: "Attempt") -> None:
@@ -82,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"in float: {attempt.kept}: {agree} of {attempt.agreement.compared} {attempt.agreement.unit} agree")
 
     with tempfile.TemporaryDirectory() as folder:
-        outcome = quantize(source, pictures, args.agreement, Path(folder), report)
+        outcome = quantize(source, pictures, Demands(args.agreement, labelled, args.loss), Path(folder), report)
         if not outcome.reason:
             about = About(_name(options.path), source.version, "")
             pack_source(outcome.source, about, [], out, MadeFrom(source.file, _figures(outcome, source.file.path)))
@@ -111,6 +125,8 @@ def _figures(outcome: "Outcome", original: Path) -> "Quantized":
         tied=agreement.tied,
         calibrated=outcome.calibrated,
         in_float=len(outcome.attempt.in_float),
+        accuracy=outcome.accuracy and outcome.accuracy.value,
+        original_accuracy=outcome.accuracy and outcome.accuracy.original,
     )
 
 
@@ -140,10 +156,17 @@ def _show(outcome: "Outcome", source: "ModelSource", out: Path, *, as_json: bool
             "size": after,
             "calibrated": outcome.calibrated,
             "kept_in_float": outcome.attempt.kept,
+            "accuracy": outcome.accuracy and asdict(outcome.accuracy),
         }
         print(json.dumps(document, indent=2))
         return
     print(f"same result for {agreement.same} of {agreement.compared} {agreement.unit}, {agreement.tied} more were tied")
+    if (right := outcome.accuracy) is not None:
+        low, high = right.interval
+        print(
+            f"{right.metric} {right.value:.3f} instead of {right.original:.3f} on {right.samples} labelled samples "
+            f"(difference {low:+.3f} to {high:+.3f})"
+        )
     print(f"{speed.ms:.2f} ms instead of {speed.original_ms:.2f} ms on this machine")
     print(f"{format_size(after)} instead of {format_size(before)}")
     if not outcome.reason:

@@ -86,6 +86,10 @@ class Quantized(Frozen):
     """Number of samples from which the ranges were taken."""
     in_float: int = 0
     """Number of operators that were left in float."""
+    original_accuracy: float | None = None
+    """How right the original is on labelled data: `top1` of a classifier, `ap` of a detector."""
+    accuracy: float | None = None
+    """How right the file is on the same data."""
 
 
 class Required(Frozen):

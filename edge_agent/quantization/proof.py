@@ -11,6 +11,7 @@ from edge_agent.modelfile import inspect
 from edge_agent.models import model as models
 from edge_agent.models.predictor import Predictor
 from edge_agent.preprocess.files import read_file
+from edge_agent.quantization.accuracy import Accuracy, compare_accuracy
 from edge_agent.quantization.agreement import LEAST, TIE, Agreement, agreement
 from edge_agent.quantization.converters import converter_for
 from edge_agent.quantization.search import Attempt, search
@@ -19,6 +20,7 @@ from edge_agent.quantization.speed import Speed, compare_speed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_agent.evaluation.labelled import Dataset
     from edge_agent.models.model import Model
     from edge_agent.models.resolve import ModelSource
     from edge_agent.samples import Prediction
@@ -40,6 +42,7 @@ class Outcome:
         calibrated: number of pictures from which the ranges were taken.
         agreement: on other pictures.
         speed: of both.
+        accuracy: of both on labelled data; None where there is none.
         reason: why the original is to be kept; "" if it pays.
     """
 
@@ -48,11 +51,28 @@ class Outcome:
     calibrated: int
     agreement: Agreement
     speed: Speed
+    accuracy: Accuracy | None
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """When int8 is accepted.
+
+    Attributes:
+        agreement: the share of pictures or objects on which both have to agree, 0 to 1; where there are labels, it is
+            for the choice of what stays in float alone.
+        labelled: data on which int8 must not be worse; None: the agreement decides.
+        loss: by how much the measure may be lower there, 0 to 1.
+    """
+
+    agreement: float
+    labelled: "Dataset | None" = None
+    loss: float = 0.0
+
+
 def quantize(
-    source: "ModelSource", pictures: Sequence[Path], enough: float, folder: Path, report: Callable[[Attempt], None]
+    source: "ModelSource", pictures: Sequence[Path], demands: Demands, folder: Path, report: Callable[[Attempt], None]
 ) -> Outcome:
     """Converts a model, and compares it with the original.
 
@@ -60,7 +80,7 @@ def quantize(
         source: the original, which classifies or detects in pictures.
         pictures: files. A quarter is for calibration, another one helps to choose what stays in float, the rest is to
             compare; all are to compare where a file needs neither. They are read one by one.
-        enough: the share of agreement that is needed, 0 to 1.
+        demands: when int8 is accepted.
         folder: for files in between and the result; exists as long as the result is used.
         report: is called with each conversion that was tried.
 
@@ -89,17 +109,20 @@ def quantize(
 
         with _about(source, folder):
             converter.calibrate(_tensors(original, calibration))
-            attempt = search(converter, judge, enough, report)
+            attempt = search(converter, judge, demands.agreement, report)
             made = _with_file(source, attempt.content, folder)
             quantized = models.load_qualified(source.file.path.stem, made)
         try:
             found = agreement(original.task, _answers(original, rest), _answers(quantized, rest))
+            data = demands.labelled
+            accuracy = None if data is None else compare_accuracy(original, quantized, data)
             speed = compare_speed(original, quantized)
         finally:
             quantized.close()
     finally:
         original.close()
-    return Outcome(made, attempt, len(calibration), found, speed, _reason(found, speed, enough))
+    reason = _reason(found, speed, accuracy, demands)
+    return Outcome(made, attempt, len(calibration), found, speed, accuracy, reason)
 
 
 def split(pictures: Sequence[Path], *, chooses: bool) -> tuple[list[Path], list[Path], list[Path]]:
@@ -160,10 +183,15 @@ def _named(picture: Path) -> Iterator[None]:
         raise EdgeAgentError(f"{picture}: {error}") from None
 
 
-def _reason(found: Agreement, speed: Speed, enough: float) -> str:
-    if found.compared < LEAST_COMPARED:
+def _reason(found: Agreement, speed: Speed, accuracy: Accuracy | None, demands: Demands) -> str:
+    if accuracy is not None:
+        if accuracy.worse(demands.loss):
+            before = f"{accuracy.original:.3f} before"
+            return f"since it is less right as int8: {accuracy.metric} {accuracy.value:.3f}, {before}"
+    elif found.compared < LEAST_COMPARED:
         few = f"only {found.compared} {found.unit} could be compared, of at least {LEAST_COMPARED}"
         return f"since {few}: take more samples"
-    if found.share < enough:
-        return f"since its results differ as int8: {found.share:.1%} agree, where {enough:.1%} are asked for"
+    elif found.share < demands.agreement:
+        wanted = f"{demands.agreement:.1%} are asked for"
+        return f"since its results differ as int8: {found.share:.1%} agree, where {wanted}"
     return "" if speed.faster else "since it is not faster as int8 on this machine"

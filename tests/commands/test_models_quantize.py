@@ -10,6 +10,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile.inspect import read
 from edge_agent.models.bundle import read_manifest
 from edge_agent.quantization import converters, proof
+from edge_agent.quantization.accuracy import Accuracy
 from edge_agent.quantization.proof import split
 from edge_agent.quantization.speed import Speed
 
@@ -99,6 +100,49 @@ def test_what_says_something_else_is_not_written(
     assert main(arguments(data_dir, UINT8, out, "--samples", samples, "--labels", "none")) == 1
     assert "nothing is written, since its results differ" in capsys.readouterr().err
     assert not out.exists()
+
+
+def labelled(folder: Path, data_dir: Path) -> Path:
+    """Photographs with the numbers of their classes, in a model with a background."""
+    lines = [line.split("\t") for line in (data_dir / "imagenet_100/classes.tsv").read_text().splitlines()[1:]]
+    (folder / "images").mkdir()
+    rows = ["file,label"]
+    for number, name in lines[::4]:
+        (folder / "images" / name).symlink_to(data_dir / "imagenet_100" / name)
+        rows.append(f"{name},{int(number) + 1}")
+    (folder / "data.csv").write_text("\n".join(rows) + "\n")
+    return folder / "data.csv"
+
+
+def test_where_there_are_labels_both_have_to_be_as_right(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(2.0, 1.0, monkeypatch)
+    out, samples = tmp_path / "int8", str(data_dir / "imagenet_100" / "n02[0-2]*")
+    data = labelled(tmp_path, data_dir)
+    given = ["--samples", samples, "--labels", "none", "--labelled", str(data), "--loss", "0.1"]
+    assert main(arguments(data_dir, UINT8, out, *given)) == 0
+    assert "on 25 labelled samples" in capsys.readouterr().out
+    quantized = read_manifest(out).quantized
+    assert quantized is not None
+    assert quantized.accuracy is not None
+    assert quantized.original_accuracy is not None
+    assert 0.2 < quantized.accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "worse"),
+    [
+        (0.70, (-0.05, 0.05), False),
+        (0.69, (-0.05, 0.03), False),
+        (0.67, (-0.08, 0.02), True),
+        (0.69, (-0.02, -0.01), True),
+    ],
+)
+def test_int8_is_worse_by_more_than_is_accepted_or_beyond_doubt(
+    value: float, interval: tuple[float, float], *, worse: bool
+) -> None:
+    assert Accuracy("top1", 100, 0.70, value, interval).worse(0.02) == worse
 
 
 def test_wrong_arguments_are_answered_before_anything_is_done(
