@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.argument_types import Subparsers, between
-from edge_agent.commands.benchmarking import CRASHED, in_process
 from edge_agent.commands.evaluate import add_run_arguments, evaluated, evaluation_options, with_runtime
 from edge_agent.commands.model_arguments import MODEL
 from edge_agent.errors import ConfigError, EdgeAgentError
@@ -43,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the data or the mapping can't be read, or the models have different tasks.
     """
+    from edge_agent.commands.benchmarking import CRASHED, in_process
     from edge_agent.evaluation.datasets import open_dataset
 
     evaluation_options(args)
