@@ -19,9 +19,13 @@ class Shadow(Frozen):
     samples: int = Field(50, ge=0, le=1_000_000)
     """Number of samples. 0: no shadow run."""
     timeout: Seconds = Field(600.0, ge=1, le=604800)
-    """When fewer samples have arrived in this time, those decide."""
+    """How long to wait for that number of samples. With fewer, the version is `undecided`: it is not activated, and is
+    tried again at a later check."""
+    answer_timeout: Seconds = Field(60.0, ge=1, le=86400)
+    """Maximum time for one sample. A new version that takes longer is refused."""
     min_agreement: Fraction = 0.5
-    """Minimum agreement of the two versions' results, on average; 0 for a model with other labels."""
+    """Minimum agreement of the two versions' results, on average. Models with as many, but other labels are compared
+    by class number; 0 for a model with other classes."""
     max_slowdown: float = Field(3.0, ge=1, le=1000)
     """Maximum ratio of the average inference times, new version to active version."""
 

@@ -16,6 +16,10 @@ class RefusedError(UpdateError):
     """A version is not good enough to serve on this device."""
 
 
+class UndecidedError(UpdateError):
+    """There is not enough evidence for or against a version."""
+
+
 class Work(NamedTuple):
     """How many inferences a model has done, and how many seconds they took altogether."""
 

@@ -17,8 +17,8 @@ from edge_agent.models.predictor import Predictor
 from edge_agent.samples import Prediction, Sample
 from edge_agent.settings.update import Shadow as ShadowOptions
 from edge_agent.sources.observer import Observation
-from edge_agent.update.agreement import agreement
-from edge_agent.update.host import Host, RefusedError, inference_ms, work_of
+from edge_agent.update.agreement import agreement, by_class
+from edge_agent.update.host import Host, RefusedError, UndecidedError, inference_ms, work_of
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class Tally:
 
     @property
     def agreement(self) -> float:
-        """The mean agreement, 0 to 1; 1 if nothing could be compared."""
+        """The mean agreement, 0 to 1; 0 if nothing has been compared."""
         with self._changed:
-            return sum(self._agreements) / len(self._agreements) if self._agreements else 1.0
+            return sum(self._agreements) / len(self._agreements) if self._agreements else 0.0
 
 
 class Shadow:
@@ -67,14 +67,17 @@ class Shadow:
         pipeline: its settings.
         model: the new version.
         tally: takes the results.
+        classes: whether class numbers are compared in place of labels.
     """
 
-    def __init__(self, pipeline: settings.Pipeline, model: Model, tally: Tally) -> None:
+    def __init__(self, pipeline: settings.Pipeline, model: Model, tally: Tally, *, classes: bool = False) -> None:
+        self._classes = classes
         self._predictor = Predictor(model, None, None, like=pipeline)
         self._task = model.decode.task
         self._tally = tally
         self._changed = threading.Condition()
         self._next: tuple[Sample, Sequence[Prediction]] | None = None
+        self._taken_at = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
@@ -91,7 +94,13 @@ class Shadow:
                 # A copy, since a frame's buffer may be reused; without reply and acknowledgement.
                 data = copy.copy(sample.data)
                 self._next = replace(sample, data=data, reply_to=None, settlement=Settlement()), predictions
+                self._taken_at = time.monotonic()
                 self._changed.notify_all()
+
+    def waits_for(self) -> float | None:
+        """For how many seconds the current sample has been in progress; None if there is none."""
+        with self._changed:
+            return None if self._next is None else time.monotonic() - self._taken_at
 
     def on_end(self) -> None:
         """There will be no more samples."""
@@ -106,7 +115,7 @@ class Shadow:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._next is not None)
-                if self._closed or self._next is None:
+                if self._next is None:
                     return
                 sample, predictions = self._next
             try:
@@ -118,7 +127,7 @@ class Shadow:
                 log.exception("a defect in edge-agent: a sample of the shadow run failed")
                 self._tally.compared(None)
             else:
-                self._tally.compared(agreement(self._task, predictions, answer))
+                self._tally.compared(agreement(self._task, predictions, answer, classes=self._classes))
             with self._changed:
                 self._next = None
 
@@ -137,25 +146,34 @@ def run_beside(
         host: the agent.
         name: of the model.
         model: the new version.
-        options: the number of samples, the timeout and the limits.
+        options: the number of samples, the timeouts and the limits.
         max_error_rate: the share of samples on which it may fail.
         check_stop: called about twice a second; raises to cancel the run.
 
     Raises:
         RefusedError: the version exceeds a limit.
+        UndecidedError: too few samples have arrived in time.
     """
+    serving = host.serving(name)
+    classes = serving is not None and by_class(serving.labels, model.labels)
+    if classes:
+        log.warning("%s: the new version has other labels: comparing class numbers", name)
     tally = Tally(options.samples)
     before, new_before = work_of(host.serving(name)), work_of(model)
-    with _shadows(host, name, model, tally):
-        deadline = time.monotonic() + options.timeout
-        while time.monotonic() < deadline and not tally.wait(POLL_EVERY):
-            check_stop()
+    with _shadows(host, name, model, tally, classes=classes) as shadows:
+        _wait(shadows, tally, options, check_stop)
     active_ms, new_ms = inference_ms(work_of(host.serving(name)), before), inference_ms(work_of(model), new_before)
     if tally.failures > tally.samples * max_error_rate:
         raise RefusedError(f"it failed at {tally.failures} of the {tally.samples} samples of its shadow run")
+    if tally.samples < options.samples:
+        raise UndecidedError(
+            f"{tally.samples} of {options.samples} samples in {options.timeout:g} s: it is tried again at a later "
+            "check; where input is rare, set a longer update.shadow.timeout or fewer update.shadow.samples"
+        )
     if tally.agreement < options.min_agreement:
         raise RefusedError(
             f"it agrees with the active version to {tally.agreement:.2f}, expected {options.min_agreement:g} or more"
+            + (" (by class number, since the labels differ)" if classes else "")
         )
     if active_ms and new_ms > active_ms * options.max_slowdown:
         raise RefusedError(
@@ -166,19 +184,39 @@ def run_beside(
         "samples": tally.samples,
         "failures": tally.failures,
         "agreement": round(tally.agreement, 4),
+        "compared_by": "class" if classes else "label",
         "inference_ms": round(new_ms, 2),
         "active_inference_ms": round(active_ms, 2),
     }
 
 
+def _wait(shadows: Sequence[Shadow], tally: Tally, options: ShadowOptions, check_stop: Callable[[], None]) -> None:
+    """Waits until enough samples are compared or the time is over; then for the samples that are in progress.
+
+    Raises:
+        RefusedError: the new version neither answers nor fails.
+    """
+    deadline = time.monotonic() + options.timeout
+    while not tally.wait(POLL_EVERY):
+        check_stop()
+        waits = [waits for shadow in shadows if (waits := shadow.waits_for()) is not None]
+        if waits and max(waits) > options.answer_timeout:
+            raise RefusedError(f"it has neither answered nor failed at a sample for {options.answer_timeout:g} s")
+        if time.monotonic() > deadline:
+            for shadow in shadows:
+                shadow.close()
+            if not waits:
+                return
+
+
 @contextmanager
-def _shadows(host: Host, name: str, model: Model, tally: Tally) -> Iterator[None]:
+def _shadows(host: Host, name: str, model: Model, tally: Tally, *, classes: bool) -> Iterator[list[Shadow]]:
     """Runs the new version on every pipeline of the model."""
-    shadows = [(pipeline, Shadow(pipeline.options, model, tally)) for pipeline in host.pipelines(name)]
+    shadows = [(pipeline, Shadow(pipeline.options, model, tally, classes=classes)) for pipeline in host.pipelines(name)]
     for pipeline, shadow in shadows:
         pipeline.observers.append(shadow)
     try:
-        yield
+        yield [shadow for _, shadow in shadows]
     finally:
         for pipeline, shadow in shadows:
             pipeline.observers.remove(shadow)

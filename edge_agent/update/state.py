@@ -59,6 +59,14 @@ class State:
         event = {"at": timestamp(time.time()), "step": step, "version": self.name(key)}
         self.history = [*self.history, event | ({"reason": reason} if reason else {})][-MAX_HISTORY:]
 
+    def note_undecided(self, key: str, reason: str) -> None:
+        """Adds to the history that a trial was undecided; of one trial after the other, the last one is kept."""
+        name = self.name(key)
+        again = [(event["step"], event["version"]) for event in self.history[-2:]]
+        if again == [("undecided", name), ("trying", name)]:
+            self.history = self.history[:-2]
+        self.note("undecided", key, reason)
+
     def refuse(self, key: str, reason: str) -> None:
         """Marks a version as not to be tried again."""
         self.refused.pop(key, None)

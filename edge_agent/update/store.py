@@ -204,6 +204,12 @@ class Store:
             state.note("refused", key, reason)
             state.keep_what_is_needed()
 
+    def undecided(self, key: str, reason: str) -> None:
+        """Notes that there was not enough evidence about a version; its archive is kept for the next check."""
+        with self.changing() as state:
+            state.trying, state.ends = None, 0
+            state.note_undecided(key, reason)
+
     def roll_back(self, reason: str, *, revoked: Collection[str] = ()) -> str | None:
         """Makes the last good version before the active one the active one; the failed one is not tried again.
 

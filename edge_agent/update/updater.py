@@ -25,7 +25,7 @@ from edge_agent.system.units import format_size
 from edge_agent.update import probation
 from edge_agent.update.active import stores_of
 from edge_agent.update.check_pace import CheckPace
-from edge_agent.update.host import Host, RefusedError, inference_ms, resident_mb, work_of
+from edge_agent.update.host import Host, RefusedError, UndecidedError, inference_ms, resident_mb, work_of
 from edge_agent.update.releases import Release, choose, is_revoked
 from edge_agent.update.repository import Repository
 from edge_agent.update.shadow import run_beside
@@ -207,6 +207,12 @@ class Updater:
                 model.retire()
             store.refuse(release.key, str(refusal))
             self._step(name, "refused", release.name, str(refusal))
+            return
+        except UndecidedError as reason:
+            if model is not None:
+                model.retire()
+            store.undecided(release.key, str(reason))
+            self._step(name, "undecided", release.name, str(reason))
             return
         self._check_stop()
         store.activate(release.key, inference_ms(work_of(self._host.serving(name))))

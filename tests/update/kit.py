@@ -70,10 +70,10 @@ def not_right_enough(folder: Path, manifest: dict[str, Any]) -> None:
     manifest["evaluation"] = {"data": "evaluation", "require": {"top1": 0.85}}
 
 
-def other_labels(folder: Path, manifest: dict[str, Any]) -> None:
-    """A model that calls everything by other names."""
+def mixed_up_labels(folder: Path, manifest: dict[str, Any]) -> None:
+    """A model that calls everything by the name of something else."""
     labels = (folder / "labels.txt").read_text().split()
-    (folder / "labels.txt").write_text("".join(f"{label}!\n" for label in labels))
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in [*labels[1:], labels[0]]))
     manifest["golden"] = []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from edge_agent.samples import Prediction
-from edge_agent.update.agreement import agreement
+from edge_agent.update.agreement import agreement, by_class
 
 Box = tuple[float, float, float, float]
 
@@ -55,3 +55,27 @@ def test_values_agree_within_a_tenth_and_vectors_are_not_compared() -> None:
     assert agreement("regression", values[:1], values[2:]) == 0.0
     vectors = [Prediction(None, None, None, vector=vector) for vector in ((1.0, 0.0), (0.0, 1.0))]
     assert agreement("embedding", vectors[:1], vectors[1:]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "others", "expected"),
+    [
+        (("tench", "goldfish"), ("tench, Tinca tinca", "goldfish, Carassius auratus"), True),
+        (("tench", "goldfish"), (), True),
+        (("tench", "goldfish"), ("tench", "goldfish"), False),
+        (("tench", "goldfish"), ("goldfish", "tench"), False),
+        (("tench", "goldfish"), ("background", "tench", "goldfish"), False),
+    ],
+)
+def test_models_with_as_many_but_other_labels_are_compared_by_class(
+    labels: tuple[str, ...], others: tuple[str, ...], expected: bool
+) -> None:
+    assert by_class(labels, others) is expected
+
+
+def test_the_spelling_of_labels_is_no_disagreement_by_class() -> None:
+    for task, box in ("classification", None), ("detection", LEFT), ("multilabel", None):
+        one, other = [said("tench", box=box)], [said("tench, Tinca tinca", box=box)]
+        assert agreement(task, one, other) == 0.0
+        assert agreement(task, one, other, classes=True) == 1.0
+        assert agreement(task, one, [Prediction("tench", 1, 0.9, box=box)], classes=True) == 0.0

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from tests.broker import wait_until
-from tests.update.kit import Scene, assert_whole, bundle, other_labels
+from tests.update.kit import Scene, assert_whole, bundle, mixed_up_labels
 
 OLD, NEW = "digits/2", "digits/3"
 # Point of the cut -> which version serves after it.
@@ -65,7 +65,7 @@ def test_after_a_power_cut_a_whole_version_serves_and_the_update_goes_on(point: 
 @pytest.mark.faults
 @pytest.mark.parametrize("point", ["before refuse", "in refuse", "after refuse", "refused"])
 def test_a_power_cut_while_a_version_is_refused_does_not_let_it_in(point: str, stage: Scene) -> None:
-    stage.release("2", bundle(stage.folder, "2", other_labels))
+    stage.release("2", bundle(stage.folder, "2", mixed_up_labels))
     cut_off(stage, point)
     with stage.daemon:
         stage.wait_for("refused", "digits/2")
