@@ -57,7 +57,19 @@ def add_parser(subparsers: Subparsers) -> None:
     watching = actions.add_parser("watch", help="follow a release through the fleet; exit code 1 if it fails")
     watching.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
     add_config_argument(watching, "a configuration, for its mqtt section")
-    watching.add_argument("--max-failures", type=int, default=0, metavar="N", help="devices that may refuse it (0)")
+    watching.add_argument(
+        "--passed", type=_number, default=1, metavar="N", help="devices that must have passed their probation (1)"
+    )
+    watching.add_argument(
+        "--max-failures", type=_count, default=0, metavar="N", help="devices that may refuse it or fall silent (0)"
+    )
+    watching.add_argument(
+        "--silence",
+        type=_seconds,
+        default=60.0,
+        metavar="TIME",
+        help="offline for as long with the release: failed (1m)",
+    )
     watching.add_argument("--halt", action="store_true", help="if more do, sign that no further device takes it")
     watching.add_argument("--timeout", type=_seconds, default=3600.0, metavar="TIME", help="give up after (1h)")
 
@@ -84,6 +96,20 @@ def _percent(text: str) -> int:
     if not 0 <= share <= 10_000:  # noqa: PLR2004 - the whole
         raise argparse.ArgumentTypeError(f"must be a percentage from 0 to 100 (got {text!r})")
     return share
+
+
+def _count(text: str, least: int = 0) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be a number from {least} (got {text!r})")
+    return number
+
+
+def _number(text: str) -> int:
+    return _count(text, least=1)
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ import queue
 import sys
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.config_argument import config_file
@@ -16,6 +17,7 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Session, Subscription
 from edge_agent.release.rollout import Rollout, Row, count, is_finished
 from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,10 +31,11 @@ MOST_SHOWN = 30
 
 
 def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
-    """Follows the release until every device has it, too many have failed, or the time is over.
+    """Follows the release until enough devices have passed their probation, too many have failed, or the time is over.
 
     Returns:
-        0 if every device has it; 1 if not.
+        0 if at least `args.passed` devices have passed, and every other one that is online as well, but for
+        `args.max_failures`; 1 if not.
 
     Raises:
         ReleaseError: there is no such release, or no broker.
@@ -42,7 +45,7 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
         repository.unlock()
     loaded = loader.load(config_file(args))
     mqtt = loaded.settings.mqtt
-    rollout = Rollout(release, mqtt.topic_prefix)
+    rollout = Rollout(release, mqtt.topic_prefix, args.silence)
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
     session = Session(
         client_id=f"edge-agent-release-{uuid.uuid4().hex[:8]}",
@@ -58,24 +61,33 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     try:
         if not connection.wait_until_subscribed(CONNECT_WITHIN):
             raise ReleaseError(f"{endpoint.address}: {connection.problem}")
-        rows = _follow(rollout, messages, args.max_failures, time.monotonic() + args.timeout)
+        rows = _follow(rollout, messages, args, time.monotonic() + args.timeout)
     finally:
         connection.stop()
-    found = count(rows)
+    found, passed = count(rows), _has_passed(rows, args)
     if found["failed"] > args.max_failures and args.halt:
         repository.promote(args.release, 0, [])
         print(f"{args.release}: halted: no further device takes it; upload the repository")
     elif found["failed"] > args.max_failures:
         print(f"{args.release}: too many failures; `edge-agent release promote {args.release} --percent 0` halts it")
-    elif not is_finished(rows):
-        print(f"{args.release}: the time is over")
+    elif not passed:
+        print(f"{args.release}: the time is over: passed by {found['done']}, expected {args.passed} or more")
     for row in [row for row in rows if row.progress == "failed"][:MOST_SHOWN]:
         print(printable(f"{row.device_id}: {row.reason}"))
-    return 0 if is_finished(rows) and found["failed"] <= args.max_failures else 1
+    if not passed:
+        why = Counter(row.reason for row in rows if row.progress in ("under way", "waiting") and row.reason)
+        for reason, number in why.most_common(MOST_SHOWN):
+            print(printable(f"{counted(number, 'device')}: {reason}"))
+    return 0 if passed else 1
+
+
+def _has_passed(rows: list[Row], args: argparse.Namespace) -> bool:
+    found = count(rows)
+    return is_finished(rows) and found["done"] >= args.passed and found["failed"] <= args.max_failures
 
 
 def _follow(
-    rollout: Rollout, messages: "queue.SimpleQueue[tuple[str, bytes]]", max_failures: int, deadline: float
+    rollout: Rollout, messages: "queue.SimpleQueue[tuple[str, bytes]]", args: argparse.Namespace, deadline: float
 ) -> list[Row]:
     """Shows the progress until there is a reason to stop; returns the rows at that time."""
     from rich.console import Console
@@ -100,9 +112,9 @@ def _follow(
             elif line != shown:
                 print(line, flush=True)
             shown = line
-            if count(rows)["failed"] > max_failures or time.monotonic() > deadline:
+            if count(rows)["failed"] > args.max_failures or time.monotonic() > deadline:
                 return rows
-            if is_finished(rows) and time.monotonic() - quiet_since > QUIET:
+            if _has_passed(rows, args) and time.monotonic() - quiet_since > QUIET:
                 return rows
 
 

@@ -121,13 +121,24 @@ class Fleet:
         self.client = Subscriber(broker.port)
         (folder / "operator.yaml").write_text(json.dumps(configuration(broker, "operator")))
 
-    def say(self, device: str, step: str, *, active: bool = False, refused: str = "", status: str = "online") -> None:
+    def say(
+        self,
+        device: str,
+        step: str,
+        *,
+        active: bool = False,
+        refused: str = "",
+        status: str = "online",
+        reason: str = "",
+        error: str = "",
+    ) -> None:
         facts = {"version": "2", "number": 1, "sha256": self.release.sha256}
         model = {
             "channel": "digits", "active": facts if active else None, "on_probation": False,
             "refused": {"digits/2": refused} if refused else {}, "step": step, "version": "digits/2",
+            "reason": reason or None,
         }  # fmt: skip
-        document = json.dumps({"labels": [], "models": {"reader": model}})
+        document = json.dumps({"labels": [], "models": {"reader": model}, "error": error or None})
         self.client.publish(f"edge/{device}/status", status, retain=True)
         self.client.publish(f"edge/{device}/update", document, retain=True)
 
@@ -171,3 +182,42 @@ def test_a_release_that_does_not_arrive_in_time_has_failed(release: Any, fleet: 
     code, out, _ = release(*WATCH[:-1], "1s")
     assert code == 1
     assert "digits/2: the time is over" in out
+
+
+def test_a_device_that_falls_silent_after_it_has_taken_a_release_is_a_failure_of_that(
+    release: Any, fleet: Fleet
+) -> None:
+    fleet.say("a", "committed", active=True)
+    fleet.say("killed", "probation", active=True, status="offline")
+    code, out, _ = release(*WATCH, "--silence", "1s")
+    assert code == 1
+    assert "killed: offline since it has taken the release" in out
+    assert release(*WATCH, "--silence", "1s", "--max-failures", "1")[0] == 0
+    fleet.say("killed", "committed", active=True)  # heard again
+    assert release(*WATCH, "--silence", "1s")[0] == 0
+
+
+def test_one_who_is_offline_for_a_moment_is_waited_for(release: Any, fleet: Fleet) -> None:
+    fleet.say("a", "committed", active=True)
+    fleet.say("restarts", "committed", active=True, status="offline")
+    code, out, _ = release(*WATCH[:-1], "3s", "--silence", "1h")  # neither a success nor a failure yet
+    assert code == 1
+    assert "1 silent, 1 done" in out
+
+
+def test_a_release_has_arrived_only_where_a_stated_number_has_passed_its_probation(release: Any, fleet: Fleet) -> None:
+    fleet.say("a", "committed", active=True)
+    fleet.say("away", "idle", status="offline")
+    assert release(*WATCH[:-1], "3s", "--passed", "2")[0] == 1
+    fleet.say("away", "committed", active=True)
+    assert release(*WATCH, "--passed", "2")[0] == 0
+
+
+def test_why_devices_do_not_take_a_release_is_said(release: Any, fleet: Fleet) -> None:
+    for device in "a", "b":
+        fleet.say(device, "idle", error="timestamp.json is expired")
+    fleet.say("c", "undecided", reason="0 of 50 samples")
+    code, out, _ = release(*WATCH[:-1], "1s")
+    assert code == 1
+    assert "2 devices: timestamp.json is expired" in out
+    assert "1 device: 0 of 50 samples" in out
