@@ -2,9 +2,11 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_agent.config.loader import Config
+from edge_agent.daemon.command_request import Command
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.remote_commands import RemoteCommands
 from edge_agent.daemon.state import State
@@ -49,10 +51,18 @@ class Presence:
             device.prefix,
             f"{config.settings.mqtt.topic_prefix}/all/cmd",
             device.device_id,
-            {"update": self._updates.check_now, "rollback": self._updates.roll_back},
+            self._labels,
+            {
+                "update": Command(self._updates.check_now, {"again": bool}),
+                "rollback": Command(self._updates.roll_back, {"model": str}),
+            },
             self._loop.call,
         )
         return Uplink(config, device, self._state.pipelines.counters_of, commands, self._announcements)
+
+    def _labels(self) -> Sequence[str]:
+        update = self._state.settings.update
+        return () if update is None else update.labels
 
     def connect(self, uplink: Uplink, *, restore: bool) -> None:
         """Opens a session with the broker, and waits a while for it to be up.

@@ -2,32 +2,30 @@
 
 A command is JSON, `{"command": NAME, …}`. None of the commands carries anything that is executed or loaded: a client
 that may send them can make a device check for signed releases now, or roll back to a version that it already has.
-The answer goes to the request's response topic (MQTT 5), otherwise to `P/cmd/reply`.
+Commands to every device may name some of them, and are executed at random moments within a while, so that a repository
+is not asked by all of them at once. The answer goes to the request's response topic (MQTT 5), otherwise to
+`P/cmd/reply`.
 """
 
 import json
 import logging
+import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage
 
+from edge_agent.daemon.command_request import Command, Request, read
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.link import Link, Subscription
 from edge_agent.mqtt.publish_properties import PublishProperties, senders
 from edge_agent.settings.topics import problem_of_name
-from edge_agent.system.terminal import printable
-from edge_agent.system.text import parse_json
 
-MAX_COMMAND = 10_000
-# Waiting commands; further ones are refused.
+# Waiting commands, and those that wait for their moment; further ones are refused.
 MAX_WAITING = 16
 
 log = logging.getLogger(__name__)
-
-# Executes a command. The answer consists of what it returns, or of the error that it raises.
-Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class RemoteCommands:
@@ -37,6 +35,7 @@ class RemoteCommands:
         prefix: of the device's topics.
         all_topic: where commands for all devices arrive.
         device_id: of the device.
+        labels: returns those of the device.
         commands: the known ones, by name.
         call: calls a function in the thread that executes commands.
     """
@@ -46,14 +45,18 @@ class RemoteCommands:
         prefix: str,
         all_topic: str,
         device_id: str,
+        labels: Callable[[], Sequence[str]],
         commands: Mapping[str, Command],
         call: Callable[[Callable[[], None]], None],
     ) -> None:
         self._prefix = prefix
+        self._all_topic = all_topic
         self._device_id = device_id
+        self._labels = labels
         self._commands = commands
         self._call = call
         self._room = threading.BoundedSemaphore(MAX_WAITING)
+        self._room_for_later = threading.BoundedSemaphore(MAX_WAITING)
         self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1))
 
     def received(self, link: Link, message: MQTTMessage) -> None:
@@ -74,32 +77,50 @@ class RemoteCommands:
     def _execute(self, link: Link, message: MQTTMessage) -> None:
         self._room.release()
         try:
-            name, request = self._read(message)
-            log.info("command over %s: %s", message.topic, name)
-            answer = {"command": name, "ok": True} | dict(self._commands[name](request))
+            request = read(message.payload, self._commands, to_all=message.topic == self._all_topic)
         except EdgeAgentError as error:
-            log.warning("%s: %s", message.topic, error)
-            answer = {"ok": False, "error": str(error)}
-        self._answer(link, message, answer)
+            self._refuse(link, message, error)
+            return
+        if not request.is_for(self._device_id, self._labels()):
+            log.debug("%s: %s is for other devices", message.topic, request.name)
+        elif request.spread:
+            self._later(link, message, request)
+        else:
+            self._carry_out(link, message, request)
 
-    def _read(self, message: MQTTMessage) -> tuple[str, Mapping[str, Any]]:
-        known = ", ".join(self._commands)
-        if len(message.payload) > MAX_COMMAND:
-            raise EdgeAgentError(f"a command has at most {MAX_COMMAND} bytes, this one {len(message.payload)}")
+    def _later(self, link: Link, message: MQTTMessage, request: Request) -> None:
+        if not self._room_for_later.acquire(blocking=False):
+            self._answer(link, message, {"ok": False, "error": "too many commands are waiting"})
+            return
+
+        def due() -> None:
+            self._room_for_later.release()
+            self._call(lambda: self._carry_out(link, message, request))
+
+        delay = random.uniform(0, request.spread)  # noqa: S311 - spreads load
+        log.info("command over %s: %s, in %.0f s", message.topic, request.name, delay)
+        timer = threading.Timer(delay, due)
+        timer.daemon = True
+        timer.start()
+
+    def _carry_out(self, link: Link, message: MQTTMessage, request: Request) -> None:
+        log.info("command over %s: %s", message.topic, request.name)
         try:
-            request = parse_json(message.payload)
-        except ValueError:
-            raise EdgeAgentError('not JSON: expected {"command": …}') from None
-        name = request.get("command") if isinstance(request, dict) else None
-        if not isinstance(name, str) or name not in self._commands:
-            raise EdgeAgentError(f"no such command: {printable(repr(name)[:100])}; known here: {known}")
-        return name, request
+            answer = {"command": request.name, "ok": True} | dict(self._commands[request.name].run(request.options))
+        except EdgeAgentError as error:
+            self._refuse(link, message, error)
+        else:
+            self._answer(link, message, answer)
+
+    def _refuse(self, link: Link, message: MQTTMessage, error: EdgeAgentError) -> None:
+        log.warning("%s: %s", message.topic, error)
+        self._answer(link, message, {"ok": False, "error": str(error)})
 
     def _answer(self, link: Link, message: MQTTMessage, answer: Mapping[str, Any]) -> None:
-        request: Mapping[str, Any] = vars(message.properties) if message.properties else {}
-        topic, properties = request.get("ResponseTopic", ""), PublishProperties()
+        asked: Mapping[str, Any] = vars(message.properties) if message.properties else {}
+        topic, properties = asked.get("ResponseTopic", ""), PublishProperties()
         if problem_of_name(topic):
             topic = f"{self._prefix}/cmd/reply"
-        elif "CorrelationData" in request:
-            properties = PublishProperties(correlation_data=request["CorrelationData"])
+        elif "CorrelationData" in asked:
+            properties = PublishProperties(correlation_data=asked["CorrelationData"])
         link.publish(topic, json.dumps({"device_id": self._device_id} | dict(answer)), 1, properties=properties)

@@ -20,7 +20,12 @@ NO_COMMANDS: list[tuple[Any, str]] = [
     ([], "no such command: None; known here: update, rollback"),
     ({"command": "install", "url": "http://evil"}, "no such command: 'install'; known here: update, rollback"),
     ({"command": "rollback"}, "model: expected one that is updated here (digits)"),
-    ({"command": "rollback", "model": ["digits"]}, "model: expected one that is updated here (digits)"),
+    ({"command": "rollback", "model": ["digits"]}, "rollback: model: expected a text, found ['digits']"),
+    (
+        {"command": "rollback", "model": "digits", "labels": ["site-a"]},
+        "rollback: unknown key 'labels': only commands to all devices take it; nothing was done",
+    ),
+    ({"command": "update", "agian": True}, "update: unknown key 'agian'; did you mean 'again'?; nothing was done"),
 ]
 
 
@@ -49,9 +54,13 @@ def _replies(stage: Scene, count: int = 0) -> list[dict[str, Any]]:
 
 
 def test_a_device_looks_for_updates_and_goes_back_when_it_or_all_devices_are_told_to(stage: Scene) -> None:
-    for version, topic in ("4", f"edge/{DEVICE}/cmd"), ("5", "edge/all/cmd"):
+    for version, topic, options in ("4", f"edge/{DEVICE}/cmd", {}), ("5", "edge/all/cmd", {"spread": 0}):
         stage.release(version)
-        assert command(stage, {"command": "update"}, topic) == {"device_id": DEVICE, "command": "update", "ok": True}
+        assert command(stage, {"command": "update", **options}, topic) == {
+            "device_id": DEVICE,
+            "command": "update",
+            "ok": True,
+        }
         stage.wait_for("committed", f"digits/{version}")
     # And takes the new one back, for good, unless it is told to take it again.
     answer = command(stage, {"command": "rollback", "model": "digits"})
@@ -95,7 +104,10 @@ def test_whoever_holds_the_broker_s_password_can_put_no_model_on_a_device(stage:
         {"command": "update", "release": {"channel": "digits", "version": "9", "number": 9}},
         {"command": "rollback", "model": "digits", "path": "/tmp/evil.zip", "version": "9"},
     ):
-        assert command(stage, document)["ok"]
+        assert not command(stage, document)["ok"]
+    assert command(stage, {"command": "rollback", "model": "digits"})["ok"]
+    assert command(stage, {"command": "update"})["ok"]
+    wait_until(lambda: any("timestamp" in path for path, _ in stage.server.requests), 20, "a check")
     stage.client.publish(
         f"edge/{DEVICE}/update", json.dumps({"models": {"digits": {"step": "activated"}}}), retain=True
     )
@@ -136,3 +148,15 @@ def test_what_an_agent_has_published_is_no_command(stage: Scene) -> None:
     wait_until(lambda: ignored in stage.daemon.log(), 10, "the answer has come as a command")
     assert command(stage, {"command": "update"})["ok"]
     assert len(_replies(stage)) == 1
+
+
+def test_a_command_to_all_is_followed_by_those_that_it_is_for(stage: Scene) -> None:
+    rollback = {"command": "rollback", "model": "digits", "spread": 0}
+    for others in {"labels": ["site-a"]}, {"devices": ["another"]}, {"labels": ["site-a"], "devices": ["another"]}:
+        stage.client.publish("edge/all/cmd", json.dumps(rollback | others))
+    answer = command(stage, rollback | {"label": ["site-a"]}, "edge/all/cmd")  # misspelt: for nobody
+    assert not answer["ok"]
+    assert "'label'; did you mean 'labels'?" in answer["error"]
+    assert stage.serving() == "3"
+    assert command(stage, rollback | {"labels": ["lab"], "devices": [DEVICE]}, "edge/all/cmd")["ok"]
+    assert stage.serving() == "2"
