@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicPrefix, accepted
 from edge_agent.settings.topics import problem_of_text
+from edge_agent.system.address import problem_of_server
 
 
 class Mqtt(Frozen):
@@ -45,10 +45,8 @@ class Mqtt(Frozen):
             raise ValueError("must be mqtt://HOST[:PORT], mqtts://, ws://, wss:// or embedded")
         if "@" in value:
             raise ValueError("must not hold user name and password: use username and password_file")
-        try:
-            _ = urlsplit(value).port
-        except ValueError:
-            raise ValueError("must be a valid address: brackets around IPv6, a port up to 65535") from None
+        if value != "embedded" and problem_of_server(value):
+            raise ValueError("must be a valid address: a host, brackets around IPv6, a port up to 65535")
         return value
 
     @field_validator("protocol", mode="before")

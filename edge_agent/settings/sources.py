@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
 from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.settings.topics import problem_of_filter
+from edge_agent.system.address import problem_of_server
 
 
 class MqttSource(Frozen):
@@ -64,12 +65,19 @@ _SCHEMES = (
 )
 
 
-def _problem_of_scheme(url: str) -> str:
-    """Why the address of a video is of no known kind, or an empty string."""
+# Those whose address may leave out the host, as where FFmpeg listens, or is a path.
+_WITHOUT_HOST = ("rtp", "srtp", "udp", "udplite", "srt", "rist", "sctp", "hls", "unix", "zmq")
+_USUAL = ("rtsp", "rtsps", "http", "https")
+
+
+def _problem_of_address(url: str) -> str:
+    """Why there can't be a video at an address, or an empty string."""
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme in ("file", *_SCHEMES) or "/" in scheme:
+    if not separator or scheme == "file" or "/" in scheme:
         return ""
-    near = get_close_matches(scheme.lower(), _SCHEMES, 1)
+    if scheme in _SCHEMES:
+        return "" if scheme in _WITHOUT_HOST else problem_of_server(url)
+    near = get_close_matches(scheme.lower(), _USUAL, 1) or get_close_matches(scheme.lower(), _SCHEMES, 1)
     return f"is of an unknown kind, {scheme}://" + (
         f": did you mean {near[0]}://?" if near else ": use rtsp:// or http://"
     )
@@ -80,7 +88,7 @@ class VideoSource(Frozen):
 
     type: Literal["video"]
     """A video file or stream."""
-    url: Annotated[str, Field(min_length=1), accepted(_problem_of_scheme)]
+    url: Annotated[str, Field(min_length=1), accepted(_problem_of_address)]
     """File path, rtsp:// or http(s):// address."""
     fps: Literal["source", "max"] | Annotated[float, Field(gt=0, le=1000)] = "source"
     """`source`: the video's own rate. `max`: as fast as inference allows. A number: frames per second; of an address

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds
+from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, accepted
+from edge_agent.system.address import problem_of_server
 
 # Part of addresses and file names. Python's `$` alone would also match before a final newline.
 CHANNEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
@@ -44,7 +45,7 @@ class Probation(Frozen):
 class Update(Frozen):
     """New versions of models from a repository of signed files, made with `edge-agent release`."""
 
-    url: str = Field(pattern=URL)
+    url: Annotated[str, Field(pattern=URL), accepted(problem_of_server)]
     """Base URL of the repository. Any web server will do: only the signatures are trusted."""
     root: Path
     """The first root.json of the repository. The signatures of all other files are verified from it."""

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 from edge_agent.errors import SourceError
+from edge_agent.system.address import problem_of_server
 
 # Of a plain connection over TCP, the address itself states the port.
 PORTS = {"tcp": 0, "http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
@@ -48,21 +49,14 @@ class Address(NamedTuple):
             name: for messages.
 
         Raises:
-            SourceError: it has no host, a port that is no number, or control characters in it.
+            SourceError: see `problem_of_server`.
         """
-        try:
-            parts = urlsplit(url)
-            port, host = parts.port, parts.hostname or ""
-            host.encode("idna")
-        except ValueError:
-            host = ""
-        else:
-            user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
-        if not host or not f"{user}{password}".isprintable():
-            hint = "in a user name or password, write @ : / ? # % as %40 %3A %2F %3F %23 %25"
-            raise SourceError(f"{name}: not an address with a host and a port: {hint}")
+        if problem := problem_of_server(url):
+            raise SourceError(f"{name}: {problem}")
+        parts = urlsplit(url)
+        user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
         target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_TARGET)
-        return cls(parts.scheme, host, port or PORTS.get(parts.scheme, 0), target, user, password)
+        return cls(parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0), target, user, password)
 
     def connect(self, timeout: float) -> socket.socket:
         """An open connection, encrypted where the scheme says so.

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from edge_agent.errors import SourceError
 from edge_agent.settings import VideoSource
 from edge_agent.sources import rtsp
+from edge_agent.sources.stream_server import Address
 from edge_agent.sources.video import Video
 from tests.broker import free_port
 from tests.certificates import Authority
@@ -281,6 +282,43 @@ def test_a_stream_that_ends_after_a_picture_is_no_snapshot() -> None:
 def test_a_misspelt_kind_of_address_is_refused_by_the_configuration(scheme: str) -> None:
     with pytest.raises(ValidationError, match=f"unknown kind, {scheme}://"):
         VideoSource(type="video", url=f"{scheme}://127.0.0.1/a")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("rtsp://", "rtsp:///path", "http://[::1", "http://:80/", "rtsp://camera:99999/", "http://camera:-1/"),
+        *("http://camera:port/", "http://the camera/", "ftp://:21/a.mp4", "rtmp:///a", "rtsp://camera:0/"),
+        "http://user:secret#word@camera/",
+    ],
+)
+def test_an_address_that_names_no_server_is_refused_by_the_configuration_and_in_a_redirect(url: str) -> None:
+    with pytest.raises(ValidationError, match="not an address with a host and a port"):
+        VideoSource(type="video", url=url)
+    with pytest.raises(SourceError, match="not an address with a host and a port"):
+        Address.of(url, "name")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "udp://:5000",
+            "udp://@239.0.0.1:1234",
+            "srt://:9000?mode=listener",
+            "unix:///run/video",
+            "rtsp://[fe80::1]/a",
+        ),
+        *("rtsp://u:p%40ss@camera:554/a?b=c d", "http://kamera.größe.example/", "clip 1.mp4", "file:///srv/a.mp4"),
+    ],
+)
+def test_an_address_without_a_host_is_accepted_where_its_kind_needs_none(url: str) -> None:
+    assert VideoSource(type="video", url=url).url == url
+
+
+def test_a_misspelt_rtsp_is_recognized() -> None:
+    with pytest.raises(ValidationError, match="did you mean rtsp://"):
+        VideoSource(type="video", url="rstp://127.0.0.1/a")
 
 
 def picture(number: int) -> bytes:
