@@ -191,7 +191,7 @@ def test_a_device_hears_what_is_meant_for_it_only(broker: Broker) -> None:
             assert all(client.may_write(topic) for topic in allowed)
         wanted = {"edge/porch-pi/cmd", "edge/all/cmd", "in/porch-pi/1", "in/all/1", "edge/shed-pi/lab/share"}
         wait_until(lambda: {topic for topic, _ in device.heard} >= wanted, 10, "everything that is meant for it")
-        own = {f"edge/porch-pi/{what}" for what in ("status", "info", "accelerator")}
+        own = {f"edge/porch-pi/{what}" for what in ("status", "info", "accelerator", "lab/status")}
         assert {topic for topic, _ in device.heard} - wanted <= own
 
 

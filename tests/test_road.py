@@ -45,11 +45,12 @@ def both_models(data_dir: Path, folder: Path) -> dict[str, Any]:
         "tflite": {
             "path": str(data_dir / "classify_tflite" / "mobilenet_v2_1.0_224_quant.tflite"),
             "labels": with_background,
+            "preprocess": {"resize": "stretch"},
         },
         "onnx": {
             "path": str(data_dir / "classify_onnx" / "mobilenet_v2_quant.onnx"),
             "labels": without,
-            "preprocess": {"normalize": "imagenet"},
+            "preprocess": {"normalize": "imagenet", "resize": "stretch"},
         },
     }
 
@@ -144,7 +145,7 @@ def test_the_command_line_says_of_a_large_photograph_what_the_daemon_says(
         daemon = Daemon(tmp_path, config, arguments=("--once",)).start()
         assert daemon.wait(60).code == 0, daemon.log()
         messages = client.wait_for(on("edge/alike/photos/result"), len(names))
-    stated = ("--labels", models["tflite"]["labels"], "--json")
+    stated = ("--labels", models["tflite"]["labels"], "--resize", "stretch", "--json")
     done = edge_agent("predict", models["tflite"]["path"], *sorted(names), *stated, cwd=tmp_path)
     said = [json.loads(message.payload) for message in messages]
     assert [one["predictions"] for one in said] == [one["predictions"] for one in json.loads(done.stdout)]

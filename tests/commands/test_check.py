@@ -114,7 +114,7 @@ def test_it_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         ("{path: ~nobody/digits.tflite}", "no such file"),
         ('{path: "a\\0b"}', "embedded null byte"),
         (f"{{path: {'x' * 5000}}}", "File name too long"),
-        ("{path: digits.tflite}", "labels: FILE with 11 lines"),
+        ("{path: bare/digits.tflite}", "labels: FILE with 11 lines"),
         ("{path: digits.onnx, labels: none}", "preprocess.normalize"),
         ("{path: digits.tflite, labels: few.txt}", "labels few.txt: 10 labels for 11 classes: "),
         ("{path: digits.tflite, labels: many.txt}", "labels many.txt: 12 labels for 11 classes: "),
@@ -132,6 +132,8 @@ def test_a_model_that_can_not_be_used_is_told_with_the_line_of_its_name(
     for name in ("digits.tflite", "digits.onnx"):
         content = Path(name).read_bytes()
         Path(name.replace("digits", "cut")).write_bytes(content[: len(content) // 2])
+    Path("bare").mkdir()
+    shutil.copy("digits.tflite", "bare")  # no labels.txt beside it
     labels = Path("labels.txt").read_text().splitlines(keepends=True)
     Path("few.txt").write_text("".join(labels[:-1]))
     Path("many.txt").write_text("".join([*labels, "one more\n"]))

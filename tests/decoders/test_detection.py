@@ -104,7 +104,7 @@ def test_the_number_of_candidates_is_bounded() -> None:
 
 
 def test_an_output_that_is_no_batch_of_the_pictures_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"expected outputs for 2 picture\(s\), found one of shape \[1, 1, 6\]"):
+    with pytest.raises(ModelError, match=r"expected outputs for 2 pictures, found one of shape \[1, 1, 6\]"):
         DETECTOR(rows(CAT), [as_it_is(), as_it_is()], ALL)
 
 

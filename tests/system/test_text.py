@@ -1,4 +1,3 @@
-import ast
 import json
 import os
 from collections.abc import Iterator
@@ -184,47 +183,3 @@ def test_labels_with_a_byte_order_mark_and_any_line_ends(tmp_path: Path) -> None
 
 def test_names_in_a_model_file_can_always_be_published() -> None:
     assert embedded_names('{"0": "a\\ud800"}') == ("a?",)
-
-
-# What may read or decode text besides system/text.py, and why.
-ALLOWED = {
-    "commands/benchmarking.py .open(encoding=": "a line of procfs",
-    "commands/demo_language.py .read_text(": "a file of the package",
-    "commands/demo_language.py json.loads(": "a file of the package",
-    "commands/demo_meter.py .read_text(": "a file of the package",
-    "commands/demo_session.py json.loads(": "the demo's own broker",
-    "commands/fleet.py .decode(": "one of two known words",
-    "decoders/raw.py .decode(": "base64 of our own",
-    "language/genai_files.py json.loads(": "refuses what two parsers may read differently, in strict UTF-8",
-    "language/gguf.py .decode(": "an incremental decoder of tokens",
-    "modelfile/onnx_files.py .decode(": "constants of our own",
-    "modelfile/facts.py .decode(": "text that has been read already",
-    "modelfile/facts.py json.loads(": "falls back to Python's literals; see _text",
-    "models/registry.py .read_text(": "a file of the package",
-    "system/text.py .decode(": "the reader",
-    "system/text.py json.loads(": "the reader",
-    "system/worker_process.py json.loads(": "our own process",
-    "update/store.py .read_text(": "our own state",
-    "update/store.py json.loads(": "our own state",
-}
-
-
-def found(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        match node:
-            case ast.Call(ast.Attribute(ast.Name("json"), "loads" | "load" as name)):
-                yield f"json.{name}("
-            case ast.Call(ast.Attribute(owner, "read_text")) if ast.unparse(owner) != "text":
-                yield ".read_text("
-            case ast.Call(ast.Attribute(_, "open"), _, keywords) if any(key.arg == "encoding" for key in keywords):
-                yield ".open(encoding="
-            # The decoders of models are called with two arguments and more.
-            case ast.Call(ast.Attribute(owner, "decode"), arguments) if len(arguments) < 2:
-                if not ast.unparse(owner).endswith(("text", "wav", "stages", "model", "io")):
-                    yield ".decode("
-
-
-def test_text_from_outside_is_read_in_one_place() -> None:
-    everywhere = {f"{path.relative_to(PACKAGE)} {call}" for path in PACKAGE.rglob("*.py") for call in found(path)}
-    assert everywhere - ALLOWED.keys() == set(), "use edge_agent.system.text, or say here why not"
-    assert ALLOWED.keys() - everywhere == set(), "is gone: take it out"

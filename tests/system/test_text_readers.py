@@ -43,6 +43,8 @@ def readers() -> Iterator[str]:
                     pass  # system/text.py
                 case ast.Call(ast.Attribute(_, "read_text")):
                     yield f"{where} read_text"
+                case ast.Call(ast.Attribute(_, "open"), _, keywords) if any(key.arg == "encoding" for key in keywords):
+                    yield f"{where} open"
                 case ast.Call(ast.Attribute(_, "decode"), [] | [ast.Constant(str())] | [ast.Constant(str()), _]):
                     yield f"{where} decode"
 
