@@ -107,7 +107,11 @@ class Agent:
         try:
             self.start()
         except _StopRequestedError:
+            self._note_end()
             return 0
+        except EdgeAgentError:  # an end in order: no version is to blame for it
+            self._note_end()
+            raise
         finally:
             gc.enable()  # see `cli`
         systemd.notify_ready()
@@ -136,7 +140,7 @@ class Agent:
         """Loads the models, connects, and starts the pipelines."""
         state = self._state
         servers = self._monitoring.prepare(state.loaded)
-        state.config, state.models = load_at_start(state.loaded, self._load_models)
+        state.config, state.models = load_at_start(state.loaded, self._load_models, self._while_testing)
         self._presence.connect(self._presence.uplink(state.config), restore=True)
         self._monitoring.use(servers)
         state.start_pipelines()
@@ -149,9 +153,7 @@ class Agent:
         state = self._state
         state.battery.stop()
         self._updates.stop()
-        for store in stores_of(state.loaded).values():
-            with contextlib.suppress(UpdateError):  # the disk can't be written
-                store.ended()
+        self._note_end()
         self._monitoring.stop()
         state.stop_pipelines(state.pipelines.running)
         self._poison.end()
@@ -159,6 +161,11 @@ class Agent:
         self._presence.disconnect()
         for name, counts in self.counters().items():
             log.info("%s: %s", name, in_words(counts), extra={"pipeline": name})
+
+    def _note_end(self) -> None:
+        for store in stores_of(self._state.loaded).values():
+            with contextlib.suppress(UpdateError):  # the disk can't be written
+                store.ended()
 
     def _observe(self, pipeline: str, timing: Timing) -> None:
         self._monitoring.observe(pipeline, timing)

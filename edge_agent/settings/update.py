@@ -42,6 +42,15 @@ class Probation(Frozen):
     """Maximum ratio of the average inference times, new version to previous version."""
 
 
+class CrashLoop(Frozen):
+    """When a version that has passed its probation is rolled back because the agent ends unexpectedly."""
+
+    deaths: int = Field(5, ge=2, le=100)
+    """Number of unexpected ends; those before the device's last boot, or before an orderly stop, do not count."""
+    within: Seconds = Field(1800.0, ge=1, le=604800)
+    """In this time."""
+
+
 class Update(Frozen):
     """New versions of models from a repository of signed files, made with `edge-agent release`."""
 
@@ -66,3 +75,5 @@ class Update(Frozen):
     """How a new version runs beside the active one before it is activated."""
     probation: Probation = Probation()
     """How a new version is watched after it has been activated."""
+    crash_loop: CrashLoop = CrashLoop()
+    """When a version that has passed its probation is rolled back because the agent ends unexpectedly."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, MissingExtraError, UpdateError
+from edge_agent.update.at_start import note_start
 from edge_agent.update.store import Store
 
 Loaded = TypeVar("Loaded")
@@ -52,23 +53,22 @@ def version_of(options: settings.Model, archive: Path) -> settings.Model:
     return options.model_copy(update={"path": archive.absolute()})
 
 
-def load_at_start(config: Config, load: Callable[[Config], Loaded]) -> tuple[Config, Loaded]:
-    """Loads the active versions; one that can no longer be loaded is rolled back.
+def load_at_start(
+    config: Config, load: Callable[[Config], Loaded], waiting: Callable[[], None]
+) -> tuple[Config, Loaded]:
+    """Loads the active versions; one that can no longer be loaded, or has ended the agent too often, is rolled back.
 
     Args:
         config: as its file states it.
         load: loads the models of a configuration.
+        waiting: called about five times a second while the repository is asked; raises to cancel the start.
 
     Raises:
         ConfigError: a configured model can't be loaded.
     """
     stores = stores_of(config)
-    for store in stores.values():
-        try:
-            store.repair()
-            store.began()
-        except UpdateError as trouble:
-            log.error("%s", trouble)
+    if stores:
+        note_start(config, stores, waiting)
     while True:
         wanted = with_active(config)
         try:

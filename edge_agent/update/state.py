@@ -18,6 +18,7 @@ from edge_agent.update.releases import Release
 MAX_HISTORY = 100
 MAX_REFUSED = 50
 MAX_REASON = 500
+MAX_DEATHS_KEPT = 100
 # Bytes of the file: refusals and history are bounded, but each reason is a text.
 MAX_SIZE = 1_000_000
 _KEY = re.compile(r"[0-9]{1,18}-[0-9a-f]{16}")
@@ -39,6 +40,8 @@ class State:
         trying: the one that is being tested beside the active one.
         on_probation: whether the active one is on probation.
         ends: how often the agent has ended unexpectedly while a version was tested or on probation.
+        running: the kernel's boot id while the agent runs; empty after it has ended in order.
+        deaths: unexpected ends with the committed version, seconds on the monotonic clock, since the device's boot.
         inference_ms: mean duration of an inference of the previous version; 0 if unknown.
         refused: those that are not tried again, each with its name and the reason.
         history: events, the oldest first.
@@ -50,6 +53,8 @@ class State:
     trying: str | None = None
     on_probation: bool = False
     ends: int = 0
+    running: str = ""
+    deaths: list[float] = field(default_factory=list)
     inference_ms: float = 0.0
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +71,31 @@ class State:
         if again == [("undecided", name), ("trying", name)]:
             self.history = self.history[:-2]
         self.note("undecided", key, reason)
+
+    def note_start(self, boot_id: str, now: float, within: float) -> bool:
+        """Notes a start of the agent; returns whether the last run has ended unexpectedly.
+
+        Only the ends since the device's boot count as deaths: any other may have been a power cut. Those before an end
+        in order do not count either.
+
+        Args:
+            boot_id: of the kernel.
+            now: seconds on the monotonic clock.
+            within: seconds after which a death no longer counts.
+        """
+        died = bool(self.running)
+        if self.running != boot_id:
+            self.deaths = []
+        elif self.active is not None and self.trying is None and not self.on_probation:
+            self.deaths = [*(death for death in self.deaths if now - death <= within), now][-MAX_DEATHS_KEPT:]
+        self.running = boot_id
+        return died
+
+    def activated_at(self) -> str:
+        """When the active version was activated, as in the history; empty if that is not known any more."""
+        name = self.name(self.active)
+        times = [event["at"] for event in self.history if (event["step"], event["version"]) == ("activated", name)]
+        return str(times[-1]) if times else ""
 
     def refuse(self, key: str, reason: str) -> None:
         """Marks a version as not to be tried again."""

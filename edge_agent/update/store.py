@@ -9,7 +9,9 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +21,7 @@ from edge_agent.errors import UpdateError
 from edge_agent.models import archive
 from edge_agent.system import atomic_file
 from edge_agent.system.set_aside import set_aside, why_unusable
+from edge_agent.system.text import read_attribute
 from edge_agent.update.releases import Release
 from edge_agent.update.state import DamagedError, State, read_state
 
@@ -27,8 +30,16 @@ MAX_GOOD = 2
 UPDATE_FOLDERS = 2
 # How often the agent may end unexpectedly while a version is tested or on probation: it may have been a power cut.
 MAX_ENDS = 2
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
+
+
+def boot_id() -> str:
+    """Identifies the time since the device has booted; never empty."""
+    with contextlib.suppress(OSError):
+        return read_attribute(BOOT_ID) or "unknown"
+    return "unknown"
 
 
 class Store:
@@ -184,6 +195,7 @@ class Store:
         """
         with self.changing() as state:
             state.active, state.trying, state.on_probation, state.ends = key, None, True, 0
+            state.running, state.deaths = boot_id(), []
             state.inference_ms = inference_ms
             state.note("activated", key)
 
@@ -232,7 +244,7 @@ class Store:
             state.refuse(failed, reason)
             state.good = [key for key in state.good if key != failed and key not in revoked]
             state.active = self._last_good(state)
-            state.trying, state.on_probation, state.ends = None, False, 0
+            state.trying, state.on_probation, state.ends, state.deaths = None, False, 0, []
             state.note("rolled back", failed, reason)
             state.keep_what_is_needed()
             return state.active
@@ -243,30 +255,47 @@ class Store:
             with self.changing() as state:
                 state.refused = {}
 
-    def began(self) -> None:
+    def forget_deaths(self) -> None:
+        """Begins to count unexpected ends again."""
+        with self.changing() as state:
+            state.deaths = []
+
+    def began(self, within: float = math.inf) -> bool:
         """Notes a start of the agent: if the last run ended unexpectedly, the version under test may be the cause.
 
-        A version with more than `MAX_ENDS` of these is refused or rolled back.
+        A version with more than `MAX_ENDS` of these is refused or rolled back. With a committed version, they are
+        counted as `State.deaths`.
+
+        Args:
+            within: seconds after which a death no longer counts.
+
+        Returns:
+            Whether the last run has ended unexpectedly.
         """
         state = self.state()
-        if state.trying is None and not state.on_probation:
-            return
+        tested = state.trying is not None or state.on_probation
+        if not tested and state.active is None:
+            return False
         with self.changing() as state:
-            state.ends += 1
+            died = state.note_start(boot_id(), time.monotonic(), within)
+            state.ends += tested
         if state.ends <= MAX_ENDS:
-            return
+            return died
         reason = f"the agent has ended {state.ends} times unexpectedly"
         if state.trying is not None:
             self.refuse(state.trying, f"{reason} while this version was tried")
         else:
             self.roll_back(f"{reason} while this version was on probation")
+        return died
 
     def ended(self) -> None:
         """Notes that the agent was stopped in order."""
         state = self.state()
-        if state.trying is not None or state.on_probation:
+        tested = state.trying is not None or state.on_probation
+        if tested or state.running:
             with self.changing() as state:
-                state.ends -= 1
+                state.ends -= tested
+                state.running = ""
 
     def clear_parts(self, keep: str) -> None:
         """Removes partial downloads of other versions, and archives that are not in the state."""

@@ -206,6 +206,7 @@ class Scene:
         self.store.take_in(release)
         self.store.activate(release.key, 0.0)
         self.store.commit(release.key)
+        self.store.ended()
 
     def results(self) -> list[dict[str, Any]]:
         return [json.loads(m.payload) for m in list(self.client.messages) if m.topic == f"edge/{DEVICE}/lab/result"]
