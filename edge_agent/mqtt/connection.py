@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt import reasons
+from edge_agent.mqtt.bounded_client import BoundedClient
 from edge_agent.mqtt.connection_health import ConnectionHealth
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import CONNECT_TIMEOUT, Link, Session, Subscription, Version, new_client
@@ -145,8 +146,11 @@ class Connection:
         self._thread.join(timeout)
 
     def _reconnect(self, client: Client, reason: str) -> None:
-        self._own_reason = f"{self.endpoint.address}: {reason}: reconnecting"
+        self._end_because(reason)
         client.disconnect()
+
+    def _end_because(self, reason: str) -> None:
+        self._own_reason = f"{self.endpoint.address}: {reason}: reconnecting"
 
     # Everything below runs in the connection's thread.
 
@@ -197,7 +201,7 @@ class Connection:
         self._health.not_reached()
         return 0.0
 
-    def _loop(self, client: Client) -> float:
+    def _loop(self, client: BoundedClient) -> float:
         """Runs the network loop until the connection ends; returns how long it lasted, in seconds."""
         began = time.monotonic()
         try:
@@ -207,6 +211,8 @@ class Connection:
                     self._subscribe_again(client)
         except Exception:
             log.exception("%s: a defect in edge-agent: reconnecting", self.endpoint.address)
+        if client.exceeded:
+            self._end_because(client.exceeded)
         if (sock := client.socket()) is not None:
             sock.close()
         was_up = self.link is not None

@@ -200,7 +200,7 @@ class Link:
             self.client.ack(message_id, qos)
 
 
-def new_client(endpoint: Endpoint, session: Session, version: Version) -> Client:
+def new_client(endpoint: Endpoint, session: Session, version: Version) -> BoundedClient:
     """A client object for one attempt to connect.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pytest
 from paho.mqtt.client import MQTTMessage
+from pydantic import ValidationError
 
 from edge_agent import settings
 from edge_agent.mqtt.connection import Connection
@@ -255,7 +256,12 @@ def test_nothing_listens() -> None:
 
 def test_a_name_that_nobody_knows() -> None:
     assert "the name no-such-host.invalid is not known to the network" in refused("mqtt://no-such-host.invalid")
-    assert "is not known to the network" in refused(f"mqtt://{'a' * 64}.example")
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "", ":1883", "broker:99999", "broker:0", "[::1"])
+def test_an_address_that_can_be_no_broker_is_refused_by_the_configuration(host: str) -> None:
+    with pytest.raises(ValidationError):
+        settings.Mqtt(url=f"mqtt://{host}")
 
 
 def test_a_broker_that_accepts_and_then_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge_agent import settings
+from edge_agent.mqtt import connection_health
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session, Subscription, Will
@@ -156,9 +157,10 @@ def test_a_packet_that_is_too_large_is_not_kept(connections: list[Connection]) -
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["QoS 2", "larger than announced"])
-def test_a_broker_that_exceeds_a_bound_loses_the_connection(
-    large: bool, connections: list[Connection], caplog: pytest.LogCaptureFixture
+def test_a_broker_that_exceeds_a_bound_loses_the_connection_and_that_is_the_reason_given(
+    large: bool, connections: list[Connection], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection_health, "MAX_SHORT_CONNECTIONS", 1)  # already one makes it suspect another client
     ups: list[Link] = []
     with ScriptedBroker() as broker:
         one = connection(broker.port, replace(SESSION, protocol="5", max_packet_size=2000), on_up=ups.append)
@@ -168,7 +170,8 @@ def test_a_broker_that_exceeds_a_bound_loses_the_connection(
         for mid in range(1, 2 if large else 20):
             broker.send(publish_packet(2, mid, bytes(3000 if large else 100)))
         wait_until(lambda: len(ups) > 1, 10, "connected again")
-    assert ("packet of" if large else "without releasing one") in caplog.text
+        assert ("packet of" if large else "without releasing one") in one.diagnosis
+        assert "another client" not in caplog.text
 
 
 def test_the_keep_alive_of_the_broker_goes_before_the_own_one(connections: list[Connection]) -> None:
