@@ -19,8 +19,11 @@ MAX_ROWS = 20_000
 MAX_PAYLOAD = 256_000
 MAX_NAME = 64
 MAX_TEXT = 60
+MAX_MODELS = 64
 MAX_PROBLEM = 500
 MAX_LABELS = 3
+# Steps of an update after which somebody may want to look.
+UPDATE_TROUBLE = ("refused", "failed", "undecided", "rolled back", "damaged")
 LARGEST_NUMBER = 1e12
 
 
@@ -40,6 +43,8 @@ class Row:
         waiting: results in the outbox.
         lost: results that were discarded.
         problem: why there are no results.
+        update: the step of each model's latest update, on the device.
+        update_problem: why the last check or update has failed, on the device.
     """
 
     device: str
@@ -55,11 +60,13 @@ class Row:
     waiting: int | None = None
     lost: int | None = None
     problem: str = ""
+    update: str = ""
+    update_problem: str = ""
 
     @property
     def in_trouble(self) -> bool:
         """Whether the row needs attention."""
-        return self.status != "online" or bool(self.fallback or self.lost or self.problem)
+        return self.status != "online" or bool(self.fallback or self.lost or self.problem or self.update_problem)
 
 
 @dataclass(slots=True)
@@ -82,6 +89,8 @@ class _Pipeline:
 class _Device:
     status: str = ""
     problem: str = ""
+    update: str = ""
+    update_problem: str = ""
     has_info: bool = False
     has_stats: bool = False
     boot_id: str = ""
@@ -94,10 +103,12 @@ class Fleet:
 
     Attributes:
         left_out: number of messages that were invalid, or of more devices than there is room for.
+        full: whether there were more devices and pipelines than there is room for.
     """
 
     def __init__(self, prefix: str) -> None:
         self.left_out = 0
+        self.full = False
         self._prefix = f"{prefix}/"
         self._devices: dict[str, _Device] = {}
         self._count = 0
@@ -105,7 +116,7 @@ class Fleet:
 
     def topics(self) -> list[str]:
         """Topic filters to subscribe to; results of a whole fleet would be too many, see `result_topic`."""
-        return [f"{self._prefix}+/{what}" for what in ("status", "info", "stats")]
+        return [f"{self._prefix}+/{what}" for what in ("status", "info", "stats", "update")]
 
     def result_topic(self, row: Row) -> str:
         """Where a pipeline publishes its results."""
@@ -130,13 +141,12 @@ class Fleet:
         match levels:
             case [name, "status"]:
                 return self._take_status(name, payload)
-            case [name, "info"] if document is not None:
-                return self._take_info(name, document)
-            case [name, "stats"] if document is not None:
-                return self._take_stats(name, document)
+            case [name, "info" | "stats" | "update" as what] if document is not None:
+                take = {"info": self._take_info, "stats": self._take_stats, "update": self._take_update}[what]
+                return take(name, document)
             case [name, pipeline, "result"] if document is not None:
                 return self._take_result(name, pipeline, document, now)
-        return levels[1:] == ["info"] and not payload  # a retained message is deleted
+        return levels[1:] in (["info"], ["update"]) and not payload  # a retained message is deleted
 
     def _take_status(self, name: str, payload: bytes) -> bool:
         if not payload:  # the retained message was deleted: the device has been removed
@@ -191,6 +201,21 @@ class Fleet:
         device.has_stats, device.boot_id, device.uptime_s = True, boot_id, uptime
         return True
 
+    def _take_update(self, name: str, document: dict[str, Any]) -> bool:
+        device = self._device(name)
+        if device is None:
+            return False
+        steps, problem = [], _text(document.get("error"), MAX_PROBLEM)
+        models = _dict(document, "models")
+        for key in list(models)[:MAX_MODELS]:
+            facts = _dict(models, key)
+            step = _text(facts.get("step"))
+            steps.append(f"{key}: {step} {_text(facts.get('version'))}".strip())
+            if not problem and step in UPDATE_TROUBLE:
+                problem = f"{steps[-1]}: {_text(facts.get('reason'), MAX_PROBLEM)}"
+        device.update, device.update_problem = _cut(", ".join(steps), MAX_PROBLEM), _cut(problem, MAX_PROBLEM)
+        return True
+
     def _take_result(self, name: str, key: str, document: dict[str, Any], now: float) -> bool:
         device = self._device(name)
         if device is None or (pipeline := self._pipeline(device, key)) is None:
@@ -202,6 +227,7 @@ class Fleet:
     def _device(self, name: str) -> _Device | None:
         if name not in self._devices:
             if self._count >= MAX_ROWS:
+                self.full = True
                 return None
             self._count += 1
             self._devices[name] = _Device()
@@ -209,7 +235,10 @@ class Fleet:
 
     def _pipeline(self, device: _Device, name: str) -> _Pipeline | None:
         if name not in device.pipelines:
-            if self._count >= MAX_ROWS or not _is_name(name):
+            if not _is_name(name):
+                return None
+            if self._count >= MAX_ROWS:
+                self.full = True
                 return None
             self._count += 1
             device.pipelines[name] = _Pipeline(configured=not device.has_info)
@@ -242,11 +271,15 @@ def _rows(name: str, device: _Device) -> list[Row]:
             pipeline.waiting,
             pipeline.lost,
             (pipeline.problem or device.problem) if device.status == "online" else "",
+            device.update,
+            device.update_problem,
         )
         for key, pipeline in sorted(device.pipelines.items())
         if pipeline.configured
     ]
-    return rows or [Row(name, device.status, problem=device.problem if device.status == "online" else "")]
+    problem = device.problem if device.status == "online" else ""
+    update, trouble = device.update, device.update_problem
+    return rows or [Row(name, device.status, problem=problem, update=update, update_problem=trouble)]
 
 
 def in_words(result: dict[str, Any]) -> str:

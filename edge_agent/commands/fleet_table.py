@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edge_agent.commands.fleet import Row
+from edge_agent.commands.fleet import MAX_ROWS, Row
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
 
@@ -114,13 +114,15 @@ def line(text: str, style: str = "dim") -> "Text":
     return Text(printable(text), style)
 
 
-def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[str]:
-    """The number of devices, the meaning of the marks in the table, and how many messages were invalid."""
+def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int, *, full: bool = False) -> list[str]:
+    """The number of devices, the meaning of the marks in the table, and what is not in it."""
     everything = {row.device: row.status for row in rows}
     if not everything:
         return ["no messages from devices yet: is the prefix right, and may this user read the topics below it?"]
     online = sum(status == "online" for status in everything.values())
     count = f"{counted(len(everything), 'device')}, {online} online"
+    if full:
+        count += f"; more than {MAX_ROWS} lines: there are others, which are not shown"
     if len(shown) < len(rows):
         count += f"; {len(shown)} of {counted(len(rows), 'line')}, those in trouble first"
     marks = ["! not the preferred accelerator"] if any(row.fallback for row in shown) else []
@@ -130,13 +132,15 @@ def summary(rows: Sequence[Row], shown: Sequence[Row], left_out: int) -> list[st
 
 
 def problems(shown: Sequence[Row], most: int) -> list[str]:
-    """What is wrong with the pipelines in the table, in full; its column has little room.
+    """What is wrong with the pipelines in the table and with updates, in full; its column has little room.
 
     Args:
         shown: the rows of the table.
         most: lines.
     """
     found = [f"{row.device} {row.pipeline}: {row.problem}" for row in shown if row.problem]
+    updates = {row.device: row.update_problem for row in shown if row.update_problem}
+    found += [f"{device} update: {problem}" for device, problem in updates.items()]
     if len(found) <= most:
         return found
     return [*found[: most - 1], f"and {counted(len(found) - most + 1, 'more problem')}"]
@@ -153,10 +157,13 @@ def devices(rows: Sequence[Row], now: float) -> list[dict[str, Any]]:
     """A JSON document: a list of devices, each with its pipelines."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        device = found.setdefault(row.device, {"device_id": row.device, "status": row.status or None, "pipelines": []})
+        device = found.setdefault(row.device, {"device_id": row.device, "status": row.status or None})
+        if row.update:
+            device |= {"update": row.update, "update_problem": row.update_problem or None}
+        device.setdefault("pipelines", [])
         if row.pipeline:
             facts = asdict(row)
-            for key in ("device", "status", "pipeline", "last_at"):
+            for key in ("device", "status", "pipeline", "last_at", "update", "update_problem"):
                 del facts[key]
             age = None if row.last_at is None else round(now - row.last_at, 1)
             device["pipelines"].append({"name": row.pipeline} | facts | {"last_result_age_s": age})

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.fleet import Fleet, Row
 from edge_agent.commands.fleet_table import devices, in_room, line, problems, summary, table
@@ -160,7 +160,12 @@ def show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
     """Prints the fleet as it is now, as a table or as one JSON document."""
     rows = watcher.fleet.rows()
     if as_json:
-        head = {"at": timestamp(time.time()), "broker": watcher.address, "topic_prefix": mqtt.topic_prefix}
+        head: dict[str, Any] = {
+            "at": timestamp(time.time()),
+            "broker": watcher.address,
+            "topic_prefix": mqtt.topic_prefix,
+        }
+        head |= {"incomplete": True} if watcher.fleet.full else {}
         print(json.dumps(head | {"devices": devices(rows, time.monotonic())}, indent=2))
         return
     from rich.console import Console
@@ -173,6 +178,6 @@ def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: 
     from rich.console import Group
 
     foot = [line(text, "red") for text in problems(shown, PROBLEM_LINES)]
-    foot += [line(text) for text in summary(rows, shown, watcher.fleet.left_out)]
+    foot += [line(text) for text in summary(rows, shown, watcher.fleet.left_out, full=watcher.fleet.full)]
     state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
     return Group(table(shown, width, time.monotonic()), *foot, state)

@@ -87,6 +87,7 @@ class Agent:
         self._ping = partial(watchdog.ping, pipelines)
         host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
         self._updates = UpdateControl(host, self._adopt, self._ping)
+        self._reports.updates = self._updates.document
         self._presence = Presence(self._state, self._reports, self._loop, self._updates)
         self._stop_signal: signal.Signals | None = None
         self._reload_requested = False

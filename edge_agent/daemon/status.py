@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from edge_agent import __version__, settings
@@ -35,10 +35,12 @@ class Reports:
 
     Attributes:
         announced: the problems that were published last.
+        updates: returns the state of updates; None where there are none.
     """
 
     def __init__(self, state: State) -> None:
         self.announced = Problems("", {})
+        self.updates: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._state = state
         self._status_topics: set[str] = set()
         self._performance = _Performance(state.pipelines)
@@ -116,6 +118,7 @@ class Reports:
             "pipelines": _pipeline_facts(state.pipelines, self.problems().pipelines),
             "counters": state.pipelines.counters(),
             "models": {name: model.facts() for name, model in self._state.models.items()},
+            "update": self.updates(),
         }
 
     def latest(self, pipeline: str) -> Result | None:

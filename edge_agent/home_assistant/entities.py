@@ -309,7 +309,7 @@ def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:
 
 
 def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Component]]:
-    """The step of each model's latest update, and a button that has the device check for updates now."""
+    """The step of each model's latest update and why, whether checks fail and why, and a button that checks now."""
     for name in updated:
         facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
         component = {
@@ -317,8 +317,17 @@ def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Compo
             "name": f"{name} update",
             "state_topic": f"{topic}/update",
             "value_template": f"{{{{ {facts}.step | default(None) }}}}",
+            "json_attributes_topic": f"{topic}/update",
+            "json_attributes_template": (
+                f"{{{{ {{'version': {facts}.version | default('', true), "
+                f"'reason': ({facts}.reason | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
+            ),
         }
         yield f"models.{safe(name)}.update", _diagnostic(component)
+    failed = _binary("Update problem", f"{topic}/update", "{{ 'ON' if value_json.error else 'OFF' }}", "problem")
+    why = f"{{{{ {{'problem': (value_json.error | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
+    attributes = {"json_attributes_topic": f"{topic}/update", "json_attributes_template": why}
+    yield "device.update_trouble", _diagnostic(failed) | attributes
     button = {"platform": "button", "name": "Look for updates", "command_topic": f"{topic}/cmd"}
     yield "device.update", button | {"payload_press": json.dumps({"command": "update"}), "entity_category": "config"}
 

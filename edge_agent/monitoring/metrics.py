@@ -1,6 +1,6 @@
 """Metrics for Prometheus. The agent's own counters are read at each scrape; only durations are recorded here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edge_agent.errors import MissingExtraError
@@ -21,6 +21,8 @@ except ImportError as error:
     raise MissingExtraError("serving metrics", "metrics", error) from None
 
 Status = dict[str, Any]
+# Characters of a label that says why.
+MAX_REASON = 300
 # Seconds: from a small model on a fast machine to a language model on a slow one.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -92,6 +94,7 @@ class _Agent(Collector):
         yield from _of_pipelines(status["counters"])
         yield _problems(status["pipelines"])
         yield from _of_models(status["models"])
+        yield from _of_updates(status.get("update"))
         yield from _of_outbox(status)
         yield from _of_device(status["thermal"], status["battery"])
 
@@ -136,6 +139,20 @@ def _of_models(models: dict[str, Any]) -> Iterator[Metric]:
         accelerator.add_metric([name], {"asked": ",".join(on["asked"]), "in_use": on["in_use"]})
         moves.add_metric([name], on["moves"])
     yield from (about, accelerator, moves)
+
+
+def _of_updates(update: Mapping[str, Any] | None) -> Iterator[Metric]:
+    if update is None:
+        return
+    error = update["error"] or ""
+    yield _gauge("update_check_failed", "Whether the last check for updates has failed.", bool(error))
+    about = {"error": error[:MAX_REASON]}
+    yield InfoMetricFamily("edge_agent_update_check", "The last check for updates.", value=about)
+    models = InfoMetricFamily("edge_agent_update", "The latest update of each model.", labels=["model"])
+    for name, facts in update["models"].items():
+        texts = {key: str(facts.get(key) or "") for key in ("channel", "step", "version", "reason")}
+        models.add_metric([name], {key: text[:MAX_REASON] for key, text in texts.items()})
+    yield models
 
 
 def _of_outbox(status: Status) -> Iterator[Metric]:

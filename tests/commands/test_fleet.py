@@ -5,6 +5,7 @@ import pytest
 
 from edge_agent.commands import fleet
 from edge_agent.commands.fleet import Fleet, Row, in_words
+from edge_agent.commands.fleet_table import devices, problems, summary
 
 INFO = {
     "pipelines": {"porch": {"source": "camera", "model": "photos"}},
@@ -168,5 +169,45 @@ def test_there_is_room_for_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPa
     told(("pi-1/info", {"pipelines": {str(number): {} for number in range(20)}}), known=known)
     assert len(known.rows()) == 10
     assert known.left_out == 10
+    assert known.full
     told(("pi-1/status", b""), ("new/status", b"online"), known=known)
     assert "new" in {row.device for row in known.rows()}
+
+
+def test_pipelines_for_which_there_is_no_room_are_known_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "MAX_ROWS", 3)
+    known = told(("pi/status", b"online"), ("pi/info", {"pipelines": {"a": {}, "b": {}}}))
+    before = known.full
+    told(("pi/info", {"pipelines": {"a": {}, "b": {}, "c": {}}}), known=known)
+    assert (before, known.full) == (False, True)
+    assert "which are not shown" in summary(known.rows(), known.rows(), 0, full=known.full)[0]
+
+
+def test_why_an_update_or_a_check_has_failed_is_shown_of_each_device() -> None:
+    model = {"step": "undecided", "version": "birds/3", "reason": "0 of 50 samples"}
+    known = told(
+        ("fails/status", b"online"),
+        ("fails/update", {"error": "the list has expired", "models": {"photos": model | {"step": "idle"}}}),
+        ("undecided/status", b"online"),
+        ("undecided/info", {"pipelines": {"porch": {}, "yard": {}}}),
+        ("undecided/update", {"error": None, "models": {"photos": model}}),
+        ("well/update", {"error": None, "models": {"photos": model | {"step": "committed", "reason": None}}}),
+        ("odd/update", {"error": 7, "models": ["photos"]}),
+    )
+    assert known.left_out == 0
+    rows = {row.device: row for row in known.rows()}
+    assert [rows[name].update for name in ("fails", "undecided", "well", "odd")] == [
+        "photos: idle birds/3",
+        "photos: undecided birds/3",
+        "photos: committed birds/3",
+        "",
+    ]
+    assert problems(known.rows(), 10) == [
+        "fails update: the list has expired",
+        "undecided update: photos: undecided birds/3: 0 of 50 samples",
+    ]
+    assert rows["fails"].in_trouble
+    (shown,) = [device for device in devices(known.rows(), 0.0) if device["device_id"] == "fails"]
+    assert shown["update_problem"] == "the list has expired"
+    told(("fails/update", b""), known=known)  # deleted
+    assert known.left_out == 0

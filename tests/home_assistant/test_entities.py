@@ -299,6 +299,16 @@ def test_a_model_that_is_updated_shows_how_far_that_is() -> None:
     message = said(Model("detection"), update=update)
     assert state(message, "models.seen.update", {"models": {"seen": {"step": "shadow"}}}) == "shadow"
     assert state(message, "models.seen.update", {"models": {}}) == "None"
+    attributes = message["components"]["models.seen.update"]["json_attributes_template"]
+    refused = {"step": "refused", "version": "stable/3", "reason": "it failed at 3 of 20 inputs"}
+    said_why = json.loads(rendered(attributes, {"models": {"seen": refused}}))
+    assert said_why == {"version": "stable/3", "reason": "it failed at 3 of 20 inputs"}
+    assert json.loads(rendered(attributes, {"models": {}})) == {"version": "", "reason": ""}
+    failed = {"error": "the list has expired", "models": {}}
+    assert state(message, "device.update_trouble", failed) == "ON"
+    assert state(message, "device.update_trouble", {"error": None, "models": {}}) == "OFF"
+    why = message["components"]["device.update_trouble"]["json_attributes_template"]
+    assert json.loads(rendered(why, failed)) == {"problem": "the list has expired"}
     button = message["components"]["device.update"]
     assert (button["platform"], button["command_topic"]) == ("button", "edge/porch-pi/cmd")
     assert json.loads(button["payload_press"]) == {"command": "update"}

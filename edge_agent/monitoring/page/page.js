@@ -174,6 +174,18 @@ function modelRows(models) {
   });
 }
 
+const UPDATE_TROUBLE = ["refused", "failed", "undecided", "rolled back", "damaged"];
+
+function updateRows(update) {
+  if (!update) return [];
+  const rows = Object.entries(update.models).map(([name, { step, version, reason }]) => {
+    const text = [step, version].filter(Boolean).join(" ");
+    return [`update of ${name}`, reason ? `${text}: ${reason}` : text, UPDATE_TROUBLE.includes(step) ? "bad" : ""];
+  });
+  if (update.error) rows.push(["update check", update.error, "bad"]);
+  return rows;
+}
+
 function verdict(status) {
   if (status.paused) return ["paused: the battery is low", "bad"];
   if (status.hung.length) return [`hung: ${status.hung.join(", ")}`, "bad"];
@@ -201,7 +213,7 @@ function show(status) {
     cards.get(name).show(pipeline, status.counters[name], status.imbalance[name]);
   }
   define(byId("facts"), deviceRows(status));
-  define(byId("models"), modelRows(status.models));
+  define(byId("models"), [...modelRows(status.models), ...updateRows(status.update)]);
 }
 
 async function run() {

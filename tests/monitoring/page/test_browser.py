@@ -1,5 +1,6 @@
 """The status page in a real browser; the screenshots that it leaves in build/page are to be looked at."""
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +133,27 @@ def test_an_agent_that_is_gone_is_said_and_found_again(browser: Browser, mosquit
     browser.wait_for("document.getElementById('state').textContent.startsWith('no connection')")
     with daemon:
         browser.wait_for("document.getElementById('state').textContent === 'online'")
+
+
+def test_why_a_check_for_updates_fails_is_shown_on_the_page_and_in_the_metrics(
+    browser: Browser, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "root.json").write_text("no root")
+    page, metrics = free_port(), free_port()
+    config = configuration(
+        mosquitto,
+        "not-updated",
+        models={"digits": {"path": str(DIGITS)}},
+        pipelines={"lab": {"source": {"type": "mqtt", "topic": "lab"}, "model": "digits"}},
+        http={"listen": f"127.0.0.1:{page}"},
+        metrics={"listen": f"127.0.0.1:{metrics}"},
+        update={"url": "http://127.0.0.1:1", "root": "root.json", "models": {"digits": "birds"}, "interval": "1s"},
+    )
+    with Daemon(tmp_path, config):
+        browser.open(f"http://127.0.0.1:{page}/")
+        browser.wait_for("document.getElementById('models').textContent.includes('update check')")
+        assert "update of digits" in browser.ask("document.getElementById('models').textContent")
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    assert "edge_agent_update_check_failed 1.0" in text
+    assert 'edge_agent_update_info{channel="birds",model="digits"' in text
