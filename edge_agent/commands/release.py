@@ -234,7 +234,8 @@ def _renew(repository: "SignedRepository", args: argparse.Namespace) -> int:
 def _keys(repository: "SignedRepository", args: argparse.Namespace) -> int:
     if args.change:
         outdated = repository.change_key(args.change)
-        print(f"{args.change}: a new key; the old one is {outdated}, destroy it; upload the repository")
+        old = "the old one was not here" if outdated is None else f"the old one is {outdated}, destroy it"
+        print(f"{args.change}: a new key; {old}; upload the repository")
     for key, roles in repository.keys().items():
         print(f"{key:8} {', '.join(roles)}")
     return 0

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -56,22 +57,46 @@ def _stated(file: Path | None) -> str | None:
         raise ReleaseError(f"{where}: {error}") from None
 
 
-def make(file: Path, ask: Ask) -> CryptoSigner:
-    """Makes a key and writes it to a new file that only its owner can read.
+class NewKey(NamedTuple):
+    """A key that is not written yet: every question is answered before the first file changes.
+
+    Attributes:
+        signer: signs with it.
+        pem: the encrypted key.
+    """
+
+    signer: CryptoSigner
+    pem: bytes
+
+    def write(self, file: Path) -> None:
+        """Writes it to a new file that only its owner can read.
+
+        Raises:
+            ReleaseError: the file can't be written.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(self.pem)
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise ReleaseError(f"{file}: can't be written: {error.strerror}") from None
+
+
+def make(name: str, ask: Ask) -> NewKey:
+    """Makes a key.
+
+    Args:
+        name: of its file.
+        ask: returns its passphrase.
 
     Raises:
-        ReleaseError: the file exists already, or there is no passphrase.
+        ReleaseError: there is no passphrase.
     """
-    if file.exists():
-        raise ReleaseError(f"{file}: is there already, and is not overwritten")
     private = Ed25519PrivateKey.generate()
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(ask(file.name, True)))
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(pem)
-        out.flush()
-        os.fsync(out.fileno())
-    return CryptoSigner(private)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(ask(name, True)))
+    return NewKey(CryptoSigner(private), pem)
 
 
 def load(file: Path, ask: Ask) -> CryptoSigner:

@@ -61,11 +61,17 @@ class SignedRepository:
         """Creates the keys and an empty, signed repository.
 
         Raises:
-            ReleaseError: there is a repository already.
+            ReleaseError: there is a repository already, or a key.
         """
         if self._metadata.exists():
             raise ReleaseError(f"{self._folder}: there is a repository already")
-        self._signers = {name: keys.make(self._key_file(name), self._ask) for name in KEYS}
+        for file in map(self._key_file, KEYS):
+            if file.exists():
+                raise ReleaseError(f"{file}: is there already, and is not overwritten")
+        new = {name: keys.make(self._key_file(name).name, self._ask) for name in KEYS}
+        for name, key in new.items():
+            key.write(self._key_file(name))
+        self._signers = {name: key.signer for name, key in new.items()}
         (self._folder / ARCHIVES).mkdir()
         root = Root(consistent_snapshot=True)
         for role, name in KEY_OF.items():
@@ -163,18 +169,21 @@ class SignedRepository:
             self._sign(self._current(Snapshot), [self._signer("online")])
             self._sign_timestamp()
 
-    def change_key(self, name: str) -> Path:
-        """Replaces a key; needs the root key. Returns the path of the old one.
+    def change_key(self, name: str) -> Path | None:
+        """Replaces a key; needs the root key. Returns the path of the old one; None if it was not here.
 
         Args:
             name: `root`, `targets` or `online`.
         """
         root, file = self._current(Root), self._key_file(name)
         old_root = self._signer("root")
-        outdated = file.with_name(f"{name}-until-root-{root.version}.pem")
+        if name == "targets":
+            self._signer("online")  # signs the new list as well: its passphrase is asked for before anything changes
+        new, outdated = keys.make(file.name, self._ask), None
         if file.exists():
-            file.rename(outdated)
-        self._signers[name] = keys.make(file, self._ask)
+            outdated = file.rename(file.with_name(f"{name}-until-root-{root.version}.pem"))
+        new.write(file)
+        self._signers[name] = new.signer
         for role in (role for role, key in KEY_OF.items() if key == name):
             for key_id in list(root.roles[role].keyids):
                 root.revoke_key(key_id, role)

@@ -74,14 +74,22 @@ class Repository:
             self._repair()
             self._folder.mkdir(parents=True, exist_ok=True)
             with Connections() as connections:
+                fetcher = _Fetcher(connections, check_stop)
                 updater = Updater(
                     str(self._folder),
                     f"{self._url}/metadata/",
-                    fetcher=_Fetcher(connections, check_stop),
+                    fetcher=fetcher,
                     config=config,
                     bootstrap=self._root.read_bytes(),
                 )
                 updater.refresh()
+            if fetcher.timestamp != (self._folder / "timestamp.json").read_bytes():
+                # The client keeps its own one where the version is the same.
+                raise UpdateError(
+                    f"{self._url}: timestamp.json has the version number of another one that this device knows: if the "
+                    "repository was restored from a copy, run `edge-agent release renew` once for each time that it "
+                    "was changed or renewed since that copy, and upload it"
+                )
             # `refresh` writes only what it has verified.
             targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed.targets
         except (exceptions.DownloadError, exceptions.RepositoryError) as error:
@@ -152,11 +160,15 @@ class _Fetcher(FetcherInterface):
     Args:
         connections: kept open for the next list.
         check_stop: called before each block; raises to cancel.
+
+    Attributes:
+        timestamp: the timestamp.json that was fetched.
     """
 
     def __init__(self, connections: Connections, check_stop: Callable[[], None]) -> None:
         self._connections = connections
         self._check_stop = check_stop
+        self.timestamp = b""
         self._length, self._until = 0, time.monotonic() + SECONDS_FOR_LISTS
 
     def _fetch(self, url: str) -> Iterator[bytes]:
@@ -168,6 +180,8 @@ class _Fetcher(FetcherInterface):
             if answer.status != HTTPStatus.OK:  # redirects are not followed either
                 message = f"the server answers {answer.status} {answer.reason}"
                 raise exceptions.DownloadHTTPError(message, answer.status)
+            if url.endswith("/timestamp.json"):
+                self.timestamp = b"".join(blocks)
             return iter(blocks)
 
     def _blocks(self, answer: BaseHTTPResponse) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edge_agent import cli
+from edge_agent.errors import ReleaseError
 from edge_agent.models.shipped import shipped
 from edge_agent.release import repository as signed
 from edge_agent.release.repository import SignedRepository
@@ -221,3 +222,42 @@ def test_why_devices_do_not_take_a_release_is_said(release: Any, fleet: Fleet) -
     assert code == 1
     assert "2 devices: timestamp.json is expired" in out
     assert "1 device: 0 of 50 samples" in out
+
+
+def test_a_mistyped_passphrase_changes_nothing_so_that_it_can_be_begun_again(tmp_path: Path) -> None:
+    mistyped = {"targets.pem"}
+
+    def typed(name: str, new: bool) -> bytes:
+        if new and name in mistyped:
+            raise ReleaseError(f"{name}: the two passphrases differ: begin again")
+        return PASSPHRASE
+
+    repository = SignedRepository(tmp_path / "new", typed)
+    with pytest.raises(ReleaseError, match="begin again"):
+        repository.init()
+    assert not (tmp_path / "new").exists()
+    mistyped.clear()
+    repository.init()
+    before = {file: file.read_bytes() for file in (tmp_path / "new").rglob("*.*")}
+    mistyped.update(("root.pem", "targets.pem", "online.pem"))
+    for name in signed.KEYS:
+        with pytest.raises(ReleaseError, match="begin again"):
+            SignedRepository(tmp_path / "new", typed).change_key(name)
+    assert {file: file.read_bytes() for file in (tmp_path / "new").rglob("*.*")} == before
+    mistyped.clear()
+    assert repository.change_key("targets") == tmp_path / "new" / "keys" / "targets-until-root-1.pem"
+
+
+def test_a_lost_key_is_replaced_and_no_file_is_named_that_is_not_there(release: Any, tmp_path: Path) -> None:
+    (tmp_path / "keys" / "online.pem").unlink()
+    code, out, _ = release("keys", "--change", "online")
+    assert code == 0
+    assert "the old one was not here" in out
+    assert "until-root" not in out
+
+
+def test_keys_without_a_repository_are_not_overwritten(release: Any, tmp_path: Path) -> None:
+    (tmp_path / "metadata").rename(tmp_path / "lost")
+    code, _, err = release("init")
+    assert code == 1
+    assert "is there already, and is not overwritten" in err

@@ -175,3 +175,19 @@ def test_lists_that_are_damaged_on_the_device_are_fetched_again(
         case _:
             path.touch()
     assert view.releases() == [release]
+
+
+def test_a_repository_restored_from_a_copy_is_an_error_at_the_same_version_number_too(
+    view: Repository, server: WebServer, tmp_path: Path
+) -> None:
+    shutil.copytree(server.folder, tmp_path / "copy")
+    owner = SignedRepository(server.folder, ask)
+    owner.promote("digits/1", 5000)
+    assert [release.share for release in view.releases()] == [5000]
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "copy", server.folder)
+    owner.promote("digits/1", 1000)  # gets the version number of the list before the loss
+    with pytest.raises(UpdateError, match="restored from a copy, run `edge-agent release renew`"):
+        view.releases()
+    owner.renew(all_lists=True)
+    assert [release.share for release in view.releases()] == [1000]
