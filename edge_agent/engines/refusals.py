@@ -10,7 +10,7 @@ _MAX_SIGNATURE = 60  # words
 
 def of_onnx_runtime(message: str) -> str:
     """The meaning of a message of ONNX Runtime; its own words, without places in C++, where it is not known."""
-    for meaning in (_memory, _version, _operator, _shape):
+    for meaning in (_memory, _version, _operator, _shape, _weights):
         if found := meaning(message):
             return found
     text = message.split(" : ", 3)[-1] if message.startswith("[ONNXRuntimeError]") else message
@@ -100,6 +100,16 @@ def _shape(message: str) -> str:
         )
     axes = ", ".join(f"axis {index} has {got} in place of {expected}" for index, got, expected in wrong)
     return f"its input {name} is of another size: {axes}"
+
+
+def _weights(message: str) -> str:
+    if "External initializer: " not in message:  # onnxruntime/core/framework/tensorprotoutils.cc
+        return ""
+    name, size = _between(message, "External initializer: ", " "), _between(message, "file_length: ", " ")
+    return (
+        f"its weights {name} lie past the end of the file that keeps them ({size} bytes): it is cut off, or of another "
+        "model: copy it again"
+    )
 
 
 def _between(text: str, start: str, end: str) -> str:
