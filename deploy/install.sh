@@ -32,7 +32,9 @@ state=$root/var/lib/edge-agent
 unit=$root/etc/systemd/system/edge-agent.service
 # Before override.conf, which is what `systemctl edit` writes.
 drop_in=$unit.d/10-install.conf
-seconds_of_proof=10
+# A version has to stay up for a minute: as many looks, and seconds before each. After a failure systemd waits 10 seconds
+# before it starts the service again, so that none is missed.
+looks=12 seconds_between=5
 
 extras=tflite wheelhouse='' ready_within=300 uninstall='' purge='' wheel=''
 while [ $# -gt 0 ]; do
@@ -310,8 +312,8 @@ switch_to() {
 # `restart` ends when the service says that it is ready: its models are loaded and have run.
 becomes_ready() {
     timeout "$ready_within" systemctl restart edge-agent.service || return 1
-    for _ in $(seq "$seconds_of_proof"); do
-        sleep 1
+    for _ in $(seq "$looks"); do
+        sleep "$seconds_between"
         systemctl is-active --quiet edge-agent.service || return 1
     done
 }

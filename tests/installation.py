@@ -19,7 +19,7 @@ STAND_INS = {
     "apt-get": "",
     "chown": "",
     "journalctl": "echo the log of the service",
-    "sleep": "",
+    "sleep": 'echo "$1" >> "$EDGE_AGENT_ROOT/slept"',
     "useradd": 'touch "$EDGE_AGENT_ROOT/user"',
     "userdel": 'rm "$EDGE_AGENT_ROOT/user"',
     "getent": (
@@ -29,14 +29,17 @@ STAND_INS = {
         "esac"
     ),
     "runuser": 'shift 3; exec "$@"',
-    # A version that is listed in the root's file `broken` does not become ready, one in `unsteady` does not stay so.
+    # A version that is listed in the root's file `broken` does not become ready, one in `unsteady` does not stay so,
+    # and one in `short-lived` ends after 25 seconds, as the stand-in of `sleep` counts them.
     "systemctl": (
         "active=$EDGE_AGENT_ROOT/active\n"
         'version=$(readlink "$EDGE_AGENT_ROOT/opt/edge-agent/current" || true)\n'
         'listed() { [ -e "$EDGE_AGENT_ROOT/$1" ] && grep -q "^${version%-*}$" "$EDGE_AGENT_ROOT/$1"; }\n'
         'case "$1" in\n'
-        'restart) rm -f "$active"; if listed broken; then exit 1; fi; touch "$active" ;;\n'
-        'is-active) [ -e "$active" ] || exit 3; if listed unsteady; then rm "$active"; fi ;;\n'
+        'restart) rm -f "$active"; if listed broken; then exit 1; fi; touch "$active"\n'
+        ': > "$EDGE_AGENT_ROOT/slept" ;;\n'
+        'is-active) [ -e "$active" ] || exit 3; if listed unsteady; then rm "$active"; fi\n'
+        'if listed short-lived && awk "{ t+=\\$1 } END { exit t<25 }" "$EDGE_AGENT_ROOT/slept"; then exit 3; fi ;;\n'
         'show) printf "LoadState=loaded\\nActiveState=active\\n" ;;\n'
         'disable) rm -f "$active" ;;\n'
         "esac"

@@ -109,7 +109,7 @@ def test_a_version_that_was_installed_by_hand_is_the_way_back_and_never_removed(
         assert by_hand.exists()
 
 
-@pytest.mark.parametrize("how", ["broken", "unsteady"])
+@pytest.mark.parametrize("how", ["broken", "unsteady", "short-lived"])
 def test_a_version_that_does_not_become_ready_is_replaced_by_the_one_before(how: str, device: Device) -> None:
     assert device.install("1.0").returncode == 0
     (device.root / how).write_text("1.1\n")
