@@ -172,7 +172,7 @@ def play(session: Session) -> None:
     session.send("hall/images", five, f"{P}/hall/result", f"{P}/hall/snapshot", f"{P}/plate/result")
     session.send("hall/images", five, f"{P}/hall/event", f"{P}/plate/result")
     session.send(f"{P}/cmd", '{"command": "fly"}', f"{P}/cmd/reply")
-    session.send("edge/all/cmd", '{"command": "update"}', "answers", **asked)
+    session.send("edge/all/cmd", '{"command": "update", "spread": 0}', "answers", **asked)
 
 
 @contextmanager
