@@ -16,8 +16,9 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(further: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for it."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT), **(further or {})}
+    """The environment for it; how wide this terminal is does not matter."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**inherited, "PYTHONPATH": str(PROJECT), **(further or {})}
 
 
 def edge_agent(

@@ -43,7 +43,12 @@ class Recorded:
     def publish(self, sample: Sample, *predictions: Prediction) -> int | None:
         model = SimpleNamespace(identity={"name": "m", "version": "1", "sha256": "0"}, task="classification")
         item: Any = SimpleNamespace(
-            sample=sample, timing=Timing(), model=model, prepared=SimpleNamespace(facts=sample.origin)
+            sample=sample,
+            timing=Timing(),
+            model=model,
+            prepared=SimpleNamespace(facts=sample.origin),
+            lines=None,
+            crossed=False,
         )
         seq = self.publisher.publish(item, predictions)
         sample.settlement.infer()
