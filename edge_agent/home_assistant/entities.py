@@ -324,7 +324,8 @@ def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Compo
             ),
         }
         yield f"models.{safe(name)}.update", _diagnostic(component)
-    failed = _binary("Update problem", f"{topic}/update", "{{ 'ON' if value_json.error else 'OFF' }}", "problem")
+    failing = "{{ 'ON' if value_json.error | default('') else 'OFF' }}"
+    failed = _binary("Update problem", f"{topic}/update", failing, "problem")
     why = f"{{{{ {{'problem': (value_json.error | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
     attributes = {"json_attributes_topic": f"{topic}/update", "json_attributes_template": why}
     yield "device.update_trouble", _diagnostic(failed) | attributes

@@ -156,6 +156,9 @@ def test_every_kind_of_entity_is_taken(house: HomeAssistant, broker: Mosquitto, 
     discovery.start()
     discovery.publish(document("edge/kinds", options, models))
     client.publish("edge/kinds/status", b"online", retain=True)
+    shows(house, "kinds", {"sensor.chat": "unavailable"})
+    for name in models:
+        client.publish(f"edge/kinds/{name}/status", b"online", retain=True)
     shows(house, "kinds", {"sensor.chat": "unknown"})
     link = house.template("{{ device_attr('sensor.kinds_chat', 'configuration_url') }}")
     assert link == "http://192.0.2.1:8080"
