@@ -1,6 +1,7 @@
 """Detect, then classify: a pipeline whose input is what another one finds."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,21 @@ def test_an_mqtt_source_works_with_the_embedded_broker(tmp_path: Path) -> None:
     assert json.loads(message.payload)["predictions"][0]["label"] == "3"
 
 
-def test_a_hand_is_read_in_the_crop_of_a_palm(broker: Mosquitto, data_dir: Path, tmp_path: Path) -> None:
+def task_archive(files: Path, folder: Path) -> Path:
+    """Both models in one archive, as MediaPipe publishes models that belong together."""
+    with zipfile.ZipFile(folder / "hand_landmarker.task", "w") as archive:
+        for name in ("openmv_palm.tflite", "openmv_hand.tflite"):
+            archive.write(files / name, name)
+    return folder / "hand_landmarker.task"
+
+
+@pytest.mark.parametrize("as_one_archive", [False, True], ids=["two files", "one archive"])
+def test_a_hand_is_read_in_the_crop_of_a_palm(
+    broker: Mosquitto, data_dir: Path, tmp_path: Path, *, as_one_archive: bool
+) -> None:
     files = data_dir / "met_in_the_wild"
+    if as_one_archive:
+        files = task_archive(files, tmp_path)
     config = configuration(
         broker,
         "cascade",
