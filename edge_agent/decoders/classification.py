@@ -84,7 +84,8 @@ class Classification:
 
 def softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
     """Probabilities over the last axis, float32, of the shape of the logits."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # a difference beyond float32 is -infinity, whose power is 0
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 

@@ -1,5 +1,6 @@
 """A small HTTP server in threads of its own: waitress, with limits on connections, sizes and times."""
 
+import contextlib
 import logging
 import socket
 import threading
@@ -74,7 +75,8 @@ class Web:
         """Closes all connections and releases the address."""
         from waitress.wasyncore import close_all
 
-        self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))
+        with contextlib.suppress(OSError):  # another wake-up has run it already, and closed the trigger too
+            self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))
         self._thread.join(1.0)
         self._server.shutdown()
         self.listener.close()

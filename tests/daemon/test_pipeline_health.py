@@ -64,6 +64,7 @@ def test_a_refused_subscription_is_published_and_so_is_that_it_is_granted(tmp_pa
             return next((one.payload for one in reversed(refusing.published) if one.topic == f"edge/deaf/{topic}"), b"")
 
         wait_until(lambda: latest("lab/status") == b"offline", 20, "the pipeline is offline")
+        wait_until(lambda: bool(latest("info")), 20, "and its facts are published")
         why = json.loads(latest("info"))["pipelines"]["lab"]["problem"]
         assert "the broker refuses the subscription to in/#: Not authorized" in why
         wait_until(lambda: latest("lab/error"), 10, "it is an error too")
