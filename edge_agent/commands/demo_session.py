@@ -93,10 +93,10 @@ def play(
         subscriber = Subscriber(url, topic, show)
         try:
             introduce(url)
-            subscriber.connect()
             started = False
             try:
                 with _interrupted_later():
+                    subscriber.connect()
                     agent.start()
                     started = True
                 act(subscriber)
