@@ -20,8 +20,6 @@ import sys
 import threading
 from types import TracebackType
 
-from edge_agent.system import limits
-
 log = logging.getLogger(__name__)
 
 FAILED = 1
@@ -50,9 +48,6 @@ def _main_thread_failed(_kind: type[BaseException], error: BaseException, _trace
 
 def _end(thread: str, error: BaseException) -> None:
     try:
-        if why := limits.explained(error):
-            log.critical("thread %s: %s: the process ends", thread, why)
-        else:
-            log.critical("thread %s: a defect in edge-agent: the process ends", thread, exc_info=error)
+        log.critical("thread %s: a defect in edge-agent: the process ends", thread, exc_info=error)
     finally:
         os._exit(FAILED)  # no clean-up, which could wait for the thread that has ended

@@ -22,8 +22,9 @@ from edge_agent.decoders.dense_head import (
     find_head,
     grid_anchors,
 )
-from edge_agent.decoders.recognition import SIGNED, UNIT, Recognition, Size, picture_size
+from edge_agent.decoders.recognition import Recognition, Size, picture_size
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import SIGNED, UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -42,6 +42,13 @@ def iou(first: "NDArray[np.float32]", second: "NDArray[np.float32]") -> "NDArray
     return np.asarray(np.minimum(both / np.where(both > 0, union, 1), 1), np.float32)
 
 
+def overlap(first: Sequence[float] | None, second: Sequence[float] | None) -> float:
+    """Intersection over union of two boxes, x1, y1, x2, y2 each; 0 if one is missing."""
+    if first is None or second is None:
+        return 0.0
+    return float(iou(np.array([first], np.float32), np.array([second], np.float32))[0, 0])
+
+
 def strongest(scores: "NDArray[np.float32]", min_score: float, count: int) -> "NDArray[np.intp]":
     """Indices of the `count` largest of the scores (N,) that are not below `min_score`, the largest first."""
     rows = np.flatnonzero(scores >= min_score)

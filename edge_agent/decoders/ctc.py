@@ -15,10 +15,11 @@ import numpy as np
 from edge_agent.decoders import Limits, check_finite, real_values
 from edge_agent.decoders.classification import softmax
 from edge_agent.decoders.detection import check_shape, items
-from edge_agent.decoders.recognition import SIGNED, Channels, Parts, Recognition, is_batch, picture_size, sole_output
+from edge_agent.decoders.recognition import Parts, Recognition, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.normalization import SIGNED, Normalization
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 
@@ -32,7 +33,7 @@ BLANKS = ("blank", "<blank>", "[blank]")
 # Blank, and spaces whose lines at the end of a list of characters have no text.
 UNLISTED = 3
 LPRNET_SIZE, LPRNET_STEPS = (24, 94), 18
-LPRNET_NORMALIZATION: tuple[Channels, Channels] = ((127.5,), (128.0,))
+LPRNET_NORMALIZATION: Normalization = ((127.5,), (128.0,))
 LPRNET = tuple("京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO-")
 # Heights of PaddleOCR's pictures of a line, and the pixels of their width for each step.
 LINE_HEIGHTS, STEP_WIDTHS = (32, 48), (4, 8)

@@ -17,11 +17,12 @@ from edge_agent.decoders import Limits, check_finite, real_values, sigmoid
 from edge_agent.decoders.boxes import box_scale, xywh_to_xyxy
 from edge_agent.decoders.classification import softmax
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, class_numbers
-from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, picture_size, sole_output, ultralytics_task
+from edge_agent.decoders.recognition import Parts, Recognition, Size, picture_size, sole_output, ultralytics_task
 from edge_agent.decoders.text_detection import IMAGENET
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import UNIT
 from edge_agent.preprocess.placement import Placement
 from edge_agent.samples import Prediction
 

@@ -16,9 +16,10 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
-from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, picture_size, sole_output
+from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import UNIT
 from edge_agent.preprocess.opencv import cv2
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from edge_agent.decoders import check_finite, real_values, sigmoid
 from edge_agent.decoders.dense_head import SIGMOIDS
 from edge_agent.decoders.detection import check_size
 from edge_agent.decoders.keypoints import Instance, SinglePose
-from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, number_of, picture_size
+from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, number_of, picture_size
 from edge_agent.decoders.yolo import to_pixels
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,10 +17,11 @@ from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.dense_head import SIGMOIDS
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.keypoints import Instance, SinglePose
-from edge_agent.decoders.recognition import RAW, SIGNED, Parts, Recognition, Size, is_batch, picture_size, sole_output
+from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size, sole_output
 from edge_agent.decoders.yolo_pose import Keypoints
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import RAW, SIGNED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

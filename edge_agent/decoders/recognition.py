@@ -10,6 +10,7 @@ from edge_agent.decoders import Decoder
 from edge_agent.decoders.boxes import cell_count
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.normalization import Normalization
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +19,8 @@ if TYPE_CHECKING:
     from edge_agent.preprocess.image import Color
     from edge_agent.preprocess.placement import Resize
 
-Channels = tuple[float, ...]
 Size = tuple[int, int]
 """Height, width."""
-
-UNIT = ((0.0,), (255.0,))
-SIGNED = ((127.5,), (127.5,))
-RAW = ((0.0,), (1.0,))
 
 # Feature maps of published YOLO, YOLOX and NanoDet models; the last three: P6, P2 and tiny variants.
 ANCHORS = 3  # per cell, in YOLOv5 and YOLOv7
@@ -82,7 +78,7 @@ class Recognition:
     labels: tuple[str, ...] | None = None
     resize: "Resize | None" = None
     color: "Color | None" = None
-    normalization: tuple[Channels, Channels] | None = None
+    normalization: Normalization | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def of_classes(self, labels: tuple[str, ...]) -> tuple[str, ...]:

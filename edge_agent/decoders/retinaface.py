@@ -15,9 +15,10 @@ import numpy as np
 from edge_agent.decoders import sigmoid
 from edge_agent.decoders.boxes import grid, grid_sides, xywh_to_xyxy
 from edge_agent.decoders.dense_head import MAX_EXPONENT, Anchors, Arranged, detector, find_head
-from edge_agent.decoders.recognition import RAW, Channels, Recognition, Size, picture_size
+from edge_agent.decoders.recognition import Recognition, Size, picture_size
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import RAW, Normalization
 from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Kind:
     model: str
     maps: Maps
     columns: tuple[int, ...]
-    normalization: tuple[Channels, Channels] = MEAN
+    normalization: Normalization = MEAN
     labels: tuple[str, ...] | None = ("face",)
     whole_cells: bool = False
 

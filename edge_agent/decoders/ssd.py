@@ -19,10 +19,11 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.boxes import box_scale
 from edge_agent.decoders.detection import Candidates, Detector, check_shape, class_numbers
-from edge_agent.decoders.recognition import SIGNED, Recognition, Size, picture_size
+from edge_agent.decoders.recognition import Recognition, Size, picture_size
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import SIGNED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

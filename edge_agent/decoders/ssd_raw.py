@@ -17,12 +17,13 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values, sigmoid
 from edge_agent.decoders.boxes import box_scale, grid_sides, strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape
-from edge_agent.decoders.recognition import SIGNED, Parts, Recognition, Size, is_batch, picture_size
+from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo_nas import recognise_yolo_nas
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import SIGNED
 from edge_agent.system.text import TextError, lines, read_text
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from edge_agent.decoders.boxes import box_scale, strongest, xywh_to_xyxy
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape, class_numbers
 from edge_agent.decoders.recognition import (
     ANCHORS,
-    UNIT,
     Parts,
     Recognition,
     Size,
@@ -35,6 +34,7 @@ from edge_agent.decoders.recognition import (
 )
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.normalization import UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,10 +16,11 @@ from edge_agent.decoders.boxes import strongest, xywh_to_xyxy
 from edge_agent.decoders.classification import softmax
 from edge_agent.decoders.dense_head import MAX_EXPONENT, SIGMOIDS
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape, check_size
-from edge_agent.decoders.recognition import UNIT, Parts, Recognition, Size, is_batch, picture_size
+from edge_agent.decoders.recognition import Parts, Recognition, Size, is_batch, picture_size
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.normalization import UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

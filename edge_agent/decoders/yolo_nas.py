@@ -13,9 +13,10 @@ import numpy as np
 from edge_agent.decoders import check_finite, real_values
 from edge_agent.decoders.boxes import strongest
 from edge_agent.decoders.detection import MAX_CANDIDATES, Candidates, Detector, check_shape, class_numbers
-from edge_agent.decoders.recognition import UNIT, Recognition, cells_sentence, is_batch, picture_size, strides_of
+from edge_agent.decoders.recognition import Recognition, cells_sentence, is_batch, picture_size, strides_of
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import UNIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

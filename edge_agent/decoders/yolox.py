@@ -15,7 +15,6 @@ from edge_agent.decoders import real_values
 from edge_agent.decoders.boxes import grid, xywh_to_xyxy
 from edge_agent.decoders.detection import Candidates, Detector, check_shape
 from edge_agent.decoders.recognition import (
-    RAW,
     Parts,
     Recognition,
     Size,
@@ -28,6 +27,7 @@ from edge_agent.decoders.recognition import (
 from edge_agent.decoders.yolo import objects
 from edge_agent.engines import TensorSpec
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import RAW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,9 @@ from edge_agent.decoders.dense_head import (
     find_head,
     grid_anchors,
 )
-from edge_agent.decoders.recognition import RAW, Recognition, picture_size
+from edge_agent.decoders.recognition import Recognition, picture_size
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import RAW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

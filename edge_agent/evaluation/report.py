@@ -160,8 +160,3 @@ def _named(found: str) -> str:
     """What an outcome has found, without synonyms and without how sure the model is of it."""
     name, _, confidence = found.rpartition(" ")
     return plain(name.partition(",")[0]) if name and confidence.replace(".", "", 1).isdecimal() else found
-
-
-def is_better(metric: str, first: float, second: float) -> bool:
-    """Whether the first value of a measure is better than the second."""
-    return first < second if metric in LESS_IS_BETTER else first > second

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.decoders.boxes import iou
+from edge_agent.decoders.boxes import overlap
 from edge_agent.evaluation.labelled import LabelledObject
 from edge_agent.samples import Prediction
 
@@ -56,7 +56,7 @@ def of_objects(
     for one in found:
         confidence = one.confidence or 0.0
         same = [other for other in left if classes.get(other.label) == one.class_id]
-        overlaps = [_overlap(one, other) for other in same]
+        overlaps = [overlap(one.box, other.box) for other in same]
         if overlaps and max(overlaps) >= SAME_PLACE:
             left.remove(same[overlaps.index(max(overlaps))])
             right += confidence * max(overlaps)
@@ -67,11 +67,6 @@ def of_objects(
     if not there:
         return 1 / (1 + wrong), 1 / (1 + false)
     return right / (there + wrong), certain / (there + false)
-
-
-def _overlap(one: Prediction, other: LabelledObject) -> float:
-    boxes = (np.array([box or (0, 0, 0, 0)], np.float32) for box in (one.box, other.box))
-    return float(iou(*boxes)[0, 0])
 
 
 def certainty(confidences: "NDArray[np.float32]", others: "Sequence[NDArray[np.float32]]") -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -98,8 +99,13 @@ def by_chance(differences: "NDArray[np.float64]") -> float:
     """
     if not differences.any():
         return 1.0
-    signs = np.random.default_rng(0).integers(0, 2, (DRAWS, len(differences)), np.int8) * 2 - 1
-    return float((1 + (signs @ differences >= differences.sum() - 1e-12).sum()) / (DRAWS + 1))
+    return float((1 + (_signs(len(differences)) @ differences >= differences.sum() - 1e-12).sum()) / (DRAWS + 1))
+
+
+@lru_cache(maxsize=4)
+def _signs(count: int) -> "NDArray[np.float64]":
+    """(DRAWS, count) of 1 and -1; drawing them takes longer than the test."""
+    return np.random.default_rng(0).integers(0, 2, (DRAWS, count), np.int8) * 2.0 - 1
 
 
 def _standing(name: Name, results: "NDArray[np.float64]", best: "NDArray[np.float64]") -> Standing[Name]:

@@ -16,9 +16,8 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile import gate
 from edge_agent.modelfile.facts import embedded_facts, embedded_names
 from edge_agent.modelfile.labels import MAX_FILE_SIZE, parse_labels
+from edge_agent.modelfile.normalization import IMAGENET, RAW, SIGNED, UNIT, Normalization
 from edge_agent.system.text import TextError, parse_json, read_text
-
-Channels = tuple[float, ...]
 
 MAX_METADATA = 4_000_000
 MAX_YAML = 256 * 1024
@@ -26,8 +25,6 @@ MAX_LABELS = 100_000
 MAX_LABEL = 1000
 # Folders in which exporters put an ONNX model, the files that describe it one above.
 _SUBFOLDERS = ("onnx", "tflite")
-UNIT, RAW, SIGNED = ((0.0,), (255.0,)), ((0.0,), (1.0,)), ((127.5,), (127.5,))
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 class Labels(NamedTuple):
@@ -54,7 +51,7 @@ class Found:
 
     labels: tuple[str, ...] | None = None
     label_file: str = ""
-    normalization: tuple[Channels, Channels] | None = None
+    normalization: Normalization | None = None
     resize: Literal["stretch", "letterbox", "center_crop"] | None = None
     crop: float | None = None
     color: Literal["rgb", "bgr"] | None = None
@@ -338,7 +335,7 @@ def _transformers_resize(
     return ("stretch", None) if "height" in sides else (None, None)
 
 
-def _scaled(mean: Sequence[float], std: Sequence[float], factor: float) -> tuple[Channels, Channels]:
+def _scaled(mean: Sequence[float], std: Sequence[float], factor: float) -> Normalization:
     """Mean and std for pixels from 0 to 255, where the stated ones are for pixels times a factor."""
     means, stds = (tuple(round(float(value) / factor, 4) for value in values) for values in (mean, std))
     if len(means) not in (1, 3) or len(stds) not in (1, 3) or min(stds) <= 0:

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.beside import Beside, Channels, look
+from edge_agent.modelfile.beside import Beside, look
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.normalization import Channels
 from edge_agent.models.io_spec import CLASSIFICATION, Stated, UnclearError, derive
 from edge_agent.settings.base import Normalize
 

@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edge_agent.decoders.boxes import iou
+from edge_agent.decoders.boxes import overlap
 from edge_agent.errors import ModelError
 from edge_agent.models.bundle import Golden
 from edge_agent.samples import Prediction
@@ -111,7 +109,7 @@ def _likeness(line: Golden, prediction: Prediction) -> float:
         return 1.0
     if prediction.box is None:
         return -1.0
-    return float(iou(np.array([line.box], np.float32), np.array([prediction.box], np.float32))[0, 0])
+    return overlap(line.box, prediction.box)
 
 
 def _compare(line: Golden, nearest: Prediction | None, rival: Prediction | None) -> Check:

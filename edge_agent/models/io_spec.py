@@ -15,12 +15,13 @@ from edge_agent.decoders import Decoder, families
 from edge_agent.decoders.classification import Classification
 from edge_agent.decoders.nearest import unknown_outputs
 from edge_agent.decoders.raw import RAW, raw
-from edge_agent.decoders.recognition import UNIT, Parts, Recognition, ultralytics_task
+from edge_agent.decoders.recognition import Parts, Recognition, ultralytics_task
 from edge_agent.decoders.ssd_raw import read_anchors
 from edge_agent.engines import TensorSpec
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import check_count
+from edge_agent.modelfile.normalization import UNIT
 from edge_agent.models.picture_input import (
     picture_tensor,
     read_pictures,

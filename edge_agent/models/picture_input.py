@@ -10,6 +10,7 @@ from edge_agent.decoders.recognition import Recognition, embedded_list, is_batch
 from edge_agent.engines.fixed_batch import common_batch
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import INTEGER_LIMITS, ROUNDING, ModelFile, Tensor
+from edge_agent.modelfile.normalization import IMAGENET, RAW, SIGNED, UNIT, Channels, Normalization
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.settings.base import Normalize
 from edge_agent.settings.series import Input
@@ -19,14 +20,7 @@ if TYPE_CHECKING:
     from edge_agent.preprocess.image import Color, Layout
     from edge_agent.preprocess.placement import Resize
 
-Channels = tuple[float, ...]
-
-PRESETS: dict[str, tuple[Channels, Channels]] = {
-    "unit": ((0.0,), (255.0,)),
-    "signed": ((127.5,), (127.5,)),
-    "raw": ((0.0,), (1.0,)),
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-}
+PRESETS = {"unit": UNIT, "signed": SIGNED, "raw": RAW, "imagenet": IMAGENET}
 _DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float16", "float64")
 # Inputs that ask for a size, by their name in https://github.com/lyuwenyu/RT-DETR, D-FINE and DEIM (width, height) and
 # in https://github.com/PaddlePaddle/PaddleDetection (height, width): what comes out is then in pixels of the input.
@@ -314,7 +308,7 @@ def _normalization(
     color: "Color",
     evidence: list[str],
     missing: dict[str, str],
-) -> tuple[Channels, Channels]:
+) -> Normalization:
     """Mean and std by which a pixel x becomes a stored value of the input tensor, (x - mean) / std."""
     tensor, channels = file.inputs[0], 1 if color == "gray" else 3
     if stated.normalize is not None:
@@ -355,7 +349,7 @@ def _preset_of(quantised: Tensor | None) -> str:
     return next(found, "")
 
 
-def _stated_normalization(normalize: str | Normalize, color: "Color") -> tuple[Channels, Channels]:
+def _stated_normalization(normalize: str | Normalize, color: "Color") -> Normalization:
     if isinstance(normalize, str):
         mean, std = PRESETS[normalize]
         if normalize == "imagenet" and color == "gray":
@@ -365,7 +359,7 @@ def _stated_normalization(normalize: str | Normalize, color: "Color") -> tuple[C
     return mean, std
 
 
-def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> tuple[Channels, Channels]:
+def _quantised(mean: Channels, std: Channels, tensor: Tensor) -> Normalization:
     """Folds a quantised input's scale and zero point into mean and std.
 
     If that maps the pixels 0..255 to the whole range of the type, within rounding, only the offset of the type is left.

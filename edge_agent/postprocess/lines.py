@@ -5,9 +5,6 @@ one that stops on the line, and whose box trembles, is counted once or not at al
 length counts, as in supervision's counting lines (https://supervision.roboflow.com/latest/detection/tools/line_zone/).
 """
 
-import contextlib
-import json
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -18,19 +15,15 @@ from typing import Any, Literal, NamedTuple
 
 from edge_agent import settings
 from edge_agent.errors import InputError
+from edge_agent.postprocess import persisted
 from edge_agent.postprocess.filters import Box, Point, bounding_box, in_pixels
 from edge_agent.samples import Prediction
-from edge_agent.system import atomic_file
-from edge_agent.system.text import parse_json, read_file
-
-log = logging.getLogger(__name__)
 
 Direction = Literal["in", "out"]
 # How far beyond a line an object is on its other side, in sizes of the object (square root of its area).
 MARGIN = 0.2
 # Totals are written at most this often, in seconds: flash cards wear out.
 SAVE_EVERY = 30.0
-_MAX_FILE = 100_000
 
 
 class Side(NamedTuple):
@@ -211,23 +204,15 @@ class Totals:
 
     def save(self) -> None:
         """Writes the totals, if they have changed."""
-        if not self._changed or self._file is None:
+        if not self._changed:
             return
         self._changed, self._saved_at = False, time.monotonic()
         document = {line: {"since": total.since, **total.counts} for line, total in self._totals.items()}
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_file.write(self._file, json.dumps(document).encode())
-        except OSError as error:
-            log.warning("%s: the totals of its lines can't be kept across a restart: %s", self._name, error)
+        persisted.write(self._file, document, self._name, "the totals of its lines")
 
     def _kept(self) -> dict[str, _Total]:
-        document: Any = None
-        if self._file is not None:
-            with contextlib.suppress(OSError, ValueError):
-                document = parse_json(read_file(self._file, _MAX_FILE))
         found = {}
-        for line, kept in document.items() if isinstance(document, dict) else ():
+        for line, kept in persisted.read(self._file).items():
             if isinstance(kept, dict) and isinstance(since := kept.get("since"), int | float):
                 counts = {way: kept.get(way) for way in ("in", "out")}
                 if all(type(count) is int and count >= 0 for count in counts.values()):

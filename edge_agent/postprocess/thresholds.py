@@ -1,23 +1,18 @@
 """The threshold of anomaly scores: set, or learned from normal inputs."""
 
-import contextlib
-import json
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from edge_agent.postprocess import persisted
 from edge_agent.samples import Prediction
 from edge_agent.settings.series import Anomaly
-from edge_agent.system import atomic_file
-from edge_agent.system.text import parse_json, read_file
 
 log = logging.getLogger(__name__)
 
 NORMAL, ANOMALY = "normal", "anomaly"
-_MAX_FILE = 10_000
 
 
 class Threshold:
@@ -62,26 +57,12 @@ class Threshold:
         if self._count == enough:
             self._value = self._mean + self._deviations * math.sqrt(self._squares / (enough - 1))
             log.info("%s: scores above %.4g are anomalies, as learned from %d inputs", self._name, self._value, enough)
-            self._keep()
+            persisted.write(self._file, {**self._key, "threshold": self._value}, self._name, "the learned threshold")
 
     def _kept(self) -> float | None:
         """The stored threshold, if it was learned for the same model and with the same options."""
-        document: Any = None
-        if self._file is not None:
-            with contextlib.suppress(OSError, ValueError):
-                document = parse_json(read_file(self._file, _MAX_FILE))
-        if not isinstance(document, dict) or any(document.get(key) != value for key, value in self._key.items()):
+        document = persisted.read(self._file)
+        if any(document.get(key) != value for key, value in self._key.items()):
             return None
         value = document.get("threshold")
         return value if isinstance(value, float) and math.isfinite(value) else None
-
-    def _keep(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_file.write(self._file, json.dumps({**self._key, "threshold": self._value}).encode())
-        except OSError as error:
-            log.warning(
-                "%s: the threshold can't be kept, so it is learned again after a restart: %s", self._name, error
-            )

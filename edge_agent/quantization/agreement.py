@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from operator import itemgetter
 
-import numpy as np
-
-from edge_agent.decoders.boxes import iou
+from edge_agent.decoders.boxes import overlap
 from edge_agent.models import golden
 from edge_agent.samples import Prediction
 
@@ -73,9 +71,9 @@ def _objects(old: Sequence[Prediction], new: Sequence[Prediction]) -> list[str]:
     left = [one for one in new if _confidence(one) >= LEAST - TIE]
     pairs: list[tuple[float, float]] = []
     for one in old:
-        others = [other for other in left if other.class_id == one.class_id]
-        nearest = max(others, key=partial(_overlap, one), default=None)
-        if nearest is None or _overlap(one, nearest) < SAME_PLACE:
+        others = [(overlap(one.box, other.box), other) for other in left if other.class_id == one.class_id]
+        share, nearest = max(others, key=itemgetter(0), default=(0.0, one))
+        if share < SAME_PLACE:
             pairs.append((0.0, _confidence(one)))
             continue
         left.remove(nearest)
@@ -92,9 +90,3 @@ def _verdict(least: float, most: float) -> str:
 
 def _confidence(one: Prediction) -> float:
     return one.confidence or 0.0
-
-
-def _overlap(one: Prediction, other: Prediction) -> float:
-    """Intersection over union of two boxes, 0 to 1."""
-    boxes = (np.array([each.box or (0, 0, 0, 0)], np.float32) for each in (one, other))
-    return float(iou(*boxes)[0, 0])

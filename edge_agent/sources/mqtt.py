@@ -140,23 +140,23 @@ class MqttSource:
             del self._retained[next(iter(self._retained))]
         return known and message.retain and not message.dup
 
-    def _is_own(self, message: MQTTMessage) -> bool:
+    def _is_own(self, topic: str, known: tuple[str, ...]) -> bool:
         """Whether a message is this agent's, or was led to by one of its. MQTT 3.1.1 has only the topic to tell."""
-        known = senders(message)
-        if self._device not in known and len(known) <= MAX_SENDERS and message.topic not in self._own_topics:
+        if self._device not in known and len(known) <= MAX_SENDERS and topic not in self._own_topics:
             return False
-        if message.topic not in self._came_back and len(self._came_back) < MAX_LOGGED:
-            self._came_back.add(message.topic)
+        if topic not in self._came_back and len(self._came_back) < MAX_LOGGED:
+            self._came_back.add(topic)
             log.warning(
                 "%s: ignoring what this agent has published itself, which has come back on %s: does a bridge or a rule"
                 " of the broker send it there?",
                 self._pipeline,
-                printable(message.topic),
+                printable(topic),
             )
         return True
 
     def _take(self, message: MQTTMessage, done: Callable[[], None]) -> None:
-        if self._is_own(message):
+        known = senders(message)
+        if self._is_own(message.topic, known):
             done()
             return
         origin: dict[str, Any] = {"topic": message.topic}
@@ -174,7 +174,7 @@ class MqttSource:
             origin=origin,
             reply_to=_reply_to(message, self._source.topic),
             settlement=Settlement(done if message.qos else None),
-            senders=senders(message),
+            senders=known,
         )
         put = self._queue.put if message.qos else self._queue.put_drop_oldest
         put(sample)  # if the pipeline stops, the broker keeps what is not acknowledged

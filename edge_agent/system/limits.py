@@ -66,8 +66,8 @@ def check() -> None:
     Raises:
         LimitError: the limit and what is needed.
     """
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space not in (resource.RLIM_INFINITY, max(address_space, MIN_ADDRESS_SPACE)):
+    address_space = _limit(resource.RLIMIT_AS)
+    if address_space < MIN_ADDRESS_SPACE:
         needed, allowed = MIN_ADDRESS_SPACE // 1_000_000, address_space // 1_000_000
         raise LimitError(
             f"the address space is limited to {allowed} MB (RLIMIT_AS), and the runtimes reserve {needed} MB and more:"

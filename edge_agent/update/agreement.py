@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from edge_agent.decoders.boxes import iou
+from edge_agent.decoders.boxes import overlap
 from edge_agent.samples import Prediction
 
 MIN_OVERLAP = 0.5
@@ -76,6 +74,4 @@ def _boxes_agree(one: Sequence[Prediction], other: Sequence[Prediction]) -> floa
 
 
 def _overlap(one: Prediction, other: Prediction) -> float:
-    if one.box is None or other.box is None or one.label != other.label:
-        return 0.0
-    return float(iou(np.array([one.box], np.float32), np.array([other.box], np.float32))[0, 0])
+    return overlap(one.box, other.box) if one.label == other.label else 0.0

@@ -20,10 +20,6 @@ CHECK_TIMEOUT = 10.0
 POLL_EVERY = 0.2
 
 
-class _GivenUpError(Exception):
-    """The start no longer waits."""
-
-
 def note_start(config: Config, stores: Mapping[str, Store], waiting: Callable[[], None]) -> None:
     """Notes a start of the agent, and leaves versions that have ended it too often, or have been revoked since.
 
@@ -89,13 +85,14 @@ def _releases(config: Config, waiting: Callable[[], None]) -> list[Release]:
 
     def check_stop() -> None:
         if given_up.is_set():
-            raise _GivenUpError
+            raise UpdateError("given up")
 
     def ask() -> None:
         try:
             found.extend(repository.releases(check_stop))
-        except (UpdateError, _GivenUpError) as error:
-            log.warning("before the models load, the repository was not read: %s", error or "it took too long")
+        except UpdateError as error:
+            if not given_up.is_set():
+                log.warning("before the models load, the repository was not read: %s", error)
         except Exception:  # it must not keep the agent from starting
             log.exception("a defect in edge-agent: update check failed")
 
