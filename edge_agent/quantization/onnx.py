@@ -12,6 +12,7 @@ from edge_agent.errors import MissingExtraError, ModelError
 from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.quantization.graph import Operator
 from edge_agent.quantization.quiet import quiet, reported
+from edge_agent.system.text import read_attribute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class Onnx:
                 per_channel=True,
                 activation_type=self._tool.QuantType.QUInt8 if unsigned else self._tool.QuantType.QInt8,
                 weight_type=self._tool.QuantType.QInt8,
+                reduce_range=unsigned and not _has_vnni(),
                 nodes_to_exclude=list(in_float),
                 extra_options={"CalibMovingAverage": True},
                 calibration_cache_path=self._ranges,
@@ -96,6 +98,14 @@ class Onnx:
             self._onnx.helper.set_model_props(model, self._metadata)
             content: bytes = model.SerializeToString()
         return content
+
+
+def _has_vnni() -> bool:
+    """Whether sums of two products do not saturate at 16 bits, as they do on x86-64 without VNNI.
+
+    There weights of 7 bits are needed: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
+    """
+    return "_vnni" in read_attribute(Path("/proc/cpuinfo"))
 
 
 class _Reader:
