@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_agent.errors import ConfigError, EdgeAgentError, InputError
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.samples import Sample
+from edge_agent.sources import audio, images
 from edge_agent.sources.recordings import HEAD, STANDARD_INPUT, Given, head_of, of_numbers, read_whole, sample_of
 from edge_agent.sources.video import Video
 from edge_agent.timeseries.numbers import SeriesPreprocess
@@ -22,9 +23,8 @@ MAX_PARTS = 10_000
 # Seconds from one frame of a video to the next.
 FRAME_EVERY = 1.0
 
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mjpeg", ".mjpg", ".ts", ".h264")
-_NUMBER_ENDINGS = (".wav", ".wave", ".csv", ".json")
+_NUMBER_ENDINGS = (*audio.ENDINGS, ".csv", ".json")
 # How videos begin: Matroska and WebM, FLV, Ogg, MPEG, ASF, YUV4MPEG2, H.264 as cameras write it.
 _VIDEO_MAGICS = (
     *(b"\x1aE\xdf\xa3", b"FLV\x01", b"OggS", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"0&\xb2u", b"YUV4MPEG2"),
@@ -52,7 +52,7 @@ def inputs(
     takes_pictures = isinstance(preprocess, Preprocess)
     for path in paths:
         if path.is_dir():
-            endings = (*_PICTURE_ENDINGS, *_VIDEO_ENDINGS) if takes_pictures else _NUMBER_ENDINGS
+            endings = (*images.ENDINGS, *_VIDEO_ENDINGS) if takes_pictures else _NUMBER_ENDINGS
             found = _files(path, endings, note)
             if not found:
                 kinds = "image and no video" if takes_pictures else ".wav, .csv or .json file"

@@ -26,6 +26,8 @@ _KEYS = ("images", "annotations", "categories")
 # More pixels than any picture has; NaN is not less either.
 _MOST = 1e9
 _FOLDERS = ("", "images", "val2017", "train2017", "images/val2017", "val", "test", "data")
+# An outline of at least three corners: x, y of each.
+_OUTLINE = 6
 
 
 def is_coco(document: object) -> bool:
@@ -59,7 +61,9 @@ class _Reader:
         self._labels: dict[Any, str] = {}
         self._keypoints = 0
         parents = (file.parent, file.parent.parent)
-        self._finder = PictureFinder([parent / name for parent in parents for name in _FOLDERS])
+        part = file.stem.rpartition("_")[2]  # instances_default.json: the pictures are in images/default
+        folders = (*_FOLDERS, f"images/{part}", part)
+        self._finder = PictureFinder([parent / name for parent in parents for name in folders])
 
     def read(self, images: list[Any], annotations: list[Any], categories: list[Any]) -> Dataset:
         for number, category in enumerate(categories):
@@ -74,10 +78,10 @@ class _Reader:
             if isinstance(names := category.get("keypoints"), list):
                 self._keypoints = max(self._keypoints, len(names))
         pictures = self._pictures(images)
-        objects: dict[int, list[LabelledObject]] = {number: [] for number in pictures}
+        objects: dict[int | str, list[LabelledObject]] = {number: [] for number in pictures}
         for number, annotation in enumerate(annotations):
             where = f"{self._file}: annotations[{number}]"
-            if isinstance(annotation, dict) and annotation.get("image_id") not in pictures:
+            if isinstance(annotation, dict) and _identity(annotation.get("image_id")) not in pictures:
                 self._mistakes.add(where, f"there is no picture with the id {annotation.get('image_id')!r}")
             elif found := self._object(annotation, where):
                 objects[annotation["image_id"]].append(found)
@@ -88,12 +92,12 @@ class _Reader:
         classes = tuple(dict.fromkeys(self._labels.values()))
         return Dataset(self._file, "COCO", "objects", samples, classes, self._keypoints)
 
-    def _pictures(self, images: list[Any]) -> dict[int, tuple[str, Path]]:
-        found: dict[int, tuple[str, Path]] = {}
+    def _pictures(self, images: list[Any]) -> dict[int | str, tuple[str, Path]]:
+        found: dict[int | str, tuple[str, Path]] = {}
         for number, image in enumerate(images):
             where = f"{self._file}: images[{number}]"
             name = image.get("file_name") if isinstance(image, dict) else None
-            if not isinstance(name, str) or not isinstance(image.get("id"), int):
+            if not isinstance(name, str) or _identity(image.get("id")) is None:
                 self._mistakes.add(where, "expected an object with id and file_name")
                 continue
             path = self._finder.find(name)
@@ -109,7 +113,8 @@ class _Reader:
         if not isinstance(annotation, dict):
             self._mistakes.add(where, "expected an object")
             return None
-        label, box = self._labels.get(annotation.get("category_id")), annotation.get("bbox")
+        label = self._labels.get(_identity(annotation.get("category_id")))
+        box = annotation.get("bbox") or _around(annotation.get("segmentation"))
         if label is None:
             self._mistakes.add(where, f"there is no category with the id {annotation.get('category_id')!r}")
             return None
@@ -118,7 +123,7 @@ class _Reader:
             return None
         x, y, width, height = map(float, box)
         area = annotation.get("area")
-        points = annotation.get("keypoints", [])
+        points = annotation.get("keypoints") or []
         if points and not _are_numbers(points, 3 * self._keypoints):
             self._mistakes.add(where, f"expected keypoints: {self._keypoints} times x, y, visibility")
             return None
@@ -129,6 +134,21 @@ class _Reader:
             bool(annotation.get("iscrowd")),
             _points(points),
         )
+
+
+def _identity(value: Any) -> int | str | None:
+    """An id; None where the value can be none."""
+    return value if isinstance(value, int | str) else None
+
+
+def _around(outlines: Any) -> list[float] | None:
+    """x, y, width, height of the box around outlines, which some tools leave out; None where there are none."""
+    if not isinstance(outlines, list) or not outlines:
+        return None
+    if not all(isinstance(one, list) and len(one) >= _OUTLINE and _are_numbers(one, len(one)) for one in outlines):
+        return None
+    xs, ys = ([number for one in outlines for number in one[at::2]] for at in (0, 1))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def _points(numbers: list[float]) -> tuple[Point, ...]:

@@ -1,5 +1,6 @@
 """Opens labelled data, in whichever of the usual formats it is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
@@ -13,27 +14,39 @@ from edge_agent.evaluation.folders import (
     read_edge_impulse_boxes,
     read_masks,
 )
-from edge_agent.evaluation.labelled import SPLITS, Dataset, Split, entries, read_annotations, split_folder
+from edge_agent.evaluation.labelled import (
+    PICTURES,
+    SOUNDS,
+    SPLITS,
+    Dataset,
+    Split,
+    entries,
+    read_annotations,
+    split_folder,
+)
 from edge_agent.evaluation.tables import read_csv, read_json_lines
 from edge_agent.evaluation.voc import read_voc
-from edge_agent.evaluation.yolo import read_yolo
+from edge_agent.evaluation.yolo import find_yolo, read_yolo
+from edge_agent.evaluation.zipped import ZIP, unpack
 from edge_agent.system.text import TextError, parse_json
 
 FORMATS = (
     "a folder for each class, COCO's JSON, YOLO's data.yaml, Pascal VOC's XML, pictures with masks, CSV or JSON lines"
 )
-_YOLO = ("data.yaml", "data.yml", "dataset.yaml")
 # Names under which tools export COCO's JSON.
 _COCO = ("_annotations.coco.json", "annotations.json", "coco.json", "instances.json", "labels.json", "result.json")
 _COCO_FOLDERS = ("", "annotations")
 _TABLES = {".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json_lines, ".ndjson": read_json_lines}
+# Folders around a data set, each the only thing in the one before.
+_MAX_WRAPPED = 3
 
 
 def open_dataset(path: Path, split: Split = "test") -> Dataset:
     """Labelled data, its samples in a stable order. Annotations are read now, samples when they are asked for.
 
     Args:
-        path: of a folder or a file, in one of `FORMATS`.
+        path: of a folder or a file, in one of `FORMATS`; or of a .zip with such a folder, or a folder with a .zip for
+            each class. Archives are unpacked into a temporary folder, for as long as the result is used.
         split: the part that is wanted, where the data is divided into parts.
 
     Raises:
@@ -41,7 +54,9 @@ def open_dataset(path: Path, split: Split = "test") -> Dataset:
     """
     try:
         path.stat()
-        found = _of_folder(path, split) if path.is_dir() else _of_file(path, split)
+        if archives := _archives(path):
+            return _of_archives(path, archives, split)
+        found = _of_folder(_unwrapped(path), split) if path.is_dir() else _of_file(path, split)
     except OSError as error:
         raise ConfigError([f"{error.filename or path}: can't be read: {error.strerror}"]) from None
     except ValueError as error:  # U+0000 in the name
@@ -49,6 +64,42 @@ def open_dataset(path: Path, split: Split = "test") -> Dataset:
     if not found.samples:
         raise ConfigError([f"{path}: read as {found.format}: there is no sample in it"])
     return found
+
+
+def _archives(path: Path) -> list[Path]:
+    """The archives that a path names: itself, or all that is in its folder; none where it is something else."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ZIP else []
+    found = entries(path)
+    return found if all(one.suffix.lower() == ZIP and one.is_file() for one in found) else []
+
+
+def _of_archives(path: Path, archives: list[Path], split: Split) -> Dataset:
+    content = unpack(archives)
+    try:
+        found = open_dataset(content.folder, split)
+    except ConfigError as error:
+        content.remove()
+        raise ConfigError([content.named(problem) for problem in error.problems]) from None
+    return replace(found, path=path, unpacked=content)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """The folder of the data set itself, where an archive was unpacked into one around it."""
+    for _ in range(_MAX_WRAPPED):
+        match entries(folder):
+            case [Path() as only] if only.is_dir() and not _is_class(only):
+                folder = only
+            case _:
+                break
+    return folder
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether a folder holds samples and nothing else, so that its name is a label."""
+    found = entries(folder)
+    kinds = {next((kind for kind in (PICTURES, SOUNDS) if path.suffix.lower() in kind), path.suffix) for path in found}
+    return len(kinds) == 1 and not any(path.is_dir() for path in found)
 
 
 def _of_file(file: Path, split: Split) -> Dataset:
@@ -63,22 +114,20 @@ def _of_file(file: Path, split: Split) -> Dataset:
         return read_coco(file)
     if file.name == EDGE_IMPULSE:
         return read_edge_impulse(file.parent, split)
-    hint = ": unpack it, and name the folder" if ending in (".zip", ".tar", ".gz", ".tgz") else ""
+    hint = ": unpack it, and name the folder" if ending in (".tar", ".gz", ".tgz", ".7z", ".rar") else ""
     raise ConfigError([f"{file}: expected labelled data ({FORMATS}), found a file {ending or 'without ending'}{hint}"])
 
 
 def _of_folder(folder: Path, split: Split) -> Dataset:
     part = split_folder(folder, split)
     names, names_of_part = ({path.name for path in entries(place)} for place in (folder, part))
-    if yolo := next((name for name in _YOLO if name in names), None):
-        return read_yolo(folder / yolo, split)
     if EDGE_IMPULSE in names:
         return read_edge_impulse(folder, split)
     if EDGE_IMPULSE_BOXES in names_of_part:
         return read_edge_impulse_boxes(part)
     if mask_folders(folder) or mask_folders(part):
         return read_masks(folder, split)
-    return _with_annotations(folder, part, split) or read_classes(part)
+    return find_yolo(folder, split) or _with_annotations(folder, part, split) or read_classes(part)
 
 
 def _with_annotations(folder: Path, part: Path, split: Split) -> Dataset | None:
@@ -106,7 +155,7 @@ def _coco_file(folder: Path, part: Path, split: Split) -> Path | None:
         for place in dict.fromkeys(root / name for root in (part, folder) for name in _COCO_FOLDERS)
         if place.is_dir()
         for path in entries(place)
-        if path.suffix == ".json" and path.is_file()
+        if path.suffix.lower() == ".json" and path.is_file()
     ]
     of_split = [path for path in found if any(name in path.stem for name in SPLITS[split])]
     candidates = [path for path in of_split or found if _looks_like_coco(path)]
@@ -125,7 +174,5 @@ def _looks_like_coco(file: Path) -> bool:
 
 def _voc_files(folder: Path) -> list[Path]:
     places = (folder / "Annotations", folder / "annotations", folder)
-    return next(
-        (found for place in places if place.is_dir() if (found := [p for p in entries(place) if p.suffix == ".xml"])),
-        [],
-    )
+    found = ([one for one in entries(place) if one.suffix.lower() == ".xml"] for place in places if place.is_dir())
+    return next((files for files in found if files), [])

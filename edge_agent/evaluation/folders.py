@@ -45,6 +45,9 @@ def read_classes(folder: Path) -> Dataset:
             continue
         found = list(files_below(place, _IN_CLASS))
         if not found:
+            if others := {path.suffix.lower() for path in entries(place) if path.suffix}:
+                expected = f"expected files {', '.join(_IN_CLASS)}, found {', '.join(sorted(others)[:5])}"
+                mistakes.add(place, f"{expected}: convert them, or move the folder away")
             continue
         label = label_of(_without_suffix(place.name), place, mistakes)
         classes.append(label)
@@ -103,6 +106,9 @@ def read_edge_impulse(folder: Path, split: Split) -> Dataset:
         elif isinstance(label, str):
             classes[label_of(label, where, mistakes)] = None
             samples.append(LabelledSample(where, path, label.strip()))
+        else:
+            kind = stated.get("type") if isinstance(stated, dict) else "none"
+            mistakes.add(where, f"expected a label, found {kind}: label it, or remove it from the export")
     mistakes.check()
     if len(samples) > MAX_SAMPLES:
         raise ConfigError([f"{file}: more than {MAX_SAMPLES} files"])

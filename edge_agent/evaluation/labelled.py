@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from edge_agent.errors import ConfigError
 from edge_agent.preprocess.files import read_file
 from edge_agent.samples import Sample, Series
+from edge_agent.sources import audio, images
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import TextError, read_text
 
@@ -20,8 +22,9 @@ MAX_CLASSES = 10_000
 MAX_LABEL = 200
 MAX_FILE = 200_000_000
 MAX_PROBLEMS = 100
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-SOUNDS = (".wav", ".wave")
+_HIDDEN = (".", "__MACOSX")
+PICTURES = images.ENDINGS
+SOUNDS = audio.ENDINGS
 
 Split = Literal["train", "test"]
 Kind = Literal["labels", "objects", "masks", "requests"]
@@ -111,6 +114,7 @@ class Dataset:
         samples: in a stable order; small, since they name their files.
         classes: the labels that the data set declares or uses, in its own order; of masks, by their values.
         keypoints: number of keypoints of an object; 0 where they are not labelled.
+        unpacked: what keeps the files of an archive for as long as the data set is used.
     """
 
     path: Path
@@ -119,6 +123,7 @@ class Dataset:
     samples: Sequence[LabelledSample]
     classes: tuple[str, ...] = ()
     keypoints: int = 0
+    unpacked: object = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -177,13 +182,13 @@ def label_of(text: str, where: object, mistakes: Mistakes) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, in the order of the names; hidden files are left out.
+    """What is in a folder, in the order of the names; hidden files, and the folder of them in archives, are left out.
 
     Raises:
         ConfigError: it can't be read, or holds too many files.
     """
     try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith(_HIDDEN))
     except OSError as error:
         raise ConfigError([f"{folder}: can't be read: {error.strerror}"]) from None
     if len(found) > MAX_SAMPLES:
@@ -202,12 +207,14 @@ def files_below(folder: Path, endings: Sequence[str], depth: int = 4) -> Iterato
 
 def split_folder(folder: Path, split: Split) -> Path:
     """The part of a data set that is asked for, where its folder is divided; else the folder itself."""
-    found = next((folder / name for name in SPLITS[split] if (folder / name).is_dir()), None)
-    return found or folder
+    parts = {path.name.lower(): path for path in entries(folder) if path.is_dir()}
+    return next((parts[name] for name in SPLITS[split] if name in parts), folder)
 
 
 class PictureFinder:
     """Finds the pictures that annotations name, whether they lie beside them, in `images/` or in a part of it.
+
+    Upper and lower case make a difference only where that is the only one between two files.
 
     Args:
         folders: to look in, the first one first.
@@ -215,16 +222,32 @@ class PictureFinder:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = list(dict.fromkeys(folders))
+        self._alike: dict[Path, dict[str, Path]] = {}
 
     def find(self, name: str) -> Path | None:
         """The file of this name; None if there is none, or if the name leads out of the folders."""
-        relative = Path(name.replace("\\", "/"))
-        names = [relative, Path(relative.name)]
-        if relative.is_absolute() or ".." in relative.parts or "\0" in name:
-            names = names[1:] if relative.name and "\0" not in name else []
+        # Label Studio writes names as in an address: `a%20b.jpg`.
+        names = [one for spelling in dict.fromkeys((name, unquote(name))) for one in _inside(spelling)]
         for folder in self._folders:
             for one in names:
                 with contextlib.suppress(OSError):
                     if (folder / one).is_file():
                         return folder / one
-        return None
+        return next((found for folder in self._folders for one in names if (found := self._like(folder / one))), None)
+
+    def _like(self, path: Path) -> Path | None:
+        """The file whose name differs in case alone: annotations made where that makes no difference."""
+        if path.parent not in self._alike:
+            place = path.parent
+            found = entries(place) if place.is_dir() else []
+            self._alike[place] = {one.name.lower(): one for one in found if one.is_file()}
+        return self._alike[path.parent].get(path.name.lower())
+
+
+def _inside(name: str) -> list[Path]:
+    """The paths below a folder that a name may mean: itself, unless it leads elsewhere, and its last part."""
+    relative = Path(name.replace("\\", "/"))
+    if "\0" in name or not relative.name:
+        return []
+    leads_out = relative.is_absolute() or ".." in relative.parts
+    return [Path(relative.name)] if leads_out else [relative, Path(relative.name)]

@@ -12,6 +12,7 @@ from edge_agent.evaluation.judging import Options
 from edge_agent.evaluation.labelled import Dataset
 from edge_agent.evaluation.report import LESS_IS_BETTER, rounded
 from edge_agent.evaluation.run import Limits, Run, evaluate, evaluate_language
+from edge_agent.evaluation.zipped import ZIP
 from edge_agent.modelfile import gate
 from edge_agent.models.bundle import MANIFEST, Required
 from edge_agent.models.language import LanguageModel
@@ -90,6 +91,8 @@ def _measured(folder: Path, required: Required, run_on: Callable[[Dataset], Run]
     where = f"{folder / MANIFEST}: evaluation"
     if required.data.is_absolute() or ".." in required.data.parts:
         raise ModelError(f"{where}.data: {required.data} lies outside of the bundle")
+    if required.data.suffix.lower() == ZIP:
+        raise ModelError(f"{where}.data: {required.data} is an archive: unpack it into the bundle")
     try:
         gate.check_folder(folder)  # no links lead out of it
         dataset = open_dataset(folder / required.data)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "activity", "value")
-FILES = ("file", "filename", "file_name", "filepath", "path", "image", "image_path")
+FILES = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_name", "image_id", "img")
 TIMES = ("timestamp", "time", "timestamp_ms", "time_s", "t")
 EXPECTED = ("expected", "answer", "completion")
 _BOXES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
@@ -141,7 +141,8 @@ def _of_readings(file: Path, header: Sequence[str], rows: Any, label: int) -> Da
                 raise ValueError  # noqa: TRY301 - the same mistake
             label_ = label_of(row[label], where, mistakes)
         except (ValueError, IndexError):
-            mistakes.add(where, f"expected {len(columns)} numbers and a label")
+            files = f", or a column of files ({', '.join(FILES)})" if not values else ""
+            mistakes.add(where, f"expected {len(columns)} numbers and a label{files}")
             continue
         if not labels or labels[-1] != label_:
             starts.append(line)

@@ -4,7 +4,7 @@ Source: https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralyti
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,18 @@ from edge_agent.evaluation.labelled import (
     LabelledSample,
     Mistakes,
     Split,
+    entries,
     files_below,
     label_of,
     read_annotations,
+    split_folder,
 )
 from edge_agent.system.text import lines
 
 _MAX_LABELS = 10_000_000
+_YAML = ("data.yaml", "data.yml", "dataset.yaml")
+# Lists of names: of LabelImg and Label Studio, of Darknet (CVAT), of Roboflow's export for it.
+_NAMES = ("classes.txt", "obj.names", "_darknet.labels")
 # Columns of a line: the class, a box; less are none. More are an outline, or keypoints.
 _BOX = 5
 
@@ -57,6 +62,40 @@ def read_yolo(file: Path, split: Split) -> Dataset:
     if not samples:
         raise ConfigError([f"{file}: expected pictures for {split}, found none"])
     return Dataset(file, "YOLO", "objects", samples, tuple(names.values()), points)
+
+
+def find_yolo(folder: Path, split: Split) -> Dataset | None:
+    """A folder with YOLO's files; None where it has none.
+
+    Tools export the names of the classes as `data.yaml`, under a name of the user's, as a list of lines, or not at all.
+
+    Raises:
+        ConfigError: see `read_yolo`; or there are files of boxes, and no names.
+    """
+    found = {path.name.lower(): path for path in entries(folder)}
+    divided = "images" in found and "labels" in found
+    yamls = [path for name, path in found.items() if name.endswith((".yaml", ".yml"))]
+    if stated := next((found[name] for name in _YAML if name in found), None):
+        return read_yolo(stated, split)
+    if divided and len(yamls) == 1:
+        return read_yolo(yamls[0], split)
+    part = split_folder(folder, split)
+    pictures = folder / "images" if divided else part
+    names = [place / name for place in (part, folder, folder / "labels") for name in _NAMES]
+    file = next((path for path in names if path.is_file()), None)
+    if file is None and not divided:
+        return None
+    shown = list(files_below(split_folder(pictures, split), PICTURES))
+    if not any(labels_beside(picture).is_file() for picture in shown):
+        return None
+    if file is None:
+        raise ConfigError([f"{folder}: expected the names of the classes in data.yaml or classes.txt, found none"])
+    mistakes = Mistakes()
+    labels = [line.strip() for line in lines(read_annotations(file))]
+    reader = _Reader(_names(labels[:-1] if labels[-1:] == [""] else labels, f"{file}", mistakes), 0, 0, mistakes)
+    samples = [reader.sample(picture) for picture in shown]
+    mistakes.check()
+    return Dataset(folder, "YOLO", "objects", samples, tuple(reader.names.values()))
 
 
 def _names(stated: object, where: str, mistakes: Mistakes) -> dict[int, str]:
@@ -90,16 +129,24 @@ def _pictures(file: Path, document: dict[str, Any], numbers: Mapping[Key, int], 
     if not keys:
         yield from _listed(file.parent / "images" if (file.parent / "images").is_dir() else file.parent)
         return
-    places = document[keys[0]]
-    for place in places if isinstance(places, list) else [places]:
-        # Exports of Roboflow say ../train/images where they mean train/images.
-        named = [root / part for root in roots for part in (str(place), str(place).removeprefix("../"))]
-        found = next((one for one in named if one.exists()), None)
-        if found is None:
-            raise ConfigError(
-                [f"{file}:{line_of(numbers, (keys[0],))}: {keys[0]}: there is no folder or file {str(place)!r}"]
-            )
-        yield from _listed(found)
+    absent: list[str] = []
+    for key in keys:
+        stated = [str(place) for place in (document[key] if isinstance(document[key], list) else [document[key]])]
+        found = {place: _existing(roots, place) for place in stated}
+        missing = [place for place in found if found[place] is None]
+        if not missing:
+            for place in filter(None, found.values()):
+                yield from _listed(place)
+            return
+        where = f"{file}:{line_of(numbers, (key,))}: {key}"
+        absent += [f"{where}: there is no folder or file {place!r}" for place in missing]
+    raise ConfigError(absent)
+
+
+def _existing(roots: Sequence[Path], place: str) -> Path | None:
+    """A folder or file that `data.yaml` names. Exports of Roboflow say ../train/images where they mean train/images."""
+    named = (root / part for root in roots for part in (place, place.removeprefix("../")))
+    return next((one for one in named if one.exists()), None)
 
 
 def _listed(place: Path) -> Iterator[Path]:
@@ -128,7 +175,7 @@ def labels_beside(picture: Path) -> Path:
 
 class _Reader:
     def __init__(self, names: dict[int, str], points: int, columns: int, mistakes: Mistakes) -> None:
-        self._names, self._points, self._columns, self._mistakes = names, points, columns, mistakes
+        self.names, self._points, self._columns, self._mistakes = names, points, columns, mistakes
 
     def sample(self, picture: Path) -> LabelledSample:
         file = labels_beside(picture)
@@ -148,15 +195,18 @@ class _Reader:
         if len(numbers) < _BOX or not all(map(math.isfinite, numbers)):
             self._mistakes.add(where, f"expected class, centre x, centre y, width, height, found {len(numbers)} values")
             return None
-        label = self._names.get(int(numbers[0]))
+        label = self.names.get(int(numbers[0]))
         if label is None or numbers[0] != int(numbers[0]):
-            self._mistakes.add(where, f"there is no class {numbers[0]:g} among the {len(self._names)} names")
+            self._mistakes.add(where, f"there is no class {numbers[0]:g} among the {len(self.names)} names")
             return None
         rest = numbers[1:]
-        if self._points and len(rest) != 4 + self._points * self._columns:
-            self._mistakes.add(where, f"expected a box and {self._points} keypoints of {self._columns} numbers")
+        is_outline = not self._points and len(rest) > _BOX
+        if (self._points and len(rest) != 4 + self._points * self._columns) or (is_outline and len(rest) % 2):
+            keypoints = f"{self._points} keypoints of {self._columns} numbers" if self._points else ""
+            expected = f"a box and {keypoints}" if keypoints else "an outline, x and y of each corner"
+            self._mistakes.add(where, f"expected {expected}, found {len(rest)} values")
             return None
-        if not self._points and len(rest) > _BOX:  # an outline: x, y of each corner
+        if is_outline:
             xs, ys = rest[0::2], rest[1::2]
             box = (min(xs), min(ys), max(xs), max(ys))
         else:

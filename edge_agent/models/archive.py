@@ -2,13 +2,9 @@
 
 import fcntl
 import hashlib
-import os
 import re
 import shutil
-import stat
-import struct
 import zipfile
-import zlib
 from io import BufferedReader
 from pathlib import Path
 
@@ -16,31 +12,15 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile import gate
 from edge_agent.models.bundle import MANIFEST
 from edge_agent.system.cache import cache_dir
-from edge_agent.system.units import format_size
+from edge_agent.system.zip_files import DAMAGES, MAGIC, Bounds, RefusedError, check_directory, checked, extract
 
 # Bounds on an archive; a bundle has one or two models, labels, and a few pictures.
-MAX_ENTRIES = 1000
-MAX_DIRECTORY_BYTES = 1_000_000
-MAX_BYTES = 2 * 2**30
-MAX_RATIO = 200
+BOUNDS = Bounds("a bundle", files=1000, directory_bytes=1_000_000, total_bytes=2 * 2**30, ratio=200)
 # Unpacked bundles that are kept; older ones are unpacked again when they are needed.
 MAX_UNPACKED = 16
 
-_FREE_BYTES = 1_000_000  # may always be unpacked, however well it is compressed
-_MAX_DEPTH = 8
-# The archive's last record: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.16.
-_END = struct.Struct("<4x2x2x2xHI4xH")
-_END_SIGNATURE, _LOCATOR_64_SIGNATURE, _LOCATOR_64_BYTES = b"PK\5\6", b"PK\6\7", 20
-_MAX_COMMENT = 0xFFFF
-_NAME = re.compile(r"[^\\:\x00-\x1f\x7f]{1,255}")
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 1
 _MODELS = (".tflite", ".onnx")
 _SHOWN = 6
-
-
-class _RefusedError(Exception):
-    """The archive can't be used; as text: why."""
 
 
 def unpacked(path: Path) -> Path:
@@ -61,14 +41,14 @@ def unpacked(path: Path) -> Path:
         if not path.is_file():
             return path
         with path.open("rb") as file:
-            if file.read(4) != b"PK\3\4":
+            if file.read(4) != MAGIC:
                 return path
-            _check_directory(file)
+            check_directory(file, BOUNDS)
             with zipfile.ZipFile(file) as archive:
                 return _folder(archive, file) or _model(archive, file, named) or path
-    except _RefusedError as error:
+    except RefusedError as error:
         raise ModelError(f"{path}: {error}") from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError) as error:
+    except DAMAGES as error:
         raise ModelError(f"{path}: the archive is damaged ({error}): copy or download it again") from None
     except OSError as error:
         why = f"{error.strerror}: make room, or set XDG_CACHE_HOME to a folder that can be written"
@@ -81,7 +61,7 @@ def around(path: Path) -> Path | None:
         outer = next((parent for parent in path.parents if parent.is_file()), None)
         if outer is not None:
             with outer.open("rb") as file:
-                return outer if file.read(4) == b"PK\3\4" else None
+                return outer if file.read(4) == MAGIC else None
     except OSError:
         pass
     return None
@@ -98,7 +78,7 @@ def _folder(archive: zipfile.ZipFile, file: BufferedReader) -> Path | None:
     if not manifests:
         return None
     if len(manifests) > 1 and MANIFEST not in manifests:
-        raise _RefusedError(f"expected one bundle, found {len(manifests)}: unpack it and name one of its folders")
+        raise RefusedError(f"expected one bundle, found {len(manifests)}: unpack it and name one of its folders")
     return (_unpacked(archive, file) / min(manifests, key=len)).parent
 
 
@@ -112,10 +92,10 @@ def _model(archive: zipfile.ZipFile, file: BufferedReader, named: str) -> Path |
     """
     models = [name for name in archive.namelist() if name.endswith(_MODELS)]
     if named and named not in models:
-        raise _RefusedError(f"there is no model {named} in it, but {', '.join(models[:_SHOWN]) or 'none at all'}")
+        raise RefusedError(f"there is no model {named} in it, but {', '.join(models[:_SHOWN]) or 'none at all'}")
     if len(models) > 1 and not named:
         listed = ", ".join(models[:_SHOWN]) + ("…" if len(models) > _SHOWN else "")
-        raise _RefusedError(
+        raise RefusedError(
             f"expected one model, found {len(models)} ({listed}): name one, as in {file.name}/{models[0]}"
         )
     return _unpacked(archive, file) / (named or models[0]) if models else None
@@ -123,7 +103,7 @@ def _model(archive: zipfile.ZipFile, file: BufferedReader, named: str) -> Path |
 
 def _unpacked(archive: zipfile.ZipFile, file: BufferedReader) -> Path:
     """The folder of an archive's content, in the cache."""
-    entries = _checked(archive)
+    entries = checked(archive, BOUNDS)
     file.seek(0)
     folder = cache_dir() / "bundles" / hashlib.file_digest(file, "sha256").hexdigest()
     if not folder.exists():
@@ -131,48 +111,11 @@ def _unpacked(archive: zipfile.ZipFile, file: BufferedReader) -> Path:
     return folder
 
 
-def _check_directory(file: BufferedReader) -> None:
-    """Checks the size of the archive's directory, which is read into memory as a whole."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _END.size - _MAX_COMMENT - _LOCATOR_64_BYTES))
-    tail = file.read()
-    end = tail.rfind(_END_SIGNATURE)
-    if end < 0 or len(tail) - end < _END.size:
-        raise _RefusedError("the archive is cut off: copy or download it again")
-    entries, directory_bytes, _ = _END.unpack_from(tail, end)
-    is_64_bit = tail[max(0, end - _LOCATOR_64_BYTES) : end].startswith(_LOCATOR_64_SIGNATURE)
-    if is_64_bit or entries > MAX_ENTRIES or directory_bytes > MAX_DIRECTORY_BYTES:
-        raise _RefusedError(f"expected a bundle of at most {MAX_ENTRIES} files, found {entries}")
-
-
-def _checked(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of the archive, when names, types and sizes of all are checked."""
-    entries = archive.infolist()
-    for entry in entries:
-        parts = entry.filename.removesuffix("/").split("/")
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if len(parts) > _MAX_DEPTH or any(part in (".", "..") or not _NAME.fullmatch(part) for part in parts):
-            raise _RefusedError(f"{entry.filename!r} in it is no name of a file in a folder")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _RefusedError(f"{entry.filename} in it is a link or a device: put the file itself there")
-        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _COMPRESSIONS:
-            raise _RefusedError(f"{entry.filename} in it is encrypted or unusually compressed: use plain deflate")
-    if len({entry.filename for entry in entries}) < len(entries):
-        raise _RefusedError("two files in it have the same name")
-    size, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
-    if size > min(MAX_BYTES, _FREE_BYTES + MAX_RATIO * packed):
-        raise _RefusedError(
-            f"its {format_size(packed)} would become {format_size(size)}: at most {MAX_RATIO} times as much and "
-            f"{format_size(MAX_BYTES)} are unpacked"
-        )
-    return [entry for entry in entries if not entry.is_dir()]
-
-
 def _check_content(part: Path) -> None:
     try:
         gate.check_folder(part)
     except ModelError as error:
-        raise _RefusedError(str(error).removeprefix(f"{part}/")) from None
+        raise RefusedError(str(error).removeprefix(f"{part}/")) from None
 
 
 def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path) -> None:
@@ -185,13 +128,7 @@ def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Pa
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
-            for entry in entries:
-                target = part / entry.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as content, target.open("xb") as out:
-                    shutil.copyfileobj(content, out)
-                    out.flush()
-                    os.fsync(out.fileno())
+            extract(archive, entries, part, durable=True)
             _check_content(part)
             part.rename(folder)
         except BaseException:

@@ -17,7 +17,7 @@ from edge_agent.system.home import expand_user
 from edge_agent.system.regular_file import open_regular
 from edge_agent.timeseries.wav import read_header
 
-_ENDINGS = {".wav", ".wave"}
+ENDINGS = (".wav", ".wave")
 # Seconds of sound per sample.
 _CHUNK_SECONDS = 0.1
 
@@ -34,7 +34,7 @@ class Audio:
 
     def samples(self, stopping: threading.Event) -> Iterator[Sample]:
         """Chunks of a tenth of a second. The first one of each file is marked as following a gap."""
-        paths = files(self._pattern, _ENDINGS)
+        paths = files(self._pattern, ENDINGS)
         if not paths:
             raise SourceError(f"{self.name}: there is no WAV file")
         for path in paths:

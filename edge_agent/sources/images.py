@@ -13,7 +13,7 @@ from edge_agent.sources import Context
 from edge_agent.sources.reader import Reader
 from edge_agent.system.home import expand_user
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class Images:

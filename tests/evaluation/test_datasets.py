@@ -95,6 +95,30 @@ def test_coco(tmp_path: Path, name: str) -> None:
     assert objects(data) == {"1.bmp": [dog, person], "2.bmp": []}
 
 
+def test_coco_as_tools_write_it(tmp_path: Path) -> None:
+    """Runs of a crowd, outlines without a box, ids that are texts, names as in an address, keys that hold nothing."""
+    runs = {"counts": [5, 5], "size": [2, 5]}
+    annotations = [
+        {"image_id": "p", "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 1, "segmentation": runs, "area": 5},
+        {"image_id": "p", "category_id": 1, "segmentation": [[1, 2, 9, 2, 9, 8]], "keypoints": None, "area": None},
+    ]
+    document = {
+        "images": [{"id": "p", "file_name": "a%20b.BMP"}],
+        "categories": [{"id": 1, "name": "nut"}],
+        "annotations": annotations,
+    }
+    write(tmp_path, {"images/default/a b.bmp": BMP, "annotations/instances_default.JSON": json.dumps(document)})
+    crowd, outlined = objects(open_dataset(tmp_path))["a b.bmp"]
+    assert (crowd.box, crowd.crowd, crowd.area) == ((1, 2, 4, 6), True, 5)
+    assert outlined.box == (1, 2, 9, 8)
+
+
+def test_ids_of_coco_that_are_none_are_mistakes(tmp_path: Path) -> None:
+    annotation = {"image_id": [], "category_id": {}, "bbox": [1, 2, 3, 4]}
+    write(tmp_path, {"1.bmp": BMP, "2.bmp": BMP, "coco.json": json.dumps({**COCO, "annotations": [annotation]})})
+    assert [one.split(": ")[1] for one in problems(tmp_path)] == ["annotations[0]"]
+
+
 def test_mistakes_in_coco_name_the_annotation(tmp_path: Path) -> None:
     wrong = COCO | {
         "annotations": [
@@ -141,6 +165,39 @@ def test_mistakes_in_yolo_name_file_and_line(tmp_path: Path, line: str) -> None:
     write(tmp_path, {**YOLO, "valid/labels/2.txt": f"0 0.5 0.5 1 1\n{line}\n"})
     [problem] = problems(tmp_path)
     assert problem.startswith("valid/labels/2.txt:2: ")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"images/1.bmp": BMP, "labels/1.txt": "1 .5 .5 1 1", "classes.txt": "a\nb\n", "notes.json": "{}"},
+        {"images/1.bmp": BMP, "labels/1.txt": "1 .5 .5 1 1", "birds.yaml": "val: images\nnames: [a, b]\n"},
+        {"images/val/1.bmp": BMP, "labels/val/1.txt": "1 .5 .5 1 1", "classes.txt": "a\nb\n"},
+        {"obj_train_data/1.bmp": BMP, "obj_train_data/1.txt": "1 .5 .5 1 1", "obj.names": "a\nb\n"},
+        {"valid/1.bmp": BMP, "valid/1.txt": "1 .5 .5 1 1", "valid/_darknet.labels": "a\nb"},
+        {"1.bmp": BMP, "1.txt": "1 .5 .5 1 1\r\n", "classes.txt": b"\xef\xbb\xbfa\r\nb\r\n"},
+    ],
+    ids=["Label Studio", "name of its own", "divided", "CVAT", "Roboflow's Darknet", "LabelImg"],
+)
+def test_yolo_as_tools_export_it(tmp_path: Path, files: dict[str, str | bytes]) -> None:
+    [found] = objects(open_dataset(write(tmp_path, files)))["1.bmp"]
+    assert (found.label, found.box) == ("b", (0, 0, 1, 1))
+
+
+def test_yolo_without_names_is_a_mistake_and_no_class_called_images(tmp_path: Path) -> None:
+    write(tmp_path, {"images/1.bmp": BMP, "labels/1.txt": "0 .5 .5 1 1"})
+    assert "names of the classes" in problems(tmp_path)[0]
+
+
+def test_a_part_of_yolo_that_was_not_exported_is_replaced_by_another_of_the_same_half(tmp_path: Path) -> None:
+    text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [a]\n"
+    write(tmp_path, {"data.yaml": text, "valid/images/1.bmp": BMP, "train/images/2.bmp": BMP})
+    assert list(objects(open_dataset(tmp_path))) == ["1.bmp"]
+
+
+def test_half_a_corner_is_a_mistake(tmp_path: Path) -> None:
+    write(tmp_path, {"images/1.bmp": BMP, "labels/1.txt": "0 .1 .1 .2 .1 .2 .2 .1", "classes.txt": "a\n"})
+    assert problems(tmp_path)[0].startswith("labels/1.txt:1: ")
 
 
 def test_an_outline_of_yolo_has_the_box_around_it(tmp_path: Path) -> None:
@@ -282,11 +339,32 @@ def test_pictures_with_masks(tmp_path: Path) -> None:
     assert sample.mask == tmp_path / "masks" / "1.png"
 
 
-@pytest.mark.parametrize("name", ["nothing", "data.zip", "empty/a"])
+def test_case_makes_no_difference_in_names_of_files_and_folders(tmp_path: Path) -> None:
+    write(
+        tmp_path / "voc",
+        {"a.JPG": BMP, "a.XML": voc(f"<filename>A.jpg</filename><object><name>nut</name>{BOX}</object>")},
+    )
+    assert list(objects(open_dataset(tmp_path / "voc"))) == ["a.JPG"]
+    write(tmp_path / "split", {"Train/cat/1.bmp": BMP, "Test/dog/2.BMP": BMP})
+    assert labels(open_dataset(tmp_path / "split")) == [("2.BMP", "dog")]
+
+
+def test_a_folder_around_the_data_is_no_class(tmp_path: Path) -> None:
+    write(tmp_path, {"export/cat/1.bmp": BMP, "export/dog/2.bmp": BMP, "__MACOSX/export/cat/._1.bmp": b""})
+    assert labels(open_dataset(tmp_path)) == [("1.bmp", "cat"), ("2.bmp", "dog")]
+    assert open_dataset(write(tmp_path / "one", {"cat/1.bmp": BMP, "cat/2.bmp": BMP})).classes == ("cat",)
+
+
+def test_a_class_whose_files_can_not_be_used_is_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path, {"cat/1.tif": b"II*\0", "dog/2.bmp": BMP})
+    assert problems(tmp_path)[0].startswith("cat: ")
+
+
+@pytest.mark.parametrize("name", ["nothing", "data.tar.gz", "empty/a"])
 def test_what_is_no_data_is_refused(tmp_path: Path, name: str) -> None:
     if "/" in name:
         (tmp_path / name).mkdir(parents=True)
-    elif name == "data.zip":
+    elif name == "data.tar.gz":
         (tmp_path / name).touch()
     with pytest.raises(ConfigError):
         open_dataset(tmp_path / name)
