@@ -202,8 +202,8 @@ class _Reader:
         rest = numbers[1:]
         is_outline = not self._points and len(rest) > _BOX
         if (self._points and len(rest) != 4 + self._points * self._columns) or (is_outline and len(rest) % 2):
-            keypoints = f"{self._points} keypoints of {self._columns} numbers" if self._points else ""
-            expected = f"a box and {keypoints}" if keypoints else "an outline, x and y of each corner"
+            pose = f"a box and {self._points} keypoints of {self._columns} numbers"
+            expected = pose if self._points else "an outline, x and y of each corner"
             self._mistakes.add(where, f"expected {expected}, found {len(rest)} values")
             return None
         if is_outline:

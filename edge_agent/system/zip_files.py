@@ -1,4 +1,4 @@
-"""Checks .zip archives from elsewhere, and unpacks them: names, types and sizes are bounded before a file is written."""
+"""Checks .zip archives from elsewhere, and unpacks them: names, types and sizes are bounded before any is written."""
 
 import os
 import re
