@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from edge_agent import settings
 from edge_agent.config import loader
 from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.facts import ModelFile, Tensor
+from edge_agent.modelfile.facts import Compiled, ModelFile, Suppression, Tensor
 from edge_agent.models.accelerator_choice import operator_hint
 from edge_agent.models.io_spec import IOSpec, UnclearError, derive
 from edge_agent.models.resolve import ModelSource
@@ -25,7 +26,7 @@ SHOWN_CHARACTERS = 160
 MAX_TEXT = 10_000
 # Placeholder in the printed configuration for what the user has to state.
 BLANK = "???"
-_FORMATS = {"tflite": "TFLite", "onnx": "ONNX"}
+_FORMATS = {"tflite": "TFLite", "onnx": "ONNX", "hef": "HEF (Hailo)", "rknn": "RKNN (Rockchip)", "rpk": "RPK (IMX500)"}
 
 
 def run(source: ModelSource, options: settings.Model, *, as_json: bool) -> int:
@@ -84,6 +85,18 @@ def _document(source: ModelSource, spec: IOSpec | None) -> dict[str, Any]:
         "metadata": dict(file.metadata),
         "labels": list(labels) if labels is not None else None,
         "task": spec.task if spec else None,
+        "compiled": _compiled(file.compiled) if file.compiled else None,
+    }
+
+
+def _compiled(compiled: Compiled) -> dict[str, Any]:
+    return {
+        "target": compiled.target,
+        "chips": list(compiled.chips),
+        "compiler": compiled.compiler or None,
+        "stored_inputs": [_tensor(tensor) for tensor in compiled.stored_inputs],
+        "stored_outputs": [_tensor(tensor) for tensor in compiled.stored_outputs],
+        "suppression": asdict(compiled.suppression) if compiled.suppression else None,
     }
 
 
@@ -133,6 +146,7 @@ def _show(
         ("description", _cut(file.description)),
         *(("input", _in_words(tensor)) for tensor in file.inputs),
         *(("output", _in_words(tensor)) for tensor in file.outputs),
+        *(_rows_of_chip(file.compiled) if file.compiled else ()),
         ("operators", _most_used(file)),
         ("custom", ", ".join(file.custom_operators)),
         ("custom", operator_hint(file)),
@@ -147,6 +161,29 @@ def _show(
         if text:
             print(f"{name if name != last else '':<12}{printable(text)}")
             last = name
+
+
+def _rows_of_chip(compiled: Compiled) -> list[tuple[str, str]]:
+    """What a file that is compiled for a chip states besides."""
+    return [
+        ("chip", f"{compiled.target}: runs on {', '.join(compiled.chips) or 'no chip that is known here'}"),
+        ("compiler", compiled.compiler),
+        *(("on the chip", _in_words(tensor)) for tensor in (*compiled.stored_inputs, *compiled.stored_outputs)),
+        ("suppression", _suppression(compiled.suppression)),
+    ]
+
+
+def _suppression(found: Suppression | None) -> str:
+    if found is None:
+        return "not in the file"
+    facts = {
+        "of": found.kind,
+        "classes": found.classes or "",
+        "at most": found.max_per_class or "",
+        "scores above": "" if found.score_threshold is None else f"{found.score_threshold:.3g}",
+        "overlap below": "" if found.iou_threshold is None else f"{found.iou_threshold:.3g}",
+    }
+    return ", ".join(["in the file", *(f"{key} {fact}" for key, fact in facts.items() if fact != "")])
 
 
 def _cut(text: str) -> str:

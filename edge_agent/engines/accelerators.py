@@ -22,11 +22,17 @@ class Row:
     Attributes:
         tflite: shared library of the delegate, or one of the words below; "" where .tflite models can't use it.
         onnx: execution provider; "" where .onnx models can't use it.
+        hef: the module of `edge_agent.chips` for .hef models; "" where they can't use it.
+        rknn: the same for .rknn models.
+        rpk: where the tensors of .rpk models come from; "" where they can't use it.
         install: what to install for it.
     """
 
     tflite: str = ""
     onnx: str = ""
+    hef: str = ""
+    rknn: str = ""
+    rpk: str = ""
     install: str = ""
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from edge_agent.modelfile.identity import FileIdentity, NamedFile
 
+Format = Literal["tflite", "onnx", "hef", "rknn", "rpk"]
+
 MAX_LITERAL_CHARACTERS = 256 * 1024
 
 INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
@@ -52,6 +54,47 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppression:
+    """Non-maximum suppression that is part of a compiled file.
+
+    Attributes:
+        kind: what it decodes before that: `yolov5`, `yolov5-seg`, `yolov8`, `yolox`, `ssd`; `iou` for boxes that are
+            decoded already; "" where the file does not say.
+        classes: their number; 0 where the file does not say.
+        max_per_class: most boxes of a class; 0 where the file does not say.
+        score_threshold: boxes below are left out; None where the file does not say.
+        iou_threshold: overlap above which the weaker box is left out; None where the file does not say.
+    """
+
+    kind: str
+    classes: int = 0
+    max_per_class: int = 0
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a file that is compiled for a chip states besides the facts of every model file.
+
+    Attributes:
+        target: what it was compiled for, as its compiler calls it: `HAILO8L`, `rk3588`, `IMX500`.
+        chips: the chips that can load it, as in `chips.LOADS`; empty for a target that is not known here.
+        compiler: what made it, with its version; "" where the file does not say.
+        stored_inputs: the inputs as they are on the chip, with their quantisation; the vendor's runtime converts.
+        stored_outputs: see `stored_inputs`; without those that the runtime computes from others on the CPU.
+        suppression: None where it gives what the network computes.
+    """
+
+    target: str
+    chips: tuple[str, ...]
+    compiler: str
+    stored_inputs: tuple[Tensor, ...] = ()
+    stored_outputs: tuple[Tensor, ...] = ()
+    suppression: Suppression | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
     """The facts that a model file carries.
 
@@ -60,8 +103,9 @@ class ModelFile:
         format: by the file's content, not by its ending.
         sha256: of the whole file, in hexadecimal.
         size: in bytes, without the files that it names.
-        inputs: in the file's order; ONNX inputs that have a default (an initialiser) are left out.
-        outputs: in the file's order.
+        inputs: in the file's order; ONNX inputs that have a default (an initialiser) are left out. Of a compiled file,
+            what its runtime takes.
+        outputs: in the file's order. Of a compiled file, what its runtime gives.
         operators: name to number of uses in the main graph. TFLite: as in the schema ("CONV_2D"), custom
             ones by their custom name. ONNX: the type ("Conv"), outside of the runtime's own domains
             "domain.Type".
@@ -92,10 +136,11 @@ class ModelFile:
         open_size: whether the height and width of the picture in `inputs` were open in the file, and have been stated.
             Sizes of outputs are then those of the size that it was exported with.
         channelless: whether the input of one channel in `inputs` has no axis for it in the file.
+        compiled: of a file in a format of chips alone; None for TFLite and ONNX.
     """
 
     path: Path
-    format: Literal["tflite", "onnx"]
+    format: Format
     sha256: str
     size: int
     inputs: tuple[Tensor, ...]
@@ -116,6 +161,7 @@ class ModelFile:
     quantised_input: Tensor | None = None
     open_size: bool = False
     channelless: bool = False
+    compiled: Compiled | None = None
 
     @property
     def identity(self) -> FileIdentity:
@@ -144,13 +190,13 @@ def embedded_facts(text: str) -> dict[str, str]:
     is longer than 256 Ki characters or nests too deeply has no facts. The keys:
     https://github.com/ultralytics/ultralytics/blob/main/ultralytics/engine/exporter.py.
     """
-    facts = _literal(text)
+    facts = literal(text)
     return {_text(key): _text(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
 def embedded_names(text: str) -> tuple[str, ...] | None:
     """The class labels in the `names` of an Ultralytics export, `{0: 'person', 1: 'bicycle'}` or a list."""
-    names = _literal(text)
+    names = literal(text)
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not (isinstance(names, dict) and names and all(isinstance(name, str | int) for name in names.values())):
@@ -165,7 +211,8 @@ def _text(value: object) -> str:
     return str(value).encode(errors="replace").decode()
 
 
-def _literal(text: str) -> object:
+def literal(text: str) -> object:
+    """A value that is written as JSON or as Python writes it; None where the text is neither, too long or too deep."""
     if len(text) > MAX_LITERAL_CHARACTERS:
         return None
     try:

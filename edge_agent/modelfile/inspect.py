@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from edge_agent.errors import ModelError
-from edge_agent.modelfile import gate, onnx, tflite
+from edge_agent.modelfile import gate, hef, onnx, rknn, rpk, tflite
 from edge_agent.modelfile.facts import DamagedError, ModelFile
 from edge_agent.modelfile.identity import NamedFile
 from edge_agent.modelfile.onnx_files import NamedFiles
@@ -18,12 +18,14 @@ from edge_agent.modelfile.view import View
 from edge_agent.system.regular_file import open_regular
 from edge_agent.system.text import decode_lenient
 
-# Neither format can address more in one file.
+# Formats that are for chips alone, by how they begin.
+_COMPILED = {hef.MAGIC: hef.read, rknn.MAGIC: rknn.read, rpk.MAGIC: rpk.read}
+# Neither TFLite nor ONNX can address more in one file.
 MAX_FILE_BYTES = 2 * 1024**3
 
 
 def read(path: Path) -> ModelFile:
-    """Reads the facts that a TFLite or ONNX file carries; the format is detected from the content.
+    """Reads the facts that a model file carries; the format is detected from the content.
 
     The file is read, never mapped into memory: truncating a mapped file ends the process.
 
@@ -36,6 +38,8 @@ def read(path: Path) -> ModelFile:
         data = View.of(file.fileno(), size)
         if bytes(data[4:8]) == b"TFL3":
             return tflite.read(path, sha256, data, file)
+        if compiled := _COMPILED.get(bytes(data[:4])):
+            return compiled(path, sha256, data)
         if kind := _kind(data):
             raise ModelError(f"{path}: expected a TFLite or ONNX model, found {kind}")
         return replace(onnx.read(path, sha256, data), named_files=_named_files(path, data))

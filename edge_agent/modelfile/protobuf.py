@@ -1,5 +1,7 @@
 """The wire format of protocol buffers, read with bounds: https://protobuf.dev/programming-guides/encoding."""
 
+import math
+import struct
 from collections.abc import Iterator
 
 from edge_agent.modelfile.facts import DamagedError
@@ -8,7 +10,7 @@ from edge_agent.modelfile.view import View
 # Beside its weights, a large model has some hundred thousand fields and a few megabytes of names.
 MAX_FIELDS = 2_000_000
 MAX_TEXT_BYTES = 64 * 1024**2
-# No message of ONNX has fields of higher numbers.
+# No message that is read here has fields of higher numbers.
 MAX_FIELD_NUMBER = 31
 # A message of up to this many bytes is read at once.
 _AT_ONCE = 1 << 16
@@ -19,17 +21,23 @@ Message = dict[int, int | Content]
 _VARINT = 0
 _LENGTH_DELIMITED = 2
 _FIXED_BYTES = {1: 8, 5: 4}
+_REALS = {4: "<f", 8: "<d"}
 
 
 class Wire:
-    """Reads messages, up to a number of fields and an amount of text that bound a whole file."""
+    """Reads messages, up to a number of fields and an amount of text that bound a whole file.
 
-    def __init__(self) -> None:
+    Args:
+        fixed: whether fields of fixed size are wanted as well, as their bytes; else they are skipped.
+    """
+
+    def __init__(self, *, fixed: bool = False) -> None:
+        self._fixed = fixed
         self._fields_left = MAX_FIELDS
         self._text_left = MAX_TEXT_BYTES
 
     def fields(self, message: Content) -> Iterator[tuple[int, int | Content]]:
-        """The fields of a message, as number and value; fields of fixed size are skipped."""
+        """The fields of a message, as number and value."""
         if isinstance(message, View) and len(message) <= _AT_ONCE:
             message = memoryview(bytes(message))
         position = 0
@@ -47,9 +55,11 @@ class Wire:
                 value = message[position : position + length]
                 position += length
             elif wire_type in _FIXED_BYTES:
-                position += _FIXED_BYTES[wire_type]
+                width = _FIXED_BYTES[wire_type]
+                value = message[position : position + width] if self._fixed else None
+                position += width
             else:
-                raise DamagedError(f"a field has the wire type {wire_type}, which ONNX does not use")
+                raise DamagedError(f"a field has the wire type {wire_type}, which is not in use")
             if number == 0 or position > len(message):
                 raise DamagedError(f"a message ends within its field {number}")
             if value is not None and number <= MAX_FIELD_NUMBER:
@@ -92,6 +102,15 @@ def _varint(message: Content, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value & (2**64 - 1), position + index + 1
     raise DamagedError("a number does not end")
+
+
+def real(message: Message, number: int, default: float | None = None) -> float | None:
+    """A float or a double; only of a `Wire` that gives fields of fixed size."""
+    value = message.get(number)
+    if value is None or isinstance(value, int) or len(value) not in _REALS:
+        return default
+    found = float(struct.unpack(_REALS[len(value)], bytes(value))[0])
+    return found if math.isfinite(found) else default
 
 
 def integer(message: Message, number: int, default: int = 0) -> int:

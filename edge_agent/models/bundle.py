@@ -20,11 +20,14 @@ from edge_agent.settings.text import Prompt, Schema, Words
 
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000
-FileFormat = Literal["tflite", "onnx", "genai", "gguf"]
+FileFormat = Literal["tflite", "onnx", "hef", "rknn", "rpk", "genai", "gguf"]
 # Format of the model file -> the modules that can run it.
 RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
     "tflite": ("ai_edge_litert", "tflite_runtime"),
     "onnx": ("onnxruntime",),
+    "hef": ("hailo_platform",),
+    "rknn": ("rknnlite",),
+    "rpk": (),
     "genai": ("onnxruntime_genai",),
     "gguf": ("llama_cpp",),
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edge_agent import __version__
 from edge_agent.errors import ModelError
-from edge_agent.models.bundle import RUNTIMES, FileFormat
+from edge_agent.modelfile.facts import Format
+from edge_agent.models.bundle import RUNTIMES
 from edge_agent.models.resolve import ModelSource
 from edge_agent.models.self_test import run_self_test
 from edge_agent.system import cache
@@ -69,7 +70,7 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def _installed(file_format: FileFormat) -> list[tuple[str, int]]:
+def _installed(file_format: Format) -> list[tuple[str, int]]:
     """The installed runtimes for a format: path and modification time of each; they are not imported for this."""
     specs = [importlib.util.find_spec(module) for module in RUNTIMES[file_format]]
     return [(spec.origin, Path(spec.origin).stat().st_mtime_ns) for spec in specs if spec and spec.origin]
