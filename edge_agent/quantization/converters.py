@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.errors import MissingExtraError, ModelError
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.quantization import Converter
 from edge_agent.quantization.graph import Operator
 from edge_agent.quantization.onnx import Onnx
 from edge_agent.quantization.tflite import WEIGHTED, TFLite
+from edge_agent.quantization.tflite_file import TFLiteFile
 from edge_agent.quantization.uint8 import to_int8
 
 if TYPE_CHECKING:
@@ -68,17 +69,10 @@ def converter_for(file: ModelFile, folder: Path) -> Converter:
 
 def _weight_types(content: bytes) -> set[str]:
     """The types of the weights of a .tflite file, as the schema names them."""
-    try:
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise MissingExtraError("rewriting .tflite models", "tflite", error) from None
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    operators = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    types = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
-    codes = [operators[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+    file = TFLiteFile(content)
     return {
-        types[graph.tensors[operator.inputs[1]].type]
-        for graph in model.subgraphs
+        file.type_of(graph.tensors[operator.inputs[1]])
+        for graph in file.model.subgraphs
         for operator in graph.operators
-        if codes[operator.opcodeIndex] in WEIGHTED
+        if file.kind(operator) in WEIGHTED
     }

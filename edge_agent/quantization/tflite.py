@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.errors import MissingExtraError, ModelError
+from edge_agent.errors import MissingExtraError
 from edge_agent.quantization.graph import Operator
 from edge_agent.quantization.quiet import quiet, reported
-from edge_agent.quantization.uint8 import IDENTIFIER, with_appended_files
+from edge_agent.quantization.tflite_file import TFLiteFile, with_appended_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,38 +32,28 @@ class TFLite:
 
     def __init__(self, content: bytes) -> None:
         try:
-            import flatbuffers
-            from ai_edge_litert import schema_py_generated as schema
-
             with quiet():
                 import ai_edge_quantizer.quantizer
         except ImportError as error:
             raise MissingExtraError("quantizing .tflite models", "quantize", error) from None
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
-        if len(model.subgraphs) != 1:
-            raise ModelError(f"can't be quantized: expected one graph, found {len(model.subgraphs)}")
+        file = TFLiteFile(content)
+        model, self._graph = file.model, file.graph
         if not model.signatureDefs:  # the tool finds inputs by their names there
-            model.signatureDefs = [_signature(schema, model.subgraphs[0])]
+            model.signatureDefs = [_signature(file.schema, self._graph)]
         for code in model.operatorCodes:  # old files have theirs in a field that the tool does not read
             code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
-        self._original = content
-        builder = flatbuffers.Builder(len(content))
-        builder.Finish(model.Pack(builder), IDENTIFIER)
-        self._signed = bytes(builder.Output())
+        self._original, self._signed = content, file.packed()
         signature = model.signatureDefs[0]
         self._key, self._input = signature.signatureKey.decode(), signature.inputs[0].name.decode()
         self._tool = ai_edge_quantizer.quantizer
         self._ranges: Any = None
-        self._graph = model.subgraphs[0]
-        names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-        codes = [names[code.builtinCode] for code in model.operatorCodes]
         self.operators: Sequence[Operator] = [
             Operator(
                 # As the tool names it.
                 "".join(f"{name};" for name in self._names(operator.outputs)),
                 self._names(operator.inputs),
                 self._names(operator.outputs),
-                codes[operator.opcodeIndex] in WEIGHTED,
+                file.kind(operator) in WEIGHTED,
             )
             for operator in self._graph.operators
         ]

@@ -8,14 +8,13 @@ convert.
 """
 
 import copy
-import io
-import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.errors import MissingExtraError, ModelError
+from edge_agent.errors import ModelError
+from edge_agent.quantization.tflite_file import TFLiteFile, with_appended_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +40,6 @@ OPERATORS = {
 ONE_SCALE = {"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_BILINEAR"}
 # Those with weights -> the axis of the weights' channels.
 CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
-IDENTIFIER = b"TFL3"
 INT8_MAX = 127
 _WEIGHTS, _BIAS = 1, 2
 
@@ -56,33 +54,24 @@ def to_int8(model: bytes) -> bytes:
         ModelError: nothing in it can be converted.
         MissingExtraError: the runtime, which has the schema of the format, is not installed.
     """
-    try:
-        import flatbuffers
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise MissingExtraError("to rewrite a .tflite model", "tflite", error) from None
-    rewritten = schema.ModelT.InitFromPackedBuf(model, 0)
-    if len(rewritten.subgraphs) != 1:
-        raise ModelError(f"can't be converted: expected one graph, found {len(rewritten.subgraphs)}")
-    _Rewriting(schema, rewritten).run()
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(rewritten.Pack(builder), IDENTIFIER)
-    return with_appended_files(bytes(builder.Output()), model)
+    file = TFLiteFile(model)
+    _Rewriting(file).run()
+    return with_appended_files(file.packed(), model)
 
 
 class _Rewriting:
     """Converts one graph from uint8 to int8.
 
     Args:
-        schema: the generated classes of the format.
-        model: a `ModelT` of them; is changed.
+        file: is changed.
+
+    Raises:
+        ModelError: the file has not exactly one graph.
     """
 
-    def __init__(self, schema: Any, model: Any) -> None:
-        self._schema = schema
-        self._model = model
-        self._graph = model.subgraphs[0]
-        self._names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    def __init__(self, file: TFLiteFile) -> None:
+        self._schema, self._model, self._graph = file.schema, file.model, file.graph
+        self._name = file.kind
         self._uses = Counter(int(index) for operator in self._graph.operators for index in operator.inputs)
         # Tensors that have become int8 -> their uint8 originals.
         self._old: dict[int, Any] = {}
@@ -122,11 +111,6 @@ class _Rewriting:
         for number, buffer in enumerate(self._model.buffers):
             if number not in used:
                 buffer.data = None
-
-    def _name(self, operator: Any) -> str:
-        code = self._model.operatorCodes[operator.opcodeIndex]
-        name: str = self._names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        return name
 
     def _can_be_converted(self, operator: Any) -> bool:
         name = self._name(operator)
@@ -236,14 +220,3 @@ class _Rewriting:
         buffer.data = np.frombuffer(data.tobytes(), np.uint8)
         self._model.buffers.append(buffer)
         return len(self._model.buffers) - 1
-
-
-def with_appended_files(rewritten: bytes, original: bytes) -> bytes:
-    """The files of a model's metadata, such as its labels, which are a zip archive at its end."""
-    if not zipfile.is_zipfile(io.BytesIO(original)):
-        return rewritten
-    whole = io.BytesIO(rewritten)
-    with zipfile.ZipFile(io.BytesIO(original)) as before, zipfile.ZipFile(whole, "a") as after:
-        for entry in before.infolist():
-            after.writestr(entry, before.read(entry))
-    return whole.getvalue()
