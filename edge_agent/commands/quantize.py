@@ -35,15 +35,16 @@ def add_action(actions: Subparsers) -> None:
         "--samples",
         nargs="+",
         required=True,
-        metavar="IMAGES",
-        help="folders or files as the model will see them: some to convert it with, the others to compare both on",
+        metavar="SAMPLES",
+        help="images or recordings (WAV, CSV, JSON) as the model will get them, or folders: some to convert with, the "
+        "others to compare both on",
     )
     parser.add_argument(
         "--agreement",
         type=between(0.5, 1.0),
         default=ENOUGH,
         metavar="SHARE",
-        help=f"the share of pictures or objects on which both must agree ({ENOUGH})",
+        help=f"the share of samples or objects on which both must agree ({ENOUGH})",
     )
     parser.add_argument(
         "--labelled", type=Path, metavar="DATA", help="data on which int8 must be as right, as for `evaluate`"
@@ -65,17 +66,16 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the arguments are wrong.
         ModelError: the model can't be converted or compared.
         MissingExtraError: a tool or a runtime is not installed.
-        EdgeAgentError: a picture can't be used, or the bundle can't be written.
+        EdgeAgentError: a sample can't be used, or the bundle can't be written.
     """
     from edge_agent.errors import ConfigError, ModelError
     from edge_agent.evaluation.datasets import open_dataset
     from edge_agent.models.io_spec import derive
     from edge_agent.models.pack import About, MadeFrom, pack_source
     from edge_agent.models.resolve import resolve_model
-    from edge_agent.preprocess.image import Preprocess
     from edge_agent.quantization.agreement import COMPARED
     from edge_agent.quantization.proof import Demands, quantize
-    from edge_agent.sources.images import ENDINGS, files
+    from edge_agent.quantization.samples import samples_of
 
     options = model_settings(args)
     source = resolve_model(options, Path.cwd())
@@ -83,12 +83,13 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise ConfigError([f"{out}: is there already: remove it, or name another place with --out"])
     spec = derive(source.file, source.stated)
-    if spec.task not in COMPARED or not isinstance(spec.preprocess, Preprocess):
-        raise ModelError(
-            f"{source.file.path}: only {' and '.join(COMPARED)} of pictures can be compared, not {spec.task}"
-        )
+    if spec.task not in COMPARED:
+        raise ModelError(f"{source.file.path}: only {' and '.join(COMPARED)} can be compared, not {spec.task}")
+    if len(source.file.inputs) != 1 or spec.keeps_state:
+        found = "keeps a state" if spec.keeps_state else f"has {len(source.file.inputs)} inputs"
+        raise ModelError(f"{source.file.path}: expected a model with one input, and without a state; it {found}")
     labelled = None if args.labelled is None else open_dataset(args.labelled)
-    pictures = [path for pattern in args.samples for path in files(pattern, ENDINGS)]
+    samples = samples_of(args.samples, spec.preprocess)
 
     def report(attempt: "Attempt") -> None:
         if not args.json and attempt.agreement.compared:
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"in float: {attempt.kept}: {agree} of {attempt.agreement.compared} {attempt.agreement.unit} agree")
 
     with tempfile.TemporaryDirectory() as folder:
-        outcome = quantize(source, pictures, Demands(args.agreement, labelled, args.loss), Path(folder), report)
+        outcome = quantize(source, samples, Demands(args.agreement, labelled, args.loss), Path(folder), report)
         if not outcome.reason:
             about = About(_name(options.path), source.version, "")
             pack_source(outcome.source, about, [], out, MadeFrom(source.file, _figures(outcome, source.file.path)))

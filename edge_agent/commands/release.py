@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.argument_types import Subparsers, between
 from edge_agent.commands.config_argument import add_config_argument
-from edge_agent.errors import MissingExtraError, ReleaseError
+from edge_agent.errors import MissingExtraError, ModelError, ReleaseError
+from edge_agent.system.terminal import printable
 from edge_agent.system.units import parse_duration
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from edge_agent.update.releases import Release
 
 _ROW = "{:28} {:>6} {:>8} {:16} {:>9}  {}"
+# Of a measure such as `top1`.
+MARGIN = 0.02
 _LIST_HELP = "the list of releases as well, which needs the targets key"
 
 
@@ -35,6 +39,13 @@ def add_parser(subparsers: Subparsers) -> None:
     adding.add_argument("--channel", help="that devices follow (the bundle's name)")
     adding.add_argument("--percent", type=_percent, default=0, metavar="P", help="of all devices that it is for (0)")
     adding.add_argument("--group", action="append", default=[], metavar="LABEL", help="devices that it is for besides")
+    adding.add_argument(
+        "--margin",
+        type=between(0.0, 1.0),
+        default=MARGIN,
+        metavar="M",
+        help=f"by how much it may be worse than the release before, on the labelled data in its bundle ({MARGIN})",
+    )
 
     promoting = actions.add_parser("promote", help="change which devices a release is for")
     promoting.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
@@ -178,8 +189,10 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
     from edge_agent.models.pack import zip_folder
 
     manifest = bundle.read_manifest(archive.unpacked(args.bundle))
-    _prove(args.bundle)
     channel = args.channel or manifest.name
+    _prove(args.bundle)
+    if previous := repository.newest(channel):
+        _compare(args.bundle, previous, repository.archive_of(previous), args.margin)
     with tempfile.TemporaryDirectory() as scratch:
         packed = args.bundle
         if packed.is_dir():
@@ -206,6 +219,29 @@ def _prove(path: Path) -> None:
         )
     if refusal := packed.refusal(packed.check_source(source)):
         raise ReleaseError(f"{path}: {refusal}")
+
+
+def _compare(path: Path, previous: "Release", archive: Path, margin: float) -> None:
+    """Raises if a bundle is worse than the release that it replaces, on the labelled data of either.
+
+    Where the two can't be compared, a line on standard error says why: the devices still check what is required.
+    """
+    from edge_agent import settings
+    from edge_agent.evaluation import packed
+    from edge_agent.models.resolve import resolve_model
+
+    new = resolve_model(settings.Model(path=path.absolute()), Path.cwd())
+    try:
+        old = resolve_model(settings.Model(path=archive.absolute()), Path.cwd())
+        data_of = old if new.evaluation is None else new
+        found = [packed.check_source(one, data_of) for one in (new, old)]
+    except ModelError as error:
+        print(printable(f"{path}: not compared with {previous.name}: {error}"), file=sys.stderr)
+        return
+    if lost := packed.worse(found[0], found[1], margin):
+        raise ReleaseError(
+            f"{path}: it is worse than {previous.name} by more than {margin:g}: {lost}: state --margin to accept that"
+        )
 
 
 def _promote(repository: "SignedRepository", args: argparse.Namespace) -> int:

@@ -63,13 +63,16 @@ class _Watch:
         self._step()
 
 
-def check(model: Model, required: Required, step: Callable[[], None] = lambda: None) -> list[Requirement]:
-    """Evaluates a model on the data in its bundle.
+def check(
+    model: Model, required: Required, step: Callable[[], None] = lambda: None, folder: Path | None = None
+) -> list[Requirement]:
+    """Evaluates a model on the data in a bundle.
 
     Args:
-        model: loaded, with a bundle that states `evaluation`.
-        required: the statement.
+        model: loaded.
+        required: what the bundle states as `evaluation`.
         step: called after each sample; what it raises ends the evaluation.
+        folder: of the bundle; None: it is the model's own.
 
     Returns:
         Each measure that is required, in the bundle's order.
@@ -77,7 +80,7 @@ def check(model: Model, required: Required, step: Callable[[], None] = lambda: N
     Raises:
         ModelError: the data can't be read, do not fit the model, lie outside of the bundle, or a measure is unknown.
     """
-    folder, watch = model.source.folder, _Watch(step)
+    folder, watch = folder or model.source.folder, _Watch(step)
     return _measured(folder, required, lambda data: evaluate(model, data, Options(), Limits(), watch, 0))
 
 
@@ -113,17 +116,22 @@ def _measured(folder: Path, required: Required, run_on: Callable[[Dataset], Run]
     return [Requirement(metric, least, found[metric]) for metric, least in required.require.items()]
 
 
-def check_source(source: ModelSource) -> list[Requirement]:
+def check_source(source: ModelSource, data_of: ModelSource | None = None) -> list[Requirement]:
     """Loads a model that has passed its self-test, and evaluates it as `check` does; [] without `evaluation`.
+
+    Args:
+        source: the model.
+        data_of: the bundle that has the data; None: its own.
 
     Raises:
         ModelError: see `check`.
     """
-    if source.evaluation is None:
+    data_of = data_of or source
+    if data_of.evaluation is None:
         return []
     model = load_unqualified("evaluation", source)
     try:
-        return check(model, source.evaluation)
+        return check(model, data_of.evaluation, folder=data_of.folder)
     finally:
         model.close()
 
@@ -132,6 +140,26 @@ def refusal(found: Sequence[Requirement]) -> str:
     """Why a model is not taken, in words; "" if it is right enough."""
     unmet = [one.describe() for one in found if not one.is_met]
     return f"it is not right enough here: {', '.join(unmet)}" if unmet else ""
+
+
+def worse(new: Sequence[Requirement], old: Sequence[Requirement], margin: float) -> str:
+    """In which measures a new version is worse than the old one on the same data, in words; "" if in none.
+
+    Args:
+        new: what the new version was found to be.
+        old: the same measures of the old one.
+        margin: by how much less a measure may be; of an error, by which share of it larger.
+    """
+    lost = [
+        f"{after.metric} {after.found:.4g}, {before.found:.4g} before"
+        for after, before in zip(new, old, strict=True)
+        if (
+            after.found > before.found * (1 + margin)
+            if after.metric in LESS_IS_BETTER
+            else after.found < before.found - margin
+        )
+    ]
+    return ", ".join(lost)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""How far two models agree on the same pictures."""
+"""How far two models agree on the same samples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Agreement:
 
     Attributes:
         unit: what is counted.
-        compared: number of pictures, or of objects that one of both has found.
+        compared: number of samples, or of objects that one of both has found.
         same: of them, those with the same top label, or found by both in the same place with the same label.
         tied: further ones whose new top label was practically tied with the original one, or whose confidence is that
             close to the limit.
@@ -46,13 +46,13 @@ def agreement(task: str, old: Iterable[Sequence[Prediction]], new: Iterable[Sequ
 
     Args:
         task: of both: one of `COMPARED`.
-        old: for each picture the predictions of the original, the most confident first, from `LEAST - TIE` on or all.
+        old: for each sample the predictions of the original, the most confident first, from `LEAST - TIE` on or all.
         new: the same for the other model.
     """
     verdicts: list[str] = []
     for before, after in zip(old, new, strict=True):
         verdicts += [_rank(before, after)] if task == "classification" else _objects(before, after)
-    unit = "pictures" if task == "classification" else "objects"
+    unit = "samples" if task == "classification" else "objects"
     return Agreement(unit, len(verdicts), verdicts.count("same"), verdicts.count("tied"))
 
 

@@ -10,10 +10,10 @@ from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.modelfile import inspect
 from edge_agent.models import model as models
 from edge_agent.models.predictor import Predictor
-from edge_agent.preprocess.files import read_file
 from edge_agent.quantization.accuracy import Accuracy, compare_accuracy
 from edge_agent.quantization.agreement import LEAST, TIE, Agreement, agreement
 from edge_agent.quantization.converters import converter_for
+from edge_agent.quantization.samples import GivenSample
 from edge_agent.quantization.search import Attempt, search
 from edge_agent.quantization.speed import Speed, compare_speed
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_agent.models.resolve import ModelSource
     from edge_agent.samples import Prediction
 
-# Fewer pictures are no evidence.
+# Fewer samples are no evidence.
 LEAST_COMPARED = 20
 # More make it slower and no better.
 MOST_CALIBRATED = MOST_CHOSEN = 64
@@ -39,8 +39,8 @@ class Outcome:
     Attributes:
         source: the converted model, as it would serve.
         attempt: the conversion that was chosen.
-        calibrated: number of pictures from which the ranges were taken.
-        agreement: on other pictures.
+        calibrated: number of samples from which the ranges were taken.
+        agreement: on other samples.
         speed: of both.
         accuracy: of both on labelled data; None where there is none.
         reason: why the original is to be kept; "" if it pays.
@@ -60,7 +60,7 @@ class Demands:
     """When int8 is accepted.
 
     Attributes:
-        agreement: the share of pictures or objects on which both have to agree, 0 to 1; where there are labels, it is
+        agreement: the share of samples or objects on which both have to agree, 0 to 1; where there are labels, it is
             for the choice of what stays in float alone.
         labelled: data on which int8 must not be worse; None: the agreement decides.
         loss: by how much the measure may be lower there, 0 to 1.
@@ -72,26 +72,30 @@ class Demands:
 
 
 def quantize(
-    source: "ModelSource", pictures: Sequence[Path], demands: Demands, folder: Path, report: Callable[[Attempt], None]
+    source: "ModelSource",
+    samples: Sequence[GivenSample],
+    demands: Demands,
+    folder: Path,
+    report: Callable[[Attempt], None],
 ) -> Outcome:
     """Converts a model, and compares it with the original.
 
     Args:
-        source: the original, which classifies or detects in pictures.
-        pictures: files. A quarter is for calibration, another one helps to choose what stays in float, the rest is to
+        source: the original, which classifies or detects, and has one input.
+        samples: a quarter is for calibration, another one helps to choose what stays in float, the rest is to
             compare; all are to compare where a file needs neither. They are read one by one.
         demands: when int8 is accepted.
         folder: for files in between and the result; exists as long as the result is used.
         report: is called with each conversion that was tried.
 
     Raises:
-        ModelError: the model can't be converted or run, or there are too few pictures.
+        ModelError: the model can't be converted or run, or there are too few samples.
         MissingExtraError: a tool or a runtime is not installed.
-        EdgeAgentError: a picture can't be used.
+        EdgeAgentError: a sample can't be used.
     """
     with _about(source, folder):
         converter = converter_for(source.file, folder)
-    calibration, choice, rest = split(pictures, chooses=bool(converter.operators))
+    calibration, choice, rest = split(samples, chooses=bool(converter.operators))
     original = models.load_qualified(source.file.path.stem, source)
     try:
         chosen_by = [*calibration, *choice]
@@ -125,20 +129,22 @@ def quantize(
     return Outcome(made, attempt, len(calibration), found, speed, accuracy, reason)
 
 
-def split(pictures: Sequence[Path], *, chooses: bool) -> tuple[list[Path], list[Path], list[Path]]:
+def split(
+    samples: Sequence[GivenSample], *, chooses: bool
+) -> tuple[list[GivenSample], list[GivenSample], list[GivenSample]]:
     """Those to calibrate with, to choose by, and to compare on: none is in two of them.
 
     Raises:
         ModelError: they are too few.
     """
     needed = LEAST_COMPARED * (2 if chooses else 1)
-    if len(pictures) < needed:
-        raise ModelError(f"--samples: expected at least {needed} pictures, found {len(pictures)}")
+    if len(samples) < needed:
+        raise ModelError(f"--samples: expected at least {needed} samples, found {len(samples)}")
     if not chooses:
-        return [], [], list(pictures[:MOST_COMPARED])
+        return [], [], list(samples[:MOST_COMPARED])
     # In turns, since neighbours in a folder are often alike.
-    compared = [picture for number, picture in enumerate(pictures) if number % 2]
-    return list(pictures[::4][:MOST_CALIBRATED]), list(pictures[2::4][:MOST_CHOSEN]), compared[:MOST_COMPARED]
+    compared = [sample for number, sample in enumerate(samples) if number % 2]
+    return list(samples[::4][:MOST_CALIBRATED]), list(samples[2::4][:MOST_CHOSEN]), compared[:MOST_COMPARED]
 
 
 def _with_file(source: "ModelSource", content: bytes, folder: Path) -> "ModelSource":
@@ -158,29 +164,29 @@ def _about(source: "ModelSource", folder: Path) -> Iterator[None]:
         raise ModelError(f"{source.file.path}: nothing is written: {said}") from error
 
 
-def _tensors(model: "Model", pictures: Sequence[Path]) -> "Iterator[NDArray[Any]]":
+def _tensors(model: "Model", samples: Sequence[GivenSample]) -> "Iterator[NDArray[Any]]":
     predictor = Predictor(model, None, None)
-    for picture in pictures:
-        with _named(picture):
-            tensor = predictor.tensor(read_file(picture))
+    for sample in samples:
+        with _named(sample.path):
+            tensor = predictor.tensor(sample.read())
         yield tensor
 
 
-def _answers(model: "Model", pictures: Sequence[Path]) -> "Iterator[list[Prediction]]":
+def _answers(model: "Model", samples: Sequence[GivenSample]) -> "Iterator[list[Prediction]]":
     least = None if model.task == "classification" else LEAST - TIE
     predictor = Predictor(model, None, least)
-    for picture in pictures:
-        with _named(picture):
-            answer = predictor.ask(read_file(picture)).predictions
+    for sample in samples:
+        with _named(sample.path):
+            answer = predictor.ask(sample.read()).predictions
         yield answer
 
 
 @contextmanager
-def _named(picture: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except EdgeAgentError as error:
-        raise EdgeAgentError(f"{picture}: {error}") from None
+        raise EdgeAgentError(f"{path}: {error}") from None
 
 
 def _reason(found: Agreement, speed: Speed, accuracy: Accuracy | None, demands: Demands) -> str:

@@ -22,7 +22,7 @@ class Attempt:
     Attributes:
         kept: what stays in float, in words.
         in_float: the operators that do, by their names.
-        agreement: with the original, on the pictures by which is chosen.
+        agreement: with the original, on the samples by which is chosen.
         content: of the file.
     """
 
@@ -44,7 +44,7 @@ def search(
         converter: calibrated.
         judge: compares the content of a converted file with the original.
         enough: the share of agreement that is needed. The search ends half-way from there to 1: of many attempts the
-            best one on a few pictures does a little worse on others.
+            best one on a few samples does a little worse on others.
         report: is called with each attempt.
 
     Returns:

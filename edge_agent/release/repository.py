@@ -102,6 +102,15 @@ class SignedRepository:
         known = ", ".join(release.name for release in releases) or "none yet"
         raise ReleaseError(f"{name}: there is no such release in {self._folder}; there are: {known}")
 
+    def newest(self, channel: str) -> Release | None:
+        """The newest release of a channel that is not revoked; None if there is none."""
+        found = [release for release in self.releases() if release.channel == channel and not release.revoked]
+        return found[-1] if found else None
+
+    def archive_of(self, release: Release) -> Path:
+        """The archive of a release, if it is still here."""
+        return self._folder / ARCHIVES / release.address
+
     def add(self, archive: Path, channel: str, version: str, share: int, groups: Iterable[str]) -> Release:
         """Adds a release.
 
@@ -129,7 +138,7 @@ class SignedRepository:
             target.hashes,
             {"number": number, "share": share, "groups": list(groups), "revoked": False},
         )
-        place = self._folder / ARCHIVES / release.address
+        place = self.archive_of(release)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f"{place.name}.part")
         shutil.copyfile(archive, part)

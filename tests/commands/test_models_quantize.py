@@ -3,7 +3,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_agent.cli import main
 from edge_agent.errors import ModelError
@@ -12,7 +14,9 @@ from edge_agent.models.bundle import read_manifest
 from edge_agent.quantization import converters, proof
 from edge_agent.quantization.accuracy import Accuracy
 from edge_agent.quantization.proof import split
+from edge_agent.quantization.samples import GivenSample
 from edge_agent.quantization.speed import Speed
+from edge_agent.samples import Sample
 
 UINT8 = "classify_tflite/mobilenet_v1_0.25_224_quant.tflite"
 FLOAT = "tinymlperf/pretrainedResnet.tflite"
@@ -75,6 +79,33 @@ def test_a_float_model_is_compared_on_pictures_that_it_was_not_made_with(
     assert (document["path"], document["compared"], document["calibrated"]) == (str(out), 20, 10)
     assert document["size"] < document["original_size"] / 2
     assert main(["predict", str(out), str(samples / "000.png")]) == 0
+
+
+def test_a_model_of_readings_is_compared_window_by_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(2.0, 1.0, monkeypatch)
+    generator = np.random.default_rng(5)
+    weights = numpy_helper.from_array(generator.normal(size=(24, 3)).astype(np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Softmax", ["m"], ["y"], axis=1)]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 24]), ("y", [1, 3]))
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "m.onnx")
+    )
+    for folder in ("walking", "running"):
+        (tmp_path / "readings" / folder).mkdir(parents=True)
+        rows = generator.normal(size=24 * 30).round(3)
+        (tmp_path / "readings" / folder / "1.csv").write_text("\n".join(map(str, rows)) + "\n")
+    given = ["--samples", str(tmp_path / "readings"), "--input", "series", "--labels", "none", "--json"]
+    out = tmp_path / "int8"
+    assert main(["models", "quantize", str(tmp_path / "m.onnx"), "-o", str(out), *given]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["unit"], document["compared"], document["calibrated"]) == ("samples", 30, 15)
+    assert document["same"] + document["tied"] >= 29
+    assert read_manifest(out).input is not None
 
 
 def test_what_is_no_faster_is_not_written(
@@ -151,10 +182,11 @@ def test_wrong_arguments_are_answered_before_anything_is_done(
     few = str(data_dir / "images")
     for model, out, sentence in (
         (UINT8, tmp_path, f"{tmp_path}: is there already"),
-        (UINT8, tmp_path / "x", "--samples: expected at least 20 pictures"),
+        (UINT8, tmp_path / "x", "--samples: expected at least 20 samples"),
         ("sensor/none.tflite", tmp_path / "x", "there is no such file"),
         ("misc_tflite/movenet_single_pose_lightning_ptq.tflite", tmp_path / "x", "can be compared, not pose"),
         ("tinymlperf/vww_96_int8.tflite", tmp_path / "x", "stored as integers already"),
+        ("tinymlperf/ad01_int8.tflite", tmp_path / "x", "can be compared, not anomaly"),
     ):
         facts = ["--labels", "none"] if "vww" in model else []
         assert main(arguments(data_dir, model, out, "--samples", few, *facts)) in (1, 2)
@@ -162,10 +194,11 @@ def test_wrong_arguments_are_answered_before_anything_is_done(
 
 
 def test_no_picture_is_used_for_two_things() -> None:
-    files = [Path(str(number)) for number in range(40)]
+    files = [GivenSample(Path(str(number)), lambda: Sample(b"", 0.0, 0.0, {})) for number in range(40)]
     calibration, choice, compared = split(files, chooses=True)
-    assert sorted([*calibration, *choice, *compared]) == sorted(files)
+    assert {one.path for one in (*calibration, *choice, *compared)} == {one.path for one in files}
+    assert len(calibration) + len(choice) + len(compared) == len(files)
     assert len(compared) == 20
     assert split(files, chooses=False) == ([], [], files)
-    with pytest.raises(ModelError, match="expected at least 40 pictures, found 39"):
+    with pytest.raises(ModelError, match="expected at least 40 samples, found 39"):
         split(files[:39], chooses=True)

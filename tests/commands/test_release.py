@@ -14,6 +14,7 @@ from edge_agent.release import repository as signed
 from edge_agent.release.repository import SignedRepository
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import configuration
+from tests.evaluation import data
 from tests.update.kit import PASSPHRASE, ask, bundle, wrong_answers
 
 
@@ -58,6 +59,45 @@ def test_a_bundle_that_fails_its_golden_samples_is_not_released(release: Any, tm
     assert code == 1
     assert "golden samples come out wrong here" in err
     assert json.loads(release("list", "--json")[1]) == []
+
+
+def with_data(folder: Path, version: str, right: int, *, states: bool = True) -> Path:
+    """The digit reader, in whose labels some are exchanged, with labelled data on which it may be anything."""
+
+    def change(scratch: Path, manifest: dict[str, Any]) -> None:
+        data.digits(scratch / "evaluation")
+        names = (scratch / "labels.txt").read_text().splitlines()
+        (scratch / "labels.txt").write_text("\n".join([*names[:right], *names[right + 1 :], names[right]]) + "\n")
+        del manifest["golden"]
+        if states:
+            manifest["evaluation"] = {"data": "evaluation", "require": {"top1": 0}}
+
+    return bundle(folder, version, change)
+
+
+def test_a_version_that_is_worse_than_the_one_that_it_replaces_is_not_released(
+    release: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.commands.release._prove", lambda _: None)
+    good, bad = with_data(tmp_path, "2", right=10), with_data(tmp_path, "3", right=4)
+    assert release("add", str(good))[::2] == (0, "")
+    code, _, err = release("add", str(bad))
+    assert (code, "digits/2" in err, "top1" in err) == (1, True, True)
+    assert [one["name"] for one in json.loads(release("list", "--json")[1])] == ["digits/2"]
+    assert release("add", str(with_data(tmp_path, "4", right=4, states=False)))[0] == 1  # on the data of version 2
+    assert release("add", str(bad), "--margin", "1")[0] == 0
+
+
+def test_a_version_that_is_as_good_is_released_and_what_can_not_be_compared_is_said(
+    release: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.commands.release._prove", lambda _: None)
+    for version in ("2", "3"):
+        assert release("add", str(with_data(tmp_path, version, right=10)))[::2] == (0, "")
+    for file in (tmp_path / "targets").rglob("*.zip"):
+        file.unlink()
+    code, _, err = release("add", str(with_data(tmp_path, "4", right=4)))
+    assert (code, "not compared with digits/3" in err) == (0, True)
 
 
 def test_a_folder_that_is_released_twice_needs_another_version(release: Any, monkeypatch: pytest.MonkeyPatch) -> None:
