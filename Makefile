@@ -7,7 +7,7 @@ QUIET  := $(shell test -t 2 || echo --quiet)
 # Works where Debian's python3-venv is missing: the environment has no pip of its own.
 INSTALL = $(PYTHON) -m pip $(QUIET) --disable-pip-version-check --python $(BIN)/python install -c constraints.txt
 # What the tests try, besides what the demonstration needs.
-EXTRAS  = tflite,onnx,quantize,serial,language,update,metrics,http,plot
+EXTRAS  = tflite,onnx,quantize,serial,video,language,update,metrics,http,plot
 
 .PHONY: demo test check coverage format models wheel benchmark clean
 .PHONY: test-faults test-fuzz test-openvino test-home-assistant test-page test-devices check-ansible

@@ -14,6 +14,45 @@ DROPPED: tuple[Dropped, ...] = ("superseded", "stale", "unchanged", "throttled",
 DISCARDED: tuple[Discarded, ...] = ("outbox_full", "expired", "refused", "damaged")
 
 
+class VideoCounts:
+    """What became of the packets of one stream: `packets = decoded + skipped + waiting`. From any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._packets = self._decoded = self._skipped = self._damaged = 0
+
+    def arrive(self) -> None:
+        """A packet has come; it waits."""
+        with self._lock:
+            self._packets += 1
+
+    def decode(self) -> None:
+        """A packet has gone into the decoder."""
+        with self._lock:
+            self._decoded += 1
+
+    def skip(self, count: int = 1) -> None:
+        """Packets will never be decoded."""
+        with self._lock:
+            self._skipped += count
+
+    def damage(self) -> None:
+        """The decoder could not use a packet, which also counts as decoded."""
+        with self._lock:
+            self._damaged += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """As published in `stats`; one consistent moment."""
+        with self._lock:
+            return {
+                "packets": self._packets,
+                "decoded": self._decoded,
+                "skipped": self._skipped,
+                "waiting": self._packets - self._decoded - self._skipped,
+                "damaged": self._damaged,
+            }
+
+
 class Counters:
     """Counts of one pipeline; each method is one step of one input or result, from any thread.
 
@@ -27,6 +66,7 @@ class Counters:
         self._produced = self._acknowledged = self._queued = self._restored = 0
         self._dropped: Counter[Dropped] = Counter()
         self._discarded: Counter[Discarded] = Counter()
+        self._video: VideoCounts | None = None
 
     def capture(self) -> None:
         """An input has come in."""
@@ -77,8 +117,15 @@ class Counters:
             self._queued -= count
             self._discarded[reason] += count
 
+    def video(self) -> VideoCounts:
+        """The counts of the packets of the pipeline's stream; they are published once somebody has asked for them."""
+        with self._lock:
+            self._video = self._video or VideoCounts()
+            return self._video
+
     def as_dict(self) -> dict[str, Any]:
         """As published in `stats`; one consistent moment."""
+        video = {} if self._video is None else {"video": self._video.as_dict()}
         with self._lock:
             return {
                 "captured": self._captured,
@@ -91,6 +138,7 @@ class Counters:
                 "acknowledged": self._acknowledged,
                 "queued": self._queued,
                 "discarded": {reason: self._discarded[reason] for reason in DISCARDED},
+                **video,
             }
 
 

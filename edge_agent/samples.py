@@ -5,15 +5,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edge_agent.counters import Settlement
 from edge_agent.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 # In place of a label, in topics and comparisons, where there is none.
 NO_LABEL = "none"
+# Pixel formats of FFmpeg whose first plane is the brightness, a byte a pixel.
+_LUMA_FIRST = (*("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray"),)
+# AVCOL_RANGE_JPEG of FFmpeg.
+_FULL_RANGE = 2
 # What can be written as a date, in seconds since the epoch. A clock without a battery may be set to anything.
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.9995
 
@@ -43,14 +48,49 @@ class Series:
     gap: bool = False
 
 
+class PlanarFrame:
+    """A frame of a video as its decoder leaves it, in planes: colours are converted only where they are looked at.
+
+    Args:
+        frame: an `av.VideoFrame`; its memory is the decoder's, and is not changed.
+
+    Attributes:
+        size: width, height in pixels.
+    """
+
+    __slots__ = ("_frame", "size")
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.size: tuple[int, int] = (frame.width, frame.height)
+
+    @property
+    def is_video_range(self) -> bool:
+        """Whether black is 16 and white is 235 in `luma`, and not 0 and 255."""
+        return self._frame.color_range != _FULL_RANGE and not self._frame.format.name.startswith("yuvj")
+
+    def luma(self) -> "NDArray[np.uint8]":
+        """The brightness, (height, width), uint8; may share memory with the frame."""
+        frame = self._frame if self._frame.format.name in _LUMA_FIRST else self._frame.reformat(format="yuv420p")
+        plane, (width, height) = frame.planes[0], self.size
+        rows = memoryview(plane).cast("B", (plane.buffer_size // plane.line_size, plane.line_size))
+        return np.asarray(rows)[:height, :width]
+
+    def pixels(self, across: int = 1, down: int = 1) -> "NDArray[np.uint8]":
+        """The picture, (height // down, width // across, 3), uint8, BGR; reduced to averages before it is converted."""
+        width, height = max(1, self.size[0] // across), max(1, self.size[1] // down)
+        small = self._frame.reformat(width, height, "bgr24", interpolation="AREA", threads=1)
+        return np.asarray(small.to_ndarray(), np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One input on its way to a model.
 
     Attributes:
-        data: bytes as they came (an encoded image, or numbers), a frame of shape (height, width, 3), uint8, BGR,
-            readings, or the reason why there is nothing: an input that could not even be read travels the road like any
-            other, and fails in the same place.
+        data: bytes as they came (an encoded image, or numbers), a frame of shape (height, width, 3), uint8, BGR, or
+            in planes, readings, or the reason why there is nothing: an input that could not even be read travels the
+            road like any other, and fails in the same place.
         captured_at: when it was taken, seconds since the epoch.
         captured: the same moment on the monotonic clock, from which ages are measured.
         origin: facts about where it came from, published as part of `input`.
@@ -60,7 +100,7 @@ class Sample:
         senders: devices whose published messages have led to it.
     """
 
-    data: "bytes | NDArray[np.uint8] | Series | InputError"
+    data: "bytes | NDArray[np.uint8] | PlanarFrame | Series | InputError"
     captured_at: float
     captured: float
     origin: Mapping[str, Any]

@@ -18,7 +18,7 @@ from edge_agent.errors import InputError
 from edge_agent.preprocess.decoding import decode_picture
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.preprocess.regions import Rectangle, Regions, View
-from edge_agent.samples import Sample, Series
+from edge_agent.samples import PlanarFrame, Sample, Series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,8 @@ NEW_SCENE = 0.6
 DRIFT = 0.2
 # What is as bright as this is so in any light.
 SATURATED = 250.0
+# Black and white in the planes of most videos.
+VIDEO_RANGE = (16, 235)
 # Most cameras that are distinguished on a topic with wildcards.
 MAX_SCENES = 64
 
@@ -64,9 +66,12 @@ class MotionGate:
         if topic not in self._scenes and len(self._scenes) == MAX_SCENES:
             del self._scenes[next(iter(self._scenes))]
         scene = self._scenes.setdefault(topic, _Scene(self._options, len(views)))
-        return scene.passes(views, sample.stream_time)
+        video_range = isinstance(sample.data, PlanarFrame) and sample.data.is_video_range
+        return scene.passes(views, sample.stream_time, video_range=video_range)
 
-    def _pixels(self, data: "bytes | NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    def _pixels(self, data: "bytes | NDArray[np.uint8] | PlanarFrame") -> "NDArray[np.uint8]":
+        if isinstance(data, PlanarFrame):
+            return data.luma()
         if not isinstance(data, bytes):
             return data
         # Regions are stated in pixels of the whole picture.
@@ -87,15 +92,21 @@ class _Scene:
         self._last_time: float | None = None
         self._now = self._moved = self._passed = 0.0
 
-    def passes(self, views: Sequence[View], time: float) -> bool:
-        """Whether something moves, or has moved just now, or has not passed for long."""
+    def passes(self, views: Sequence[View], time: float, *, video_range: bool) -> bool:
+        """Whether something moves, or has moved just now, or has not passed for long.
+
+        Args:
+            views: of the frame.
+            time: seconds, on the clock of the stream.
+            video_range: whether the grey levels of the views are those of `VIDEO_RANGE`.
+        """
         # A file that is looped goes back in its own time.
         elapsed = 0.0 if self._last_time is None else max(0.0, time - self._last_time)
         self._last_time = time
         self._now += elapsed
         pairs = zip(self._backgrounds, views, strict=True)
         # Each of them must see every frame.
-        shares = [background.changed(view.pixels, elapsed) for background, view in pairs]
+        shares = [background.changed(view.pixels, elapsed, video_range=video_range) for background, view in pairs]
         moves = max(shares) >= self._options.min_area
         if moves:
             self._moved = self._now
@@ -113,14 +124,17 @@ class _Background:
         self._threshold = threshold
         self._average: NDArray[np.float32] | None = None
 
-    def changed(self, pixels: "NDArray[np.uint8]", elapsed: float) -> float:
+    def changed(self, pixels: "NDArray[np.uint8]", elapsed: float, *, video_range: bool) -> float:
         """The share of the view that differs; the view is then part of the average.
 
         Args:
-            pixels: (height, width, 3), uint8, BGR.
+            pixels: (height, width, 3), uint8, BGR; or (height, width), grey.
             elapsed: seconds since the last one.
+            video_range: see `_Scene.passes`.
         """
         grey = _small_grey(pixels)
+        if video_range:
+            grey = np.maximum(0, (grey - VIDEO_RANGE[0]) * np.float32(255 / (VIDEO_RANGE[1] - VIDEO_RANGE[0])))
         average = self._average
         if average is None or average.shape != grey.shape:
             self._average = grey
@@ -141,7 +155,7 @@ def _small_grey(pixels: "NDArray[np.uint8]") -> "NDArray[np.float32]":
         pixels = np.asarray(
             cv2.resize(pixels[: height * 2, : width * 2], (width, height), interpolation=cv2.INTER_AREA), np.uint8
         )
-    grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), BLUR, 0)
+    grey = cv2.GaussianBlur(pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), BLUR, 0)  # noqa: PLR2004 - axes
     return np.asarray(grey, np.float32)
 
 

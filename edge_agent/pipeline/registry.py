@@ -128,7 +128,7 @@ class Pipelines:
         events = counters.get(events_of(name)) or Counters()
         publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
         snapshots = None if options.snapshot is None else Snapshots(options, options.snapshot, publisher.show)
-        source = self._source(name, config, model, device, broker)
+        source = self._source(name, config, model, device, broker, counters[name])
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
             text = TextPipeline(name, options, source, model, counters[name], template, publisher, self._poison)
@@ -148,7 +148,9 @@ class Pipelines:
         )
         return Prepared(pipeline, publisher, snapshots, counters)
 
-    def _source(self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker) -> Source:
+    def _source(
+        self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker, counters: Counters
+    ) -> Source:
         options, answers_text = config.settings.pipelines[name], isinstance(model, LanguageModel)
         context = Context(
             folder=config.path.parent,
@@ -158,6 +160,7 @@ class Pipelines:
             cancel=partial(self._cancel, name) if answers_text else None,
             prompt_template=PromptTemplate(options.text, device.device_id) if answers_text else None,
             own_topics=OwnTopics(own_topics(config.settings)),
+            counters=counters,
             observers_of=self.observers_of,
         )
         return open_source(options.source, context)

@@ -1,7 +1,7 @@
 """Decodes images. Limits are checked on the header, before memory for the pixels is allocated."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from edge_agent.errors import InputError
 from edge_agent.preprocess.jpeg import EndFinder
 from edge_agent.preprocess.opencv import MAX_PIXELS, cv2
+from edge_agent.samples import PlanarFrame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,19 +125,39 @@ def reduce_pixels(pixels: "NDArray[np.uint8]", reduction: Reduction | None = Non
         pixels: (height, width, 3), uint8, BGR.
         reduction: by how much it may be reduced; None: not at all.
     """
-    rows, columns = pixels.shape[:2]
-    size = columns, rows
+    size = columns, rows = pixels.shape[1], pixels.shape[0]
+    by = (1, 1)
+    for across, down in _halvings(size, reduction):
+        by = across, down
+        # At half the size, bilinear interpolation is the mean of 2 x 2 pixels.
+        pixels = np.asarray(cv2.resize(pixels, (columns // across, rows // down)), np.uint8)
+    return Picture(pixels, size, by)
+
+
+def convert_frame(frame: PlanarFrame, reduction: Reduction | None = None) -> Picture:
+    """Converts the colours of a video's frame, which is reduced as `reduce_pixels` does, but before that.
+
+    Args:
+        frame: as its decoder leaves it.
+        reduction: by how much it may be reduced; None: not at all.
+    """
+    *_, by = [(1, 1), *_halvings(frame.size, reduction)]
+    return Picture(frame.pixels(*by), frame.size, by)
+
+
+def _halvings(size: tuple[int, int], reduction: Reduction | None) -> Iterator[tuple[int, int]]:
+    """The factors after each step, as long as width and height are even and `reduction` allows it."""
+    columns, rows = size
     most_across, most_down = reduction(*size) if reduction else (1, 1)
     across = down = 1
     while True:
         narrower = 2 * across <= most_across and columns % 2 == 0
         lower = 2 * down <= most_down and rows % 2 == 0
         if not (narrower or lower) or (most_across == most_down and narrower != lower):
-            return Picture(pixels, size, (across, down))
+            return
         across, down = across << narrower, down << lower
         columns, rows = columns >> narrower, rows >> lower
-        # At half the size, bilinear interpolation is the mean of 2 x 2 pixels.
-        pixels = np.asarray(cv2.resize(pixels, (columns, rows)), np.uint8)
+        yield across, down
 
 
 def _is_complete(jpeg: bytes) -> bool:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import InputError
-from edge_agent.preprocess.decoding import Picture, Reduction, decode_picture, reduce_pixels
+from edge_agent.preprocess.decoding import Picture, Reduction, convert_frame, decode_picture, reduce_pixels
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.regions import Regions, View
-from edge_agent.samples import Sample, Series
+from edge_agent.samples import PlanarFrame, Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import StreamCutter, read_series
 from edge_agent.timeseries.numbers import NumberFormat, RawInput, SeriesPreprocess, read_numbers
@@ -154,6 +154,8 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
         raise InputError("expected a picture, found readings: the model takes pictures")
     if isinstance(sample.data, bytes):
         return decode_picture(sample.data, reduction)
+    if isinstance(sample.data, PlanarFrame):
+        return convert_frame(sample.data, reduction)
     return reduce_pixels(sample.data, reduction)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from edge_agent import settings
+from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.settings.own_topics import OwnTopics
@@ -49,6 +50,7 @@ class Context:
         cancel: called with the id of a request that is to be given up.
         prompt_template: of prompts about what other pipelines find; None: the pipeline has no language model.
         own_topics: on which the agent publishes.
+        counters: of the pipeline.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -59,6 +61,7 @@ class Context:
     cancel: Callable[[str], None] | None = None
     prompt_template: PromptTemplate | None = None
     own_topics: OwnTopics = field(default_factory=OwnTopics)
+    counters: Counters = field(default_factory=Counters)
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

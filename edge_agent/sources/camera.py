@@ -10,9 +10,10 @@ from edge_agent.errors import SourceError
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
+from edge_agent.sources.frozen import FrozenFrameDetector
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.v4l2 import find_device
-from edge_agent.sources.video import FrozenFrameDetector, stream
+from edge_agent.sources.video import stream
 
 log = logging.getLogger(__name__)
 

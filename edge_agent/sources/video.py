@@ -1,5 +1,6 @@
-"""Video files, and streams over RTSP or HTTP, through OpenCV."""
+"""Video files, and streams over RTSP or HTTP: through OpenCV, or through PyAV where it is installed (streams only)."""
 
+import importlib.util
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from edge_agent.errors import InputError, SourceError
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
+from edge_agent.sources.frozen import FrozenFrameDetector
 from edge_agent.sources.http_pictures import HttpPictures, SinglePictureError, open_pictures
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.rtsp import why_no_stream
@@ -23,6 +25,8 @@ from edge_agent.system.home import expand_user
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_agent.sources.watch import WatchAll
+
     Frame = NDArray[np.uint8] | bytes
 
 log = logging.getLogger(__name__)
@@ -31,51 +35,6 @@ _OPEN_TIMEOUT_MS = 10_000
 _FALLBACK_FPS = 25.0
 # A file with fewer frames than this fraction of the number in its header is truncated. The number may be an estimate.
 _MIN_COMPLETE = 0.95
-
-
-class FrozenFrameDetector:
-    """Detects a capture that returns the same frame for ever, also across reopening.
-
-    Args:
-        name: of the source, for messages.
-        timeout: seconds.
-    """
-
-    def __init__(self, name: str, timeout: float) -> None:
-        self._name = name
-        self._timeout = timeout
-        self._last: Frame | None = None
-        self._since = 0.0
-        self._is_frozen = False
-
-    def opened(self) -> None:
-        """Called when the capture has been opened, for the first time or again."""
-        self._since = time.monotonic()
-
-    def passes(self, frame: "Frame") -> bool:
-        """Whether a frame is new: False for the one at which the capture had frozen before it was reopened.
-
-        Args:
-            frame: (height, width, 3), uint8, BGR; or an encoded picture.
-
-        Raises:
-            SourceError: all frames of the last `timeout` seconds were identical.
-        """
-        now = time.monotonic()
-        if self._last is None or _differ(frame, self._last):
-            self._last, self._since, self._is_frozen = frame, now, False
-        elif now - self._since > self._timeout:
-            self._is_frozen = True
-            raise SourceError(f"{self._name}: the same frame again and again for {self._timeout:g} s")
-        return not self._is_frozen
-
-
-def _differ(frame: "Frame", other: "Frame") -> bool:
-    if isinstance(frame, bytes) or isinstance(other, bytes):
-        return bool(frame != other)
-    # The noise of a real camera shows in a few pixels; all of them are compared only if these are equal.
-    sparse = slice(None, None, 16)
-    return not (np.array_equal(frame[sparse, sparse], other[sparse, sparse]) and np.array_equal(frame, other))
 
 
 class Video:
@@ -89,6 +48,7 @@ class Video:
         live: whether it is a stream.
         stall_timeout: seconds; see `Readable`.
         paced: whether the frames of a file come as fast as it plays, unless `fps` is `max`.
+        watch: reads the packets of a stream; None: OpenCV reads its frames.
     """
 
     def __init__(
@@ -101,6 +61,7 @@ class Video:
         loop: bool,
         live: bool,
         paced: bool = True,
+        watch: "WatchAll | None" = None,
     ) -> None:
         self.name = name
         self.live = live
@@ -108,6 +69,7 @@ class Video:
         self._url = url
         self._fps = fps
         self._loop = loop
+        self._watch = watch
         self._paced = paced and fps != "max"
         self._frozen = FrozenFrameDetector(name, stall_timeout)
 
@@ -129,7 +91,10 @@ class Video:
         while not stopping.is_set():
             began, capture = time.monotonic(), self._open()
             try:
-                yield from stream(capture, self.name, fps, self._frozen, stopping, number)
+                if self._watch is None or isinstance(capture, HttpPictures):
+                    yield from stream(capture, self.name, fps, self._frozen, stopping, number)
+                else:
+                    yield from self._watch.samples(capture, stopping)
             except SinglePictureError:
                 if fps is None:
                     raise
@@ -151,6 +116,8 @@ class Video:
                 log.debug("%s: opened: JPEG pictures over HTTP", self.name)
                 return found
             hint = found.hint
+        if self._watch is not None:
+            return self._watch.open(self._url, self.stall_timeout, hint)
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS]
         timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self.stall_timeout * 1000)]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts if self.live else [])
@@ -261,4 +228,14 @@ def create(source: settings.VideoSource, context: Context) -> Reader:
     if not source.live:
         url = str(context.folder / expand_user(url.removeprefix("file://")))
     name = without_credentials(url) if source.live else url
-    return Reader(Video(url, name, source.fps, source.stall_timeout, loop=source.loop, live=source.live))
+    options = {"loop": source.loop, "live": source.live}
+    return Reader(Video(url, name, source.fps, source.stall_timeout, watch=_watch(source, name, context), **options))
+
+
+def _watch(source: settings.VideoSource, name: str, context: Context) -> "WatchAll | None":
+    """What reads the packets of a stream, where the extra is installed."""
+    if not source.live or importlib.util.find_spec("av") is None:
+        return None
+    from edge_agent.sources import watch
+
+    return watch.WatchAll(name, source, context.counters.video())

@@ -1,0 +1,220 @@
+"""Streams as packets, through PyAV: to demultiplex costs next to nothing, so only what is looked at is decoded."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.counters import VideoCounts
+from edge_agent.errors import MissingExtraError, SourceError
+from edge_agent.preprocess.opencv import MAX_PIXELS
+from edge_agent.sources.rtsp import why_no_stream
+
+try:
+    import av
+except ImportError as error:
+    raise MissingExtraError("watching a stream", "video", error) from None
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT = 10.0
+# Bounds of the packets that wait for somebody to look at them: what is decoded at once when that happens.
+MAX_WAITING_BYTES = 16_000_000
+MAX_WAITING_PACKETS = 300
+# A stream whose decoder works for more than this share of the time gets all threads.
+MAX_LOAD = 0.6
+_LOAD_WINDOW = 5.0
+# What a stream may lead to: FFmpeg follows playlists, and none of them is to reach a file.
+_PROTOCOLS = (
+    "rtp,srtp,udp,udplite,tcp,tls,http,https,httpproxy,rtmp,rtmps,rtmpe,rtmpt,rtmpte,rtmpts,ftp,sftp,srt,rist,sctp,"
+    "mmsh,mmst,unix,zmq,hls,crypto,data"
+)
+
+av.logging.set_level(None)  # its messages are part of our errors
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a packet came.
+
+    Attributes:
+        number: of the packet in its stream, from 1.
+        at: on the monotonic clock.
+        clock: seconds since the epoch.
+    """
+
+    number: int
+    at: float
+    clock: float
+
+
+class PacketStream:
+    """An open stream: the packets of its first video.
+
+    Args:
+        url: the address, with its credentials.
+        name: for messages.
+        timeout: seconds of silence after which reading fails.
+        hint: why it is no stream of pictures, where that is known.
+
+    Raises:
+        SourceError: it can't be opened, and why.
+    """
+
+    def __init__(self, url: str, name: str, timeout: float, hint: str = "") -> None:
+        self.name = name
+        # Over UDP, packets are lost. How many frames a second come is seen later: to find out first takes a second.
+        options = {"rtsp_flags": "prefer_tcp", "protocol_whitelist": _PROTOCOLS, "fpsprobesize": "0"}
+        try:
+            self._container = av.open(url, options=options, timeout=(OPEN_TIMEOUT, timeout))
+        except (av.error.FFmpegError, OSError, ValueError):
+            raise SourceError(f"{name}: {hint or why_no_stream(url, name)}") from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{name}: {hint or 'has no video'}")
+        self._stream = self._container.streams.video[0]
+        codec = self._stream.codec_context
+        log.debug("%s: opened: %s, %d x %d", name, codec.name, codec.width, codec.height)
+
+    def packets(self) -> Iterator[Any]:
+        """Each `av.Packet` when it comes, with its `Arrival` as `opaque`.
+
+        Raises:
+            SourceError: the stream has ended or has failed.
+        """
+        number = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size == 0:
+                    break
+                number += 1
+                packet.opaque = Arrival(number, time.monotonic(), time.time())
+                yield packet
+        except (av.error.FFmpegError, OSError):
+            pass
+        raise SourceError(f"{self.name}: no frame can be read any more")
+
+    def decoder(self, *, all_threads: bool, deblocking: bool) -> Any:
+        """A new `av.CodecContext` for its packets.
+
+        Args:
+            all_threads: whether it may use all cores. One thread costs the least, and frames come out at once.
+            deblocking: whether edges between blocks are smoothed.
+        """
+        codec = self._stream.codec_context
+        decoder = av.CodecContext.create(codec.codec.name, "r")
+        decoder.extradata = codec.extradata
+        decoder.copy_opaque = True
+        decoder.thread_count = 0 if all_threads else 1
+        decoder.thread_type = "AUTO"
+        decoder.options = {"max_pixels": str(MAX_PIXELS)} | ({} if deblocking else {"skip_loop_filter": "all"})
+        return decoder
+
+    def release(self) -> None:
+        """Closes the connection."""
+        self._container.close()
+
+
+class PausableDecoder:
+    """Decodes a stream when somebody looks, from any packet on: those since the last keyframe wait until then.
+
+    The decoder and the packets that wait are always one uninterrupted piece of the stream. They are bounded: when too
+    many wait, they are decoded without anybody looking.
+
+    Args:
+        stream: gives the packets.
+        counts: of the stream.
+        all_threads: see `PacketStream.decoder`.
+        deblocking: see there.
+    """
+
+    def __init__(self, stream: PacketStream, counts: VideoCounts, *, all_threads: bool, deblocking: bool) -> None:
+        self._stream = stream
+        self._counts = counts
+        self._deblocking = deblocking
+        self._all_threads = all_threads
+        self._decoder = stream.decoder(all_threads=all_threads, deblocking=deblocking)
+        self._waiting: deque[Any] = deque()
+        self._bytes = 0
+        # The first packet that waits, if it is a keyframe that has been decoded alone.
+        self._seen: Any = None
+        self._began = False
+        # Whether the decoder has had every packet before those that wait.
+        self._is_whole = False
+        self._load_since, self._busy = time.monotonic(), 0.0
+
+    def put(self, packet: Any) -> None:
+        """Adds a packet to those that wait. A keyframe replaces them."""
+        self._counts.arrive()
+        if packet.is_keyframe:
+            self.clear()
+            self._began = True
+        self._waiting.append(packet)
+        self._bytes += packet.size
+        if self._bytes > MAX_WAITING_BYTES or len(self._waiting) > MAX_WAITING_PACKETS:
+            self._began = True  # there may be none: some encoders refresh pictures bit by bit
+            for _ in self.frames():
+                pass
+
+    def frames(self) -> Iterator[Any]:
+        """Decodes all packets that wait: `av.VideoFrame`s with their `Arrival`. Before the first keyframe: nothing."""
+        if not self._began:
+            return
+        while self._waiting:
+            packet = self._waiting.popleft()
+            self._bytes -= packet.size
+            if packet is self._seen:
+                self._seen = None
+            else:
+                self._counts.decode()
+            if packet.is_keyframe:
+                yield from self._start_over()
+            self._is_whole = True
+            yield from self._decode(packet)
+
+    def look(self) -> Iterator[Any]:
+        """Decodes the keyframe among the packets that wait, which go on waiting."""
+        if self._waiting and self._waiting[0].is_keyframe and self._seen is None:
+            self._seen = self._waiting[0]
+            self._counts.decode()
+            yield from self._start_over()
+            yield from self._decode(self._seen)
+            self._is_whole = False
+            yield from self._start_over()
+
+    def clear(self) -> None:
+        """Skips all packets that wait."""
+        self._is_whole &= not self._waiting
+        self._counts.skip(len(self._waiting) - (self._seen is not None))
+        self._waiting.clear()
+        self._bytes, self._seen = 0, None
+
+    def _start_over(self) -> Iterator[Any]:
+        """At a keyframe: has the decoder forget what is not continued; what it still holds comes out."""
+        now, replaced = time.monotonic(), False
+        if now - self._load_since > _LOAD_WINDOW:
+            replaced = not self._all_threads and self._busy > MAX_LOAD * (now - self._load_since)
+            self._load_since, self._busy = now, 0.0
+        if self._decoder.is_open and (replaced or not self._is_whole):
+            yield from self._decode(None)
+            self._decoder.flush_buffers()
+        if replaced:
+            log.info("%s: decoding takes most of one core: it uses all of them", self._stream.name)
+            self._all_threads = True
+            self._decoder = self._stream.decoder(all_threads=True, deblocking=self._deblocking)
+
+    def _decode(self, packet: Any) -> Iterator[Any]:
+        began = time.monotonic()
+        try:
+            frames = self._decoder.decode(packet)
+        except (av.error.FFmpegError, ValueError):
+            self._counts.damage()
+            frames = []
+        self._busy += time.monotonic() - began
+        for frame in frames:
+            # Of an open group of pictures, those that refer to what was not decoded; of an encoder without keyframes,
+            # what is not yet whole.
+            if not frame.is_corrupt and isinstance(frame.opaque, Arrival):
+                yield frame

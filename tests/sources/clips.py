@@ -1,0 +1,31 @@
+"""Encoded clips, made by ffmpeg, for the streams that tests serve."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+FPS = 25
+GOP = 25
+# What a camera may send, as options of the encoder; one keyframe a second.
+CODECS = {
+    "H.264": ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", str(GOP), "-sc_threshold", "0"),
+    "H.264, B-frames, open groups": (
+        *("-c:v", "libx264", "-preset", "veryfast", "-sc_threshold", "0"),
+        *("-x264-params", f"bframes=3:b-adapt=0:open-gop=1:keyint={GOP}:min-keyint={GOP}"),
+    ),
+    "H.265, B-frames, open groups": (
+        *("-c:v", "libx265", "-preset", "ultrafast"),
+        *("-x265-params", f"bframes=3:b-adapt=0:open-gop=1:keyint={GOP}:scenecut=0:log-level=none"),
+    ),
+    "Motion JPEG": ("-c:v", "mjpeg"),
+}
+
+
+def make_clip(path: Path, codec: str = "H.264", *, seconds: float = 2.0, size: str = "320x240") -> Path:
+    """A clip with a picture that changes all the time."""
+    program = shutil.which("ffmpeg")
+    assert program is not None, "Debian: apt-get install ffmpeg"
+    source = f"testsrc2=size={size}:rate={FPS}"
+    command = [program, "-v", "error", "-y", "-f", "lavfi", "-i", source, "-t", str(seconds), *CODECS[codec], str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    return path
