@@ -92,7 +92,12 @@ class Reports:
             "pipelines": state.pipelines.counters(),
             "performance": self._performance.since_last_call(),
             "models": {
-                name: {"accelerator": facts["in_use"], "moves": facts["moves"]} for name, facts in models.items()
+                name: {
+                    "accelerator": facts["in_use"],
+                    "moves": facts["moves"],
+                    **{key: facts[key] for key in ("temperature_c",) if key in facts},
+                }
+                for name, facts in models.items()
             },
         }
         if lines := state.pipelines.line_totals():

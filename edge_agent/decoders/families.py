@@ -16,6 +16,8 @@ from edge_agent.decoders.ctc import recognise_ctc
 from edge_agent.decoders.detr import recognise_detr
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
+from edge_agent.decoders.hailo_nms import recognise_hailo_nms
+from edge_agent.decoders.imx500 import recognise_imx500
 from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
 from edge_agent.decoders.landmarks import recognise_landmarks
 from edge_agent.decoders.movenet import recognise_movenet
@@ -32,6 +34,7 @@ from edge_agent.decoders.ssd_st import recognise_ssd_st
 from edge_agent.decoders.text_detection import recognise_text_detection
 from edge_agent.decoders.ultraface import recognise_ultraface
 from edge_agent.decoders.yolo import recognise_end_to_end, recognise_yolov5, recognise_yolov8
+from edge_agent.decoders.yolo_dfl import recognise_yolo_dfl
 from edge_agent.decoders.yolo_maps import (
     recognise_yolo_fastest_v2,
     recognise_yolov2,
@@ -140,6 +143,21 @@ FAMILIES = {
         "YOLOv5, YOLOv7: box, objectness and class scores for each cell",
     ),
     "yolov8": Family(recognise_yolov8, "[1, 4 + classes, cells]", "YOLOv8, YOLO11: the same without objectness"),
+    "yolo_dfl": Family(
+        recognise_yolo_dfl,
+        "[1, 64, rows, columns], [1, classes, rows, columns] and maybe their sum for each of three feature maps",
+        "YOLOv8 and YOLO11 without their last layers, as compiled for Rockchip's and Hailo's chips",
+    ),
+    "hailo_nms": Family(
+        recognise_hailo_nms,
+        "[1, classes x (1 + 5 x boxes)]",
+        "HEF files with non-maximum suppression: boxes by class, or by score",
+    ),
+    "imx500": Family(
+        recognise_imx500,
+        "boxes [1, N, 4], scores [1, N], classes [1, N] and their count",
+        "networks of the AI Camera with non-maximum suppression (`_pp`)",
+    ),
     "yolo_end_to_end": Family(
         recognise_end_to_end,
         "[1, detections, 6], or [detections, 7] of YOLOv7",

@@ -116,8 +116,9 @@ def _requested(
         return
     for name, model in machine.config.settings.models.items():
         for asked in model.accelerators:
-            if isinstance(asked, str):
-                row, state = ACCELERATORS[asked], available.get(asked, Availability(""))
+            if isinstance(asked, str | settings.Chip):
+                name_ = asked if isinstance(asked, str) else asked.chip
+                row, state = ACCELERATORS[name_], available.get(name_, Availability(""))
             else:
                 row = _own(asked, machine.config)
                 state = _availability(machine, row, providers)

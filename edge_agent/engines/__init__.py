@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 ENGINES = {
     "tflite": "edge_agent.engines.tflite",
     "onnx": "edge_agent.engines.onnx",
+    "hef": "edge_agent.engines.hailo",
+    "rknn": "edge_agent.engines.rknn",
 }
+# Those that run in a process of their own in any case.
+ISOLATED = ("hef", "rknn")
 # Characters of a runtime's error message that are quoted.
 MAX_REASON = 200
 CLOSED = "inference failed: the model has been closed"
@@ -128,6 +132,11 @@ class EngineWrapper:
     """
 
     engine: Engine
+
+    @property
+    def temperature(self) -> float | None:
+        """Degrees Celsius of the chip; None where that is not known."""
+        return getattr(self.engine, "temperature", None)
 
     @property
     def runtime(self) -> str:

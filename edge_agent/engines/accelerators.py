@@ -67,6 +67,15 @@ ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
     "ethosu": Row("libethosu_delegate.so", install="the board's own delegate for it, which comes with its system"),
     "gpu": Row(COMPILED_FOR_GPU, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
+    "hailo": Row(
+        hef="edge_agent.chips.hailo",
+        install="hailo-all (Hailo-8, 8L) or hailo-h10-all (10H), `edge-agent doctor` says which",
+    ),
+    "rknn": Row(
+        rknn="edge_agent.chips.rknn",
+        install="rknn-toolkit-lite2, and Rockchip's librknnrt.so, `edge-agent doctor` says from where",
+    ),
+    "imx500": Row(rpk="sensor", install="imx500-all"),
     "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
     "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
     "tensorrt": Row(onnx="TensorrtExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
@@ -81,7 +90,13 @@ def name_of(accelerator: settings.Accelerator) -> str:
     """The name of an accelerator in messages and in `info`."""
     if isinstance(accelerator, str):
         return accelerator
-    own = Path(accelerator.delegate).name if isinstance(accelerator, settings.Delegate) else accelerator.provider
+    match accelerator:
+        case settings.Delegate():
+            own = Path(accelerator.delegate).name
+        case settings.Provider():
+            own = accelerator.provider
+        case settings.Chip():
+            own = accelerator.chip
     return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
 
 
@@ -89,6 +104,8 @@ def known_as(accelerator: settings.Accelerator) -> str:
     """Its name in the table, also if the configuration names its library or provider; "" if it is not in there."""
     if isinstance(accelerator, str):
         return accelerator
+    if isinstance(accelerator, settings.Chip):
+        return accelerator.chip
     if isinstance(accelerator, settings.Delegate):
         library = Path(accelerator.delegate).name
         return next((name for name, row in ACCELERATORS.items() if row.tflite == library), "")
@@ -106,6 +123,8 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
         return Target(name, accelerator.delegate, accelerator.options)
     if isinstance(accelerator, settings.Provider) and file_format == "onnx":
         return Target(name, accelerator.provider, accelerator.options)
+    if isinstance(accelerator, settings.Chip) and (runs_on := getattr(ACCELERATORS[accelerator.chip], file_format)):
+        return Target(name, runs_on, accelerator.options, ACCELERATORS[accelerator.chip].install)
     if isinstance(accelerator, str) and (runs_on := getattr(ACCELERATORS[accelerator], file_format)):
         return Target(name, runs_on, install=ACCELERATORS[accelerator].install)
     usable = ", ".join(known for known, row in ACCELERATORS.items() if getattr(row, file_format))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from edge_agent import settings
-from edge_agent.engines import Engine, load_engine
+from edge_agent.engines import ISOLATED, Engine, load_engine
 from edge_agent.engines.accelerators import CPU, known_as, name_of, resolve
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.failover import Candidate
+from edge_agent.engines.isolated import IsolatedEngine
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
 from edge_agent.errors import EdgeAgentError, ModelError
@@ -111,6 +112,11 @@ def threads_of(model: settings.Model) -> int:
 def _load(source: ModelSource, batch: int) -> Engine:
     model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
+    if file.format in ISOLATED:
+        engine = load_engine(file.identity, accelerator, threads_of(model))
+        if isinstance(engine, IsolatedEngine):
+            engine.timeout = model.timeout
+        return engine
     if model.isolate:
         return SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout, source.model_memory)
     load = partial(load_engine, file.identity, accelerator, threads_of(model))
@@ -126,7 +132,7 @@ def _crashes(name: str, source: ModelSource, batch: int) -> int:
         ModelError: too many times.
     """
     accelerator = source.options.accelerators[0]
-    if accelerator == CPU or source.options.isolate:
+    if accelerator == CPU or source.options.isolate or source.file_for(accelerator).format in ISOLATED:
         return 0
     record = CrashRecord(_key(source, batch))
     record.close()

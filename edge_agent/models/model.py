@@ -247,7 +247,7 @@ class Model:
             "share": engine.share and asdict(engine.share),
             "speed_up": engine.speed_up,
             "moves": engine.moves,
-        }
+        } | ({} if engine.temperature is None else {"temperature_c": engine.temperature})
 
     def when_moved(self, moved: Callable[[], None]) -> None:
         """Sets what is called whenever another accelerator has come into use."""

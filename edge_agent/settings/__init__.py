@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, Thermal
-from edge_agent.settings.models import Accelerator, AcceleratorName, Delegate, Model, Output, Preprocess, Provider
+from edge_agent.settings.models import Accelerator, AcceleratorName, Chip, Delegate, Model, Output, Preprocess, Provider
 from edge_agent.settings.monitoring import Http, Metrics
 from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Region, Snapshot, Tracking
 from edge_agent.settings.sources import (
@@ -30,6 +30,7 @@ __all__ = [
     "AudioSource",
     "Battery",
     "CameraSource",
+    "Chip",
     "CommandSource",
     "Delegate",
     "Filters",

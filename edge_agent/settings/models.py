@@ -1,9 +1,10 @@
 """The settings of models: the file, its inputs and outputs, and the accelerators."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
 
 from edge_agent.settings.base import Frozen, Normalize, Seconds
 from edge_agent.settings.series import Input
@@ -11,7 +12,20 @@ from edge_agent.settings.text import Language
 from edge_agent.system.units import parse_sides
 
 AcceleratorName = Literal[
-    "cpu", "edgetpu", "ethosu", "gpu", "openvino", "cuda", "tensorrt", "qnn", "nnapi", "coreml", "acl"
+    "cpu",
+    "edgetpu",
+    "ethosu",
+    "gpu",
+    "hailo",
+    "rknn",
+    "imx500",
+    "openvino",
+    "cuda",
+    "tensorrt",
+    "qnn",
+    "nnapi",
+    "coreml",
+    "acl",
 ]
 Output = Literal["probabilities", "logits", "sigmoid"]
 
@@ -73,7 +87,40 @@ class Provider(Frozen):
     """Options of the provider, as ONNX Runtime documents them."""
 
 
-Accelerator = AcceleratorName | Delegate | Provider
+class Chip(Frozen):
+    """A chip whose library comes with the system, with options."""
+
+    chip: Literal["hailo", "rknn"]
+    """`hailo` or `rknn`."""
+    options: RuntimeOptions = Field({})
+    """`hailo`: `group_id`, `multi_process_service`, `priority`, `score_threshold`, `iou_threshold`. `rknn`: `cores`.
+    Both: `python`, the interpreter that has the vendor's library."""
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "Chip":
+        known = CHIP_OPTIONS[self.chip]
+        for key, value in self.options.items():
+            if key not in known:
+                raise ValueError(f"options: {self.chip} has no option {key}, only {', '.join(known)}")
+            if not re.fullmatch(known[key], value):
+                raise ValueError(f"options.{key}: expected {known[key]}, found {value!r}")
+        return self
+
+
+_FRACTION = r"0|1|[01]?\.\d{1,6}"
+# Options of each chip, and what matches their values.
+CHIP_OPTIONS: dict[str, dict[str, str]] = {
+    "hailo": {
+        "python": r"/.{1,1000}",
+        "group_id": r"[\w.-]{1,64}",
+        "multi_process_service": r"auto|true|false",
+        "priority": r"[0-9]|[12][0-9]|3[01]",
+        "score_threshold": _FRACTION,
+        "iou_threshold": _FRACTION,
+    },
+    "rknn": {"python": r"/.{1,1000}", "cores": r"auto|all|0|1|2|0_1|0_1_2"},
+}
+Accelerator = AcceleratorName | Delegate | Provider | Chip
 
 
 class Model(Frozen):
@@ -101,7 +148,8 @@ class Model(Frozen):
     accelerators: tuple[Accelerator, ...] = Field(("cpu",), min_length=1, max_length=8)
     """In order of preference. A list that ends in `cpu` falls back to the CPU; with any other list, the model does not
     start if none of the accelerators works. Each entry is a name, or `{delegate: LIBRARY, options: {…}}` (.tflite), or
-    `{provider: NAME, options: {…}}` (.onnx)."""
+    `{provider: NAME, options: {…}}` (.onnx), or `{chip: hailo, options: {…}}` (.hef) or `{chip: rknn, options: {…}}`
+    (.rknn)."""
     timeout: Seconds = Field(5.0, ge=0.05, le=25)
     """Time limit of an inference on an accelerator. One that takes longer counts as hung, and the next accelerator
     takes over."""

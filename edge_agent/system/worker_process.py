@@ -22,6 +22,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any, Self
 
 from edge_agent.system.text import decode_lenient
@@ -45,6 +46,18 @@ from edge_agent.system.worker_process import run
 from edge_agent.system.text import decode_lenient
 run(*sys.argv[2:])
 """
+# Another interpreter has packages of its own; of ours, it can import this one alone.
+_START_ELSEWHERE = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+folder = sys.argv[1]
+spec = spec_from_file_location("edge_agent", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["edge_agent"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["edge_agent"])
+from edge_agent.system.worker_process import run
+run(*sys.argv[2:])
+"""
+_PACKAGE = Path(__file__).parents[1]
 
 
 class WorkerHungError(Exception):
@@ -112,12 +125,19 @@ class WorkerProcess:
         pass_fds: descriptors that the process gets under the same numbers.
         keep_stderr: whether what it writes to standard error is kept for error messages; else it goes where that of
             this process goes.
+        interpreter: another Python than this one, at least 3.11; there, the module and what it imports of this
+            package must need no package that this interpreter lacks.
 
     Attributes:
         pid: of the process.
+
+    Raises:
+        OSError: it can't be started.
     """
 
-    def __init__(self, module: str, *, pass_fds: Sequence[int] = (), keep_stderr: bool = False) -> None:
+    def __init__(
+        self, module: str, *, pass_fds: Sequence[int] = (), keep_stderr: bool = False, interpreter: str = sys.executable
+    ) -> None:
         connection, theirs = Pipe()
         lifeline, self._lifeline = Pipe(duplex=False)  # nothing is written to it: the process ends when it closes
         _bound_stalls(connection.fileno())
@@ -127,8 +147,10 @@ class WorkerProcess:
             weakref.finalize(self, os.close, self._stderr)
         output = 2 if self._stderr is None else self._stderr  # some runtimes write to standard output as well
         ends = (theirs.fileno(), lifeline.fileno())
+        own = interpreter == sys.executable
+        start = (_START, json.dumps(sys.path)) if own else (_START_ELSEWHERE, str(_PACKAGE))
         self._process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-P", "-c", _START, json.dumps(sys.path), module, *map(str, ends)],
+            [interpreter, "-P", "-c", *start, module, *map(str, ends)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -10,9 +10,10 @@ from edge_agent.decoders import families
 from edge_agent.decoders.classification import Classification, Output
 from edge_agent.decoders.ssd_raw import ssd_anchors
 from edge_agent.engines import TensorSpec
-from edge_agent.modelfile.facts import Tensor
+from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.timeseries.numbers import RawInput
 from tests.decoders import (
+    chips,
     faces,
     test_ctc,
     test_detr,
@@ -59,6 +60,15 @@ def ssd_raw() -> Setup:
     boxes, scores = test_ssd_raw.encoded(ssd_anchors(test_ssd_raw.SIZE))
     labels = ("background", *test_ssd_raw.LABELS)
     return Setup(test_ssd_raw.published(), test_ssd_raw.SIZE, [boxes, scores], [boxes, scores * 0], labels)
+
+
+_maps = chips.maps(chips.THINGS, channels_first=True, sums=True)
+
+
+def of_a_chip(file: ModelFile, scene: Outputs, empty: Outputs, **more: Any) -> Setup:
+    (found,) = families.fitting(file)
+    decode = families.build(found, specs(file), chips.LABELS)
+    return Setup(decode, chips.SIZE, scene, empty, chips.LABELS, **more)
 
 
 def yolo(family: str) -> Setup:
@@ -270,6 +280,9 @@ SCENES = {
     "yolov5_face": of_faces("yolov5_face", [faces.yolov5_face(faces.FACES)], [faces.yolov5_face(())]),
     "yolov5": yolo("yolov5"),
     "yolov8": yolo("yolov8"),
+    "yolo_dfl": of_a_chip(chips.maps_file(_maps), _maps, chips.maps((), channels_first=True, sums=True)),
+    "hailo_nms": of_a_chip(chips.hailo_file(), [chips.by_class(chips.THINGS)], [chips.by_class(())]),
+    "imx500": of_a_chip(chips.sensor_file(), chips.sensor(chips.THINGS), chips.sensor(()), shaped=False),
     "yolo_end_to_end": yolo("yolo_end_to_end"),
     "yolo_end_to_end, YOLOv7": yolov7(),
     "yolo_pose": yolo_pose(),

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent import settings
-from edge_agent.engines import subprocess as subprocess_engine
+from edge_agent.chips import tensors
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import EngineLostError
 from edge_agent.errors import ModelError
@@ -29,7 +29,7 @@ def noise() -> NDArray[np.int8]:
 
 def test_tensors_that_do_not_fit_the_shared_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = SubprocessEngine(identity(DIGITS), "cpu", 1, TIMEOUT)
-    monkeypatch.setattr(subprocess_engine, "MAX_TENSORS", 100)
+    monkeypatch.setattr(tensors, "MAX_TENSORS", 100)
     with pytest.raises(ModelError, match="it can't be isolated"):
         engine.run([noise()])
     monkeypatch.undo()
