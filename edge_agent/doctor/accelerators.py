@@ -55,7 +55,6 @@ class Hardware(NamedTuple):
         ids: `vendor:device`, in hexadecimal; a vendor alone matches all its devices.
         node: pattern of its files in /dev; "" for a USB device, whose file is in /dev/bus/usb.
         driver: the command that installs its driver.
-        usable: whether edge-agent supports it.
     """
 
     title: str
@@ -63,14 +62,12 @@ class Hardware(NamedTuple):
     ids: tuple[str, ...]
     node: str
     driver: str
-    usable: bool
 
 
 HARDWARE = (
     # It has the first id until its firmware is loaded, then the second one.
-    Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", "", usable=True),
-    Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET, usable=True),
-    Hardware("Hailo", "pci", ("1e60",), "hailo*", "sudo apt install hailo-all && sudo reboot", usable=False),
+    Hardware("Coral Edge TPU", "usb", ("1a6e:089a", "18d1:9302"), "", ""),
+    Hardware("Coral Edge TPU", "pci", ("1ac1:089a",), "apex_*", GASKET),
 )
 
 
@@ -83,7 +80,8 @@ def accelerators(machine: Machine) -> list[Finding]:
     available = {
         name: Availability("") if name == CPU else _availability(machine, row, providers)
         for name, row in ACCELERATORS.items()
-        if row.tflite != COMPILED_FOR_GPU  # whether there is a GPU shows only when a model is loaded there
+        # Whether there is a GPU shows only when a model is loaded there; chips have checks of their own.
+        if row.tflite != COMPILED_FOR_GPU and (row.tflite or row.onnx)
     }
     usable = [f"{name} ({one.detail})" if one.detail else name for name, one in available.items() if not one.problem]
     found = [ok(f"can be asked for: {', '.join(usable)}")]
@@ -149,9 +147,6 @@ def _plugged_in(machine: Machine, edgetpu_problem: str) -> Iterator[Finding]:
     for hardware in HARDWARE:
         for device in _devices(machine, hardware):
             title = f"{hardware.title} at {hardware.bus.upper()} {device.name}"
-            if not hardware.usable:
-                yield ok(f"{title}: this version can't use it")
-                continue
             nodes = _nodes(machine, hardware, device)
             if not nodes:
                 yield warning(f"{title}: it has no file in /dev: its driver is not loaded", hardware.driver)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from edge_agent.doctor import accelerators, broker, devices, packages, state
+from edge_agent.doctor import accelerators, broker, devices, hailo, packages, rockchip, state
 from edge_agent.doctor.machine import Finding, Machine, failure
 
 Check = Callable[[Machine], list[Finding]]
@@ -17,6 +17,8 @@ CHECKS: dict[str, Check] = {
     "opencv": packages.opencv,
     "versions": packages.versions,
     "accelerators": accelerators.accelerators,
+    "hailo": hailo.hailo,
+    "rockchip": rockchip.rockchip,
     "user": devices.user,
     "cameras": devices.cameras,
     "programs": devices.programs,

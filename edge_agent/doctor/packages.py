@@ -7,11 +7,11 @@ import sys
 from importlib import metadata
 from typing import NamedTuple
 
+from edge_agent.doctor import debian
 from edge_agent.doctor.machine import Finding, Machine, Ran, failure, ok, warning
 from edge_agent.models.shipped import shipped
 
 NEWEST_PYTHON = (3, 13)
-MAX_DPKG_STATUS = 64_000_000
 
 ONNX_BUILDS = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-training")
 OPENCV_BUILDS = (
@@ -168,10 +168,5 @@ def _old_edgetpu(machine: Machine) -> list[Finding]:
 
 def _edgetpu_package(machine: Machine) -> tuple[str, str]:
     """Name and version of the installed Debian package with the Edge TPU library; "" if there is none."""
-    for entry in machine.read("/var/lib/dpkg/status", MAX_DPKG_STATUS).split("\n\n"):
-        if "libedgetpu" not in entry:
-            continue
-        fields = dict(re.findall(r"^(Package|Status|Version): (.*)$", entry, re.MULTILINE))
-        if fields.get("Package") in EDGETPU_PACKAGES and fields.get("Status", "").endswith(" installed"):
-            return fields["Package"], fields.get("Version", "")
-    return "", ""
+    there = debian.packages(machine)
+    return next(((name, there[name]) for name in EDGETPU_PACKAGES if name in there), ("", ""))

@@ -1,5 +1,6 @@
 """RKNN models on the NPU of a Rockchip board, with `rknn-toolkit-lite2`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge_agent.engines import Engine
@@ -45,9 +46,13 @@ def load(file: FileIdentity, target: Target, threads: int) -> Engine:
 def board() -> str:
     """The Rockchip chip of this machine, such as `rk3588`; "" if it has none that is known."""
     try:
-        names = COMPATIBLE.read_bytes().decode(errors="replace").split("\0")
+        return chip_of(COMPATIBLE.read_bytes().decode(errors="replace").split("\0"))
     except OSError:
         return ""
+
+
+def chip_of(names: Iterable[str]) -> str:
+    """The Rockchip chip in the names of a device tree, such as `rockchip,rk3588`; "" if none is known."""
     # The chip is called by a variant at times: rk3588s.
     models = [name.partition(",")[2] for name in names if name.startswith("rockchip,")]
     return next((chip for chip in sorted(LOADS, reverse=True) for name in models if name.startswith(chip)), "")

@@ -87,12 +87,6 @@ def test_a_card_without_its_driver_is_told(tmp_path: Path) -> None:
     assert states(found_with_driver) == ["ok"]
 
 
-def test_hardware_that_this_version_can_not_use_is_named(tmp_path: Path) -> None:
-    folder = "/sys/bus/pci/devices/0000:01:00.0"
-    (found,) = rest(accelerators(machine(tmp_path, {f"{folder}/vendor": "0x1e60\n", f"{folder}/device": "0x2864\n"})))
-    assert (found.state, found.text) == ("ok", "Hailo at PCI 0000:01:00.0: this version can't use it")
-
-
 def test_an_accelerator_that_is_asked_for_in_vain_is_a_failure_unless_the_cpu_stands_in(tmp_path: Path) -> None:
     (alone,) = rest(accelerators(machine(tmp_path, config=asking(tmp_path, "edgetpu"))))
     (with_cpu,) = rest(accelerators(machine(tmp_path, config=asking(tmp_path, "edgetpu", "cpu"))))
