@@ -96,7 +96,8 @@ def test_the_mistakes_that_are_shown_are_answered_as_shown(tmp_path: Path, monke
 def test_a_bundle_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
     raw = yaml.safe_load(block.text)
     for name in [
-        *raw["files"].values(),
+        *raw.get("files", {}).values(),
+        *(variant["file"] for variant in raw.get("variants", ())),
         *raw.get("compiled", {}).values(),
         raw["labels"],
         *(golden["input"] for golden in raw["golden"]),

@@ -181,6 +181,8 @@ def load_engine(file: FileIdentity, accelerator: settings.Accelerator, threads: 
         ModelError: the runtime refuses the file, or the accelerator is not available, or takes no part of the model.
     """
     target = resolve(accelerator, file.format)
+    if file.format not in ENGINES:
+        raise ModelError(f"{target.name}: there is no engine here for .{file.format} files")
     module = importlib.import_module(ENGINES[file.format])
     log.debug("%s: loading on %s with %d threads", file.path, target.name, threads)
     try:

@@ -13,7 +13,8 @@ from edge_agent.decoders.classification import Classification, softmax
 from edge_agent.fitting.combinations import Combination
 from edge_agent.fitting.judge import LEAST_CONFIDENCE
 from edge_agent.models import model as models
-from edge_agent.models.model import BoundIO, Model
+from edge_agent.models.bound_io import BoundIO
+from edge_agent.models.model import Model
 from edge_agent.models.stages import Stages
 from edge_agent.settings.models import Output
 

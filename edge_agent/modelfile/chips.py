@@ -31,3 +31,24 @@ def that_load(target: str) -> tuple[str, ...]:
     """The chips that can load files for a target, the one that it is called after first."""
     found = [chip for chip, targets in LOADS.items() if target in targets]
     return tuple(sorted(found, key=lambda chip: chip != target.lower()))
+
+
+def accelerator_of(name: str) -> str:
+    """The accelerator, as in `accelerators:`, that files for a chip run on; any other name is one itself."""
+    if name not in LOADS:
+        return name
+    if name == "imx500":
+        return name
+    return "hailo" if name.startswith("hailo") else "rknn"
+
+
+def loadable(chip: str) -> tuple[str, ...]:
+    """The chips whose files a chip can load, the chip itself first."""
+    targets = LOADS.get(chip, ())
+    found = [other for other in LOADS if accelerator_of(other) == accelerator_of(chip) and _own(other) in targets]
+    return tuple(sorted(found, key=lambda other: other != chip))
+
+
+def _own(chip: str) -> str:
+    """The target that is a chip's own."""
+    return next((target for target in LOADS[chip] if target.lower() == chip), "")

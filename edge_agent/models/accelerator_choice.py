@@ -53,7 +53,8 @@ def qualify_all(
     for accelerator in source.options.accelerators:
         alone, called = source.on(accelerator), name_of(accelerator)
         try:
-            resolve(accelerator, source.file.format)
+            _refuse_unfit(source, accelerator)
+            resolve(accelerator, source.file_for(accelerator).format)
             _refuse_compiled(source.file_for(accelerator), accelerator)
             crashes = _crashes(name, alone, batch)
             speed_up = qualify(alone, batch, waiting, again=crashes > 0)
@@ -92,6 +93,16 @@ def operator_hint(file: ModelFile) -> str:
 def compiles(accelerator: settings.Accelerator) -> bool:
     """Whether an accelerator may run files with operators of its own."""
     return known_as(accelerator) not in ("", *_PLAIN)
+
+
+def _refuse_unfit(source: ModelSource, accelerator: settings.Accelerator) -> None:
+    """Refuses accelerators for which none of the bundle's files fits this machine.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if reason := source.unfit.get(known_as(accelerator)):
+        raise ModelError(reason)
 
 
 def _refuse_compiled(file: ModelFile, accelerator: settings.Accelerator) -> None:

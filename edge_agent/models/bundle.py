@@ -3,16 +3,16 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from edge_agent.config.loader import NO_LABELS
 from edge_agent.config.validation import validate
 from edge_agent.config.yaml_lines import Problems, read
 from edge_agent.engines.accelerators import CPU, can_use
 from edge_agent.errors import ModelError
-from edge_agent.modelfile import gate
+from edge_agent.modelfile import chips, gate
 from edge_agent.settings import Accelerator, AcceleratorName, Output, Preprocess, Region
 from edge_agent.settings.base import Fraction, Frozen
 from edge_agent.settings.series import Input
@@ -20,6 +20,7 @@ from edge_agent.settings.text import Prompt, Schema, Words
 
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000
+MAX_VARIANTS = 32
 FileFormat = Literal["tflite", "onnx", "hef", "rknn", "rpk", "genai", "gguf"]
 # Format of the model file -> the modules that can run it.
 RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
@@ -31,6 +32,21 @@ RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
     "genai": ("onnxruntime_genai",),
     "gguf": ("llama_cpp",),
 }
+
+
+def _known_target(name: str) -> str:
+    if name not in (*get_args(AcceleratorName), *chips.LOADS):
+        raise ValueError(f"must be an accelerator or a chip: {', '.join((*get_args(AcceleratorName), *chips.LOADS))}")
+    return name
+
+
+class Variant(Frozen):
+    """The same model in a file for one kind of device."""
+
+    target: Annotated[str, AfterValidator(_known_target)] = Field(alias="for")
+    """What runs it: `cpu`, another accelerator, or a chip such as `hailo8l` or `rk3588`."""
+    file: Path
+    """Model file, relative to the bundle."""
 
 
 class Golden(Frozen):
@@ -117,8 +133,12 @@ class Manifest(Frozen):
     """SPDX name of the licence of the weights."""
     source: str = ""
     """Where the model comes from."""
-    files: dict[FileFormat, Path] = Field(min_length=1)
+    files: dict[FileFormat, Path] = Field({})
     """The same model in one or more formats, relative to the bundle."""
+    variants: tuple[Variant, ...] = Field((), max_length=MAX_VARIANTS)
+    """The same model for several kinds of devices. Each device uses the file for its chip."""
+    left_out: tuple[str, ...] = Field((), max_length=MAX_VARIANTS)
+    """What the release that this archive is a part of has further variants for."""
     compiled: dict[AcceleratorName, Path] = Field({})
     """The same model compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle; each
     replaces the file of its format there."""
@@ -145,6 +165,26 @@ class Manifest(Frozen):
     golden: tuple[Golden, ...] = ()
     """Golden samples: inputs with the expected predictions."""
 
+    @field_validator("variants")
+    @classmethod
+    def _each_target_once(cls, value: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        if len({one.target for one in value}) < len(value):
+            raise ValueError("must have one file for each target")
+        return value
+
+    @property
+    def plain(self) -> dict[FileFormat, Path]:
+        """The files that need no particular accelerator, by their format."""
+        suffixes = {f".{kind}": kind for kind in get_args(FileFormat)}
+        stated = [one.file for one in self.variants if one.target == CPU]
+        return self.files | {suffixes.get(file.suffix, "tflite"): file for file in stated}
+
+    @property
+    def for_targets(self) -> dict[str, Path]:
+        """The other files, by the accelerator or chip that they are for."""
+        stated = {one.target: one.file for one in self.variants if one.target != CPU}
+        return {str(name): file for name, file in self.compiled.items()} | stated
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads a bundle's `model.yaml`.
@@ -166,7 +206,9 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = validate(Manifest, raw, problems)
     if manifest is None or problems.texts():
         raise ModelError("; ".join(problems.texts()))
-    named = [*manifest.files.values(), *manifest.compiled.values(), *(golden.input for golden in manifest.golden)]
+    if not manifest.plain and not manifest.for_targets:
+        raise ModelError(f"{path}: names no model file: state `files` or `variants`")
+    named = [*manifest.plain.values(), *manifest.for_targets.values(), *(golden.input for golden in manifest.golden)]
     labels = None if manifest.labels == NO_LABELS else manifest.labels
     if manifest.quantized is not None:
         named.append(manifest.quantized.original)
@@ -183,18 +225,19 @@ def manifest_beside(file: Path) -> Manifest | None:
     if not (file.parent / MANIFEST).is_file():
         return None
     manifest = read_manifest(file.parent)
-    return manifest if Path(file.name) in manifest.files.values() else None
+    return manifest if Path(file.name) in manifest.plain.values() else None
 
 
 def choose_file(manifest: Manifest, accelerators: Sequence[Accelerator] = (CPU,)) -> Path:
-    """The file for the first accelerator that an installed runtime can use, TFLite before ONNX."""
+    """The plain file for the first accelerator that an installed runtime can use, TFLite before ONNX."""
+    files = manifest.plain
     installed = [
         file_format
         for file_format, modules in RUNTIMES.items()
-        if file_format in manifest.files and any(importlib.util.find_spec(module) for module in modules)
+        if file_format in files and any(importlib.util.find_spec(module) for module in modules)
     ]
     for accelerator in accelerators:
         for file_format in installed:
             if can_use(accelerator, file_format):
-                return manifest.files[file_format]
-    return next(iter(manifest.files.values()))
+                return files[file_format]
+    return next(iter(files.values()))

@@ -71,23 +71,25 @@ def compare(model: "Model", on_cpu: "Model", source: "ModelSource") -> Compariso
         except InputError:
             continue  # the check of the golden samples reports it
         disagreement = disagreement or (difference and f"{name}: {difference}")
-    tensor, _ = model.preprocess.blank(1)
-    return Comparison(round(_median_seconds(on_cpu, tensor) / _median_seconds(model, tensor), 2), disagreement)
+    return Comparison(round(_median_seconds(on_cpu) / _median_seconds(model), 2), disagreement)
 
 
 def _difference(model: "Model", on_cpu: "Model", sample: Sample, tolerance: float, min_overlap: float) -> str:
     source = settings.ImagesSource(type="images", path=".")
-    prepare = preparation(model.preprocess, settings.Pipeline(source=source, model="it"))
-    prepared, task = prepare(sample, needs_image=False), model.decode.task
-    here, there = model.infer(prepared.tensor), on_cpu.infer(prepared.tensor)
+    options, task = settings.Pipeline(source=source, model="it"), model.decode.task
+    # Files for different accelerators may take the picture in different forms.
+    prepared = [preparation(one.preprocess, options)(sample, needs_image=False) for one in (model, on_cpu)]
+    here, there = (one.infer(what.tensor) for one, what in zip((model, on_cpu), prepared, strict=True))
     if task not in ("classification", "detection"):
+        if len(here) != len(there) or model.preprocess != on_cpu.preprocess:
+            return ""  # the outputs of files that were made differently can't be compared number by number
         return _of_outputs(here, there, on_cpu.engine.outputs, tolerance)
     ours, theirs = (
         [
-            one if one.label is not None else replace(one, label=f"class {one.class_id}")
-            for one in model.decode(outputs, prepared.placements, LIMITS)
+            found if found.label is not None else replace(found, label=f"class {found.class_id}")
+            for found in one.predictions(outputs, what.placements, LIMITS)
         ]
-        for outputs in (here, there)
+        for one, outputs, what in zip((model, on_cpu), (here, there), prepared, strict=True)
     )
     return _of_predictions(task, ours, theirs, tolerance, min_overlap)
 
@@ -141,13 +143,9 @@ def extreme_samples() -> list[Sample]:
     return [Sample(picture, captured_at=time.time(), captured=time.monotonic(), origin={}) for picture in pictures]
 
 
-def _median_seconds(model: "Model", tensor: Any) -> float:
-    """The median time of an inference.
-
-    Args:
-        model: is run once more before that.
-        tensor: (1, …), an input of the model.
-    """
+def _median_seconds(model: "Model") -> float:
+    """The median time of an inference; the model is run once more before that."""
+    tensor, _ = model.preprocess.blank(1)
     model.infer(tensor)
     times: list[float] = []
     until = time.perf_counter() + SECONDS

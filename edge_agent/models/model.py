@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent import settings
-from edge_agent.decoders import Decoder, Limits
+from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification
 from edge_agent.engines import Engine, load_engine
-from edge_agent.engines.accelerators import name_of
+from edge_agent.engines.accelerators import known_as, name_of
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.engines.fixed_batch import FixedBatch, fixed_batch
@@ -26,77 +26,18 @@ from edge_agent.models.accelerator_choice import (
     threads_of,
     without_prefix,
 )
-from edge_agent.models.io_spec import IOSpec, derive
+from edge_agent.models.bound_io import MOST_TOGETHER, BoundIO, bound, spec_for
+from edge_agent.models.io_spec import IOSpec
 from edge_agent.models.resolve import ModelSource, resolve_model
-from edge_agent.models.state import State, StatefulIO
+from edge_agent.models.state import State
+from edge_agent.models.variant_engine import DecodableOutputs, VariantEngine
+from edge_agent.samples import Prediction
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
-
-# More samples at once save nothing, and the first would wait for the last.
-MOST_TOGETHER = 32
-WARM_UP_LIMITS = Limits(top_k=1, min_confidence=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundIO:
-    """The input and output of a model, bound to the tensors of its engine.
-
-    Attributes:
-        spec: the input and output, as derived from the file.
-        decode: makes predictions of output tensors.
-        stateful: runs models that take more than a sample; None for all others.
-    """
-
-    spec: IOSpec
-    decode: Decoder
-    stateful: StatefulIO | None
-
-    @classmethod
-    def bind(cls, spec: IOSpec, engine: Engine) -> "BoundIO":
-        """Binds to the tensors of an engine.
-
-        Raises:
-            ModelError: the engine's tensors are not those that the spec needs.
-        """
-        stateful = StatefulIO(engine.inputs, engine.outputs, spec.feed) if spec.feed else None
-        return cls(spec, spec.build(engine.outputs if stateful is None else stateful.answers), stateful)
-
-    @property
-    def gathers(self) -> bool:
-        """Whether several samples may go through the model together."""
-        preprocess = self.spec.preprocess
-        if self.spec.keeps_state or self.stateful is not None:
-            return False
-        return isinstance(preprocess, SeriesPreprocess) and preprocess.batched
-
-    def run(self, engine: Engine, tensor: "NDArray[Any]", state: State | None = None) -> list["NDArray[Any]"]:
-        """See `Model.infer`."""
-        if self.stateful is None:
-            return engine.run([tensor])
-        return self.stateful.run(engine, tensor, {} if state is None else state)
-
-    def warm_up(self, engine: Batching, batch: int) -> None:
-        """Runs once on nothing, so that the first real input is not slow; finds out whether the engine takes a batch.
-
-        Raises:
-            ModelError: the model can't be run.
-            InputError: its outputs can't be decoded.
-        """
-        batch = MOST_TOGETHER if self.gathers else batch
-        if batch > 1:
-            try:
-                self._run_blank(engine, batch)
-            except (ModelError, InputError):
-                engine.at_once = False  # the outputs of a batch can't be separated
-        self._run_blank(engine, 1)
-
-    def _run_blank(self, engine: Batching, count: int) -> None:
-        tensor, placements = self.spec.preprocess.blank(count)
-        self.decode(self.run(engine, tensor), placements, WARM_UP_LIMITS)
 
 
 class Model:
@@ -204,6 +145,13 @@ class Model:
         """
         return self._io.run(self.engine_for(len(tensor)), tensor, state)
 
+    def predictions(
+        self, outputs: Sequence["NDArray[Any]"], placements: Sequence[Any], limits: Limits
+    ) -> list[Prediction]:
+        """What output tensors of `infer` mean, by the decoder of the file that they come from: see `Decoder`."""
+        decode = outputs.decode if isinstance(outputs, DecodableOutputs) else self.decode
+        return decode(outputs, placements, limits)
+
     def infer_each(self, tensors: Sequence["NDArray[Any]"], state: State | None = None) -> list[list["NDArray[Any]"]]:
         """Output tensors for each of several inputs, which go through the model together.
 
@@ -310,9 +258,9 @@ def load_qualified(
     engines = {batch: engine for batch, engine in (present or {}).items() if batch in batches}
     missing = [batch for batch in sorted(batches) if batch not in engines]
     qualified = {batch: qualify_all(name, source, batch, waiting) for batch in missing}
-    spec = derive(source.file, source.stated)
-    engines |= {batch: _serve(name, source, spec, batch, *found) for batch, found in qualified.items()}
-    return Model(name, source, BoundIO.bind(spec, next(iter(engines.values()))), engines)
+    specs = _specs(source)
+    engines |= {batch: _serve(name, source, specs, batch, *found) for batch, found in qualified.items()}
+    return Model(name, source, bound(next(iter(specs.values())), next(iter(engines.values()))), engines)
 
 
 def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
@@ -332,7 +280,7 @@ def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
     load = partial(load_engine, file.identity, accelerator, threads_of(source.options))
     candidate = Candidate(called, load, qualify=lambda: None)
     try:
-        spec = derive(source.file, source.stated)
+        spec = spec_for(source, accelerator)
         engine = Failover(name, [candidate], _load(candidate, spec, batch), [called], {})
     except (ModelError, InputError) as error:
         hint = "" if compiles(accelerator) else operator_hint(file)
@@ -340,19 +288,45 @@ def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
     return Model(name, source, BoundIO.bind(spec, engine), {batch: engine})
 
 
+def _specs(source: ModelSource) -> dict[str, IOSpec]:
+    """The input and output of each file that may serve, by the names of the accelerators, in order of preference.
+
+    Raises:
+        ModelError: no file states enough.
+    """
+    specs: dict[str, IOSpec] = {}
+    problem: ModelError | None = None
+    for accelerator in source.options.accelerators:
+        if known_as(accelerator) not in source.unfit:
+            try:
+                specs[name_of(accelerator)] = spec_for(source, accelerator)
+            except ModelError as error:
+                problem = problem or error
+    if not specs:
+        raise problem or ModelError(f"{source.file.path}: there is no file for what `accelerators` asks for")
+    return specs
+
+
 def _serve(
     name: str,
     source: ModelSource,
-    spec: IOSpec,
+    specs: Mapping[str, IOSpec],
     batch: int,
     candidates: Sequence[Candidate],
     refusals: dict[str, str],
 ) -> Failover:
     """A failover engine on the first candidate that can be loaded and run."""
     asked = [name_of(accelerator) for accelerator in source.options.accelerators]
+    of_model = next(iter(specs.values()))
+    if len({source.file_for(accelerator).format for accelerator in source.options.accelerators}) > 1:
+        candidates = [
+            replace(one, load=partial(_variant, one.load, specs[one.name], of_model))
+            for one in candidates
+            if one.name in specs
+        ]
     for candidate in candidates:
         try:
-            first = _load(candidate, spec, batch)
+            first = _load(candidate, of_model, batch)
         except (ModelError, InputError) as error:
             refusals[candidate.name] = without_prefix(error, source, candidate.name)
         else:
@@ -361,8 +335,17 @@ def _serve(
     raise ModelError(refusal_message(source, refusals))
 
 
+def _variant(load: Callable[[], Engine], own: IOSpec, model: IOSpec) -> Engine:
+    engine = load()
+    try:
+        return VariantEngine(engine, own, model)
+    except ModelError:
+        engine.close()
+        raise
+
+
 def _load(candidate: Candidate, spec: IOSpec, batch: int) -> Batching:
     loaded = candidate.load()
     engine = Batching(FixedBatch(loaded) if fixed_batch(loaded) > 1 else loaded)
-    BoundIO.bind(spec, engine).warm_up(engine, batch)
+    bound(spec, engine).warm_up(engine, batch)
     return engine

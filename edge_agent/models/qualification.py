@@ -58,7 +58,14 @@ def qualify(
 def _key(source: ModelSource, batch: int) -> str:
     """Identifies everything on which the outcome of a self-test depends."""
     pictures = [_sha256(source.folder / line.input) for line in source.golden]
-    facts = (__version__, source, batch, pictures, _installed(source.file.format), cache.processor())
+    facts = (
+        __version__,
+        source,
+        batch,
+        pictures,
+        _installed(source.file_for(source.options.accelerators[0]).format),
+        cache.processor(),
+    )
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 

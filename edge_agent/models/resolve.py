@@ -18,7 +18,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
-from edge_agent.models import archive, beside, bundle, language, registry
+from edge_agent.models import archive, beside, bundle, language, registry, variants
 from edge_agent.models.io_spec import Stated
 from edge_agent.models.language import LanguageSource
 from edge_agent.models.shipped import BUNDLES
@@ -40,7 +40,8 @@ class ModelSource:
         bundled: what the bundle states alone; its golden samples hold for that.
         folder: what the inputs of the golden samples are relative to.
         golden: the golden samples of the bundle.
-        compiled: the same model compiled for accelerators, by their names.
+        compiled: the same model in files for accelerators, by their names.
+        unfit: accelerators for which the bundle has files -> why none of them is for this machine.
         model_memory: bytes that all models may take; None: not stated.
     """
 
@@ -52,6 +53,7 @@ class ModelSource:
     folder: Path
     golden: tuple[bundle.Golden, ...]
     compiled: Mapping[str, ModelFile] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
     evaluation: bundle.Required | None = None
     model_memory: int | None = field(default=None, compare=False)
 
@@ -62,6 +64,14 @@ class ModelSource:
     def file_for(self, accelerator: settings.Accelerator) -> ModelFile:
         """The file that runs on an accelerator."""
         return self.compiled.get(known_as(accelerator), self.file)
+
+    def stated_for(self, file: ModelFile) -> Stated:
+        """What is stated of a file. Of one in another format, only what holds for the model in any format."""
+        if file.format == self.file.format:
+            return self.stated
+        of_tensors = dict.fromkeys(("size", "layout", "normalize"))
+        preprocess = self.stated.preprocess.model_copy(update=of_tensors)
+        return replace(self.stated, decoder=None, anchors=None, preprocess=preprocess)
 
     def as_json(self) -> Any:
         """For another process of this machine."""
@@ -148,11 +158,13 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
     if path.is_dir():
         bundle_folder = path
         manifest = manifest or bundle.read_manifest(path)
-        path /= bundle.choose_file(manifest, options.accelerators)
+        files = variants.fitting(manifest, path, options.accelerators)
     else:
         bundle_folder = path.parent
         manifest = bundle.manifest_beside(path)
-    file = inspect.read(path)
+        chosen = variants.fitting(manifest, bundle_folder, options.accelerators) if manifest else None
+        files = replace(chosen or variants.Fitting(inspect.read(path)), base=inspect.read(path))
+    file = files.base
     stated = _stated(options, folder, manifest, bundle_folder)
     if manifest is None:
         file, stated = beside.completed(file, stated)
@@ -165,7 +177,8 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         bundled,
         bundle_folder,
         manifest.golden if manifest else (),
-        _compiled(manifest, bundle_folder, file) if manifest else {},
+        files.for_accelerators,
+        files.unfit,
         manifest.evaluation if manifest else None,
     )
 
@@ -200,12 +213,6 @@ def _with_absolute_delegates(options: settings.Model, folder: Path) -> settings.
         for accelerator in options.accelerators
     )
     return options.model_copy(update={"accelerators": accelerators})
-
-
-def _compiled(manifest: bundle.Manifest, folder: Path, file: ModelFile) -> dict[str, ModelFile]:
-    """Files compiled for accelerators that stand in for a bundle's file, of its format, by the accelerators' names."""
-    found = {name: inspect.read(folder / path) for name, path in manifest.compiled.items()}
-    return {name: compiled for name, compiled in found.items() if compiled.format == file.format}
 
 
 def _version(file: ModelFile) -> str:

@@ -49,7 +49,7 @@ def check(model: "Model") -> None:
         )
     limits = _EVERY_CLASS if model.task == "classification" else _ALL
     try:
-        predictions = model.decode(first, prepared.placements, limits)
+        predictions = model.predictions(first, prepared.placements, limits)
     except InputError as error:
         if not model.takes_pictures:
             return  # readings of noise may be outside of the model's range

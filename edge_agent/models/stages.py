@@ -222,7 +222,7 @@ class Stages:
             ModelError: the tensors hold what no decoder can use, such as NaN.
         """
         item.timing.queue += item.watch.lap()
-        return item.model.decode(item.outputs, item.prepared.placements, self._decoder_limits)
+        return item.model.predictions(item.outputs, item.prepared.placements, self._decoder_limits)
 
     def postprocess(
         self, item: WorkItem, predictions: Sequence[Prediction]

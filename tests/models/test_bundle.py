@@ -96,7 +96,7 @@ def test_a_manifest_that_can_not_be_read_is_refused(bundle: Path) -> None:
         (MANIFEST[:-1] + ", golden: [{input: cat.png}]}", ":1: golden.0.label: is required"),
         (MANIFEST[:-1] + ", name: dogs}", ":1: name: duplicate key, first defined on line 1"),
         (MANIFEST.replace("tflite:", "pt:"), ":1: files.pt: the name must be tflite, onnx, hef"),
-        (MANIFEST.replace("{tflite: model.tflite}", "{}"), ":1: files: must have at least 1 entry"),
+        (MANIFEST.replace("{tflite: model.tflite}", "{}"), ": names no model file: state `files` or `variants`"),
         (MANIFEST.replace("name: pets, ", ""), ":1: name: is required"),
     ],
 )  # fmt: skip

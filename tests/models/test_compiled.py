@@ -98,7 +98,7 @@ def test_the_compiled_file_runs_where_its_accelerator_is(tmp_path: Path, ethosu:
         ("qnn", {}, "digits_qnn.onnx"),
         ({"provider": "QNNExecutionProvider", "options": {"backend_type": "htp"}}, {}, "digits_qnn.onnx"),
         ({"provider": "CPUExecutionProvider"}, {}, "digits.onnx"),
-        ("qnn", {"files": {"tflite": "digits.tflite"}}, "digits.tflite"),
+        ("qnn", {"files": {"tflite": "digits.tflite"}}, "digits_qnn.onnx"),
     ],
 )
 def test_which_file_runs_where(accelerator: Any, entries: dict[str, Any], name: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from edge_agent import settings
 from edge_agent.counters import Counters, imbalance
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.models import model as models
-from edge_agent.models.model import MOST_TOGETHER, Model
+from edge_agent.models.bound_io import MOST_TOGETHER
+from edge_agent.models.model import Model
 from edge_agent.models.predictor import Predictor
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.stages import WorkItem
