@@ -91,8 +91,13 @@ def _of_decoder(file: ModelFile, stated: Stated) -> list[Combination]:
     usual, missing = _usual(file, stated)
     given = stated.preprocess
     how = usual.preprocess
-    if not isinstance(how, Preprocess) or usual.task not in FITTED_TASKS:
-        raise ModelError(f"only models that classify or detect in pictures can be fitted, not {usual.task}")
+    if not isinstance(how, Preprocess):
+        raise ModelError(
+            "only models of pictures can be fitted; of readings and sound, state `input` (rate, channels, normalize, "
+            "features) as they were trained, and see with `edge-agent evaluate` how right that is"
+        )
+    if usual.task not in FITTED_TASKS:
+        raise ModelError(f"only models that classify or detect in pictures can be fitted, not those for {usual.task}")
     gray = how.color == "gray"
     published = any(
         fact.startswith("normalize:") and fact.endswith("as the family was published") for fact in usual.evidence

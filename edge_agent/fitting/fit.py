@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from edge_agent.models.io_spec import Stated
     from edge_agent.models.resolve import ModelSource
 
-LEAST_SAMPLES, MOST_SAMPLES = 12, 500
+LEAST_SAMPLES = 12
+# Pictures that are tried; if these do not decide, all up to the most.
+FIRST_SAMPLES, MOST_SAMPLES = 500, 5000
 # The setting whose possibilities differ by degree. Where they can't be distinguished, the usual one is as good.
 BY_DEGREE = "resize"
 # Of the best combination: less means that none of them is right.
@@ -92,7 +94,9 @@ def fit(source: "ModelSource", data: Dataset) -> Fit:
     runner = Runner(source, tried)
     try:
         contest = _Contest(runner, tried, samples, names)
-        standings, fits = contest.run()
+        standings, fits = contest.run(min(FIRST_SAMPLES, len(samples)))
+        if len(samples) > FIRST_SAMPLES and any(one.needed for one in _rivals(standings)):
+            standings, fits = contest.run(len(samples))
     finally:
         runner.close()
     reason = _undecided(standings, fits, contest.choices)
@@ -132,28 +136,27 @@ class _Contest:
         self.choices = {one: self._choice(one) for one in candidates}
         self._results: dict[tuple[int, int, int], tuple[float, float]] = {}
 
-    def run(self) -> tuple[list[Standing[Candidate]], list[Standing[int]]]:
-        """The standings of candidates, and of the ways to fit pictures with the best one."""
-        count = len(self._samples)
+    def run(self, count: int) -> tuple[list[Standing[Candidate]], list[Standing[int]]]:
+        """The standings of candidates on the first `count` samples, and of the ways to fit pictures with the best."""
         everyone = sorted(self.choices, key=sum)
         standings = race(everyone, count, partial(self._judge, ways=None))
-        fits = self._fits(standings[0].name)
+        fits = self._fits(standings[0].name, count)
         # Ways that are worse beyond doubt would only blur the comparison of the others.
         labels = list(self.groups[standings[0].name.group])
         ways = {labels[one.name] for one in fits if one.chance > DOUBT}
         finalists = [one for one in everyone if one in {two.name for two in standings if two.samples == count}]
         final = race(finalists, count, partial(self._judge, ways=ways))
         if final[0].name != standings[0].name:
-            fits = self._fits(final[0].name)
+            fits = self._fits(final[0].name, count)
         return [*final, *(one for one in standings if one.samples < count)], fits
 
-    def _fits(self, best: Candidate) -> list[Standing[int]]:
+    def _fits(self, best: Candidate, count: int) -> list[Standing[int]]:
         ways = list(self.groups[best.group].values())
 
         def judge(number: int, places: Sequence[int]) -> Iterator[tuple[float, float]]:
             yield from self._ask(number, [ways[place] for place in places], best.naming)
 
-        return race(range(len(ways)), len(self._samples), judge)
+        return race(range(len(ways)), count, judge)
 
     def _judge(
         self, number: int, candidates: Sequence[Candidate], *, ways: set[str] | None
@@ -244,18 +247,23 @@ def _result(answer: Answer, sample: LabelledSample, naming: Naming) -> tuple[flo
     return of_class(confidences, right)
 
 
+def _rivals(standings: Sequence[Standing[Candidate]]) -> list[Standing[Candidate]]:
+    """Those that may be as good as the best one; those that do exactly the same last."""
+    best, *others = standings
+    near = [one for one in others if one.samples == best.samples and (one.same or one.chance > DOUBT)]
+    return sorted(near, key=lambda one: one.same)
+
+
 def _undecided(
     standings: Sequence[Standing[Candidate]],
     fits: Sequence[Standing[int]],
     choices: dict[Candidate, dict[str, str]],
 ) -> str:
     """Why no candidate can be chosen; "" if one is better than all others beyond doubt."""
-    best, *rivals = standings
+    best, near = standings[0], _rivals(standings)
     if (accuracy := fits[0].accuracy) < LEAST_ACCURACY:
         reason = f"no combination is right: the best one is on {accuracy:.0%} of {best.samples} pictures"
         return f"{reason}: check the labels, and that the model is one for such pictures"
-    near = [one for one in rivals if one.chance > DOUBT and one.samples == best.samples and not one.same]
-    near += [one for one in rivals if one.same and one.samples == best.samples]
     if not near:
         return ""
     keys = {key for one in near for key in _differing(choices[best.name], choices[one.name])}
@@ -323,7 +331,7 @@ def rank(source: "ModelSource", pictures: Sequence[Path]) -> list[tuple[str, Sta
             yield score, score
 
     try:
-        standings = race(range(len(tried)), min(len(pictures), MOST_SAMPLES), judge)
+        standings = race(range(len(tried)), min(len(pictures), FIRST_SAMPLES), judge)
     finally:
         runner.close()
     return [(_words(tried[one.name].choice, tried[one.name].choice), one) for one in standings]

@@ -15,8 +15,9 @@ Name = TypeVar("Name", bound=Hashable)
 
 # Samples after which candidates drop out; then all.
 FIRST_ROUND, GROWTH = 6, 2
-# The better half stays, and who may have lost by chance with more than this probability.
-FAR_BEHIND = 0.02
+# The better half stays, who may have lost by chance with more than this probability, and who is behind by less than
+# this in the mean: on a few easy samples, one that is too sure of itself is ahead by a little each time.
+BY_CHANCE, NEAR = 0.02, 0.05
 # The winner has to beat each rival, with at most this probability of chance. Since it has to beat all of them, their
 # number needs no correction (an intersection-union test).
 DOUBT = 0.01
@@ -88,7 +89,11 @@ def _stay(running: Sequence[Name], scores: "dict[Name, NDArray[np.float64]]") ->
     ranked = sorted(running, key=lambda name: -means[name])
     best = scores[ranked[0]]
     half = set(ranked[: max(2, math.ceil(len(ranked) / 2))])
-    return [name for name in running if name in half or by_chance(best - scores[name]) > FAR_BEHIND]
+    return [name for name in running if name in half or not _is_far(best - scores[name])]
+
+
+def _is_far(behind: "NDArray[np.float64]") -> bool:
+    return float(behind.mean()) >= NEAR and by_chance(behind) <= BY_CHANCE
 
 
 def by_chance(differences: "NDArray[np.float64]") -> float:

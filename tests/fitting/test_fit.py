@@ -111,6 +111,15 @@ def test_the_range_of_values_of_a_small_classifier_is_found(data_dir: Path, tmp_
     assert (found.normalize, found.color, found.resize) == ("raw", "rgb", "stretch")
 
 
+def test_a_model_of_readings_is_refused_with_what_to_do(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = data_dir / "audio/yamnet_audio_classifier_with_metadata.tflite", tmp_path / "data"
+    (data / "speech").mkdir(parents=True)
+    shutil.copy(data_dir / "wav/speech.wav", data / "speech")
+    assert "state `input`" in refused(model, data, capsys)
+
+
 def refused(model: Path, data: Path, capsys: pytest.CaptureFixture[str], *further: str) -> str:
     assert main(["models", "fit", str(model), str(data), "--out", "fitted", *further]) in (1, 2)
     assert not Path("fitted").exists()

@@ -44,6 +44,16 @@ def test_nobody_drops_out_who_may_be_behind_by_chance() -> None:
     assert min(one.chance for one in standings) > DOUBT
 
 
+def test_one_that_is_ahead_by_a_little_on_the_first_samples_puts_nobody_out() -> None:
+    """Too sure of itself: a little better where it is right, which it is at first, and much worse where it is not."""
+
+    def judge(number: int, names: Sequence[str]) -> Iterator[tuple[float, float]]:
+        sure = 1.0 if number % 10 < 9 else 0.0
+        yield from (({"sure": sure, "right": 0.98, "other": 0.99 * sure}[name], 1.0) for name in names)
+
+    assert race(["sure", "other", "right"], 200, judge)[0].name == "right"
+
+
 def test_those_that_do_the_same_are_told_from_those_behind() -> None:
     def judge(number: int, names: Sequence[str]) -> Iterator[tuple[float, float]]:
         yield from ((number / 20, 1.0) for _ in names)
