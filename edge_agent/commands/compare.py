@@ -15,6 +15,7 @@ from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
+    from edge_agent.evaluation import plots
     from edge_agent.system.worker_process import Channel
 
 
@@ -34,6 +35,7 @@ def add_action(actions: Subparsers) -> None:
     )
     add_run_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="folder to draw comparison.png into")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,10 +43,15 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the data or the mapping can't be read, or the models have different tasks.
+        MissingExtraError: a figure is asked for, and nothing here draws it.
     """
     from edge_agent.commands.benchmarking import CRASHED, in_process
     from edge_agent.evaluation.datasets import open_dataset
 
+    if args.plot is not None:
+        from edge_agent.evaluation import plots
+
+        plots.check()
     evaluation_options(args)
     open_dataset(args.data, args.split)  # before the first model runs
     rows: list[dict[str, Any]] = []
@@ -52,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for model, accelerator, threads in settings:
             print(f"{printable(_named(model, accelerator, threads))}: measuring", file=sys.stderr)
-            request = {key: value for key, value in vars(args).items() if key not in ("run", "models", "debug")}
+            request = {key: value for key, value in vars(args).items() if key not in ("run", "models", "debug", "plot")}
             request |= {"data": str(args.data), "map": None if args.map is None else str(args.map)}
             stated = {"model": model, "accelerator": accelerator, "threads": threads}
             rows.append(stated | (in_process(__name__, **request | stated) or {"error": CRASHED}))
@@ -63,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     if len(tasks) > 1:
         raise ConfigError([f"models of different tasks can't be compared: {', '.join(sorted(tasks))}"])
     mark(rows)
+    if args.plot is not None and (points := _points(rows)):
+        print(printable(str(plots.draw_comparison(points, main_metric(rows), args.plot))), file=sys.stderr)
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -111,16 +120,40 @@ def mark(rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
+def main_metric(rows: Sequence[dict[str, Any]]) -> str:
+    """The measure by which models of a task are compared."""
+    from edge_agent.evaluation.report import MAIN
+
+    return MAIN[next(row["task"] for row in rows if "task" in row)]
+
+
+def _points(rows: Sequence[dict[str, Any]]) -> "list[plots.Point]":
+    from edge_agent.evaluation import plots
+
+    measured = [row for row in rows if "task" in row and row["latency_ms"]["p50"] is not None]
+    metric = main_metric(measured) if measured else ""
+    return [
+        plots.Point(
+            _named(Path(row["model"]).name, row["accelerator"], row["threads"]),
+            row["metrics"][metric],
+            row["interval"].get(metric),
+            row["latency_ms"]["p50"],
+            row["memory_mb"],
+            row["best"],
+        )
+        for row in measured
+        if row["metrics"].get(metric) is not None
+    ]
+
+
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a line for each row, the fastest first."""
     from rich.console import Console
     from rich.table import Table
 
-    from edge_agent.evaluation.report import MAIN
-
     usable = sorted((row for row in rows if "error" not in row), key=lambda row: row["latency_ms"]["p50"] or 0)
     if usable:
-        metric = MAIN[usable[0]["task"]]
+        metric = main_metric(usable)
         names = {row["model"]: Path(row["model"]).name for row in usable}
         short = len(set(names.values())) == len(names)
         table = Table(box=None, pad_edge=False)

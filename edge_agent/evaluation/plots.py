@@ -1,6 +1,8 @@
 """Figures of an evaluation, as PNG: confusion matrix, precision over recall, reliability, the worst mistakes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,27 @@ SHEET_COLUMNS, SHEET_ROWS, TILE = 5, 4, 224
 DPI = 120
 # Blue, green, red.
 _RIGHT, _WRONG = (0, 120, 0), (0, 0, 190)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One model in a comparison.
+
+    Attributes:
+        name: of the model and its setting.
+        value: of the measure.
+        interval: 95 % interval of it; None: unknown.
+        latency: p50 in milliseconds.
+        memory: in MB.
+        best: whether no other is both more accurate and faster.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    latency: float
+    memory: float
+    best: bool
 
 
 def check() -> None:
@@ -49,8 +72,7 @@ def draw(run: Run, dataset: Dataset, folder: Path) -> list[Path]:
         EdgeAgentError: a file can't be written.
     """
     drawn: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
         for name, figure in _figures(run):
             drawn.append(folder / name)
             figure.savefig(drawn[-1], dpi=DPI)
@@ -58,9 +80,46 @@ def draw(run: Run, dataset: Dataset, folder: Path) -> list[Path]:
         if sheet is not None:
             drawn.append(folder / "mistakes.png")
             drawn[-1].write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
+    return drawn
+
+
+def draw_comparison(points: Sequence[Point], metric: str, folder: Path) -> Path:
+    """Draws several models as `comparison.png`: accuracy over latency, and over memory; returns the file.
+
+    Args:
+        points: of the models.
+        metric: name of the measure.
+        folder: is made if it is not there.
+
+    Raises:
+        EdgeAgentError: the file can't be written.
+    """
+    figure, axes = _figure(11, 5, columns=2)
+    for place, label in ((0, "latency (p50), ms"), (1, "memory, MB")):
+        for number, point in enumerate(points, 1):
+            across = (point.latency, point.memory)[place]
+            color = "tab:blue" if point.best else "tab:gray"
+            low, high = point.interval or (point.value, point.value)
+            spread = [[max(0.0, point.value - low)], [max(0.0, high - point.value)]]
+            axes[place].errorbar([across], [point.value], spread, fmt="o", color=color, capsize=2)
+            axes[place].annotate(str(number), (across, point.value), (5, 4), textcoords="offset points", fontsize=8)
+        axes[place].set(xlabel=label, ylabel=metric)
+        axes[place].set_xlim(left=0)
+    names = [f"{number} {_short(point.name)}{' *' if point.best else ''}" for number, point in enumerate(points, 1)]
+    figure.suptitle("\n".join(", ".join(names[at : at + 4]) for at in range(0, len(names), 4)), fontsize=8)
+    file = folder / "comparison.png"
+    with _writing(folder):
+        figure.savefig(file, dpi=DPI)
+    return file
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise EdgeAgentError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
-    return drawn
 
 
 def _figures(run: Run) -> Iterator[tuple[str, Any]]:
@@ -72,11 +131,11 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
         yield "precision_recall.png", curves_figure(judge)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, columns)
 
 
 def confusion_figure(matrix: "NDArray[np.float64]", names: list[str]) -> Any:

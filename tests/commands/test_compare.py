@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from edge_agent import cli
@@ -46,6 +47,20 @@ def row(value: float, latency: float, task: str = "classification") -> dict[str,
 def test_what_nothing_beats_in_both_is_marked(rows: list[dict[str, Any]], best: list[bool]) -> None:
     compare.mark(rows)
     assert [one["best"] for one in rows] == best
+
+
+def test_the_picture_has_all_that_could_be_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    data.digits(tmp_path / "meter")
+    onnx = str(shipped("digits") / "digits.onnx")
+    assert cli.main(["models", "compare", "digits", onnx, "gone.tflite", "meter", "--plot", "figures"]) == 1
+    picture = cv2.imread("figures/comparison.png")
+    assert picture is not None
+    assert picture.std() > 5
+    assert "figures/comparison.png" in capsys.readouterr().err
 
 
 def test_the_table_has_a_line_for_each(
