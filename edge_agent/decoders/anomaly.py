@@ -52,13 +52,13 @@ class Anomaly:
 
 
 def recognise_anomaly(file: ModelFile, *, stated: bool = False) -> Recognition | None:
-    """An output with the shape of the input."""
+    """An output with the shape of the input. One number made of one number says nothing of an autoencoder."""
     output = sole_output(file)
     if output is None or len(file.inputs) != 1:
         return None
     inputs, outputs = (math.prod(tensor.shape[1:]) for tensor in (file.inputs[0], output))
     same = file.inputs[0].shape == output.shape and len(output.shape) > 1
-    if inputs != outputs or not (same or stated) or (file.labels is not None and not stated):
+    if inputs != outputs or not (stated or (same and inputs > 1)) or (file.labels is not None and not stated):
         return None
     return Recognition(
         "anomaly",

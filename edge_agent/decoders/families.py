@@ -17,6 +17,7 @@ from edge_agent.decoders.detr import recognise_detr
 from edge_agent.decoders.embedding import recognise_embedding
 from edge_agent.decoders.fomo import recognise_fomo
 from edge_agent.decoders.hailo_nms import recognise_hailo_nms
+from edge_agent.decoders.heat_maps import recognise_heat_maps, recognise_simcc
 from edge_agent.decoders.imx500 import recognise_imx500
 from edge_agent.decoders.labels_and_scores import recognise_labels_and_scores
 from edge_agent.decoders.landmarks import recognise_landmarks
@@ -237,6 +238,18 @@ FAMILIES = {
         recognise_movenet,
         "[1, 1, 17, 3], [1, persons, 56] or heat maps [1, height / 4, width / 4, 17]",
         "MoveNet, one or several persons, also as heat maps",
+        "pose",
+    ),
+    "heat_maps": Family(
+        recognise_heat_maps,
+        "[1, keypoints, height / 4, width / 4], or the keypoints last",
+        "one map for each keypoint, of one person in a crop: HRNet, Simple Baselines, hourglasses",
+        "pose",
+    ),
+    "simcc": Family(
+        recognise_simcc,
+        "[1, keypoints, 2 x width] and [1, keypoints, 2 x height]",
+        "RTMPose and other models with SimCC: one person in a crop",
         "pose",
     ),
     "segmentation": Family(

@@ -33,7 +33,8 @@ def unknown_outputs(file: ModelFile, known: Collection[str]) -> str:
         return f"what its outputs mean is not known ({seen}): {cause}"
     ranks = tuple(sorted(len(tensor.shape) for tensor in file.outputs))
     forms = sorted((form for name in known for form in _forms(name)), key=lambda form: _distance(form.ranks, ranks))
-    nearest: dict[str, str] = {}
+    fitting = [name for name in known if FAMILIES[name].recognise(file, stated=True)]
+    nearest = dict.fromkeys(fitting[:SHOWN_FAMILIES], "which fits, if that is what it is")
     for form in forms:
         if len(nearest) < SHOWN_FAMILIES:
             nearest.setdefault(form.family, _why_not(file, form, ranks))

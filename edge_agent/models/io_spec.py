@@ -53,6 +53,7 @@ _OUTPUTS: dict[str, settings.Output] = {
     **dict.fromkeys(("QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool"), "logits"),
 }
 CLASSIFICATION = "classification"
+EXTENSIONS = "com.microsoft.extensions."
 # Embeddings have 32, 128, 192, 512, … numbers; a number of classes is one of these by chance only.
 VECTOR_STEP = 32
 
@@ -142,6 +143,11 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
     """
     if file.miscomputed:
         raise ModelError(file.miscomputed)
+    if others := [name for name in file.custom_operators if name.startswith(EXTENSIONS)]:
+        raise ModelError(
+            f"it has operators of onnxruntime-extensions for what comes before and after it ({', '.join(others)}): "
+            "take the file that they were added to"
+        )
     evidence: list[str] = []
     missing: dict[str, str] = {}
     preprocess: Preprocess | SeriesPreprocess
@@ -218,17 +224,20 @@ def _recognise(
 def _classification(
     file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str], known: Collection[str]
 ) -> Recognition:
-    scores = _class_count(file, known)
-    evidence.append(f"decoder: {CLASSIFICATION}, one output of {counted(scores, 'score')}")
+    scores = _class_count(file, stated, known)
+    count = counted(scores, "score") if scores else "scores, whose number is open until it runs"
+    evidence.append(f"decoder: {CLASSIFICATION}, one output of {count}")
     output = _output(file, stated, evidence, missing)
     labels = file.labels if stated.labels is None else stated.labels
     binary = scores == 1 and not stated.without_labels and labels is not None and len(labels) == 2  # noqa: PLR2004 - as for a score of two classes
     if binary:
         evidence.append("its score is that of the second label; the first label has the rest")
     classes = 2 if binary else scores
+    if classes is None and stated.without_labels:
+        missing["labels"] = "how many classes it has is open until it runs: state labels: FILE, one label a line"
 
     def build(parts: Parts) -> Decoder:
-        names = parts.labels or [str(number) for number in range(classes)]
+        names = parts.labels or [str(number) for number in range(classes or 0)]
         return Classification(parts.outputs[0], names, output, binary)
 
     if ultralytics_task(file) == "classify":
@@ -239,13 +248,17 @@ def _classification(
     return Recognition(CLASSIFICATION, CLASSIFICATION, (), build=build, classes=classes, **published)
 
 
-def _class_count(file: ModelFile, families_: Collection[str]) -> int:
+def _class_count(file: ModelFile, stated: Stated, families_: Collection[str]) -> int | None:
+    """The number of scores; None if it is open until the model runs, which converters of 2018 leave so."""
     # The first axis is the batch, except for an output of one axis, which has none.
     axes = [tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape for tensor in file.outputs]
     sizes = [[size for size in shape if size != 1] or [1] for shape in axes]
-    if len(sizes) != 1 or len(sizes[0]) != 1 or sizes[0][0] < 1 or not file.outputs[0].shape:
-        raise ModelError(unknown_outputs(file, families_))
-    return sizes[0][0]
+    if len(sizes) == 1 and len(sizes[0]) == 1:
+        if file.outputs[0].shape and sizes[0][0] > 0:
+            return sizes[0][0]
+        if stated.decoder == CLASSIFICATION or file.output_operators[:1] in (("SOFTMAX",), ("Softmax",)):
+            return None
+    raise ModelError(unknown_outputs(file, families_))
 
 
 def _output(file: ModelFile, stated: Stated, evidence: list[str], missing: dict[str, str]) -> settings.Output:

@@ -46,17 +46,32 @@ def picture_tensor(file: ModelFile) -> Tensor:
     """
     if len(file.inputs) != 1 or len(file.inputs[0].shape) != 4:  # noqa: PLR2004 - batch, height, width, channels
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in file.inputs)
-        further = [tensor.name for tensor in file.inputs if len(tensor.shape) != 4]  # noqa: PLR2004 - as above
-        hint = ""
-        if len(file.inputs) - len(further) == 1:
-            values = ", ".join(f"{name}: VALUE" for name in further)
-            hint = f": if the others are constants, state input: {{kind: image, constants: {{{values}}}}}"
-        elif states := _states(file):
-            hint = f": if it keeps a state, state input: {{kind: series, state: {{{states}}}}}"
-        raise ModelError(f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}{hint}")
+        raise ModelError(
+            f"not a model of pictures: expected one input of four axes, found {shapes or 'none'}{_instead(file)}"
+        )
     if file.inputs[0].dtype not in _DTYPES:
         raise ModelError(f"not a model of pictures: its input is of type {file.inputs[0].dtype}")
     return file.inputs[0]
+
+
+def _instead(file: ModelFile) -> str:
+    """What to state of the inputs of a model that has not just a picture; "" if nothing would do."""
+    pictures = [tensor for tensor in file.inputs if _is_picture(tensor.shape)]
+    if not pictures and (states := _states(file)):
+        return f": if it keeps a state, state input: {{kind: series, state: {{{states}}}}}"
+    main = pictures or [tensor for tensor in file.inputs if math.prod(tensor.shape) != 1]
+    if len(main) != 1 or len(file.inputs) == 1:
+        return ""
+    kind = "image" if pictures else "audio (or series)"
+    values = ", ".join(f"{tensor.name}: VALUE" for tensor in file.inputs if tensor is not main[0])
+    return f": if the others are constants, state input: {{kind: {kind}, constants: {{{values}}}}}"
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    match shape:
+        case (_, height, width, 1 | 3) | (_, 1 | 3, height, width):
+            return height != 1 and width != 1
+    return False
 
 
 def _states(file: ModelFile) -> str:

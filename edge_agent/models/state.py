@@ -61,6 +61,8 @@ class StatefulIO:
         left = [name for name in names if name not in feed.state and name not in feed.constants]
         if len(left) != 1 and set(left) != set(feed.columns):
             raise ModelError(f"expected one input that is neither state nor constant, found {len(left)} of {names}")
+        # Without a batch axis, the first axis of one sample may be its readings.
+        self._one = next(spec.shape for spec in inputs if spec.name in left)
         self.answers = tuple(spec for spec in outputs if spec.name not in feed.state.values())
         self.stateful = bool(feed.state)
         self._first: State = {
@@ -81,7 +83,8 @@ class StatefulIO:
         Raises:
             ModelError: the inference fails.
         """
-        if tensor.ndim and len(tensor) > 1 and self._first and not self.stateful:
+        several = tensor.ndim and len(tensor) > 1 and tensor.shape != self._one
+        if several and self._first and not self.stateful:
             singles = [self._run(engine, tensor[at : at + 1], state) for at in range(len(tensor))]
             return [np.concatenate(outputs) for outputs in zip(*singles, strict=True)]
         return self._run(engine, tensor, state)

@@ -19,6 +19,7 @@ from tests.decoders import (
     test_detr,
     test_faces,
     test_fomo,
+    test_heat_maps,
     test_landmarks,
     test_movenet,
     test_nanodet,
@@ -181,9 +182,19 @@ def movenet(*, persons: bool) -> Setup:
     return of_family("movenet", test_movenet.SIZE, [scene], [scene * 0], ["person"], task="pose")
 
 
-def heat_maps() -> Setup:
+def movenet_maps() -> Setup:
     scene = test_movenet.heat_maps()
     return of_family("movenet", test_movenet.SIZE, [scene], [scene * 0], ["person"], task="pose")
+
+
+def heat_maps(*, keypoints_last: bool) -> Setup:
+    scene = test_heat_maps.maps(keypoints_last=keypoints_last)
+    return of_family("heat_maps", test_heat_maps.SIZE, [scene], [scene * 0], ["person"], task="pose")
+
+
+def simcc() -> Setup:
+    scene = test_heat_maps.rows_and_columns()
+    return of_family("simcc", test_heat_maps.SIZE, scene, [one * 0 for one in scene], ["person"], task="pose")
 
 
 def segmentation(*, scores: bool) -> Setup:
@@ -314,7 +325,10 @@ SCENES = {
     "fomo": fomo(),
     "movenet": movenet(persons=True),
     "movenet, one person": movenet(persons=False),
-    "movenet, heat maps": heat_maps(),
+    "movenet, heat maps": movenet_maps(),
+    "heat_maps": heat_maps(keypoints_last=False),
+    "heat_maps, keypoints last": heat_maps(keypoints_last=True),
+    "simcc": simcc(),
     "segmentation": segmentation(scores=False),
     "segmentation, scores": segmentation(scores=True),
     "ctc": ctc(plates=False),

@@ -13,7 +13,7 @@ from edge_agent.modelfile import inspect
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.modelfile.labels import parse_labels
 from edge_agent.models import io_spec
-from edge_agent.models.io_spec import IOSpec, Stated, UnclearError
+from edge_agent.models.io_spec import EXTENSIONS, IOSpec, Stated, UnclearError
 from edge_agent.preprocess import image as preprocess
 from edge_agent.settings import Preprocess
 from edge_agent.settings.base import Normalize
@@ -37,6 +37,7 @@ FLOAT = ModelFile(
     normalization=((127.5,), (127.5,)),
     associated_files=(),
 )
+UNKNOWN = replace(FLOAT, output_operators=("",))
 
 
 def image(shape: tuple[int, ...], dtype: str = "float32", **quantised: Any) -> ModelFile:
@@ -110,11 +111,12 @@ def test_a_layout_that_the_shape_does_not_tell_is_asked_for(shape: tuple[int, ..
         (image((1, 32, 24, 3), "int64"), "not a model of pictures: its input is of type int64"),
         (replace(FLOAT, inputs=()), "not a model of pictures: expected one input of four axes, found none"),
         (replace(FLOAT, inputs=FLOAT.inputs * 2), "not a model of pictures: expected one input of four axes, found im"),
+        (replace(FLOAT, custom_operators=(f"{EXTENSIONS}DecodeImage",)), "it has operators of onnxruntime-extensions"),
         (replace(FLOAT, outputs=()), "what its outputs mean is not known ("),
         (replace(FLOAT, outputs=FLOAT.outputs * 2), "what its outputs mean is not known ("),
-        (replace(FLOAT, outputs=(Tensor("x", (), "float32"),)), "what its outputs mean is not known ("),
+        (replace(UNKNOWN, outputs=(Tensor("x", (), "float32"),)), "what its outputs mean is not known ("),
         (replace(FLOAT, outputs=(Tensor("x", (1, 25200, 85), "float32"),)), "what its outputs mean is not known ("),
-        (replace(FLOAT, outputs=(Tensor("x", (1, -1), "float32"),)), "what its outputs mean is not known ("),
+        (replace(UNKNOWN, outputs=(Tensor("x", (1, -1), "float32"),)), "what its outputs mean is not known ("),
     ],
 )  # fmt: skip
 def test_what_is_no_model_of_pictures_or_of_no_known_family_is_refused(file: ModelFile, says: str) -> None:

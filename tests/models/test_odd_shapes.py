@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from edge_agent import settings
 from edge_agent.decoders.families import OF_PICTURES
 from edge_agent.decoders.nearest import unknown_outputs
+from edge_agent.engines import TensorSpec
 from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.models.io_spec import Stated, UnclearError, derive
@@ -127,3 +128,46 @@ def test_what_is_advised_for_a_model_with_a_state_is_what_it_needs(tmp_path: Pat
     (tmp_path / "reading.csv").write_text("1,2")
     said = [[one.value for one in sums.ask(read_file(tmp_path / "reading.csv")).predictions] for _ in range(3)]
     assert said == [[1, 2], [2, 4], [3, 6]]
+
+
+def test_one_number_made_of_one_number_is_no_reconstruction() -> None:
+    sine = replace(facts((1, 1), operators=["FULLY_CONNECTED"]), inputs=(Tensor("x", (-1, 1), "float32"),))
+    assert derive(sine, Stated()).family == "regression"
+    same = replace(facts((-1, 1), operators=["FULLY_CONNECTED"]), inputs=(Tensor("x", (-1, 1), "float32"),))
+    assert derive(same, Stated()).family == "regression"
+
+
+def test_scores_whose_number_is_open_until_they_are_computed_are_counted_by_the_labels() -> None:
+    file = facts((), operators=["SOFTMAX"])
+    pictures = settings.Preprocess(normalize="unit")
+    with pytest.raises(UnclearError) as caught:
+        derive(file, Stated(preprocess=pictures, without_labels=True))
+    assert list(caught.value.missing) == ["labels"]
+    spec = derive(file, Stated(preprocess=pictures, labels=("yes", "no"), labels_from="words.txt"))
+    (best,) = spec.build([TensorSpec("out", (), "float32")])([floats([[0.2, 0.8]])], [as_it_is()], ALL)
+    assert (best.label, best.class_id) == ("no", 1)
+
+
+def test_constants_go_in_beside_readings_without_an_axis_of_the_batch(tmp_path: Path) -> None:
+    """As in TensorFlow's speech commands, whose inputs are [16000, 1] and the rate."""
+    inputs = [
+        helper.make_tensor_value_info("samples", TensorProto.FLOAT, [8, 1]),
+        helper.make_tensor_value_info("rate", TensorProto.FLOAT, [1]),
+    ]
+    nodes = [
+        helper.make_node("Mul", ["samples", "rate"], ["scaled"]),
+        helper.make_node("ReduceSum", ["scaled"], ["sum"], keepdims=0),
+        helper.make_node("Unsqueeze", ["sum", "axes"], ["value"]),
+    ]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1])
+    output = helper.make_tensor_value_info("value", TensorProto.FLOAT, [1, 1])
+    graph = helper.make_graph(nodes, "sum", inputs, [output], [axes])
+    path = tmp_path / "sum.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    with pytest.raises(ModelError, match=r"constants: {rate: VALUE}"):
+        derive(resolve_model(settings.Model(path=path), tmp_path).file, Stated())
+    stated = Input(kind="series", constants={"rate": 100.0})
+    source = resolve_model(settings.Model(path=path, input=stated, decoder="regression"), tmp_path)
+    (readings := tmp_path / "readings.csv").write_text("\n".join(map(str, range(8))))
+    answer = Predictor(load_unqualified("sum", source, 1), 1, None).ask(read_file(readings))
+    assert answer.predictions[0].value == 2800
