@@ -14,6 +14,7 @@ from edge_agent.decoders.ssd import OPERATOR
 from edge_agent.errors import InputError, ModelError
 from edge_agent.modelfile.facts import ModelFile, Tensor
 from edge_agent.preprocess.placement import place
+from tests.decoders import chips
 from tests.decoders.scenes import facts, specs
 
 SIZE = (64, 96)  # height, width
@@ -35,6 +36,9 @@ FILES: dict[str, ModelFile] = {
     "yolov5_face": facts((1, 3 * CELLS, 16), size=SIZE),
     "yolov5": facts((1, 3 * CELLS, 7), size=SIZE),
     "yolov8": facts((1, 6, CELLS), size=SIZE),
+    "yolo_dfl": chips.maps_file(chips.maps((), channels_first=True, sums=True)),
+    "hailo_nms": chips.hailo_file(),
+    "imx500": chips.sensor_file(),
     "yolo_end_to_end": facts((1, 50, 6), size=SIZE),
     "yolo_pose": facts((1, 56, CELLS), size=SIZE),
     "yolo_obb": facts((1, 9, CELLS), size=SIZE),
