@@ -10,13 +10,13 @@ from edge_agent.commands.argument_types import Subparsers, between
 from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.errors import MissingExtraError, ModelError, ReleaseError
 from edge_agent.system.terminal import printable
-from edge_agent.system.units import parse_duration
+from edge_agent.system.units import format_size, parse_duration
 
 if TYPE_CHECKING:
     from edge_agent.release.repository import SignedRepository
     from edge_agent.update.releases import Release
 
-_ROW = "{:28} {:>6} {:>8} {:16} {:>9}  {}"
+_ROW = "{:28} {:10} {:>6} {:>8} {:16} {:>9}  {}"
 # Of a measure such as `top1`.
 MARGIN = 0.02
 _LIST_HELP = "the list of releases as well, which needs the targets key"
@@ -174,11 +174,12 @@ def _list(repository: "SignedRepository", args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{"name": one.name} | one.as_dict() for one in releases], indent=2))
         return 0
-    print(_ROW.format("RELEASE", "NUMBER", "PERCENT", "GROUPS", "SIZE", "SHA256"))
+    print(_ROW.format("RELEASE", "FOR", "NUMBER", "PERCENT", "GROUPS", "SIZE", "SHA256"))
     for one in releases:
         share = "revoked" if one.revoked else f"{one.share / 100:g}"
         kilobytes = f"{one.size / 1e3:.0f} kB"
-        print(_ROW.format(one.name, one.number, share, ",".join(one.groups) or "-", kilobytes, one.sha256[:12]))
+        groups = ",".join(one.groups) or "-"
+        print(_ROW.format(one.name, one.variant or "-", one.number, share, groups, kilobytes, one.sha256[:12]))
     return 0
 
 
@@ -186,19 +187,20 @@ def _add(repository: "SignedRepository", args: argparse.Namespace) -> int:
     import tempfile
 
     from edge_agent.models import archive, bundle
-    from edge_agent.models.pack import zip_folder
+    from edge_agent.models.split import split
 
-    manifest = bundle.read_manifest(archive.unpacked(args.bundle))
+    folder = archive.unpacked(args.bundle)
+    manifest = bundle.read_manifest(folder)
     channel = args.channel or manifest.name
-    _prove(args.bundle)
-    if previous := repository.newest(channel):
-        _compare(args.bundle, previous, repository.archive_of(previous), args.margin)
+    if manifest.plain:
+        _prove(args.bundle)
+        if previous := repository.newest(channel):
+            _compare(args.bundle, previous, repository.archive_of(previous), args.margin)
+    else:
+        print(f"{args.bundle}: has no file for the CPU, so nothing is proven here: each device tries its own file")
     with tempfile.TemporaryDirectory() as scratch:
-        packed = args.bundle
-        if packed.is_dir():
-            packed = Path(scratch) / "bundle.zip"
-            zip_folder(args.bundle, packed)
-        _show(repository.add(packed, channel, manifest.version, args.percent, args.group))
+        archives = split(folder, manifest, Path(scratch), args.bundle)
+        _show(repository.add(archives, channel, manifest.version, args.percent, args.group))
     return 0
 
 
@@ -254,10 +256,13 @@ def _revoke(repository: "SignedRepository", args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(release: "Release") -> None:
+def _show(releases: "list[Release]") -> None:
+    release = releases[0]
     groups = f" and the groups {', '.join(release.groups)}" if release.groups else ""
     state = "revoked" if release.revoked else f"for {release.share / 100:g} % of the devices{groups}"
     print(f"{release.name}: release {release.number} of its channel, {state}; upload the repository")
+    for one in releases if len(releases) > 1 else ():
+        print(f"  {one.variant or 'all others'}: {format_size(one.size)}")
 
 
 def _renew(repository: "SignedRepository", args: argparse.Namespace) -> int:

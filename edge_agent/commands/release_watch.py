@@ -40,12 +40,12 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     Raises:
         ReleaseError: there is no such release, or no broker.
     """
-    release = repository.find(args.release)
+    releases = repository.find(args.release)
     if args.halt:
         repository.unlock()
     loaded = loader.load(config_file(args))
     mqtt = loaded.settings.mqtt
-    rollout = Rollout(release, mqtt.topic_prefix, args.silence)
+    rollout = Rollout(releases, mqtt.topic_prefix, args.silence)
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
     session = Session(
         client_id=f"edge-agent-release-{uuid.uuid4().hex[:8]}",

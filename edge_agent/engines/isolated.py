@@ -13,6 +13,7 @@ from edge_agent.chips import tensors
 from edge_agent.engines import Share, TensorSpec
 from edge_agent.engines.supervised import LOAD_TIMEOUT, EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
+from edge_agent.system.sealed import large_files
 from edge_agent.system.worker_process import WorkerEndedError, WorkerHungError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class IsolatedEngine:
         self.temperature: float | None = None
         shared = os.memfd_create("tensors")
         try:
-            os.ftruncate(shared, tensors.MAX_TENSORS)
+            with large_files():  # in a self-test, files are limited
+                os.ftruncate(shared, tensors.MAX_TENSORS)
             self._memory = mmap.mmap(shared, tensors.MAX_TENSORS)
             self._worker = WorkerProcess(module, pass_fds=(shared,), interpreter=interpreter)
         finally:

@@ -8,8 +8,9 @@ from edge_agent.engines.accelerators import Target
 from edge_agent.engines.chip_engine import ChipEngine
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
-from edge_agent.modelfile.chips import LOADS
+from edge_agent.modelfile.chips import LOADS, accelerator_of
 from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system import chips as machine
 
 LIBRARY = "rknnlite"
 # Strings that end in U+0000, such as `radxa,rock-5b` and `rockchip,rk3588`.
@@ -45,6 +46,8 @@ def load(file: FileIdentity, target: Target, threads: int) -> Engine:
 
 def board() -> str:
     """The Rockchip chip of this machine, such as `rk3588`; "" if it has none that is known."""
+    if (named := machine.stated()) is not None:
+        return next((chip for chip in named if accelerator_of(chip) == "rknn"), "")
     try:
         return chip_of(COMPATIBLE.read_bytes().decode(errors="replace").split("\0"))
     except OSError:

@@ -35,15 +35,21 @@ RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
 
 
 def _known_target(name: str) -> str:
-    if name not in (*get_args(AcceleratorName), *chips.LOADS):
-        raise ValueError(f"must be an accelerator or a chip: {', '.join((*get_args(AcceleratorName), *chips.LOADS))}")
+    # Of some accelerators there are several chips, which load different files.
+    several = {chips.accelerator_of(chip) for chip in chips.LOADS} - chips.LOADS.keys()
+    known = dict.fromkeys(one for one in (*get_args(AcceleratorName), *chips.LOADS) if one not in several)
+    if name not in known:
+        raise ValueError(f"must be an accelerator or a chip: {', '.join(known)}")
     return name
+
+
+Target = Annotated[str, AfterValidator(_known_target)]
 
 
 class Variant(Frozen):
     """The same model in a file for one kind of device."""
 
-    target: Annotated[str, AfterValidator(_known_target)] = Field(alias="for")
+    target: Target = Field(alias="for")
     """What runs it: `cpu`, another accelerator, or a chip such as `hailo8l` or `rk3588`."""
     file: Path
     """Model file, relative to the bundle."""
@@ -139,7 +145,7 @@ class Manifest(Frozen):
     """The same model for several kinds of devices. Each device uses the file for its chip."""
     left_out: tuple[str, ...] = Field((), max_length=MAX_VARIANTS)
     """What the release that this archive is a part of has further variants for."""
-    compiled: dict[AcceleratorName, Path] = Field({})
+    compiled: dict[Target, Path] = Field({})
     """The same model compiled for accelerators, as in `edgetpu: digits_edgetpu.tflite`, relative to the bundle; each
     replaces the file of its format there."""
     labels: Path | None = None
@@ -182,8 +188,7 @@ class Manifest(Frozen):
     @property
     def for_targets(self) -> dict[str, Path]:
         """The other files, by the accelerator or chip that they are for."""
-        stated = {one.target: one.file for one in self.variants if one.target != CPU}
-        return {str(name): file for name, file in self.compiled.items()} | stated
+        return self.compiled | {one.target: one.file for one in self.variants if one.target != CPU}
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -4,7 +4,7 @@
     metadata/N.targets.json     the releases: hash, size, number, share, groups; signed with the targets key
     metadata/N.snapshot.json    which list is the current one     } signed with the online key,
     metadata/timestamp.json     which snapshot is the current one } again every few days
-    targets/CHANNEL/SHA256.VERSION.zip
+    targets/CHANNEL/SHA256.VERSION.zip, and one SHA256.VERSION+VARIANT.zip for each variant of a bundle
     keys/*.pem                  never goes to the web server
 
 It is a repository of The Update Framework, https://theupdateframework.github.io/specification/latest/, with consistent
@@ -13,7 +13,7 @@ snapshots: no file except timestamp.json ever changes, so that caches may keep t
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,35 +87,36 @@ class SignedRepository:
     def releases(self) -> list[Release]:
         """All releases in the current list, by channel, the oldest first."""
         found = [read(path, t.length, t.hashes, t.custom) for path, t in self._current(Targets).targets.items()]
-        return sorted(found, key=lambda release: (release.channel, release.number))
+        return sorted(found, key=lambda release: (release.channel, release.number, release.variant))
 
-    def find(self, name: str) -> Release:
-        """The release with a name.
+    def find(self, name: str) -> list[Release]:
+        """The archives of a release: one, or one for each variant.
 
         Raises:
             ReleaseError: there is no such release.
         """
         releases = self.releases()
-        for release in releases:
-            if release.name == name:
-                return release
-        known = ", ".join(release.name for release in releases) or "none yet"
+        if found := [release for release in releases if release.name == name]:
+            return found
+        known = ", ".join(dict.fromkeys(release.name for release in releases)) or "none yet"
         raise ReleaseError(f"{name}: there is no such release in {self._folder}; there are: {known}")
 
     def newest(self, channel: str) -> Release | None:
-        """The newest release of a channel that is not revoked; None if there is none."""
+        """The newest release of a channel that is not revoked, in its archive for the CPU; None if there is none."""
         found = [release for release in self.releases() if release.channel == channel and not release.revoked]
-        return found[-1] if found else None
+        return next((release for release in reversed(found) if not release.variant), None)
 
     def archive_of(self, release: Release) -> Path:
         """The archive of a release, if it is still here."""
         return self._folder / ARCHIVES / release.address
 
-    def add(self, archive: Path, channel: str, version: str, share: int, groups: Iterable[str]) -> Release:
+    def add(
+        self, archives: Path | Mapping[str, Path], channel: str, version: str, share: int, groups: Iterable[str]
+    ) -> list[Release]:
         """Adds a release.
 
         Args:
-            archive: of a bundle.
+            archives: of a bundle, by the accelerators and chips that they are for; "" for the CPU, as for one alone.
             channel: an existing or a new one.
             version: of the bundle.
             share: of all devices, in ten thousandths.
@@ -131,40 +132,43 @@ class SignedRepository:
         if any(release.version == version for release in releases):
             raise ReleaseError(f"{channel}/{version}: is released already: give the bundle another version")
         number = max((release.number for release in releases), default=0) + 1
-        target = TargetFile.from_file(f"{channel}/{version}.zip", str(archive), ["sha256"])
-        release = read(
-            target.path,
-            target.length,
-            target.hashes,
-            {"number": number, "share": share, "groups": list(groups), "revoked": False},
-        )
+        facts = Release(channel, version, number, "", 0, share, tuple(groups))
+        files = archives if isinstance(archives, Mapping) else {"": archives}
+        added = [self._store(replace(facts, variant=variant), file) for variant, file in files.items()]
+        self._change(added)
+        return added
+
+    def _store(self, release: Release, archive: Path) -> Release:
+        """Copies an archive to its place, and notes its size and hash."""
+        target = TargetFile.from_file(release.path, str(archive), ["sha256"])
+        release = read(target.path, target.length, target.hashes, release.facts())
         place = self.archive_of(release)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f"{place.name}.part")
         shutil.copyfile(archive, part)
         _to_disk(part)
         part.replace(place)
-        self._change(release)
         return release
 
-    def promote(self, name: str, share: int, groups: Iterable[str] | None = None) -> Release:
+    def promote(self, name: str, share: int, groups: Iterable[str] | None = None) -> list[Release]:
         """Changes the devices that a release is for.
 
         Raises:
             ReleaseError: there is no such release, or it has been revoked.
         """
-        release = self.find(name)
-        if release.revoked:
+        releases = self.find(name)
+        if any(release.revoked for release in releases):
             raise ReleaseError(f"{name}: has been revoked: release the bundle again as another version")
-        release = replace(release, share=share, groups=release.groups if groups is None else tuple(groups))
-        self._change(release)
-        return release
+        stated = None if groups is None else tuple(groups)
+        changed = [replace(one, share=share, groups=one.groups if stated is None else stated) for one in releases]
+        self._change(changed)
+        return changed
 
-    def revoke(self, name: str) -> Release:
+    def revoke(self, name: str) -> list[Release]:
         """Revokes a release; devices that use it roll back."""
-        release = replace(self.find(name), revoked=True)
-        self._change(release)
-        return release
+        changed = [replace(release, revoked=True) for release in self.find(name)]
+        self._change(changed)
+        return changed
 
     def renew(self, *, all_lists: bool = False) -> None:
         """Signs snapshot and timestamp again before they expire.
@@ -230,11 +234,11 @@ class SignedRepository:
         """The expiry date of each role."""
         return {kind.type: self._current(kind).expires for kind in (Root, Targets, Snapshot, Timestamp)}
 
-    def _change(self, release: Release) -> None:
+    def _change(self, releases: Iterable[Release]) -> None:
         targets = self._current(Targets)
-        facts = {"custom": release.facts()}
-        path = f"{release.name}.zip"
-        targets.targets[path] = TargetFile(release.size, {"sha256": release.sha256}, path, facts)
+        for release in releases:
+            facts = {"custom": release.facts()}
+            targets.targets[release.path] = TargetFile(release.size, {"sha256": release.sha256}, release.path, facts)
         self._publish(targets)
 
     def _publish(self, targets: Targets, *, first: bool = False) -> None:

@@ -5,7 +5,7 @@ Nothing is stored here: the state is at the broker and in the signed list.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,19 +47,24 @@ class Rollout:
     until the device is heard again.
 
     Args:
-        release: from the signed list.
+        releases: the archives of the release, from the signed list.
         prefix: of all topics.
         silence: seconds after which silence is a failure, counted from when it is noticed.
         clock: returns the time in seconds.
     """
 
     def __init__(
-        self, release: Release, prefix: str, silence: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self,
+        releases: Sequence[Release],
+        prefix: str,
+        silence: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._silence = silence
         self._clock = clock
         self._offline_since: dict[str, float] = {}
-        self._release = release
+        self._release = releases[0]
+        self._archives = {release.sha256 for release in releases}
         self._prefix = prefix
         self._updates: dict[str, dict[str, Any]] = {}
         self._online: dict[str, bool] = {}
@@ -105,7 +110,7 @@ class Rollout:
         release, active, step = self._release, model["active"], model.get("step")
         reason = model["refused"].get(release.name, "")
         under_way = model.get("version") == release.name and step not in ("committed", "idle", "rolled back")
-        has_it = active.get("sha256") == release.sha256
+        has_it = active.get("sha256") in self._archives
         taken = has_it or (model.get("version") == release.name and step in TAKEN)
         offline_since = self._offline_since.get(device_id)
         number = active.get("number")

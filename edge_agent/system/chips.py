@@ -25,10 +25,15 @@ def present(root: Path = Path("/")) -> tuple[str, ...]:
     Args:
         root: of the file system.
     """
-    stated = os.environ.get(VARIABLE)
-    if stated is not None:
-        return tuple(name.strip().lower() for name in stated.split(",") if name.strip())
+    if (named := stated()) is not None:
+        return named
     return tuple(dict.fromkeys([*_hailo(root), *_rockchip(root), *_imx500(root)]))
+
+
+def stated() -> tuple[str, ...] | None:
+    """The chips that `EDGE_AGENT_CHIPS` names; None where it is not set."""
+    names = os.environ.get(VARIABLE)
+    return None if names is None else tuple(name.strip().lower() for name in names.split(",") if name.strip())
 
 
 def _hailo(root: Path) -> list[str]:

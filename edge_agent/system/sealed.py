@@ -38,7 +38,7 @@ class SealedFile:
         descriptor = os.memfd_create("model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         weakref.finalize(self, os.close, descriptor)
         self.path = f"/proc/self/fd/{descriptor}"
-        with _large_files(), os.fdopen(os.dup(descriptor), "wb") as file:
+        with large_files(), os.fdopen(os.dup(descriptor), "wb") as file:
             file.writelines(blocks)
         _seal(descriptor)
 
@@ -62,7 +62,7 @@ def private_copy(files: Mapping[str, Iterable[bytes]]) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"load-{os.getpid()}-", dir=place))
     try:
-        with _large_files():
+        with large_files():
             for name, blocks in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 with (folder / name).open("wb") as file:
@@ -87,7 +87,7 @@ def _seal(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def _large_files() -> Iterator[None]:
+def large_files() -> Iterator[None]:
     """Lifts the soft limit on the size of files, which applies to files in memory, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

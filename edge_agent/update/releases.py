@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from edge_agent.errors import UpdateError
 
 # Shares of all devices are in ten thousandths, since canonical JSON has no fractions.
 WHOLE = 10_000
+# Between a version and the variant that an archive is for.
+_PLUS = "+"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -26,6 +28,7 @@ class Release:
         share: of all devices that it is for, in ten thousandths.
         groups: it is also for devices with one of these labels.
         revoked: no device may use it any more.
+        variant: the accelerator or chip that this archive of the version is for; "": the one for all other devices.
     """
 
     channel: str
@@ -36,6 +39,7 @@ class Release:
     share: int = 0
     groups: tuple[str, ...] = ()
     revoked: bool = False
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -48,9 +52,18 @@ class Release:
         return f"{self.number}-{self.sha256[:16]}"
 
     @property
+    def path(self) -> str:
+        """Its target in the signed list."""
+        return f"{self.channel}/{self._file}"
+
+    @property
     def address(self) -> str:
         """Path of its archive in the repository; includes the hash, so that a file never changes."""
-        return f"{self.channel}/{self.sha256}.{self.version}.zip"
+        return f"{self.channel}/{self.sha256}.{self._file}"
+
+    @property
+    def _file(self) -> str:
+        return f"{self.version}{_PLUS if self.variant else ''}{self.variant}.zip"
 
     def is_for(self, device_id: str, labels: Collection[str]) -> bool:
         """Whether the release is for a device. It stays so as the share grows."""
@@ -70,7 +83,7 @@ def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, An
     """A release from a target of the signed list.
 
     Args:
-        path: `CHANNEL/VERSION.zip`.
+        path: `CHANNEL/VERSION.zip` or `CHANNEL/VERSION+VARIANT.zip`.
         size: of the archive, in bytes.
         hashes: hexadecimal digits by algorithm.
         facts: see `Release.facts`.
@@ -78,14 +91,16 @@ def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, An
     Raises:
         UpdateError: the target is not a release.
     """
-    channel, _, version = path.removesuffix(".zip").partition("/")
+    channel, _, rest = path.removesuffix(".zip").partition("/")
+    version, plus, variant = rest.partition(_PLUS)
     try:
-        release = Release(channel, version, size=size, sha256=hashes["sha256"], **_facts(facts or {}))
+        release = Release(channel, version, size=size, sha256=hashes["sha256"], variant=variant, **_facts(facts or {}))
     except (KeyError, TypeError):
         raise UpdateError(
             f"{path}: signed, but not as edge-agent states a release: is it the right repository?"
         ) from None
-    if not (NAME.fullmatch(channel) and NAME.fullmatch(version) and re.fullmatch("[0-9a-f]{64}", release.sha256)):
+    names = (channel, version, *([variant] if plus else []))
+    if not (all(map(NAME.fullmatch, names)) and re.fullmatch("[0-9a-f]{64}", release.sha256)):
         raise UpdateError(f"{path}: signed, but no name of a release: is it the right repository?")
     return release
 
@@ -98,13 +113,30 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"number": number, "share": share, "groups": tuple(groups), "revoked": revoked}
 
 
+def of_machine(releases: Iterable[Release], wanted: Sequence[str]) -> list[Release]:
+    """Of each version the one archive that a machine can use best; none where it can use none.
+
+    Args:
+        releases: of one channel.
+        wanted: what the machine can use files for, the best first.
+    """
+    rank = {variant: place for place, variant in enumerate([*wanted, ""])}
+    best: dict[int, Release] = {}
+    for release in sorted((one for one in releases if one.variant in rank), key=lambda one: rank[one.variant]):
+        best.setdefault(release.number, release)
+    return list(best.values())
+
+
 def choose(
     releases: Iterable[Release], device_id: str, labels: Collection[str], active: str | None, refused: Collection[str]
 ) -> Release | None:
     """The release that a device should change to, if any: the newest that is for it and newer than the active one.
 
+    If the active one is another archive of the same version, which was for a chip that the machine no longer has or has
+    only now, that is a change as well.
+
     Args:
-        releases: of one channel.
+        releases: of one channel, as `of_machine` gives them.
         device_id: whose.
         labels: of the device.
         active: key of the active release; None if there is none.
@@ -114,7 +146,8 @@ def choose(
     fit = [
         release
         for release in releases
-        if release.number > number
+        if release.number >= number
+        and release.key != active
         and release.key not in refused
         and not release.revoked
         and release.is_for(device_id, labels)

@@ -19,6 +19,7 @@ from typing import Any
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, UpdateError
 from edge_agent.models.model import Model
+from edge_agent.models.variants import wanted
 from edge_agent.samples import timestamp
 from edge_agent.system import limits
 from edge_agent.system.units import format_size
@@ -26,7 +27,7 @@ from edge_agent.update import probation
 from edge_agent.update.active import stores_of
 from edge_agent.update.check_pace import CheckPace
 from edge_agent.update.host import Host, RefusedError, UndecidedError, inference_ms, resident_mb, work_of
-from edge_agent.update.releases import Release, choose, is_revoked
+from edge_agent.update.releases import Release, choose, is_revoked, of_machine
 from edge_agent.update.repository import Repository
 from edge_agent.update.shadow import run_beside
 
@@ -61,6 +62,7 @@ class Updater:
         self._host = host
         self._pace = pace
         self._stores = stores_of(config)
+        self._accelerators = {name: config.settings.models[name].accelerators for name in self._stores}
         root = config.resolve(self._options.root)
         self._repository = Repository(self._options.url, root, config.updates_path() / "metadata")
         self._changed = threading.Condition()
@@ -192,7 +194,8 @@ class Updater:
         if is_revoked(releases, store.state().active):
             self._roll_back(name, "it has been revoked", revoked=[one.key for one in releases if one.revoked])
         state = store.state()
-        release = choose(releases, self._device_id, self._options.labels, state.active, state.refused)
+        here = of_machine(releases, wanted(self._accelerators[name]))
+        release = choose(here, self._device_id, self._options.labels, state.active, state.refused)
         if release is None:
             return
         self._download(name, release)

@@ -158,7 +158,7 @@ class Fleet:
         self.repository = SignedRepository(folder, ask)
         archive = folder / "archive.zip"
         archive.write_bytes(b"as good as any")
-        self.release = self.repository.add(archive, "digits", "2", 10_000, [])
+        [self.release] = self.repository.add(archive, "digits", "2", 10_000, [])
         self.client = Subscriber(broker.port)
         (folder / "operator.yaml").write_text(json.dumps(configuration(broker, "operator")))
 
@@ -215,7 +215,7 @@ def test_a_release_that_fails_too_often_is_halted_whenever_the_watch_was_begun(r
     assert code == 1
     assert "digits/2: halted: no further device takes it; upload the repository" in out
     assert "b: it failed at 9 of 10 inputs\nc: golden samples come out wrong" in out
-    assert SignedRepository(Path(), ask).find("digits/2").share == 0
+    assert [one.share for one in SignedRepository(Path(), ask).find("digits/2")] == [0]
 
 
 def test_a_release_that_does_not_arrive_in_time_has_failed(release: Any, fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tests.models.model_bytes import message, varint
 
-Kind = Literal["detector", "raw detector", "classifier", "nms on chip", "old", "partial", "pads only"]
+Kind = Literal["detector", "raw detector", "classifier", "digits", "nms on chip", "old", "partial", "pads only"]
 ARCHITECTURES = {
     **{f"HAILO{name}": number for number, name in enumerate(["8", "8P", "8R", "8L", "15M", "10H", "15L"])},
     "HAILO15H": 103,
@@ -23,7 +23,8 @@ def hef(version: int = 2, architecture: str = "HAILO8L", kind: Kind = "detector"
     Args:
         version: 0 to 3.
         architecture: a key of `ARCHITECTURES`.
-        kind: what the network gives. Detectors have an input of 640 x 640, classifiers of 224 x 224.
+        kind: what the network gives. Detectors have an input of 640 x 640, classifiers of 224 x 224, and `digits` is
+            what the bundled reader of digits would be.
         classes: their number.
     """
     messages = message(
@@ -50,17 +51,20 @@ def _with_header(version: int, messages: bytes, rest: bytes) -> bytes:
 
 
 def _network(kind: Kind, classes: int) -> bytes:
-    side = 224 if kind == "classifier" else 640
-    layers = [_edge(_layer("net/input_layer1", (side, side, 3), (0.0, 1 / 255)), to_host=False)]
+    sides = {"classifier": (224, 224, 3), "digits": (32, 24, 1)}.get(kind, (640, 640, 3))
+    name = "digits" if kind == "digits" else "net"
+    layers = [_edge(_layer(f"{name}/input_layer1", sides, (0.0, 1 / 255)), to_host=False)]
     match kind:
+        case "digits":
+            layers.append(_edge(_layer("digits/softmax1", (1, 1, 11), (0.0, 1 / 256), form=_FLAT), to_host=True))
         case "classifier":
             layers.append(_edge(_layer("net/softmax1", (1, 1, classes), (0.0, 1 / 256), form=_FLAT), to_host=True))
         case "nms on chip":
             layers.append(_edge(_nms_layer("net/nms1", classes), to_host=True))
         case _:
-            sides = [(f"net/conv{place}", (side // step, side // step)) for place, step in enumerate((8, 16, 32))]
+            maps = [(f"net/conv{place}", (640 // step, 640 // step)) for place, step in enumerate((8, 16, 32))]
             shapes = [
-                (f"{name}_{part}", (*cells, n)) for name, cells in sides for part, n in (("b", 64), ("c", classes))
+                (f"{name}_{part}", (*cells, n)) for name, cells in maps for part, n in (("b", 64), ("c", classes))
             ]
             layers += [
                 _edge(_layer(name, shape, (120.0, 0.05)), to_host=True, pad=place)

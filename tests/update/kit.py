@@ -199,7 +199,7 @@ class Scene:
     def install(self, version: str) -> None:
         """Puts a version on the device, as an update does that has gone well."""
         self.release(version)
-        release = self.repository.find(f"digits/{version}")
+        [release] = self.repository.find(f"digits/{version}")
         part = self.store.part(release.key)
         part.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(bundle(self.cache, version), part)

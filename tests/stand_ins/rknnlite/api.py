@@ -2,7 +2,7 @@
 
 Importing it breaks Python's logging, failures are -1 or None, and the reason is only written to the output, all as in
 the real one. The file that `EDGE_AGENT_STAND_IN` names says what fails: `at`, the name of a call, and `says`, `hang` or
-`crash`; and what comes out: `outputs`.
+`crash`; and what comes out: `outputs`, or with `digits` what the bundled reader of digits gives.
 """
 
 import json
@@ -35,6 +35,21 @@ def _fails(call: str) -> bool:
         time.sleep(60)
     os.write(1, control.get("says", "").encode())
     return True
+
+
+_sessions: list[Any] = []
+
+
+def _read_digit(pixels: Any) -> Any:
+    """The bundled reader of digits: grey pixels (1, 32, 24, 1) to eleven scores."""
+    import onnxruntime
+
+    if not _sessions:
+        path = os.environ["EDGE_AGENT_DIGITS"]
+        _sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+    [session] = _sessions
+    tensor = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return session.run(None, {session.get_inputs()[0].name: tensor})[0]
 
 
 class RKNNLite:
@@ -72,6 +87,8 @@ class RKNNLite:
         if _fails("inference"):
             return None
         stated = _control().get("outputs")
+        if stated is None and _control().get("digits"):
+            return [_read_digit(inputs[0])]
         if stated is None:
             return [inputs[0].astype(np.float32).mean(axis=(1, 2))]
         made = []
