@@ -171,6 +171,28 @@ def test_labelled_data_in_a_bundle_prove_that_it_is_right_enough(
 
 
 @pytest.mark.parametrize(
+    ("color", "offset", "code"), [("rgb", 0, 0), ("bgr", 0, 1), ("rgb", 1, 1)], ids=["right", "colours", "labels"]
+)
+def test_a_bundle_with_wrong_colours_or_labels_is_refused_by_what_it_requires(
+    color: str, offset: int, code: int, data_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    (folder / "evaluation").mkdir(parents=True)
+    shutil.copy(data_dir / "classify_tflite/mobilenet_v1_0.25_224_quant.tflite", folder / "model.tflite")
+    rows = [line.split("\t") for line in (data_dir / "imagenet_100/classes.tsv").read_text().splitlines()[1:25]]
+    for _, name in rows:
+        shutil.copy(data_dir / "imagenet_100" / name, folder / "evaluation")
+    table = "".join(f"{name},{int(number) + 1}\n" for number, name in rows)
+    (folder / "evaluation" / "labels.csv").write_text(f"file,label\n{table}")
+    (folder / "labels.txt").write_text("".join(f"{(number + offset) % 1001}\n" for number in range(1001)))
+    (folder / "model.yaml").write_text(
+        "name: photos\nversion: '1'\ntask: classification\nfiles: {tflite: model.tflite}\nlabels: labels.txt\n"
+        f"preprocess: {{color: {color}}}\nevaluation: {{data: evaluation, require: {{top1: 0.5}}}}\n"
+    )
+    assert main(["models", "verify", str(folder)]) == code
+
+
+@pytest.mark.parametrize(
     ("stated", "sentence"),
     [
         ("{data: ../data, require: {top1: 0.5}}", "lies outside of the bundle"),
