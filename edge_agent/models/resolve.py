@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from edge_agent import settings
 from edge_agent.config import loader
 from edge_agent.config.loader import NO_LABELS
-from edge_agent.engines.accelerators import known_as
+from edge_agent.engines.accelerators import CPU, known_as
 from edge_agent.errors import ModelError
-from edge_agent.modelfile import inspect
+from edge_agent.modelfile import chips, inspect
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
-from edge_agent.models import archive, beside, bundle, language, registry, variants
+from edge_agent.models import archive, beside, bundle, export_folder, language, registry, variants
 from edge_agent.models.io_spec import Stated
 from edge_agent.models.language import LanguageSource
 from edge_agent.models.shipped import BUNDLES
@@ -155,6 +155,8 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         path: the file or the folder of the bundle.
         manifest: of the folder.
     """
+    if path.is_dir() and manifest is None:
+        path = export_folder.model_in(path) or path
     if path.is_dir():
         bundle_folder = path
         manifest = manifest or bundle.read_manifest(path)
@@ -170,7 +172,7 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         file, stated = beside.completed(file, stated)
     bundled = _stated(settings.Model(path=path), folder, manifest, bundle_folder) if manifest else stated
     return ModelSource(
-        _with_absolute_delegates(options, folder),
+        _with_absolute_delegates(_on_its_chip(options, file), folder),
         file,
         manifest.version if manifest else _version(file),
         stated,
@@ -181,6 +183,14 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         files.unfit,
         manifest.evaluation if manifest else None,
     )
+
+
+def _on_its_chip(options: settings.Model, file: ModelFile) -> settings.Model:
+    """The settings; for a file that runs on one chip alone, and where they state none, with that."""
+    if file.compiled is None or not file.compiled.chips or options.accelerators != (CPU,):
+        return options
+    name = chips.accelerator_of(file.compiled.chips[0])
+    return options.model_copy(update={"accelerators": (name,)})
 
 
 def _stated(options: settings.Model, folder: Path, manifest: bundle.Manifest | None, bundle_folder: Path) -> Stated:

@@ -127,7 +127,7 @@ class Model(Frozen):
     """One model file and how it is run."""
 
     path: Path
-    """A .tflite or .onnx file, a bundle folder, or the name of a model from the registry."""
+    """A model file, the folder of a bundle or of an export, or the name of a model from the registry."""
     labels: Path | None = None
     """Text file with one label per line, in the order of the model's outputs. Default: the labels in the model file or
     bundle. `none`: class numbers only."""
