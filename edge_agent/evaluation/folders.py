@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edge_agent.errors import ConfigError
 from edge_agent.evaluation.labelled import (
@@ -76,12 +77,12 @@ def read_edge_impulse(folder: Path, split: Split) -> Dataset:
         ConfigError: the file is not as expected, or names files that are not there.
     """
     file = folder / EDGE_IMPULSE
-    mistakes, samples, classes = Mistakes(), list[LabelledSample](), dict[str, None]()
+    mistakes, samples = Mistakes(), list[LabelledSample]()
     document = _json(file)
     listed = document.get("files") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise ConfigError([f"{file}: expected a list `files`, found none"])
-    finder, with_boxes = PictureFinder([folder]), False
+    finder = PictureFinder([folder])
     wanted = {"train": "training", "test": "testing"}[split]
     categories = {one.get("category") for one in listed if isinstance(one, dict)}
     for number, one in enumerate(listed[: MAX_SAMPLES + 1]):
@@ -91,30 +92,35 @@ def read_edge_impulse(folder: Path, split: Split) -> Dataset:
             continue
         if wanted in categories and one.get("category") != wanted:
             continue
-        path = finder.find(one["path"])
-        if path is None:
-            mistakes.add(where, f"there is no file {one['path']!r}")
-            continue
-        boxes = one.get("boundingBoxes")
-        stated = one.get("label")
-        label = stated.get("label") if isinstance(stated, dict) else stated
-        if isinstance(boxes, list) and (boxes or label is None):
-            with_boxes = True
-            objects = tuple(_objects(boxes, where, mistakes))
-            classes |= dict.fromkeys(found.label for found in objects)
-            samples.append(LabelledSample(where, path, objects=objects))
-        elif isinstance(label, str):
-            classes[label_of(label, where, mistakes)] = None
-            samples.append(LabelledSample(where, path, label.strip()))
-        else:
-            kind = stated.get("type") if isinstance(stated, dict) else "none"
-            mistakes.add(where, f"expected a label, found {kind}: label it, or remove it from the export")
+        if (sample := _listed(one, where, finder, mistakes)) is not None:
+            samples.append(sample)
     mistakes.check()
     if len(samples) > MAX_SAMPLES:
         raise ConfigError([f"{file}: more than {MAX_SAMPLES} files"])
+    with_boxes = any(one.objects is not None for one in samples)
+    labels = (one.label for sample in samples for one in sample.objects or (sample,))
+    classes = tuple(dict.fromkeys(label for label in labels if label is not None))
     if with_boxes:
         samples = [one if one.objects is not None else replace(one, label=None, objects=()) for one in samples]
-    return Dataset(folder, "Edge Impulse", "objects" if with_boxes else "labels", samples, tuple(classes))
+    return Dataset(folder, "Edge Impulse", "objects" if with_boxes else "labels", samples, classes)
+
+
+def _listed(one: dict[str, Any], where: str, finder: PictureFinder, mistakes: Mistakes) -> LabelledSample | None:
+    """The sample of an entry of `info.labels`; None where that has a mistake."""
+    path = finder.find(one["path"])
+    if path is None or path.suffix.lower() == ".cbor":
+        found = "CBOR: export the data as JSON" if path else "none"
+        mistakes.add(where, f"expected the file {one['path']!r}, a picture, a WAV file or JSON, found {found}")
+        return None
+    boxes, stated = one.get("boundingBoxes"), one.get("label")
+    label = stated.get("label") if isinstance(stated, dict) else stated
+    if isinstance(boxes, list) and (boxes or label is None):
+        return LabelledSample(where, path, objects=tuple(_objects(boxes, where, mistakes)))
+    if isinstance(label, str):
+        return LabelledSample(where, path, label_of(label, where, mistakes))
+    kind = stated.get("type") if isinstance(stated, dict) else "none"
+    mistakes.add(where, f"expected a label, found {kind}: label it, or remove it from the export")
+    return None
 
 
 def read_edge_impulse_boxes(folder: Path) -> Dataset:

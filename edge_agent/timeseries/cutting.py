@@ -119,7 +119,7 @@ def read_series(data: bytes, numbers: SeriesPreprocess, number_format: NumberFor
     if data.startswith(wav.MAGICS):
         return wav.decode(data)
     found = read_numbers(data, number_format, numbers.input.channels)
-    return Series(_as_rows(found, numbers), found.channels, rate=numbers.input.rate)
+    return Series(_as_rows(found, numbers), found.channels, rate=found.rate or numbers.input.rate)
 
 
 def _as_rows(found: Numbers, numbers: SeriesPreprocess) -> "NDArray[np.float32]":

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
@@ -27,6 +27,8 @@ _DIGITS = set("0123456789+-.eE")
 _SEPARATORS = (",", ";", "\t")
 _MAX_QUOTED = 60
 _FLOAT_BYTES = 4
+# Milliseconds from one reading to the next.
+_LEAST_INTERVAL = 1e-6
 
 NumberFormat = Literal["text", "float32"] | None
 """How bytes hold numbers; None: bytes that are printable text are text, all others are float32."""
@@ -39,17 +41,20 @@ class Numbers(NamedTuple):
         values: float32, with the shape of the rows or of the nested lists; raw numbers, and those of a single row or
             column, have one axis.
         channels: the names of the columns, from the header of a CSV or the keys of JSON objects; () without.
+        rate: readings a second, where the message states it.
     """
 
     values: "NDArray[np.float32]"
     channels: tuple[str, ...] = ()
+    rate: float | None = None
 
 
 def read_numbers(data: bytes, number_format: NumberFormat = None, wanted: Sequence[str] = ()) -> Numbers:
     """Parses the numbers of a message.
 
     Text is a number, rows of numbers separated by commas, semicolons, tabs or spaces, or JSON: `{"values": […]}` or a
-    list, nested or not, or an object, or a list of objects, whose keys are names of channels.
+    list, nested or not, or an object, or a list of objects, whose keys are names of channels, or Edge Impulse's
+    `{"payload": {"values": …, "sensors": …}}`.
 
     Args:
         data: the message.
@@ -105,11 +110,17 @@ def _from_json(text: str, wanted: Sequence[str]) -> Numbers:
     except TextError as error:
         raise InputError(f"expected {EXPECTED}, found {error}") from None
     if isinstance(document, dict):
+        if isinstance(payload := document.get("payload"), dict) and "sensors" in payload:
+            return _from_acquisition(payload)
         if "values" not in document:
             return _from_objects([document], wanted)
         document = document["values"]
     if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
         return _from_objects(document, wanted)
+    return Numbers(_from_lists(document))
+
+
+def _from_lists(document: Any) -> "NDArray[np.float32]":
     try:
         values = np.asarray(document)
     except ValueError:
@@ -117,7 +128,21 @@ def _from_json(text: str, wanted: Sequence[str]) -> Numbers:
     if not isinstance(document, list) or values.dtype.kind not in "iuf":
         raise InputError(f"expected {EXPECTED}, found JSON with something else in it: {json.dumps(document)[:60]}")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
-        return Numbers(values.astype(np.float32))
+        return values.astype(np.float32)
+
+
+def _from_acquisition(payload: Mapping[str, Any]) -> Numbers:
+    """The readings of a file of Edge Impulse.
+
+    Source: https://docs.edgeimpulse.com/tools/specifications/data-acquisition/json-cbor
+    """
+    values, sensors, interval = _from_lists(payload.get("values")), payload["sensors"], payload.get("interval_ms")
+    named = isinstance(sensors, list) and all(isinstance(one, dict) for one in sensors)
+    names = tuple(one["name"] for one in sensors if isinstance(one.get("name"), str)) if named else ()
+    if values.ndim != 2 or len(set(names)) != values.shape[1]:  # noqa: PLR2004 - readings, sensors
+        raise InputError(f"expected a value of each of the sensors {printable(', '.join(names)[:100])} in each row")
+    is_stated = isinstance(interval, int | float) and not isinstance(interval, bool) and interval >= _LEAST_INTERVAL
+    return Numbers(values, names, 1000 / interval if is_stated and interval is not None else None)
 
 
 def _from_objects(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> Numbers:

@@ -67,6 +67,20 @@ def test_edge_impulse_s_export(tmp_path: Path) -> None:
     assert labels(open_dataset(tmp_path, "train")) == [("2.bmp", "no")]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "1.cbor", "label": {"type": "label", "label": "yes"}},
+        {"path": "1.bmp", "label": {"type": "unlabeled"}},
+        {"path": "1.bmp", "label": {"type": "multi-label", "labels": []}},
+        {"path": "gone.bmp", "label": "yes"},
+    ],
+)
+def test_what_edge_impulse_lists_and_can_not_be_used_is_a_mistake(tmp_path: Path, entry: dict[str, object]) -> None:
+    write(tmp_path, {"1.cbor": b"\xa1", "1.bmp": BMP, "info.labels": json.dumps({"files": [entry]})})
+    assert problems(tmp_path)[0].startswith("info.labels: files[0]: ")
+
+
 def test_edge_impulse_s_boxes(tmp_path: Path) -> None:
     box = {"label": "nut", "x": 1, "y": 2, "width": 3, "height": 4}
     write(tmp_path, {"1.bmp": BMP, "2.bmp": BMP})

@@ -104,7 +104,7 @@ def test_printable_text_is_text(data: bytes, values: list[Any]) -> None:
 
 def test_a_header_names_the_columns() -> None:
     for data in (b"x,y,z\n1,2,3\n4,5,6\n", b'\xef\xbb\xbf"x", "y", "z"\r\n1, 2, 3\r\n4, 5, 6'):
-        values, channels = read_numbers(data)
+        values, channels, _ = read_numbers(data)
         assert channels == ("x", "y", "z")
         assert values.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert read_numbers(b"x,y\n1,2").values.tolist() == [[1, 2]]
@@ -112,12 +112,22 @@ def test_a_header_names_the_columns() -> None:
 
 def test_json_objects_name_their_numbers_and_their_order_does_not_count() -> None:
     data = b'[{"y": 2, "x": 1, "at": "noon", "on": true}, {"x": 3, "on": false, "y": 4}]'
-    values, channels = read_numbers(data, wanted=("x", "y", "on"))
+    values, channels, _ = read_numbers(data, wanted=("x", "y", "on"))
     assert channels == ("x", "y", "on")
     assert values.tolist() == [[1, 2, 1], [3, 4, 0]]
     assert read_numbers(b'{"t": 21.5, "unit": "C"}').values.tolist() == [[21.5]]
     with pytest.raises(InputError, match="expected a number called z in each JSON object, found y, x, at, on"):
         read_numbers(data, wanted=("z",))
+
+
+def test_a_file_of_edge_impulse_states_channels_and_rate() -> None:
+    payload: dict[str, Any] = {"interval_ms": 20, "sensors": [{"name": "x"}, {"name": "y"}], "values": [[1, 2], [3, 4]]}
+    values, channels, rate = read_numbers(json.dumps({"signature": "0", "payload": payload}).encode())
+    assert (values.tolist(), channels, rate) == ([[1, 2], [3, 4]], ("x", "y"), 50)
+    for wrong in ({"sensors": [{"name": "x"}]}, {"sensors": 1}, {"values": [1, 2]}, {"values": None}):
+        with pytest.raises(InputError):
+            read_numbers(json.dumps({"payload": payload | wrong}).encode())
+    assert read_numbers(json.dumps({"payload": payload | {"interval_ms": 0}}).encode()).rate is None
 
 
 def test_what_is_no_whole_number_is_refused_where_the_model_takes_whole_numbers() -> None:
