@@ -19,6 +19,7 @@ from edge_agent.commands import (
     predict,
     release,
     run,
+    samples,
     schema,
     watch,
 )
@@ -29,7 +30,7 @@ from edge_agent.system.terminal import printable
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 # In the order of `--help`.
-COMMANDS = (run, check, predict, inspect, demo, bench, evaluate, models, release, doctor, watch, schema)
+COMMANDS = (run, check, predict, inspect, demo, bench, evaluate, models, samples, release, doctor, watch, schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -229,12 +229,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is published for one sample."""
+    """What is published for one sample; without a `seq` if it was withheld."""
 
     device_id: str
     pipeline: str
     boot_id: str
-    seq: int
+    seq: int | None
     captured_at: float
     clock_synced: bool
     model: Mapping[str, str]

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge_agent.config.validation import did_you_mean, validate, value_at
 from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
@@ -50,6 +51,14 @@ class Config:
         if update is not None and update.path is not None:
             return self.resolve(update.path)
         return self.state_folder() / "updates"
+
+    def kept_path(self, kind: Literal["samples"], pipeline: str) -> Path:
+        """Where a pipeline's kept samples or its recordings are: as configured, or in `state_folder`."""
+        options = self.settings.pipelines[pipeline]
+        stated = options.keep
+        if stated is not None and stated.path is not None:
+            return self.resolve(stated.path)
+        return self.state_folder() / kind / pipeline
 
     def state_folder(self) -> Path:
         """Where the agent keeps its state: the state directory of the service, or the folder of the file."""
@@ -94,6 +103,13 @@ def _check_references(raw: object, problems: Problems) -> None:
         if isinstance(model, str) and model not in models:
             known = did_you_mean(model, models) if models else "; there is no models section"
             problems.add(key, f"there is no model '{problems.quoted(key, model)}'{known}")
+    names = _names(value_at(raw, ("pipelines",)))
+    for name in names:
+        key = ("pipelines", name, "keep", "when", "compare_with")
+        other = value_at(raw, key)
+        if isinstance(other, str) and (other not in names or other == name):
+            known = did_you_mean(other, [one for one in names if one != name])
+            problems.add(key, f"there is no other pipeline '{problems.quoted(key, other)}'{known}")
     for name in _names(value_at(raw, ("update", "models"))):
         if name not in models:
             problems.add(("update", "models", name), f"there is no model of that name{did_you_mean(name, models)}")

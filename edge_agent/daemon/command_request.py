@@ -71,13 +71,14 @@ def read(payload: bytes | bytearray, commands: Mapping[str, Command], *, to_all:
         document = parse_json(payload)
     except ValueError:
         raise EdgeAgentError('not JSON: expected {"command": …}') from None
-    name = document.get("command") if isinstance(document, dict) else None
+    # Both names of the key are documented.
+    name = document.get("command", document.get("cmd")) if isinstance(document, dict) else None
     if not isinstance(name, str) or name not in commands:
         raise EdgeAgentError(f"no such command: {_shown(name)}; known here: {', '.join(commands)}")
     keys = commands[name].keys
     shared = ("labels", "devices", "spread") if to_all else ()
     for key in document:
-        if key not in ("command", *keys, *shared):
+        if key not in ("command", "cmd", *keys, *shared):
             raise EdgeAgentError(f"{name}: {_unknown(key, [*keys, *shared], to_all=to_all)}; nothing was done")
     options = {key: document[key] for key in keys if key in document}
     for key, value in options.items():
@@ -88,7 +89,7 @@ def read(payload: bytes | bytearray, commands: Mapping[str, Command], *, to_all:
     return Request(name, options, _texts(document, "labels"), _texts(document, "devices"), _spread(document))
 
 
-_TYPES = {bool: "true or false", str: "a text"}
+_TYPES = {bool: "true or false", str: "a text", int: "a whole number"}
 
 
 def _shown(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.config.loader import Config
 from edge_agent.daemon.command_request import Command
+from edge_agent.daemon.keep_commands import commands_of
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.remote_commands import RemoteCommands
 from edge_agent.daemon.state import State
@@ -52,13 +53,17 @@ class Presence:
             f"{config.settings.mqtt.topic_prefix}/all/cmd",
             device.device_id,
             self._labels,
-            {
-                "update": Command(self._updates.check_now, {"again": bool}),
-                "rollback": Command(self._updates.roll_back, {"model": str}),
-            },
+            self._commands(config),
             self._loop.call,
         )
         return Uplink(config, device, self._state.pipelines.counters_of, commands, self._announcements)
+
+    def _commands(self, config: Config) -> dict[str, Command]:
+        updates = {
+            "update": Command(self._updates.check_now, {"again": bool}),
+            "rollback": Command(self._updates.roll_back, {"model": str}),
+        }
+        return (updates if config.settings.update else {}) | commands_of(self._state.pipelines, config.settings)
 
     def _labels(self) -> Sequence[str]:
         update = self._state.settings.update

@@ -92,8 +92,9 @@ def can_switch(old: AnyModel, fresh: AnyModel) -> bool:
 
 
 def _session(options: Settings) -> tuple[object, ...]:
-    """What the session with the broker and the outbox depend on; with updates, it subscribes to commands."""
-    return options.device_id, options.mqtt, options.outbox, options.update is None
+    """What the session with the broker and the outbox depend on: among others, the commands that it takes."""
+    keeps = any(pipeline.keep for pipeline in options.pipelines.values())
+    return options.device_id, options.mqtt, options.outbox, options.update is None, keeps
 
 
 def _discovery(options: Settings) -> tuple[object, ...]:

@@ -57,7 +57,7 @@ class RemoteCommands:
         self._call = call
         self._room = threading.BoundedSemaphore(MAX_WAITING)
         self._room_for_later = threading.BoundedSemaphore(MAX_WAITING)
-        self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1))
+        self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1)) if commands else ()
 
     def received(self, link: Link, message: MQTTMessage) -> None:
         """Takes a message; called in the network thread, so it must not wait."""

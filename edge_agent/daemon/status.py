@@ -102,6 +102,8 @@ class Reports:
         }
         if lines := state.pipelines.line_totals():
             document["lines"] = lines
+        if kept := state.pipelines.kept():
+            document["keep"] = kept
         if facts := state.battery.facts:
             document["battery"] = {**facts, "paused": state.paused}
         return Notice(state.device.topic("stats"), json.dumps(document))
@@ -167,6 +169,7 @@ class Reports:
                     "model": pipeline.model,
                     "topic": device.topic(name, "result"),
                     "problem": problems.pipelines.get(name, ""),
+                    **({} if pipeline.keep is None else {"keep": True}),
                 }
                 for name, pipeline in options.pipelines.items()
             },

@@ -66,7 +66,7 @@ class Uplink:
             protocol=self.mqtt.protocol,
             keepalive=self.mqtt.keepalive,
             will=Will(self._status_topic, b"offline"),
-            subscriptions=commands.subscriptions if config.settings.update else (),
+            subscriptions=commands.subscriptions,
         )
         self.connection = Connection(
             self.endpoint,

@@ -25,6 +25,7 @@ from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.prepare import Prepare, Prepared, preparation
 from edge_agent.samples import Prediction, Sample, Series, Timing
 from edge_agent.settings.series import Anomaly
+from edge_agent.sources.observer import Work
 from edge_agent.timeseries.cutting import MAX_STREAMS
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
@@ -249,6 +250,30 @@ class Stages:
             item.crossed = any(isinstance(event, Crossing) for event in events)
         item.timing.postprocess = item.watch.lap()
         return kept, events
+
+    def work(self, item: WorkItem, decoded: Sequence[Prediction], events: Sequence[Happening]) -> Work:
+        """What observers may want to know of a sample, besides its predictions.
+
+        Args:
+            item: the sample, after `postprocess`.
+            decoded: what `decode` has returned.
+            events: what `postprocess` has returned.
+        """
+        model, prepared = item.model, item.prepared
+        return Work(
+            model.identity,
+            model.file.sha256,
+            model.decode.task,
+            model.preprocess,
+            prepared.facts,
+            item.timing,
+            prepared.tensor,
+            item.outputs,
+            decoded,
+            [event.as_dict() for event in events],
+            item.lines,
+            None if self._threshold is None else self._threshold.value,
+        )
 
     def save(self) -> None:
         """Saves what shall outlast the pipeline, after its last sample."""

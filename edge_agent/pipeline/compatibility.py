@@ -24,7 +24,7 @@ FORMATS_OF_READINGS = ("jsonl", "csv")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 TASKS_WITH_CONFIDENCE = (CLASSIFICATION, *TASKS_WITH_BOXES)
-OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot")
+OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot", "keep")
 
 # What is replaced in a prompt, by the kind of source.
 _ALWAYS = ("pipeline", "device_id", "time")
@@ -204,6 +204,37 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)
+    if options.keep is not None:
+        yield from _kept(options.keep, options, model)
+
+
+def _kept(keep: settings.Keep, pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibility]:
+    """Rules that can never apply, and names that nothing bears."""
+    name, task, when = pipeline.model, model.task, keep.when
+    table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
+        (when.margin, ("margin",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
+        (
+            when.confidence or when.labels,
+            ("confidence",),
+            task in TASKS_WITH_CONFIDENCE,
+            f"{name} gives no confidence, its task is {task}",
+        ),
+        (when.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
+        (when.flicker, ("flicker",), pipeline.tracking is not None, "needs tracking: add `tracking: {}`"),
+        (when.event, ("event",), bool(pipeline.tracking or pipeline.smoothing), "needs tracking or smoothing"),
+    )
+    yield from ((("keep", "when", *key), problem) for stated, key, fits, problem in table if stated and not fits)
+    known = _labels(model)
+    yield from (
+        (("keep", "when", "labels"), text) for text in unknown_names(when.labels, known, "the model has no label")
+    )
+    if keep.mask and not model.takes_pictures:
+        yield ("keep", "mask"), f"is for pictures, {name} takes none"
+    if keep.blur is not None and task not in TASKS_WITH_BOXES:
+        yield ("keep", "blur"), f"{name} finds no boxes, its task is {task}"
+    elif keep.blur is not None:
+        labels = unknown_names(keep.blur.labels, known, "the model has no label")
+        yield from ((("keep", "blur", "labels"), text) for text in labels)
 
 
 def output_of(source: settings.Source) -> Literal["pictures", "readings", "either"]:

@@ -206,15 +206,18 @@ class Pipeline:
             for item in inferred:
                 with self._failures_of(item.sample):
                     with self._hang_detector.step(item.sample):
-                        predictions, events = stages.postprocess(item, stages.decode(item))
+                        decoded = stages.decode(item)
+                        predictions, events = stages.postprocess(item, decoded)
                     seq = self._sink.publish(item, predictions)
                     item.sample.settlement.infer()
                     log.debug("%s: result %s: %s ms", self.name, seq, item.timing, extra=self._log_extra)
                     if events:
                         self._follow_up(partial(self._sink.events, item.sample, events))
-                    image, may_block = item.prepared.image, not self._source.live
-                    found = Observation(self.name, seq, item.sample, predictions, image, may_block)
-                    self._notify_observers(partial(_show, found))
+                    if self.observers:
+                        work = stages.work(item, decoded, events)
+                        image, may_block = item.prepared.image, not self._source.live
+                        found = Observation(self.name, seq, item.sample, predictions, image, may_block, work)
+                        self._notify_observers(partial(_show, found))
 
     def _infer(self, batch: Sequence[WorkItem]) -> Iterator[WorkItem]:
         """Those that the model has answered; where a batch fails as a whole, it is tried one by one."""
@@ -282,6 +285,7 @@ class Pipeline:
     def _give_up(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         sample.settlement.drop(reason)
         self._sink.report(error, sample)
+        self._notify_observers(lambda observer: observer.on_failure(sample, error, reason))
         sample.settlement.done()
 
 

@@ -3,13 +3,15 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.counters import Counters
+from edge_agent.errors import EdgeAgentError
+from edge_agent.keeping.keep import Keeper
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
@@ -54,12 +56,13 @@ class Prepared(NamedTuple):
     """A pipeline that can be started, and what belongs to it.
 
     Attributes:
+        observers: of its own; others may come and go while it runs.
         counters: its own and those of its events, by the names under which they are published.
     """
 
     pipeline: Pipeline | TextPipeline
     publisher: Publisher
-    snapshots: Snapshots | None
+    observers: Sequence[Snapshots | Keeper]
     counters: dict[str, Counters]
 
 
@@ -86,6 +89,7 @@ class Pipelines:
         self._observe = observe
         self._counters: dict[str, Counters] = {}
         self._observers: dict[str, list[ResultObserver]] = {}
+        self._own: dict[str, Sequence[Snapshots | Keeper]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
 
     def prepare(
@@ -108,14 +112,14 @@ class Pipelines:
 
     def start(self, prepared: Iterable[Prepared]) -> None:
         """Starts pipelines that do not run yet."""
-        for pipeline, publisher, snapshots, counters in prepared:
+        for pipeline, publisher, observers, counters in prepared:
             name, options = pipeline.name, pipeline.options
             self._counters |= counters
             self.running[name], self.publishers[name] = pipeline, publisher
-            observers = self.observers_of(name)
-            observers[:] = [observer for observer in observers if not isinstance(observer, Snapshots)]
-            if snapshots is not None:
-                observers.append(snapshots)
+            self.observers_of(name).extend(observers)
+            self._own[name] = observers
+            for keeper in self.keepers(name):
+                self._attach(keeper, options)
             pipeline.start()
             log.debug("%s: started, source %s, model %s", name, options.source.type, options.model)
 
@@ -127,12 +131,16 @@ class Pipelines:
         counters = {name: self._counters.get(name) or Counters() for name in names}
         events = counters.get(events_of(name)) or Counters()
         publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
-        snapshots = None if options.snapshot is None else Snapshots(options, options.snapshot, publisher.show)
+        observers: list[Snapshots | Keeper] = []
+        if options.snapshot is not None:
+            observers.append(Snapshots(options, options.snapshot, publisher.show))
+        if options.keep is not None:
+            observers.append(Keeper(name, options, options.keep, device, config.kept_path("samples", name)))
         source = self._source(name, config, model, device, broker, counters[name])
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
             text = TextPipeline(name, options, source, model, counters[name], template, publisher, self._poison)
-            return Prepared(text, publisher, snapshots, counters)
+            return Prepared(text, publisher, observers, counters)
         pipeline = Pipeline(
             name,
             options,
@@ -146,7 +154,7 @@ class Pipelines:
             config.state_folder(),
             self._poison,
         )
-        return Prepared(pipeline, publisher, snapshots, counters)
+        return Prepared(pipeline, publisher, observers, counters)
 
     def _source(
         self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker, counters: Counters
@@ -192,10 +200,47 @@ class Pipelines:
             pipeline.stop()
         for pipeline in stopped:
             pipeline.finish(deadline)
+            self._detach(pipeline.name, deadline)
         outbox.drain(DELIVER_TIMEOUT)
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for pipeline in stopped:
             pipeline.close(deadline)
+
+    def keepers(self, name: str) -> list[Keeper]:
+        """What keeps samples of a running pipeline: one at most."""
+        return [one for one in self._own.get(name, ()) if isinstance(one, Keeper)]
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """What has been kept of each running pipeline that keeps samples, as published in `stats`."""
+        return {name: keeper.facts() for name in self.running for keeper in self.keepers(name)}
+
+    def keep_latest(self, name: str, count: int) -> int:
+        """Keeps the latest samples of a running pipeline; returns how many.
+
+        Raises:
+            EdgeAgentError: it keeps no samples.
+        """
+        keepers = self.keepers(name)
+        if not keepers:
+            known = ", ".join(other for other in self.running if self.keepers(other)) or "none"
+            raise EdgeAgentError(f"pipeline: expected one that keeps samples ({known})")
+        return sum(keeper.keep_latest(count) for keeper in keepers)
+
+    def _attach(self, keeper: Keeper, options: settings.Pipeline) -> None:
+        keeper.start()
+        if keeper.companion is not None and options.keep is not None and options.keep.when.compare_with is not None:
+            self.observers_of(options.keep.when.compare_with).append(keeper.companion)
+
+    def _detach(self, name: str, deadline: float) -> None:
+        """Removes a stopped pipeline's own observers, and has them write what they hold."""
+        companions = [keeper.companion for keeper in self.keepers(name)]
+        for observers in self._observers.values():
+            observers[:] = [one for one in observers if one not in self._own[name] and one not in companions]
+        of_this = self.observers_of(name)  # the status page's pictures show the options of the stopped pipeline
+        of_this[:] = [one for one in of_this if not isinstance(one, Snapshots)]
+        for keeper in self.keepers(name):
+            keeper.close(max(CLOSE_TIMEOUT, deadline - time.monotonic()))
+        del self._own[name]
 
     def hung(self) -> list[str]:
         """Pipelines that have been working on the same sample for more than `HUNG_AFTER`."""

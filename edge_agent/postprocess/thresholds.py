@@ -36,6 +36,11 @@ class Threshold:
             self._value = of_bundle if options.learn is None else self._kept()
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
+    @property
+    def value(self) -> float | None:
+        """Scores above it are anomalies; None while it is not known."""
+        return self._value
+
     def __call__(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """The predictions of one input, labelled `normal` or `anomaly`; without a label while learning."""
         labelled = []

@@ -145,11 +145,12 @@ class Publisher:
         extra_topic = options.topic and topic_of(options.topic, device.device_id, self._name, predictions)
         clock_synced = device.clock.synced()
         # From here on nothing may fail: what is produced has to reach the outbox.
+        seq = self._counters.produce()
         result = Result(
             device_id=device.device_id,
             pipeline=self._name,
             boot_id=device.boot_id,
-            seq=self._counters.produce(),
+            seq=seq,
             captured_at=sample.captured_at,
             clock_synced=clock_synced,
             model=model.identity,
@@ -173,7 +174,7 @@ class Publisher:
                 senders=sample.senders,
             )
         )
-        return result.seq
+        return seq
 
     def events(self, sample: Sample, events: Sequence[Happening]) -> None:
         """Publishes what has happened, to tracked objects or in sound; it waits in the outbox like a result."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from edge_agent import settings
+from edge_agent.counters import Dropped
+from edge_agent.errors import EdgeAgentError
 from edge_agent.publish.drawing import annotate, encode_jpeg
 from edge_agent.samples import Sample
 from edge_agent.sources.observer import Observation
@@ -41,6 +43,9 @@ class Snapshots:
             max_side=self._options.max_side,
         )
         self._show(encode_jpeg(picture, self._options.max_size))
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        """There is no picture of what could not be used."""
 
     def on_end(self) -> None:
         """There will be no more pictures."""

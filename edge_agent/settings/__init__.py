@@ -10,9 +10,11 @@ from pydantic import Field, ValidationInfo, field_validator
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, Thermal
+from edge_agent.settings.keep import Keep, KeepRules, Record
 from edge_agent.settings.models import Accelerator, AcceleratorName, Chip, Delegate, Model, Output, Preprocess, Provider
 from edge_agent.settings.monitoring import Http, Metrics
-from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Region, Snapshot, Tracking
+from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Snapshot, Tracking
+from edge_agent.settings.shapes import Region
 from edge_agent.settings.sources import (
     CameraSource,
     ImagesSource,
@@ -39,6 +41,8 @@ __all__ = [
     "Http",
     "IioSource",
     "ImagesSource",
+    "Keep",
+    "KeepRules",
     "Line",
     "Metrics",
     "MicrophoneSource",
@@ -52,6 +56,7 @@ __all__ = [
     "Preprocess",
     "Provider",
     "Publish",
+    "Record",
     "Region",
     "SerialSource",
     "Settings",

@@ -3,29 +3,15 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
+from edge_agent.settings.keep import Keep
 from edge_agent.settings.series import Anomaly, Smoothing, Window
+from edge_agent.settings.shapes import Point, Polygon, Region
 from edge_agent.settings.sources import Source
 from edge_agent.settings.text import Text
 from edge_agent.settings.topics import problem_of_name
-
-
-def _four_numbers(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) != len(("x1", "y1", "x2", "y2")):
-        raise ValueError(f"needs four numbers, [x1, y1, x2, y2] (got {len(value)})")
-    return value
-
-
-def _with_area(value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = value
-    if min(x1, y1) < 0 or x2 <= x1 or y2 <= y1:
-        raise ValueError("needs 0 <= x1 < x2 and 0 <= y1 < y2")
-    return value
-
-
-Region = Annotated[tuple[float, float, float, float], BeforeValidator(_four_numbers), AfterValidator(_with_area)]
 
 
 class Publish(Frozen):
@@ -68,25 +54,6 @@ class Publish(Frozen):
 
 
 TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)"
-
-
-def _two_numbers(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) != len(("x", "y")):
-        raise ValueError(f"needs two numbers, [x, y] (got {len(value)})")
-    return value
-
-
-def _an_outline(value: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-    if any(min(point) < 0 for point in value):
-        raise ValueError("needs numbers >= 0")
-    edges = zip(value, (*value[1:], value[0]), strict=True)
-    if not sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in edges):
-        raise ValueError("needs corners that enclose an area")
-    return value
-
-
-Point = Annotated[tuple[float, float], BeforeValidator(_two_numbers)]
-Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=100), AfterValidator(_an_outline)]
 
 
 class Filters(Frozen):
@@ -207,6 +174,8 @@ class Pipeline(Frozen):
     snapshot: Snapshot | None = None
     """Publishes images on `{topic_prefix}/{device_id}/{pipeline}/snapshot`. Default: off; `snapshot: {}` turns it
     on."""
+    keep: Keep | None = None
+    """Keeps samples that are worth a look on this device. Default: off."""
     window: Window | None = None
     """Cuts a stream into windows of the model's input length. Default: off for messages, each of which is one window;
     on for other sources of readings and sound. `window: {}` turns it on."""

@@ -1,14 +1,52 @@
 """What looks at the results of a pipeline, and at the pictures that they are about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_agent.samples import Prediction, Sample
+from edge_agent.counters import Dropped
+from edge_agent.errors import EdgeAgentError
+from edge_agent.samples import Prediction, Sample, Timing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from edge_agent.preprocess.image import Preprocess
+    from edge_agent.timeseries.numbers import SeriesPreprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a model was given for a sample, and what it has answered.
+
+    Attributes:
+        model: name, version and hash of the model, as results carry them.
+        sha256: the whole hash of the model's file.
+        task: of the model.
+        preprocess: how the input tensor was made.
+        facts: published in results as `input`.
+        timing: where the time went.
+        tensor: the input tensor.
+        outputs: the output tensors.
+        decoded: the predictions before thresholds, smoothing, filters and tracking.
+        events: what has happened, as published.
+        lines: the totals of the pipeline's lines; None: it has none.
+        threshold: above which a score is an anomaly; None: there is none yet, or the model gives no score.
+    """
+
+    model: Mapping[str, str]
+    sha256: str
+    task: str
+    preprocess: "Preprocess | SeriesPreprocess"
+    facts: Mapping[str, Any]
+    timing: Timing
+    tensor: Any
+    outputs: Sequence[Any]
+    decoded: Sequence[Prediction]
+    events: Sequence[Mapping[str, Any]] = ()
+    lines: Mapping[str, Mapping[str, int]] | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +61,7 @@ class Observation:
         image: (height, width, 3), uint8, BGR; not to be changed or kept; None where the input is no picture, or where
             no observer needed its pixels.
         may_block: whether the pipeline may be held up.
+        work: what has led to the predictions.
     """
 
     pipeline: str
@@ -31,6 +70,7 @@ class Observation:
     predictions: Sequence[Prediction]
     image: "NDArray[np.uint8] | None"
     may_block: bool
+    work: Work | None = None
 
     @property
     def parent(self) -> dict[str, Any]:
@@ -50,6 +90,10 @@ class ResultObserver(Protocol):
 
     def on_result(self, observation: Observation) -> None:
         """Called with each result."""
+        ...
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        """Called with each input that could not be used, from several threads, in no particular order."""
         ...
 
     def on_end(self) -> None:

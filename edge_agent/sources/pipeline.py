@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from edge_agent import settings
+from edge_agent.counters import Dropped
+from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import PredictionQuestions
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources import Context, Trouble
@@ -77,6 +79,9 @@ class PipelineSource:
         wanted = [prediction for prediction in observation.predictions if self._wanted(prediction)]
         for made in self._make(replace(observation, predictions=wanted)):
             put(made)
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        """Nothing was found."""
 
     def on_end(self) -> None:
         """The other pipeline's source has ended, and so this one."""

@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from edge_agent import settings
-from edge_agent.counters import Settlement
+from edge_agent.counters import Dropped, Settlement
 from edge_agent.errors import EdgeAgentError
+from edge_agent.keeping.keep import Keeper
 from edge_agent.models.model import Model
 from edge_agent.models.predictor import Predictor
-from edge_agent.samples import Prediction, Sample
+from edge_agent.postprocess.agreement import agreement, by_class
+from edge_agent.samples import Sample
 from edge_agent.settings.update import Shadow as ShadowOptions
 from edge_agent.sources.observer import Observation
-from edge_agent.update.agreement import agreement, by_class
 from edge_agent.update.host import Host, RefusedError, UndecidedError, inference_ms, work_of
 
 log = logging.getLogger(__name__)
@@ -67,16 +68,26 @@ class Shadow:
         pipeline: its settings.
         model: the new version.
         tally: takes the results.
+        keepers: keep samples on which the two versions disagree.
         classes: whether class numbers are compared in place of labels.
     """
 
-    def __init__(self, pipeline: settings.Pipeline, model: Model, tally: Tally, *, classes: bool = False) -> None:
+    def __init__(
+        self,
+        pipeline: settings.Pipeline,
+        model: Model,
+        tally: Tally,
+        keepers: Sequence[Keeper] = (),
+        *,
+        classes: bool = False,
+    ) -> None:
+        self._keepers = keepers
         self._classes = classes
         self._predictor = Predictor(model, None, None, like=pipeline)
         self._task = model.decode.task
         self._tally = tally
         self._changed = threading.Condition()
-        self._next: tuple[Sample, Sequence[Prediction]] | None = None
+        self._next: Observation | None = None
         self._taken_at = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -88,12 +99,13 @@ class Shadow:
 
     def on_result(self, observation: Observation) -> None:
         """Takes a sample and the active version's predictions, unless the previous sample is still in progress."""
-        sample, predictions = observation.sample, observation.predictions
+        sample = observation.sample
         with self._changed:
             if self._next is None and not self._closed:
                 # A copy, since a frame's buffer may be reused; without reply and acknowledgement.
                 data = copy.copy(sample.data)
-                self._next = replace(sample, data=data, reply_to=None, settlement=Settlement()), predictions
+                sample = replace(sample, data=data, reply_to=None, settlement=Settlement())
+                self._next = replace(observation, sample=sample, image=None)
                 self._taken_at = time.monotonic()
                 self._changed.notify_all()
 
@@ -101,6 +113,9 @@ class Shadow:
         """For how many seconds the current sample has been in progress; None if there is none."""
         with self._changed:
             return None if self._next is None else time.monotonic() - self._taken_at
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        """What the active version can't use is not compared."""
 
     def on_end(self) -> None:
         """There will be no more samples."""
@@ -117,7 +132,8 @@ class Shadow:
                 self._changed.wait_for(lambda: self._closed or self._next is not None)
                 if self._next is None:
                     return
-                sample, predictions = self._next
+                observation = self._next
+                sample, predictions = observation.sample, observation.predictions
             try:
                 answer = self._predictor.ask(sample).predictions
             except EdgeAgentError as error:
@@ -128,6 +144,8 @@ class Shadow:
                 self._tally.compared(None)
             else:
                 self._tally.compared(agreement(self._task, predictions, answer, classes=self._classes))
+                for keeper in () if self._classes else self._keepers:
+                    keeper.compared(observation, answer)
             with self._changed:
                 self._next = None
 
@@ -212,7 +230,10 @@ def _wait(shadows: Sequence[Shadow], tally: Tally, options: ShadowOptions, check
 @contextmanager
 def _shadows(host: Host, name: str, model: Model, tally: Tally, *, classes: bool) -> Iterator[list[Shadow]]:
     """Runs the new version on every pipeline of the model."""
-    shadows = [(pipeline, Shadow(pipeline.options, model, tally, classes=classes)) for pipeline in host.pipelines(name)]
+    shadows = []
+    for pipeline in host.pipelines(name):
+        keepers = [one for one in pipeline.observers if isinstance(one, Keeper)]
+        shadows.append((pipeline, Shadow(pipeline.options, model, tally, keepers, classes=classes)))
     for pipeline, shadow in shadows:
         pipeline.observers.append(shadow)
     try:

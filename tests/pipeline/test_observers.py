@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_agent.counters import Dropped
+from edge_agent.errors import EdgeAgentError
 from edge_agent.models.model import Model
 from edge_agent.samples import Sample
 from edge_agent.sources.observer import Observation
@@ -20,13 +22,18 @@ class Observer:
     def __init__(self, *wanted: int) -> None:
         self.wanted = wanted
         self.seen: list[Observation] = []
+        self.failures: list[tuple[Sample, Dropped]] = []
         self.ends = 0
 
     def needs_image(self, sample: Sample) -> bool:
-        return [path.stem for path in GOLDEN].index(Path(sample.origin["path"]).stem) in self.wanted
+        return Path(sample.origin["path"]).stem in [GOLDEN[number].stem for number in self.wanted]
 
     def on_result(self, observation: Observation) -> None:
         self.seen.append(observation)
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        assert str(error)
+        self.failures.append((sample, reason))
 
     def on_end(self) -> None:
         self.ends += 1
@@ -67,3 +74,15 @@ def test_a_defect_in_an_observer_costs_no_result(golden: Stage, caplog: pytest.L
     with caplog.at_level(logging.CRITICAL), golden as stage:
         stage.wait_until_ended()
     assert len(stage.results) == len(sound.seen) == len(GOLDEN)
+
+
+def test_an_observer_learns_what_has_failed_and_why(tmp_path: Path, model: Model) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
+    observer = Observer()
+    stage = Stage({"type": "images", "path": str(tmp_path / "images")}, model, tmp_path)
+    stage.pipeline.observers.append(observer)
+    with stage:
+        stage.wait_until_ended()
+    [(sample, reason)] = observer.failures
+    assert (sample.data, reason) == (b"no picture", "invalid")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edge_agent.postprocess.agreement import agreement, by_class
 from edge_agent.samples import Prediction
-from edge_agent.update.agreement import agreement, by_class
 
 Box = tuple[float, float, float, float]
 
