@@ -13,7 +13,7 @@ from edge_agent.postprocess.filters import in_pixels
 from edge_agent.preprocess.decoding import decode_picture, image_format
 from edge_agent.preprocess.opencv import cv2
 from edge_agent.sample_store.segment import StoreError
-from edge_agent.samples import Prediction, Sample, Series
+from edge_agent.samples import PlanarFrame, Prediction, Sample, Series
 from edge_agent.settings.keep import Encoding
 from edge_agent.settings.shapes import Polygon
 
@@ -63,7 +63,7 @@ class Encoder:
         return encoded.tobytes(), {"media": "image/jpeg", "exact": False, "quality": self.quality}
 
 
-def encode(data: "bytes | NDArray[np.uint8] | Series", encoder: Encoder) -> tuple[bytes, dict[str, Any]]:
+def encode(data: "bytes | NDArray[np.uint8] | PlanarFrame | Series", encoder: Encoder) -> tuple[bytes, dict[str, Any]]:
     """What a sample holds, as bytes, and facts that `decode` needs.
 
     Facts: `media`; `frame`: whether it came as a frame; `exact`: whether `decode` gives back the same to the bit.
@@ -76,6 +76,9 @@ def encode(data: "bytes | NDArray[np.uint8] | Series", encoder: Encoder) -> tupl
     if isinstance(data, Series):
         facts = {"shape": list(data.values.shape), "channels": list(data.channels), "rate": data.rate, "gap": data.gap}
         return data.values.astype("<f4").tobytes(), {"media": SERIES, "frame": False, "exact": True} | facts
+    if isinstance(data, PlanarFrame):  # the road reduces it before its colours are converted
+        encoded, facts = encoder(data.pixels())
+        return encoded, facts | {"frame": True, "exact": False}
     encoded, facts = encoder(data)
     return encoded, facts | {"frame": True}
 
@@ -118,7 +121,7 @@ class Redaction:
         return bool(self._labels or self._mask)
 
     def __call__(
-        self, data: "bytes | NDArray[np.uint8]", predictions: Sequence[Prediction] | None
+        self, data: "bytes | NDArray[np.uint8] | PlanarFrame", predictions: Sequence[Prediction] | None
     ) -> tuple[bytes, dict[str, Any]]:
         """A picture without what is to be hidden, encoded again.
 
@@ -131,7 +134,10 @@ class Redaction:
         """
         if self._labels and predictions is None:
             raise InputError("what is to be blurred is not known: the model has given no result")
-        pixels = decode_picture(data).pixels if isinstance(data, bytes) else data.copy()
+        if isinstance(data, PlanarFrame):
+            pixels = data.pixels()
+        else:
+            pixels = decode_picture(data).pixels if isinstance(data, bytes) else data.copy()
         hidden = [one.box for one in predictions or () if one.box is not None and one.name in self._labels]
         for box in hidden:
             _blur(pixels, box)
@@ -163,4 +169,6 @@ def size_of(sample: Sample) -> int:
         return len(data)
     if isinstance(data, Series):
         return int(data.values.nbytes)
+    if isinstance(data, PlanarFrame):
+        return data.size[0] * data.size[1] * 3 // 2
     return 0 if isinstance(data, InputError) else int(data.nbytes)

@@ -12,7 +12,7 @@ from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.keeping.payload import Encoder, Redaction, encode
 from edge_agent.sample_store.segment import Entry, StoreError
 from edge_agent.sample_store.store import SampleStore
-from edge_agent.samples import Prediction, Series
+from edge_agent.samples import PlanarFrame, Prediction, Series
 from edge_agent.system.clock import Clock
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Pending:
         size: bytes that it takes in memory.
     """
 
-    data: "bytes | NDArray[np.uint8] | Series"
+    data: "bytes | NDArray[np.uint8] | PlanarFrame | Series"
     document: Mapping[str, Any]
     predictions: Sequence[Prediction] | None
     size: int
