@@ -64,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
         ModelError: a model can't be used.
         MissingExtraError: a figure is asked for, and nothing here draws it.
     """
-    from edge_agent import settings
     from edge_agent.evaluation import report
     from edge_agent.evaluation.datasets import open_dataset
 
@@ -73,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
 
         plots.check()
     options, limits = evaluation_options(args)
+    other = None if args.against is None else _other(args)
     dataset = open_dataset(args.data, args.split)
     first = evaluated(with_runtime(model_settings(args), args), dataset, options, limits)
     runs = [first]
-    if args.against is not None and not first.interrupted:
-        other = settings.Model(path=Path(args.against))
+    if other is not None and not first.interrupted:
         runs.append(evaluated(with_runtime(other, args), dataset, options, limits))
     documents = [
         report.document(one, name, args.data) for one, name in zip(runs, (args.model, args.against), strict=False)
@@ -95,6 +94,32 @@ def run(args: argparse.Namespace) -> int:
         if compared:
             show_difference(compared)
     return 1 if any(one.failures or one.interrupted for one in runs) else 0
+
+
+def _other(args: argparse.Namespace) -> "settings.Model":
+    """The settings of the model that the first one is compared with.
+
+    What is stated of the first one (labels, say) counts for the other one where that says too little by itself.
+
+    Raises:
+        ModelError: it can't be read, or says too little.
+    """
+    from edge_agent import settings
+    from edge_agent.errors import ModelError
+    from edge_agent.models.io_spec import UnclearError, derive
+    from edge_agent.models.resolve import ModelSource, resolve
+
+    other, missing = settings.Model(path=Path(args.against)), ModelError("")
+    for tried in (other, model_settings(args).model_copy(update={"path": other.path})):
+        source = resolve(tried, Path.cwd())
+        try:
+            if isinstance(source, ModelSource):
+                derive(source.file, source.stated)
+        except UnclearError as error:
+            missing = error
+        else:
+            return tried
+    raise missing
 
 
 def evaluation_options(args: argparse.Namespace) -> "tuple[Options, Limits]":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def test_against_the_same_model_there_is_no_difference(meter: Path, capsys: pyte
     assert found["against"]["samples"] == 14
     assert found["difference"]["metrics"]["top1"] == 0
     assert found["difference"]["differing"] == []
+
+
+def test_what_is_stated_of_a_model_counts_for_the_other_that_says_too_little(
+    meter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one.tflite", "other.tflite"):
+        shutil.copy(shipped("digits") / "digits.tflite", name)
+    labels = str(shipped("digits") / "labels.txt")
+    stated = ("--labels", labels, "--color", "gray", "--resize", "stretch")
+    found = document(capsys, "one.tflite", meter, *stated, "--against", "other.tflite")
+    assert found["difference"]["metrics"]["top1"] == 0
+    code, _, [error] = evaluate(capsys, "digits", meter, "--against", "other.tflite")
+    assert (code, "labels: FILE" in error) == (cli.WRONG_USAGE, True)
 
 
 def test_a_mapping_is_stated_in_a_file(meter: Path, capsys: pytest.CaptureFixture[str]) -> None:
