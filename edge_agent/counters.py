@@ -67,12 +67,18 @@ class Counters:
         self._dropped: Counter[Dropped] = Counter()
         self._discarded: Counter[Discarded] = Counter()
         self._video: VideoCounts | None = None
+        self._restarts: int | None = None
 
     def capture(self) -> None:
         """An input has come in."""
         with self._lock:
             self._captured += 1
             self._in_progress += 1
+
+    def restart(self, count: int = 1) -> None:
+        """A source that counts its restarts has been started again; `count` 0: it is one that counts them."""
+        with self._lock:
+            self._restarts = (self._restarts or 0) + count
 
     def infer(self) -> None:
         """An input has been through the model."""
@@ -139,6 +145,7 @@ class Counters:
                 "queued": self._queued,
                 "discarded": {reason: self._discarded[reason] for reason in DISCARDED},
                 **video,
+                **({} if self._restarts is None else {"restarts": self._restarts}),
             }
 
 

@@ -84,6 +84,21 @@ class PlanarFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class SensorOutput:
+    """What the network in a sensor has made of a frame.
+
+    Attributes:
+        values: (N,), float32: the numbers of all output tensors, one tensor after the other.
+        crop: x, y, width, height of the part of the sensor that the frame shows, in fractions of it.
+        size: width, height of the frame in pixels.
+    """
+
+    values: "NDArray[np.float32]"
+    crop: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One input on its way to a model.
 
@@ -98,6 +113,7 @@ class Sample:
         settlement: how it ends.
         played: seconds since the start of a recording, with its earlier rounds if it is looped; None: not a recording.
         senders: devices whose published messages have led to it.
+        sensor: of a frame of a camera that has a network in it, what that has made of it.
     """
 
     data: "bytes | NDArray[np.uint8] | PlanarFrame | Series | InputError"
@@ -108,6 +124,7 @@ class Sample:
     settlement: Settlement = field(default_factory=Settlement)
     played: float | None = None
     senders: tuple[str, ...] = ()
+    sensor: SensorOutput | None = None
 
     @property
     def stream(self) -> str | None:

@@ -99,6 +99,8 @@ def _check_references(raw: object, problems: Problems) -> None:
     models = _names(value_at(raw, ("models",)))
     for name in _names(value_at(raw, ("pipelines",))):
         key: Key = ("pipelines", name, "model")
+        if value_at(raw, ("pipelines", name, "source", "type")) == "ai_camera":
+            key = ("pipelines", name, "source", "model")
         model = value_at(raw, key)
         if isinstance(model, str) and model not in models:
             known = did_you_mean(model, models) if models else "; there is no models section"

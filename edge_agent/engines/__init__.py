@@ -22,6 +22,7 @@ ENGINES = {
     "onnx": "edge_agent.engines.onnx",
     "hef": "edge_agent.engines.hailo",
     "rknn": "edge_agent.engines.rknn",
+    "rpk": "edge_agent.engines.imx500",
 }
 # Those that run in a process of their own in any case.
 ISOLATED = ("hef", "rknn")

@@ -5,8 +5,9 @@ file's tensors, which is named as evidence. A fact that none of them states is m
 that states it; nothing is guessed.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from edge_agent.models.picture_input import (
 from edge_agent.models.series_input import is_square, joined_columns, read_series, takes_numbers, without_state
 from edge_agent.models.state import Feed
 from edge_agent.preprocess.image import Preprocess
+from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.settings.series import Input
 from edge_agent.system.units import counted
 from edge_agent.timeseries.numbers import SeriesPreprocess
@@ -169,6 +171,9 @@ def derive(file: ModelFile, stated: Stated) -> IOSpec:
         recognition = _recognise(file, stated, families.OF_PICTURES, evidence, missing)
         names = stated.labels or file.labels
         preprocess = read_pictures(file, stated.preprocess, stated.sources, recognition, names, evidence, missing)
+        if file.format == "rpk":
+            facts = {one.name: getattr(preprocess, one.name) for one in fields(preprocess) if one.init}
+            preprocess = OfSensor(**facts, numbers=sum(math.prod(one.shape) for one in file.outputs))
         given = sizes_of(sizes, preprocess.height, preprocess.width, evidence)
         feed = replace(feed, constants={**feed.constants, **given})
     labels = _labels(file, stated, recognition, evidence, missing)

@@ -171,6 +171,8 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
     if manifest is None:
         file, stated = beside.completed(file, stated)
     bundled = _stated(settings.Model(path=path), folder, manifest, bundle_folder) if manifest else stated
+    if file.format == "rpk" and options.accelerators == (CPU,):  # it runs nowhere else
+        options = options.model_copy(update={"accelerators": ("imx500",)})
     return ModelSource(
         _with_absolute_delegates(_on_its_chip(options, file), folder),
         file,

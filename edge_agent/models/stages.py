@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # Sources whose pictures a fixed camera takes; of those, the part of a picture that may be cut off its longer side
 # silently.
-STREAMS_OF_PICTURES = ("camera", "video", "command")
+STREAMS_OF_PICTURES = ("camera", "ai_camera", "video", "command")
 SIDES = 0.15
 Happening = Event | Crossing | LabelInterval
 """What is published as an event."""

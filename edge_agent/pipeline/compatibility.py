@@ -13,12 +13,13 @@ from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.postprocess.filters import unknown_labels, unknown_names
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
+from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.settings.streams import CommandSource
 from edge_agent.settings.text import Text
 from edge_agent.timeseries.cutting import channel_count
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
-SOURCES_OF_PICTURES = ("camera", "video", "images", "pipeline")
+SOURCES_OF_PICTURES = ("camera", "ai_camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
 FORMATS_OF_READINGS = ("jsonl", "csv")
 TASKS_WITH_OBJECTS = ("detection", "pose")
@@ -178,6 +179,7 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
     """The same for a pipeline whose model takes pictures, readings or sound."""
     name, task, options = pipeline.model, model.task, pipeline
     pictures, gives = model.takes_pictures, output_of(options.source)
+    in_sensor = isinstance(model.preprocess, OfSensor)
     if options.text != Text():
         yield ("text",), f"is for language models, and {name} is none"
     if parent and parent_task not in TASKS_WITH_BOXES:
@@ -187,6 +189,19 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
         (gives == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),
         (gives == "readings", ("source",), not pictures, f"gives readings, {name} takes pictures"),
+        (
+            options.source.type == "ai_camera",
+            ("source", "model"),
+            in_sensor,
+            f"{name} does not run in the camera: state a .rpk file",
+        ),
+        (
+            in_sensor,
+            ("source",),
+            options.source.type == "ai_camera",
+            f"{name} runs in the AI Camera only: state type: ai_camera",
+        ),
+        (options.regions and in_sensor, ("regions",), False, "is not for the AI Camera, whose model sees all of it"),
         (options.regions, ("regions",), pictures, f"is for pictures, {name} takes none"),
         (options.filters.zones, ("filters", "zones"), pictures, f"is for pictures, {name} takes none"),
         (options.snapshot, ("snapshot",), pictures, f"is for pictures, {name} takes none"),

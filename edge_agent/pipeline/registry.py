@@ -169,6 +169,7 @@ class Pipelines:
             prompt_template=PromptTemplate(options.text, device.device_id) if answers_text else None,
             own_topics=OwnTopics(own_topics(config.settings)),
             counters=counters,
+            model_file=model.file.path.absolute() if isinstance(model, Model) else None,
             observers_of=self.observers_of,
         )
         return open_source(options.source, context)

@@ -11,6 +11,7 @@ from edge_agent.errors import InputError
 from edge_agent.preprocess.decoding import Picture, Reduction, convert_frame, decode_picture, reduce_pixels
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.preprocess.regions import Regions, View
+from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.samples import PlanarFrame, Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import StreamCutter, read_series
@@ -140,10 +141,42 @@ class Readings:
         return windows[0].series.values
 
 
+class Tensors:
+    """Prepares frames of a camera that has run the model itself: its output tensors stand in for the input.
+
+    Args:
+        preprocess: of the model.
+    """
+
+    def __init__(self, preprocess: OfSensor) -> None:
+        self._preprocess = preprocess
+
+    def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:
+        """See `Prepare`."""
+        if isinstance(sample.data, InputError):
+            raise sample.data
+        if sample.sensor is None:
+            raise InputError("the model runs in the AI Camera only, on what that sees: it takes no other pictures")
+        started = time.monotonic()
+        image = _picture(sample, None).pixels if needs_image else None
+        decoding = (time.monotonic() - started) * 1000
+        width, height = sample.sensor.size
+        return Prepared(
+            self._preprocess.tensor(sample.sensor),
+            [self._preprocess.place_frame(sample.sensor)],
+            {"width": width, "height": height, **sample.origin},
+            sample.sensor.size,
+            image,
+            decoding,
+        )
+
+
 def preparation(preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline) -> Prepare:
     """The preparation that suits a model's input."""
     if isinstance(preprocess, SeriesPreprocess):
         return Readings(preprocess, _number_format(options))
+    if isinstance(preprocess, OfSensor):
+        return Tensors(preprocess)
     return Pictures(preprocess, options)
 
 

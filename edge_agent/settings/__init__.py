@@ -16,6 +16,7 @@ from edge_agent.settings.monitoring import Http, Metrics
 from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Snapshot, Tracking
 from edge_agent.settings.shapes import Region
 from edge_agent.settings.sources import (
+    AiCameraSource,
     CameraSource,
     ImagesSource,
     MqttSource,
@@ -29,6 +30,7 @@ from edge_agent.settings.update import Update
 __all__ = [
     "Accelerator",
     "AcceleratorName",
+    "AiCameraSource",
     "AudioSource",
     "Battery",
     "CameraSource",

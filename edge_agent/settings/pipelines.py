@@ -9,7 +9,7 @@ from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, Topi
 from edge_agent.settings.keep import Keep
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.shapes import Point, Polygon, Region
-from edge_agent.settings.sources import Source
+from edge_agent.settings.sources import AiCameraSource, Source
 from edge_agent.settings.text import Text
 from edge_agent.settings.topics import problem_of_name
 
@@ -138,7 +138,7 @@ class Gate(Frozen):
 
 
 # Sources that show one scene over time; elsewhere images are unrelated.
-GATED = ("camera", "video", "command", "mqtt")
+GATED = ("camera", "ai_camera", "video", "command", "mqtt")
 
 
 class Pipeline(Frozen):
@@ -146,8 +146,8 @@ class Pipeline(Frozen):
 
     source: Source
     """Where inputs come from."""
-    model: str
-    """Name of one of `models`."""
+    model: str = Field("", validate_default=True)
+    """Name of one of `models`. Required, but for the AI Camera, whose source names it."""
     top_k: int | None = Field(None, ge=1, le=1000)
     """Maximum number of predictions in a result (for each region, if there are regions), the most confident first.
     Default: 5 for classification, 100 for other tasks."""
@@ -188,6 +188,17 @@ class Pipeline(Frozen):
     """For language models: how requests are answered."""
     publish: Publish = Publish()
     """Which results are published, and how. Default: every one, once, at QoS 1."""
+
+    @field_validator("model")
+    @classmethod
+    def _of_the_camera(cls, value: str, info: ValidationInfo) -> str:
+        source = info.data.get("source")
+        stated = source.model if isinstance(source, AiCameraSource) else ""
+        if value and stated and value != stated:
+            raise ValueError(f"is not the one of the source, {stated}: leave it out")
+        if not (value or stated):
+            raise ValueError("is required")
+        return value or stated
 
     @field_validator("gate")
     @classmethod

@@ -58,6 +58,27 @@ class CameraSource(Frozen):
     again."""
 
 
+class AiCameraSource(Frozen):
+    """Raspberry Pi's AI Camera (IMX500), which runs the model itself."""
+
+    type: Literal["ai_camera"]
+    """Raspberry Pi's AI Camera."""
+    model: str = Field(min_length=1)
+    """Name of one of `models`, whose `path` is a .rpk file. The pipeline needs no `model` of its own."""
+    width: int = Field(1280, ge=64, le=4056)
+    """Width of the frames, in pixels. The model sees all of the sensor, whatever the frames show of it."""
+    height: int = Field(960, ge=64, le=3040)
+    """Height of the frames, in pixels."""
+    fps: float = Field(15.0, gt=0, le=120)
+    """Frames per second."""
+    program: str = Field("rpicam-vid", min_length=1, max_length=1024)
+    """The program that reads the camera: its name or path."""
+    load_timeout: Seconds = Field(300.0, ge=1, le=3600)
+    """How long the first result may take: the camera gets the model first, which can take minutes."""
+    stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
+    """When no result of the model has arrived for this long, even if frames have, the camera is started again."""
+
+
 # What FFmpeg can read a stream from, where it was built with all.
 _SCHEMES = (
     *("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtmpe", "rtmpt", "rtmpte", "rtmpts", "rtp", "srtp", "udp"),
@@ -146,6 +167,7 @@ class PipelineSource(Frozen):
 Source = Annotated[
     MqttSource
     | CameraSource
+    | AiCameraSource
     | VideoSource
     | ImagesSource
     | PipelineSource

@@ -27,6 +27,7 @@ Trouble = Callable[[EdgeAgentError], None]
 SOURCES = {
     "mqtt": "edge_agent.sources.mqtt",
     "camera": "edge_agent.sources.camera",
+    "ai_camera": "edge_agent.sources.ai_camera",
     "video": "edge_agent.sources.video",
     "images": "edge_agent.sources.images",
     "pipeline": "edge_agent.sources.pipeline",
@@ -51,6 +52,7 @@ class Context:
         prompt_template: of prompts about what other pipelines find; None: the pipeline has no language model.
         own_topics: on which the agent publishes.
         counters: of the pipeline.
+        model_file: the file of the pipeline's model; None where it has none of its own.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -62,6 +64,7 @@ class Context:
     prompt_template: PromptTemplate | None = None
     own_topics: OwnTopics = field(default_factory=OwnTopics)
     counters: Counters = field(default_factory=Counters)
+    model_file: Path | None = None
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

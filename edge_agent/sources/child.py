@@ -63,12 +63,27 @@ class Child:
         argv: the program and its arguments.
         folder: its working directory; a relative path of the program is relative to it.
         name: for messages.
+        further: words in the arguments, each of which is replaced by the path of a further output.
 
     Raises:
         SourceError: it can't be started.
     """
 
-    def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
+    def __init__(self, argv: Sequence[str], folder: Path, name: str, further: Sequence[str] = ()) -> None:
+        pipes = [os.pipe() for _ in further]
+        self._further = [reading for reading, _ in pipes]
+        for word, (_, writing) in zip(further, pipes, strict=True):
+            argv = [part.replace(word, f"/dev/fd/{writing}") for part in argv]
+        try:
+            self._start(argv, folder, name, [writing for _, writing in pipes])
+        except SourceError:
+            self._close_further()
+            raise
+        finally:
+            for _, writing in pipes:
+                os.close(writing)
+
+    def _start(self, argv: Sequence[str], folder: Path, name: str, passed: Sequence[int]) -> None:
         program = str(folder / argv[0]) if "/" in argv[0] else argv[0]
         environment = {key: value for key, value in os.environ.items() if _ENVIRONMENT.fullmatch(key)}
         environment[_MARK] = uuid.uuid4().hex
@@ -93,6 +108,7 @@ class Child:
                 cwd=folder,
                 env=environment,
                 process_group=self._guard.pid,
+                pass_fds=passed,
             )
         except OSError as error:
             self._guard.communicate(b"\n")
@@ -102,7 +118,8 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         assert self._process.stderr is not None  # noqa: S101 - it is a pipe
         self._out = self._process.stdout.fileno()
-        self._open = {self._out, self._process.stderr.fileno()}
+        self._outputs = {descriptor: number for number, descriptor in enumerate([self._out, *self._further])}
+        self._open = {*self._outputs, self._process.stderr.fileno()}
         self._errors = _Errors(name)
         self._stopped = False
 
@@ -113,8 +130,17 @@ class Child:
 
     def read(self, over: Callable[[], bool]) -> Iterator[bytes]:
         """The bytes that it writes, as they arrive, until it closes its output or `over` returns True."""
-        while not over() and self._out in self._open:
-            yield from self._receive(_POLL_MS)
+        while not over() and self.writes:
+            yield from (data for _, data in self.receive())
+
+    @property
+    def writes(self) -> bool:
+        """Whether its standard output is open."""
+        return self._out in self._open
+
+    def receive(self) -> "Iterator[tuple[int, bytes]]":
+        """What arrives next, or nothing within a moment: the number of the output (0: standard output), and bytes."""
+        return self._receive(_POLL_MS)
 
     def stop(self, patience: float = 0.0) -> int | None:
         """Ends the program and its child processes. Further calls have no effect.
@@ -142,10 +168,15 @@ class Child:
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+        self._close_further()
         return by_itself
 
-    def _receive(self, milliseconds: int) -> Iterator[bytes]:
-        """The output that arrives within this time. Standard error goes to the log."""
+    def _close_further(self) -> None:
+        for descriptor in self._further:
+            os.close(descriptor)
+
+    def _receive(self, milliseconds: int) -> "Iterator[tuple[int, bytes]]":
+        """The output that arrives within this time: see `receive`. Standard error goes to the log."""
         poller = select.poll()
         for descriptor in self._open:
             poller.register(descriptor, select.POLLIN)
@@ -153,10 +184,10 @@ class Child:
             data = os.read(descriptor, _CHUNK)
             if not data:
                 self._open.discard(descriptor)
-            if descriptor != self._out:
+            if descriptor not in self._outputs:
                 self._errors.take(data)
             elif data:
-                yield data
+                yield self._outputs[descriptor], data
 
     def _wait(self, seconds: float) -> None:
         """Waits for its end and discards its output meanwhile: with a full pipe, it might never handle signals."""
@@ -178,6 +209,13 @@ class Child:
                     os.kill(pid, number)
                     found = True
         return found
+
+
+def in_words(code: int | None) -> str:
+    """How a program ended, from the result of `Child.stop`."""
+    if code is None:
+        return "has closed its output"
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
 
 def _marked(mark: bytes) -> Iterator[int]:

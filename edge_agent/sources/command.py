@@ -1,7 +1,6 @@
 """Programs whose standard output is a stream of images, sound or readings."""
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from edge_agent import settings
 from edge_agent.errors import SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
-from edge_agent.sources.child import Child
+from edge_agent.sources.child import Child, in_words
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.streams import SampleBuilder, StreamFormat
 
@@ -83,16 +82,9 @@ class Command:
                     code = child.stop(_END_PATIENCE)
             finally:
                 child.stop()
-            log.debug("%s: %s", self.name, _in_words(code))
+            log.debug("%s: %s", self.name, in_words(code))
             if not stopping.is_set() and (self.live or code != 0):
-                raise SourceError(f"{self.name}: {_in_words(code)}")
-
-
-def _in_words(code: int | None) -> str:
-    """How a program ended, from the result of `Child.stop`."""
-    if code is None:
-        return "has closed its output"
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+                raise SourceError(f"{self.name}: {in_words(code)}")
 
 
 def stream_format_of(source: settings.CommandSource) -> StreamFormat:

@@ -50,9 +50,15 @@ class Readable(Protocol):
 
 
 class Reader:
-    """A `Source` made of a `Readable`."""
+    """A `Source` made of a `Readable`.
 
-    def __init__(self, readable: Readable) -> None:
+    Args:
+        readable: what is read.
+        open_patience: seconds in which the first sample of a live one may come.
+    """
+
+    def __init__(self, readable: Readable, open_patience: float = OPEN_PATIENCE) -> None:
+        self._open_patience = open_patience
         self.live = readable.live
         # For a live source only the newest sample, for a finite one just enough to keep the workers busy.
         self.capacity = 1 if readable.live else 2
@@ -111,7 +117,7 @@ class Reader:
             attempt = _Attempt(self._readable, self._queue, self._changed, self._came_alive)
             self._attempts = [earlier for earlier in self._attempts if not earlier.ended] + [attempt]
             began = time.monotonic()
-            failure = attempt.watch(self._stopping, came_back=bool(reported))
+            failure = attempt.watch(self._stopping, self._open_patience, came_back=bool(reported))
             if self._stopping.is_set():
                 return
             if attempt.alive:
@@ -203,10 +209,10 @@ class _Attempt:
             self.alive = True
             self._changed.notify_all()  # from now on, the shorter timeout applies
 
-    def watch(self, stopping: threading.Event, *, came_back: bool) -> EdgeAgentError:
+    def watch(self, stopping: threading.Event, open_patience: float, *, came_back: bool) -> EdgeAgentError:
         """Reads in a thread until that ends, fails or stalls, or `stopping` is set; returns the reason."""
         name, timeout = self._readable.name, self._readable.stall_timeout
-        patience, opened = max(timeout, OPEN_PATIENCE), time.monotonic()
+        patience, opened = max(timeout, open_patience), time.monotonic()
         options = {"came_back": came_back}
         reading = threading.Thread(
             target=self.read, args=(self._abandoned,), kwargs=options, name=f"read {name}", daemon=True

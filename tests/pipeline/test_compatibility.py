@@ -11,6 +11,7 @@ from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.models.model import Model
 from edge_agent.pipeline import compatibility
+from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.settings.series import Input
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
@@ -119,3 +120,21 @@ def test_areas_between_which_nothing_fits_are_refused(least: float, most: float,
     filters = {"min_area": least, "max_area": most}
     found = problems({"yard": {"source": CAMERA, "model": "objects", "filters": filters}}, tmp_path)
     assert bool(found) == refused
+
+
+def test_a_model_in_a_camera_and_its_source_need_each_other(tmp_path: Path) -> None:
+    sides: dict[str, Any] = {"height": 8, "width": 8, "mean": (0.0,), "std": (1.0,), "dtype": "uint8"}
+    network = OfSensor(resize="stretch", color="rgb", layout="nhwc", **sides, numbers=6)
+    camera = {"type": "ai_camera", "model": "objects"}
+    assert problems({"yard": {"source": camera}}, tmp_path) == [
+        "pipelines.yard.source.model: objects does not run in the camera: state a .rpk file"
+    ]
+    in_camera = model("detection", "person", preprocess=network)
+    in_camera.takes_pictures = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "objects", in_camera)
+        assert problems({"yard": {"source": camera}}, tmp_path) == []
+        [elsewhere] = problems({"yard": {"source": CAMERA, "model": "objects"}}, tmp_path)
+        assert "runs in the AI Camera only" in elsewhere
+        [regions] = problems({"yard": {"source": camera, "regions": {"door": [0, 0, 1, 1]}}}, tmp_path)
+        assert "is not for the AI Camera" in regions

@@ -67,7 +67,12 @@ class Stage(NullSink):
         broker = settings.Mqtt.model_validate(mqtt or {})
         endpoint = Endpoint.from_settings(broker, folder)
         topics = own_topics or OwnTopics()
-        context = Context(folder, "edge/test/stage", endpoint, broker, own_topics=topics, counters=self.counters)
+        context = Context(
+            *(folder, "edge/test/stage", endpoint, broker),
+            own_topics=topics,
+            counters=self.counters,
+            model_file=model.file.path,
+        )
         self.source = open_source(pipeline.source, context)
         self.pipeline = Pipeline("stage", pipeline, self.source, model, self.counters, sink=self)
         self._over = threading.Event()
