@@ -20,6 +20,7 @@ class VideoCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._packets = self._decoded = self._skipped = self._damaged = 0
+        self._facts: dict[str, Any] = {}
 
     def arrive(self) -> None:
         """A packet has come; it waits."""
@@ -41,6 +42,11 @@ class VideoCounts:
         with self._lock:
             self._damaged += 1
 
+    def note(self, **facts: Any) -> None:
+        """Facts to be published beside the counts, each until it is replaced; of functions, what they return then."""
+        with self._lock:
+            self._facts |= facts
+
     def as_dict(self) -> dict[str, Any]:
         """As published in `stats`; one consistent moment."""
         with self._lock:
@@ -50,6 +56,7 @@ class VideoCounts:
                 "skipped": self._skipped,
                 "waiting": self._packets - self._decoded - self._skipped,
                 "damaged": self._damaged,
+                **{name: fact() if callable(fact) else fact for name, fact in self._facts.items()},
             }
 
 

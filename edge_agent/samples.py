@@ -114,6 +114,7 @@ class Sample:
         played: seconds since the start of a recording, with its earlier rounds if it is looped; None: not a recording.
         senders: devices whose published messages have led to it.
         sensor: of a frame of a camera that has a network in it, what that has made of it.
+        shows_motion: whether its source has found already that it is worth a look, as the motion gate would.
     """
 
     data: "bytes | NDArray[np.uint8] | PlanarFrame | Series | InputError"
@@ -125,6 +126,7 @@ class Sample:
     played: float | None = None
     senders: tuple[str, ...] = ()
     sensor: SensorOutput | None = None
+    shows_motion: bool = False
 
     @property
     def stream(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from edge_agent.config.loader import Config
 from edge_agent.config.yaml_lines import line_of
 from edge_agent.errors import ConfigError, MissingExtraError
-from edge_agent.settings import CommandSource, MicrophoneSource, SerialSource
+from edge_agent.settings import CommandSource, MicrophoneSource, SerialSource, VideoSource
 from edge_agent.system import limits
 from edge_agent.system.terminal import printable
 
@@ -91,6 +91,11 @@ def missing_packages(config: Config) -> Iterator[Problem]:
         if isinstance(pipeline.source, SerialSource) and not _is_installed("serial"):
             missing = MissingExtraError("reading a serial port", "serial")
             yield _problem(config, ("pipelines", name, "source"), str(missing))
+        if isinstance(pipeline.source, VideoSource) and not _is_installed("av"):
+            for key, default in (("watch", "all"), ("deblocking", True)):
+                if getattr(pipeline.source, key) != default:
+                    missing = MissingExtraError(f"`{key}` with another value than its default", "video")
+                    yield _problem(config, ("pipelines", name, "source", key), str(missing))
 
 
 def _is_installed(package: str) -> bool:

@@ -166,6 +166,7 @@ class Reports:
             "pipelines": {
                 name: {
                     "source": pipeline.source.type,
+                    **_watch_facts(pipeline.source),
                     "model": pipeline.model,
                     "topic": device.topic(name, "result"),
                     "problem": problems.pipelines.get(name, ""),
@@ -186,6 +187,13 @@ class Reports:
 
     def _device(self) -> dict[str, str]:
         return {"device_id": self._state.settings.device_id, "boot_id": self._state.boot_id}
+
+
+def _watch_facts(source: settings.Source) -> dict[str, Any]:
+    """Which frames of a stream are decoded, as configured; the addresses of streams are not published."""
+    if not isinstance(source, settings.VideoSource) or not source.live:
+        return {}
+    return {"watch": "second stream" if isinstance(source.watch, settings.SecondStream) else source.watch}
 
 
 def _pipeline_facts(pipelines: Pipelines, problems: Mapping[str, str]) -> dict[str, Any]:

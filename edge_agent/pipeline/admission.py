@@ -8,8 +8,8 @@ from edge_agent.counters import Counters, Dropped
 from edge_agent.models.model import Model
 from edge_agent.pipeline.frame_timing import FrameScheduler
 from edge_agent.pipeline.hang_detector import HangDetector
-from edge_agent.pipeline.motion_gate import MotionGate
 from edge_agent.pipeline.throttle import Throttle
+from edge_agent.preprocess.motion_gate import MotionGate
 from edge_agent.preprocess.prepare import stream_cutter
 from edge_agent.samples import Sample
 from edge_agent.sources import Source
@@ -97,7 +97,7 @@ class Admission:
         return None if self._shows_motion(sample) else "unchanged"
 
     def _shows_motion(self, sample: Sample) -> bool:
-        if self._motion_gate is None:
+        if self._motion_gate is None or sample.shows_motion:
             return True
         try:
             with self._hang_detector.step():

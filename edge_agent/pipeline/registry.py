@@ -170,6 +170,8 @@ class Pipelines:
             own_topics=OwnTopics(own_topics(config.settings)),
             counters=counters,
             model_file=model.file.path.absolute() if isinstance(model, Model) else None,
+            gate=options.gate,
+            regions=options.regions,
             observers_of=self.observers_of,
         )
         return open_source(options.source, context)

@@ -21,6 +21,7 @@ from edge_agent.settings.sources import (
     ImagesSource,
     MqttSource,
     PipelineSource,
+    SecondStream,
     Source,
     VideoSource,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Publish",
     "Record",
     "Region",
+    "SecondStream",
     "SerialSource",
     "Settings",
     "Snapshot",

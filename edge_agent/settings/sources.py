@@ -104,6 +104,20 @@ def _problem_of_address(url: str) -> str:
     )
 
 
+class SecondStream(Frozen):
+    """A second, small stream of the same camera, which shows when something moves."""
+
+    url: Annotated[str, Field(min_length=1), accepted(_problem_of_address)]
+    """Its address."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_stream(cls, value: str) -> str:
+        if not _is_stream(value):
+            raise ValueError("must be the address of a stream, such as rtsp://cam.lan/sub")
+        return value
+
+
 class VideoSource(Frozen):
     """A video file, or a stream over RTSP or HTTP."""
 
@@ -116,12 +130,25 @@ class VideoSource(Frozen):
     that gives a single picture, how often it is fetched."""
     loop: bool = False
     """Start a file again at its end."""
+    watch: Literal["all", "packets"] | SecondStream = "all"
+    """Streams only: which frames are decoded. `all`: those that `fps` needs. The others, which need the extra `video`,
+    decode while something moves: `packets`, as keyframes and the sizes of packets say; `{url: …}`, as a second, smaller
+    stream of the same camera shows. The pipeline's `gate` says what counts as motion."""
     deblocking: bool = True
     """Streams only, with the extra `video`: smooth the edges between blocks of the picture. Without it, decoding H.264
     and H.265 takes about a sixth less; models that see small pictures seldom notice."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
     """Streams only: when no frame, or only the same frame, has arrived for this long, the stream counts as lost and is
     opened again."""
+
+    @field_validator("watch")
+    @classmethod
+    def _watch_is_for_streams(
+        cls, value: Literal["all", "packets"] | SecondStream, info: ValidationInfo
+    ) -> Literal["all", "packets"] | SecondStream:
+        if value != "all" and not _is_stream(info.data.get("url", "rtsp://")):
+            raise ValueError("is for streams; with a file, use `gate`")
+        return value
 
     @property
     def live(self) -> bool:

@@ -5,7 +5,7 @@ queue itself.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -14,6 +14,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import PromptTemplate
+from edge_agent.preprocess.regions import Rectangle
 from edge_agent.settings.own_topics import OwnTopics
 from edge_agent.sources.queue import SampleQueue
 
@@ -53,6 +54,8 @@ class Context:
         own_topics: on which the agent publishes.
         counters: of the pipeline.
         model_file: the file of the pipeline's model; None where it has none of its own.
+        gate: what the pipeline says of motion.
+        regions: of the pipeline; only motion inside them counts.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -65,6 +68,8 @@ class Context:
     own_topics: OwnTopics = field(default_factory=OwnTopics)
     counters: Counters = field(default_factory=Counters)
     model_file: Path | None = None
+    gate: settings.Gate | None = None
+    regions: Mapping[str, Rectangle] = field(default_factory=dict)
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

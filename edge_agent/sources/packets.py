@@ -3,13 +3,14 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.counters import VideoCounts
 from edge_agent.errors import MissingExtraError, SourceError
 from edge_agent.preprocess.opencv import MAX_PIXELS
+from edge_agent.preprocess.regions import Rectangle
 from edge_agent.sources.rtsp import why_no_stream
 
 try:
@@ -95,6 +96,15 @@ class PacketStream:
         except (av.error.FFmpegError, OSError):
             pass
         raise SourceError(f"{self.name}: no frame can be read any more")
+
+    def relative(self, regions: Mapping[str, Rectangle]) -> dict[str, Rectangle]:
+        """Regions in fractions of the picture, which holds for a stream of another size too."""
+        codec = self._stream.codec_context
+        width, height = max(1, codec.width), max(1, codec.height)
+        return {
+            name: box if max(box) <= 1 else (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
+            for name, box in regions.items()
+        }
 
     def decoder(self, *, all_threads: bool, deblocking: bool) -> Any:
         """A new `av.CodecContext` for its packets.

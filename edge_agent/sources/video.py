@@ -112,6 +112,10 @@ class Video:
         hint = ""
         if self._url.startswith(("http://", "https://")):
             found = open_pictures(self._url, self.name, self.stall_timeout)
+            if isinstance(found, HttpPictures) and self._watch is not None and self._watch.needs_packets:
+                found.release()
+                why = "sends pictures that each stand by themselves: leave out `watch`, and use `gate` alone"
+                raise SourceError(f"{self.name}: {why}")
             if isinstance(found, HttpPictures):
                 log.debug("%s: opened: JPEG pictures over HTTP", self.name)
                 return found
@@ -238,4 +242,4 @@ def _watch(source: settings.VideoSource, name: str, context: Context) -> "WatchA
         return None
     from edge_agent.sources import watch
 
-    return watch.WatchAll(name, source, context.counters.video())
+    return watch.watch(name, source, context)

@@ -27,7 +27,7 @@ RESULT = "edge/bare/a/result"
 WITHOUT = """\
 import sys
 
-ABSENT = {"onnxruntime", "onnxruntime_genai", "llguidance", "llama_cpp", "serial", "tuf"}
+ABSENT = {"onnxruntime", "onnxruntime_genai", "llguidance", "llama_cpp", "serial", "av", "tuf"}
 ABSENT |= {"prometheus_client", "waitress", "amqtt"}
 
 class Without:
@@ -95,6 +95,11 @@ def sensor(config: dict[str, Any]) -> None:
     config["pipelines"]["pump"] = {"source": source, "model": "pump"}
 
 
+def yard(config: dict[str, Any]) -> None:
+    source = {"type": "video", "url": "rtsp://127.0.0.1:1/main", "watch": "packets"}
+    config["pipelines"]["yard"] = {"source": source, "model": "digits"}
+
+
 def intents(config: dict[str, Any]) -> None:
     config["models"]["intents"] = {"path": str(shipped("intents"))}
     config["pipelines"]["b"] = {"source": {"type": "mqtt", "topic": "to/b"}, "model": "intents"}
@@ -115,12 +120,13 @@ def updates(config: dict[str, Any]) -> None:
         (lambda c: c["models"].update(digits=ONNX | {"accelerators": ["openvino"]}), "running .onnx models needs"),
         (intents, "running language models needs"),
         (sensor, "reading a serial port needs"),
+        (yard, "`watch` with another value than its default needs"),
         (updates, "updating models needs"),
         (lambda c: c.update(metrics={}), "serving metrics needs"),
         (lambda c: c.update(http={}), "serving http needs"),
         (lambda c: c["mqtt"].update(url="embedded"), "`embedded` needs"),
     ],
-    ids=["onnx", "openvino", "language", "serial", "update", "metrics", "http", "embedded"],
+    ids=["onnx", "openvino", "language", "serial", "video", "update", "metrics", "http", "embedded"],
 )
 def test_a_package_that_is_not_installed(edit: Callable[[dict[str, Any]], None], needed: str, scene: Scene) -> None:
     sentence = scene.refused(edit)

@@ -2,7 +2,15 @@
 
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import av
+
+from edge_agent.errors import SourceError
+from edge_agent.sources.packets import Arrival, PacketStream
 
 FPS = 25
 GOP = 25
@@ -29,3 +37,22 @@ def make_clip(path: Path, codec: str = "H.264", *, seconds: float = 2.0, size: s
     command = [program, "-v", "error", "-y", "-f", "lavfi", "-i", source, "-t", str(seconds), *CODECS[codec], str(path)]
     subprocess.run(command, check=True, timeout=60)
     return path
+
+
+class Opened(PacketStream):
+    """The packets of a file, which come at once, as if at their own pace."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._container = av.open(str(path))
+        self._stream = self._container.streams.video[0]
+
+    def packets(self) -> Iterator[Any]:
+        began = time.monotonic()
+        number = 0
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                number += 1
+                packet.opaque = Arrival(number, began + number / FPS, number / FPS)
+                yield packet
+        raise SourceError(f"{self.name}: no frame can be read any more")

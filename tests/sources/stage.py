@@ -72,6 +72,8 @@ class Stage(NullSink):
             own_topics=topics,
             counters=self.counters,
             model_file=model.file.path,
+            gate=pipeline.gate,
+            regions=pipeline.regions,
         )
         self.source = open_source(pipeline.source, context)
         self.pipeline = Pipeline("stage", pipeline, self.source, model, self.counters, sink=self)

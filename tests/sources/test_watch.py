@@ -18,11 +18,11 @@ from edge_agent.models.model import Model
 from edge_agent.preprocess.decoding import convert_frame, reduce_pixels
 from edge_agent.samples import PlanarFrame
 from edge_agent.sources import packets, reader
+from edge_agent.sources.pace import KeyframePace, Pace
 from edge_agent.sources.packets import PacketStream, PausableDecoder
-from edge_agent.sources.watch import KeyframePace, Pace
 from tests.broker import wait_until
 from tests.rtsp_server import Clip, RtspServer
-from tests.sources.clips import CODECS, FPS, GOP, make_clip
+from tests.sources.clips import CODECS, FPS, GOP, Opened, make_clip
 from tests.sources.contract import LiveContract, Setup
 from tests.sources.stage import Stage
 
@@ -65,6 +65,19 @@ class TestWatch(LiveContract):
         return Setup(open=lambda: watch(server, digits, tmp_path), origin={"url", "frame"})
 
 
+class TestWatchPackets(LiveContract):
+    @pytest.fixture
+    def setup(self, server: RtspServer, digits: Model, tmp_path: Path) -> Setup:
+        return Setup(open=lambda: watch(server, digits, tmp_path, watch="packets"), origin={"url", "frame"})
+
+
+class TestWatchSecond(LiveContract):
+    @pytest.fixture
+    def setup(self, server: RtspServer, digits: Model, tmp_path: Path) -> Setup:
+        second = {"url": server.url("main")}
+        return Setup(open=lambda: watch(server, digits, tmp_path, watch=second), origin={"url", "frame"})
+
+
 def test_a_stream_that_stalls_is_noticed_and_found_again(server: RtspServer, digits: Model, tmp_path: Path) -> None:
     with watch(server, digits, tmp_path) as stage:
         stage.wait_for_results(3)
@@ -100,15 +113,6 @@ def test_between_rare_keyframes_frames_are_taken_at_the_rate_that_is_asked_for(
     assert stage.counts()["video"]["skipped"] == 0
 
 
-class Opened(PacketStream):
-    """The packets of a file, which come at once."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._container = av.open(str(path))
-        self._stream = self._container.streams.video[0]
-
-
 def all_packets(path: Path) -> Iterator[tuple[Opened, Any]]:
     stream = Opened(path)
     try:
@@ -138,7 +142,7 @@ def decoded(path: Path, first: int = 1, look: bool = False) -> tuple[dict[int, A
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_whoever_looks_in_the_middle_sees_the_frames_since_the_last_keyframe_as_they_are(
+def test_from_the_middle_on_the_frames_since_the_last_keyframe_are_decoded_as_they_are(
     codec: str, clips: dict[str, Path]
 ) -> None:
     whole, _, keys = decoded(clips[codec])

@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from edge_agent import settings
 from edge_agent.counters import imbalance
 from edge_agent.errors import InputError
-from edge_agent.pipeline.motion_gate import ADAPT, MAX_SCENES, MotionGate
+from edge_agent.preprocess.motion_gate import ADAPT, MAX_SCENES, MotionGate
 from edge_agent.samples import ReplyTo, Sample
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon, configuration

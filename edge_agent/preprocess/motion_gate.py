@@ -46,6 +46,9 @@ class MotionGate:
     Args:
         options: what is wanted.
         regions: of the pipeline; only motion inside them counts.
+
+    Attributes:
+        moves: whether something moves in the latest picture that was looked at; it may pass for another reason.
     """
 
     def __init__(self, options: settings.Gate, regions: Mapping[str, Rectangle]) -> None:
@@ -53,9 +56,16 @@ class MotionGate:
         self._whole = not regions
         self._regions = Regions(regions)
         self._scenes: dict[object, _Scene] = {}
+        self.moves = False
 
-    def passes(self, sample: Sample) -> bool:
-        """Whether a sample is to be looked at: also what somebody asks for, and what is no picture."""
+    def passes(self, sample: Sample, *, glance: bool = False) -> bool:
+        """Whether a sample is to be looked at: also what somebody asks for, and what is no picture.
+
+        Args:
+            sample: the next one of its stream.
+            glance: whether frames have been left out before it. If something moves, more will follow soon, and this one
+                leaves no trace in the average, which would have the weight of all those that were left out.
+        """
         if sample.reply_to is not None or isinstance(sample.data, InputError | Series):
             return True
         try:
@@ -67,7 +77,9 @@ class MotionGate:
             del self._scenes[next(iter(self._scenes))]
         scene = self._scenes.setdefault(topic, _Scene(self._options, len(views)))
         video_range = isinstance(sample.data, PlanarFrame) and sample.data.is_video_range
-        return scene.passes(views, sample.stream_time, video_range=video_range)
+        passes = scene.passes(views, sample.stream_time, video_range=video_range, glance=glance)
+        self.moves = scene.moves
+        return passes
 
     def _pixels(self, data: "bytes | NDArray[np.uint8] | PlanarFrame") -> "NDArray[np.uint8]":
         if isinstance(data, PlanarFrame):
@@ -91,14 +103,16 @@ class _Scene:
         self._backgrounds = [_Background(options.threshold) for _ in range(views)]
         self._last_time: float | None = None
         self._now = self._moved = self._passed = 0.0
+        self.moves = False
 
-    def passes(self, views: Sequence[View], time: float, *, video_range: bool) -> bool:
+    def passes(self, views: Sequence[View], time: float, *, video_range: bool, glance: bool) -> bool:
         """Whether something moves, or has moved just now, or has not passed for long.
 
         Args:
             views: of the frame.
             time: seconds, on the clock of the stream.
             video_range: whether the grey levels of the views are those of `VIDEO_RANGE`.
+            glance: see `MotionGate.passes`.
         """
         # A file that is looped goes back in its own time.
         elapsed = 0.0 if self._last_time is None else max(0.0, time - self._last_time)
@@ -106,12 +120,13 @@ class _Scene:
         self._now += elapsed
         pairs = zip(self._backgrounds, views, strict=True)
         # Each of them must see every frame.
-        shares = [background.changed(view.pixels, elapsed, video_range=video_range) for background, view in pairs]
-        moves = max(shares) >= self._options.min_area
-        if moves:
+        most = self._options.min_area if glance else 1.0
+        shares = [background.changed(view.pixels, elapsed, most, video_range=video_range) for background, view in pairs]
+        self.moves = max(shares) >= self._options.min_area
+        if self.moves:
             self._moved = self._now
         just_moved = self._now - self._moved < self._options.hold
-        passes = moves or just_moved or self._now - self._passed >= self._options.heartbeat
+        passes = self.moves or just_moved or self._now - self._passed >= self._options.heartbeat
         if passes:
             self._passed = self._now
         return passes
@@ -124,12 +139,13 @@ class _Background:
         self._threshold = threshold
         self._average: NDArray[np.float32] | None = None
 
-    def changed(self, pixels: "NDArray[np.uint8]", elapsed: float, *, video_range: bool) -> float:
-        """The share of the view that differs; the view is then part of the average.
+    def changed(self, pixels: "NDArray[np.uint8]", elapsed: float, most: float, *, video_range: bool) -> float:
+        """The share of the view that differs; if that is below `most`, the view is then part of the average.
 
         Args:
             pixels: (height, width, 3), uint8, BGR; or (height, width), grey.
             elapsed: seconds since the last one.
+            most: see above; a new scene takes the place of the average in any case.
             video_range: see `_Scene.passes`.
         """
         grey = _small_grey(pixels)
@@ -143,7 +159,7 @@ class _Background:
         share = float(np.count_nonzero(cv2.absdiff(grey, average) > self._threshold) / grey.size)
         if share > NEW_SCENE:
             self._average = grey
-        else:
+        elif share < most:
             cv2.accumulateWeighted(grey, average, 1 - math.exp(-elapsed / ADAPT))
         return share
 
