@@ -69,7 +69,7 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._captured = self._inferred = self._in_progress = 0
-        self._withheld = 0
+        self._withheld = self._out_of_range = 0
         self._produced = self._acknowledged = self._queued = self._restored = 0
         self._dropped: Counter[Dropped] = Counter()
         self._discarded: Counter[Discarded] = Counter()
@@ -97,6 +97,12 @@ class Counters:
         """What an input has led to is not published, as the pipeline's `publish` options want."""
         with self._lock:
             self._withheld += 1
+
+    def note_out_of_range(self) -> bool:
+        """An input has values that the model can't take; returns whether it is the first one."""
+        with self._lock:
+            self._out_of_range += 1
+            return self._out_of_range == 1
 
     def drop(self, reason: Dropped) -> None:
         """An input has been given up."""
@@ -145,6 +151,7 @@ class Counters:
                 "inferred": self._inferred,
                 "in_progress": self._in_progress,
                 "withheld": self._withheld,
+                "out_of_range": self._out_of_range,
                 "dropped": {reason: self._dropped[reason] for reason in DROPPED},
                 "produced": self._produced,
                 "restored": self._restored,

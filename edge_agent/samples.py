@@ -167,6 +167,7 @@ class Prediction:
         zones: names of the zones of the frame that it is in, where there are zones.
         track_id: the same for the same object in every frame, where objects are tracked.
         tensor: an output tensor as published, where no decoder makes sense of it.
+        details: further facts, as published: the reading that a score is about, and what was expected, for example.
     """
 
     label: str | None
@@ -182,6 +183,7 @@ class Prediction:
     zones: tuple[str, ...] | None = None
     track_id: int | None = None
     tensor: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -211,7 +213,9 @@ class Prediction:
             "zones": self.zones and list(self.zones),
             "track_id": self.track_id,
         }
-        return {key: value for key, value in published.items() if getattr(self, key) is not None}
+        return {key: value for key, value in published.items() if getattr(self, key) is not None} | dict(
+            self.details or {}
+        )
 
 
 def content_of(predictions: Sequence[Prediction], task: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import yaml
 from edge_agent.preprocess.opencv import cv2
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.command_line import edge_agent
+from tests.daemon_process import Daemon
 from tests.pages import ROOT, blocks
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
@@ -67,3 +68,40 @@ def crossings(subscriber: Subscriber) -> list[dict[str, Any]]:
 
 def results(subscriber: Subscriber) -> list[dict[str, Any]]:
     return documents(subscriber, "result")
+
+
+def test_readings_of_a_sensor_are_learned_and_what_is_unusual_is_an_alarm_also_after_a_restart(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    [block] = blocks("yaml", page="unusual-readings.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["home_assistant"]["enabled"] = False
+    options["pipelines"]["cellar"]["model"]["learn"] = 50  # as the page suggests
+    topic = "edge/porch-pi/cellar"
+
+    with Subscriber(mosquitto.port, f"{topic}/#") as subscriber:
+
+        def read(*temperatures: float) -> list[dict[str, Any]]:
+            """What is published about readings, the temperature of each."""
+            count = len(subscriber.messages) + len(temperatures)
+            for one in temperatures:
+                message = {"temperature": one, "humidity": 61.2, "linkquality": 97}
+                subscriber.publish("zigbee2mqtt/cellar", json.dumps(message).encode())
+            wait_until(lambda: len(subscriber.messages) >= count, 10, "results")
+            found = [json.loads(one.payload) for one in subscriber.messages if one.topic == f"{topic}/result"]
+            return [result["predictions"][0] for result in found[-len(temperatures) :]]
+
+        with Daemon(tmp_path, options):
+            assert read(*[4.2, 4.3] * 25)[-1] == {
+                "channel": "temperature", "unit": "°C", "reading": 4.3, "learning": True,
+            }  # fmt: skip
+            usual = read(4.2)[-1]
+            assert (usual["label"], usual["expected"][0] < 4.2 < usual["expected"][1] < 6) == ("normal", True)
+        with Daemon(tmp_path, options):
+            assert [one["label"] for one in read(17.5, 17.5)] == ["normal", "anomaly"]
+            [event] = [
+                json.loads(one.payload) for one in subscriber.wait_for(lambda one: one.topic == f"{topic}/event")
+            ]
+            assert (event["event"], event["channel"], event["reason"]) == ("alarm", "temperature", "level")
+            assert (event["reading"], event["topic"]) == (17.5, "zigbee2mqtt/cellar")

@@ -62,7 +62,7 @@ def _plan(loaded: "Config") -> dict[str, Any]:
             {
                 "name": name,
                 "source": pipeline.source.type,
-                "model": pipeline.model,
+                "model": pipeline.model_name,
                 "topic": f"{prefix}/{name}/result",
             }
             for name, pipeline in options.pipelines.items()

@@ -32,6 +32,7 @@ class PipelineHealth:
         """Publishes what has changed; nothing before the agent is online."""
         if not self._state.online:
             return
+        self._state.pipelines.check_overdue()
         before, self._last = self._last, self._reports.problems()
         if self._last != self._reports.announced:
             self._state.uplink.notify(self._reports.state_of_pipelines(self._last))

@@ -63,7 +63,7 @@ def plan(
     """
     reconnect = _session(old) != _session(fresh)
     goes_on = {
-        name: fresh_models[pipeline.options.model]
+        name: fresh_models[pipeline.options.model_name]
         for name, pipeline in running.items()
         if not reconnect and fresh.pipelines.get(name) == pipeline.options
     }

@@ -167,7 +167,7 @@ class Reports:
                 name: {
                     "source": pipeline.source.type,
                     **_watch_facts(pipeline.source),
-                    "model": pipeline.model,
+                    "model": pipeline.model_name,
                     "topic": device.topic(name, "result"),
                     "problem": problems.pipelines.get(name, ""),
                     **({} if pipeline.keep is None else {"keep": True}),
@@ -201,7 +201,7 @@ def _pipeline_facts(pipelines: Pipelines, problems: Mapping[str, str]) -> dict[s
     return {
         name: {
             "source": pipeline.options.source.type,
-            "model": pipeline.options.model,
+            "model": pipeline.options.model_name,
             "task": pipeline.model.task,
             "pictures": isinstance(pipeline.model, Model) and pipeline.model.takes_pictures,
             "ended": pipeline.ended,

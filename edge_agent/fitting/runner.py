@@ -86,7 +86,7 @@ class Runner:
             else:
                 stages.infer([item])
                 known[digest] = item.outputs
-            decode = item.model.decode
+            decode = item.model.decode if isinstance(item.model, Model) else None
             if isinstance(decode, Classification):
                 confidences = decode.confidences(item.outputs)[0]
                 if one.output_open:
@@ -94,7 +94,8 @@ class Runner:
                 yield Answer((), confidences, item.prepared.size)
                 continue
             limits = Limits(top_k=_MOST, min_confidence=LEAST_CONFIDENCE if one.spec.task == "detection" else 0.0)
-            yield Answer(decode(item.outputs, item.prepared.placements, limits), None, item.prepared.size)
+            found = item.model.predictions(item.outputs, item.prepared.placements, limits)
+            yield Answer(found, None, item.prepared.size)
 
     def _read(self, scores: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """The confidences of a classifier that does not say what its scores are, (classes,)."""

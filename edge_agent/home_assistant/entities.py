@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from edge_agent import __version__, settings
+from edge_agent.home_assistant.quantities import as_written, quantity
 from edge_agent.postprocess.thresholds import ANOMALY
+from edge_agent.preprocess.prepare import units_of
 from edge_agent.samples import NO_LABEL
 from edge_agent.settings.monitoring import is_loopback, split_address
 
@@ -98,7 +100,7 @@ def _page(listen: str) -> str:
 def _components(topic: str, options: settings.Settings, models: Mapping[str, Model]) -> Iterator[tuple[str, Component]]:
     yield from _of_device(f"{topic}/stats")
     for name, pipeline in options.pipelines.items():
-        model = models[pipeline.model]
+        model = models[pipeline.model_name]
         delay = _delay(options.home_assistant.presence_delay, pipeline)
         findings = Findings(name, f"{topic}/{name}/result", "value_json.predictions", delay)
         # What a pipeline has found is not known while its source is away, though the device is online.
@@ -159,6 +161,8 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
             yield "label", _label(findings)
         case "detection" | "pose" | "segmentation":
             yield from _objects(findings, options.filters.labels or model.labels)
+        case "anomaly" if isinstance(options.model, settings.Statistics):
+            yield from _readings(findings, options)
         case "anomaly":
             yield "score", _number(title, topic, _value(found))
             if options.anomaly is not None or model.threshold is not None:
@@ -173,6 +177,28 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
             for number, label in enumerate(labels):
                 its = f"({found} | selectattr('class_id', 'eq', {number}) | list)"
                 yield f"values.{number}", _number(f"{title} {label}", topic, _value(its))
+
+
+def _readings(findings: Findings, options: settings.Pipeline) -> Iterator[tuple[str, Component]]:
+    """The readings that the built-in detector judges, where their names are known, and whether each is unusual."""
+    title, topic, found, _ = findings
+    units = units_of(options.source)
+    names = tuple(units) or getattr(options.source, "channels", None) or ()
+    state = f"{{{{ 'ON' if {found} | selectattr('label', 'eq', '{ANOMALY}') | list else 'OFF' }}}}"
+    if not isinstance(names, tuple) or not 0 < len(names) <= MAX_PARTS:
+        yield "problem", _binary(f"{title} anomaly", topic, state, "problem")
+        return
+    for name in names:
+        its = f"({found} | selectattr('channel', 'eq', {_literal(name)}) | list)"
+        # A message need not have all readings. Home Assistant ignores an empty state.
+        reading = f"{{{{ {_first(its)}.reading | default('') }}}}"
+        component = _number(f"{title} {as_written(name)}", topic, reading) | quantity(name, units.get(name, ""))
+        yield f"readings.{safe(name)}.value", component
+        unusual = f"{{{{ ('ON' if {_first(its)}.label == '{ANOMALY}' else 'OFF') if {its} else '' }}}}"
+        problem = _binary(f"{title} {as_written(name)} anomaly", topic, unusual, "problem")
+        facts = f"{{{{ {_first(its)} | tojson }}}}"
+        attributes = {"json_attributes_topic": topic, "json_attributes_template": facts}
+        yield f"readings.{safe(name)}.problem", problem | attributes
 
 
 def _label(findings: Findings) -> Component:

@@ -70,8 +70,10 @@ def options_of(pipeline: settings.Pipeline) -> dict[str, Any]:
     return pipeline.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True, by_alias=True)
 
 
-def preprocess_of(preprocess: Preprocess | SeriesPreprocess) -> dict[str, Any]:
+def preprocess_of(preprocess: Preprocess | SeriesPreprocess | None) -> dict[str, Any]:
     """How a model's input tensor is made."""
+    if preprocess is None:
+        return {}
     known = {field.name: getattr(preprocess, field.name) for field in fields(preprocess) if field.name[0] != "_"}
     if isinstance(preprocess, SeriesPreprocess):
         known["input"] = preprocess.input.model_dump(mode="json", exclude_defaults=True)

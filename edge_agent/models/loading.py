@@ -16,8 +16,10 @@ from edge_agent.models.budget import Budget
 from edge_agent.models.language import LanguageModel, LanguageSource
 from edge_agent.models.model import Model, load_qualified
 from edge_agent.models.resolve import resolve
+from edge_agent.models.statistics import StatisticsModel
+from edge_agent.settings.statistics import STATISTICS
 
-AnyModel = Model | LanguageModel
+AnyModel = Model | LanguageModel | StatisticsModel
 
 
 def load_models(
@@ -44,7 +46,8 @@ def load_models(
     batches: dict[str, set[int]] = {name: {1} for name in wanted.settings.models} if unused_too else {}
     used: dict[str, set[int]] = defaultdict(set)
     for pipeline in wanted.settings.pipelines.values():
-        used[pipeline.model].add(batch_of(pipeline))
+        if isinstance(pipeline.model, str):
+            used[pipeline.model].add(batch_of(pipeline))
     batches |= used
     engines = sum(map(len, batches.values()))
     loaded: dict[str, AnyModel] = {}
@@ -59,6 +62,9 @@ def load_models(
             problems.append(f"{wanted.where('models', name)}: {error}")
     if problems:
         raise ConfigError(problems)
+    if any(not isinstance(pipeline.model, str) for pipeline in wanted.settings.pipelines.values()):
+        before = present.get(STATISTICS)
+        loaded[STATISTICS] = before if isinstance(before, StatisticsModel) else StatisticsModel()
     return loaded
 
 

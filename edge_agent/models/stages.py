@@ -16,6 +16,8 @@ from edge_agent.decoders import Limits
 from edge_agent.errors import InputError
 from edge_agent.models.model import Model
 from edge_agent.models.state import State
+from edge_agent.models.statistics import StatisticsModel
+from edge_agent.postprocess.alarms import Alarm, Alarms
 from edge_agent.postprocess.filters import Filter, limits
 from edge_agent.postprocess.lines import Crossing, Lines, Totals
 from edge_agent.postprocess.smoothing import LabelInterval, Smoother
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 # silently.
 STREAMS_OF_PICTURES = ("camera", "ai_camera", "video", "command")
 SIDES = 0.15
-Happening = Event | Crossing | LabelInterval
+SampleModel = Model | StatisticsModel
+Happening = Event | Crossing | LabelInterval | Alarm
 """What is published as an event."""
 
 # Averages need the confidences of all classes.
@@ -73,7 +76,7 @@ class WorkItem:
     prepared: Prepared
     outputs: Sequence[Any]
 
-    def __init__(self, sample: Sample, model: Model, prepare: Prepare) -> None:
+    def __init__(self, sample: Sample, model: SampleModel, prepare: Prepare) -> None:
         self.sample, self.model, self.prepare = sample, model, prepare
         self.watch = Stopwatch(sample.captured)
         self.timing = Timing(queue=self.watch.lap())
@@ -121,20 +124,23 @@ class Stages:
         self,
         name: str,
         options: settings.Pipeline,
-        model: Model,
+        model: SampleModel,
         track_ids: Iterator[int] | None = None,
         state_folder: Path | None = None,
     ) -> None:
-        learned, totals = (
-            None if state_folder is None else state_folder / what / f"{name}.json" for what in ("learned", "lines")
+        learned, totals, baselines = (
+            None if state_folder is None else state_folder / what / f"{name}.json"
+            for what in ("learned", "lines", "baselines")
         )
         self._name = name
         self._options = options
         self._sides_checked = False
         self.switch(model)
-        task = model.decode.task
-        self._threshold = None
-        if task == "anomaly":
+        task = model.task
+        self._threshold, self._alarms = None, None
+        if isinstance(options.model, settings.Statistics):
+            self._alarms = Alarms(name, options.model, baselines)
+        elif isinstance(model, Model) and task == "anomaly":
             stated, hash_ = options.anomaly or Anomaly(), model.file.sha256
             self._threshold = Threshold(name, stated, model.threshold, hash_, learned)
         self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
@@ -149,11 +155,11 @@ class Stages:
         self._sole_stream = SoleStream()
 
     @property
-    def model(self) -> Model:
+    def model(self) -> SampleModel:
         """The model that the next samples go through."""
         return self._serving[0]
 
-    def switch(self, model: Model) -> None:
+    def switch(self, model: SampleModel) -> None:
         """Has another model of the same task serve from the next batch on."""
         self._serving = (model, preparation(model.preprocess, self._options))
 
@@ -179,7 +185,7 @@ class Stages:
             self._check_sides(item.model.preprocess, *item.prepared.size)
         item.timing.preprocess = item.watch.lap()
 
-    def _check_sides(self, preprocess: Preprocess | SeriesPreprocess, width: int, height: int) -> None:
+    def _check_sides(self, preprocess: Preprocess | SeriesPreprocess | None, width: int, height: int) -> None:
         """Logs once that the sides of a stream's frames are not looked at, where nobody has asked for that."""
         self._sides_checked = True
         if (
@@ -237,6 +243,8 @@ class Stages:
         events: Sequence[Happening] = ()
         if self._threshold is not None:
             predictions = self._threshold(predictions)
+        if self._alarms is not None:
+            predictions, events = self._alarms.update(predictions, item.sample)
         if self._smoother is not None:
             predictions, events = self._smoother.update(predictions, item.sample)
         kept = self._filter(predictions, *item.prepared.size)
@@ -262,8 +270,8 @@ class Stages:
         model, prepared = item.model, item.prepared
         return Work(
             model.identity,
-            model.file.sha256,
-            model.decode.task,
+            model.file.sha256 if isinstance(model, Model) else "",
+            model.task,
             model.preprocess,
             prepared.facts,
             item.timing,
@@ -278,6 +286,17 @@ class Stages:
     def save(self) -> None:
         """Saves what shall outlast the pipeline, after its last sample."""
         self._totals.save()
+        if self._alarms is not None:
+            self._alarms.save()
+
+    @property
+    def silent(self) -> Sequence[str]:
+        """Readings that have not come for too long, though they usually do; empty where that is not known."""
+        return self._alarms.silent if self._alarms is not None else ()
+
+    def overdue(self) -> Sequence[Alarm]:
+        """Alarms of readings that are missing from now on."""
+        return list(self._alarms.overdue(time.time(), time.monotonic())) if self._alarms is not None else ()
 
     def _state_of(self, sample: Sample) -> State:
         """The state of the sample's stream, for a model that has one: empty after a gap."""

@@ -31,6 +31,7 @@ COUNTERS = (
     ("captured", "inputs_captured", "Inputs that have come in."),
     ("inferred", "inputs_inferred", "Inputs that have been through the model."),
     ("withheld", "results_withheld", "Results that the publish options hold back."),
+    ("out_of_range", "inputs_out_of_range", "Inputs with values that the quantized model can't take."),
     ("produced", "results_produced", "Results that have been made, or found in the outbox at the start."),
     ("restored", "results_restored", "Results of earlier runs that have been found in the outbox."),
     ("acknowledged", "results_acknowledged", "Results that the broker has."),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
-from edge_agent.models.model import Model
+from edge_agent.models.stages import SampleModel
 from edge_agent.pipeline.frame_timing import FrameScheduler
 from edge_agent.pipeline.hang_detector import HangDetector
 from edge_agent.pipeline.throttle import Throttle
@@ -43,7 +43,7 @@ class Admission:
         name: str,
         options: settings.Pipeline,
         source: Source,
-        model: Model,
+        model: SampleModel,
         counters: Counters,
         factor: Callable[[], float],
         hang_detector: HangDetector,

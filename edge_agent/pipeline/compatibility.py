@@ -11,6 +11,7 @@ from edge_agent.models.io_spec import CLASSIFICATION
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
+from edge_agent.models.stages import SampleModel
 from edge_agent.postprocess.filters import unknown_labels, unknown_names
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.preprocess.sensor import OfSensor
@@ -50,8 +51,8 @@ def check(config: Config, models: Mapping[str, AnyModel]) -> None:
     pipelines = config.settings.pipelines
     for name, pipeline in pipelines.items():
         parent = pipeline.source.name if isinstance(pipeline.source, settings.PipelineSource) else ""
-        parent_task = models[pipelines[parent].model].task if parent else ""
-        model = models[pipeline.model]
+        parent_task = models[pipelines[parent].model_name].task if parent else ""
+        model = models[pipeline.model_name]
         found = (
             (*with_language_model(pipeline, parent, parent_task), *_words(pipeline, model))
             if isinstance(model, LanguageModel)
@@ -71,7 +72,7 @@ def _names(
     pipeline: settings.Pipeline, models: Mapping[str, AnyModel], pipelines: Mapping[str, settings.Pipeline]
 ) -> Iterator[Incompatibility]:
     """Names in a pipeline's settings that nothing bears: labels and channels."""
-    source, model = pipeline.source, models[pipeline.model]
+    source, model = pipeline.source, models[pipeline.model_name]
     if isinstance(model, Model):
         for key, problem in unknown_labels(pipeline.filters, _labels(model)):
             yield ("filters", key), problem
@@ -79,7 +80,7 @@ def _names(
     if isinstance(source, settings.PipelineSource):
         parent = pipelines[source.name]
         begin = f"{source.name} finds no"
-        known = _labels(models[parent.model])
+        known = _labels(models[parent.model_name])
         wanted = [label for label in source.labels if not parent.filters.labels or label in parent.filters.labels]
         yield from ((("source", "labels"), text) for text in unknown_names(wanted, known, begin))
         filtered = [label for label in source.labels if label not in wanted]
@@ -98,11 +99,11 @@ def _channels(pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibi
     given = getattr(source, "channels", None)
     if not isinstance(preprocess, SeriesPreprocess) or not isinstance(given, tuple):
         return
-    begin = f"{pipeline.model} takes the channels {', '.join(preprocess.input.channels)}, and here is no"
+    begin = f"{pipeline.model_name} takes the channels {', '.join(preprocess.input.channels)}, and here is no"
     yield from ((("source", "channels"), text) for text in unknown_names(preprocess.input.channels, given, begin))
     count = channel_count(preprocess)
     if not preprocess.input.channels and preprocess.input.kind == "series" and len(given) != count:
-        yield ("source", "channels"), f"{pipeline.model} takes {count} channel(s), and here are {len(given)}"
+        yield ("source", "channels"), f"{pipeline.model_name} takes {count} channel(s), and here are {len(given)}"
 
 
 def _with_state_inside(
@@ -111,8 +112,8 @@ def _with_state_inside(
     """The incompatibilities of a pipeline whose model keeps its state inside of its file: it can serve one stream."""
     if not isinstance(model, Model) or not model.keeps_state:
         return
-    why = f"{pipeline.model} keeps its state inside of its file"
-    first = next(other for other, options in pipelines.items() if options.model == pipeline.model)
+    why = f"{pipeline.model_name} keeps its state inside of its file"
+    first = next(other for other, options in pipelines.items() if options.model_name == pipeline.model_name)
     if first != name:
         yield ("model",), f"{why}, and serves {first} already: state the file under another name in `models` as well"
     if len(pipeline.regions) > 1:
@@ -132,7 +133,10 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
         isinstance(source, CommandSource) and source.format in FORMATS_OF_READINGS
     )
     if not measures and source.type not in ("mqtt", "pipeline"):
-        yield ("source",), f"{pipeline.model} is a language model: it takes requests from mqtt, pipeline, or readings"
+        yield (
+            ("source",),
+            f"{pipeline.model_name} is a language model: it takes requests from mqtt, pipeline, or readings",
+        )
     if isinstance(source, CommandSource) and measures and source.restart == "never":
         yield ("source", "restart"), "never: a question is asked every min_interval, so the readings must go on"
     if parent_task == "text":
@@ -144,7 +148,7 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
     default = settings.Pipeline(source=pipeline.source, model=pipeline.model)
     for key in OPTIONS_OF_PREDICTIONS:
         if getattr(pipeline, key) != getattr(default, key):
-            yield (key,), f"is for predictions, and {pipeline.model} gives text"
+            yield (key,), f"is for predictions, and {pipeline.model_name} gives text"
     if pipeline.publish.on_change or pipeline.publish.min_interval:
         yield ("publish",), "on_change and min_interval are for predictions: every answer is published"
 
@@ -175,9 +179,11 @@ def _placeholders(prompt: str) -> Iterator[str]:
             yield name
 
 
-def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_task: str) -> Iterator[Incompatibility]:
+def _with_model(
+    pipeline: settings.Pipeline, model: SampleModel, parent: str, parent_task: str
+) -> Iterator[Incompatibility]:
     """The same for a pipeline whose model takes pictures, readings or sound."""
-    name, task, options = pipeline.model, model.task, pipeline
+    name, task, options = pipeline.model_name, model.task, pipeline
     pictures, gives = model.takes_pictures, output_of(options.source)
     in_sensor = isinstance(model.preprocess, OfSensor)
     if options.text != Text():
@@ -185,6 +191,8 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
     if parent and parent_task not in TASKS_WITH_BOXES:
         yield ("source", "name"), f"{parent} finds no boxes, its task is {parent_task}"
     hysteresis = options.publish.hysteresis
+    learns = isinstance(options.model, settings.Statistics)
+    sounds = options.source.type in ("microphone", "audio") or getattr(options.source, "format", "") == "pcm"
     # What is stated, the option, whether it fits, and why not.
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
         (gives == "pictures", ("source",), pictures, f"gives pictures, {name} takes none"),
@@ -210,6 +218,16 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         (options.smoothing, ("smoothing",), not pictures, f"is for readings and sound, {name} takes pictures"),
         (options.smoothing, ("smoothing",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
         (options.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
+        (learns and sounds, ("source",), False, "gives sound, and statistics are for readings of sensors"),
+        (learns and options.window, ("window",), False, "is for models: state `every` of the detector"),
+        (learns and options.keep, ("keep",), False, "is for inputs of models"),
+        (learns and options.anomaly, ("anomaly",), False, "is for models: state `deviations` of the detector"),
+        (
+            getattr(options.source, "fields", None),
+            ("source", "fields"),
+            not pictures,
+            f"is for readings, {name} takes pictures",
+        ),
         (
             hysteresis >= 1,
             ("publish", "hysteresis"),
@@ -219,13 +237,13 @@ def _with_model(pipeline: settings.Pipeline, model: Model, parent: str, parent_t
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)
-    if options.keep is not None:
+    if options.keep is not None and isinstance(model, Model):
         yield from _kept(options.keep, options, model)
 
 
 def _kept(keep: settings.Keep, pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibility]:
     """Rules that can never apply, and names that nothing bears."""
-    name, task, when = pipeline.model, model.task, keep.when
+    name, task, when = pipeline.model_name, model.task, keep.when
     table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
         (when.margin, ("margin",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
         (

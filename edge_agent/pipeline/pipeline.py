@@ -16,8 +16,7 @@ from pathlib import Path
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
-from edge_agent.models.model import Model
-from edge_agent.models.stages import Stages, WorkItem
+from edge_agent.models.stages import SampleModel, Stages, WorkItem
 from edge_agent.pipeline.admission import Admission
 from edge_agent.pipeline.hang_detector import HangDetector
 from edge_agent.pipeline.ordering import Ticket, TicketLock
@@ -59,7 +58,7 @@ class Pipeline:
         name: str,
         options: settings.Pipeline,
         source: Source,
-        model: Model,
+        model: SampleModel,
         counters: Counters,
         sink: ResultSink,
         track_ids: Iterator[int] | None = None,
@@ -87,7 +86,7 @@ class Pipeline:
         self._stopped = False
 
     @property
-    def model(self) -> Model:
+    def model(self) -> SampleModel:
         """The model that the next samples go through."""
         return self._stages.model
 
@@ -114,14 +113,21 @@ class Pipeline:
 
     @property
     def diagnosis(self) -> str:
-        """See `Source.diagnosis`."""
-        return self._source.diagnosis
+        """See `Source.diagnosis`; also readings that have not come for too long."""
+        silent = self._stages.silent
+        return self._source.diagnosis or (f"no reading for longer than usual: {', '.join(silent)}" if silent else "")
+
+    def check_overdue(self) -> None:
+        """Publishes alarms of readings that are missing; called from time to time, from the main thread."""
+        if alarms := self._stages.overdue():
+            sample = Sample(b"", captured_at=time.time(), captured=time.monotonic(), origin={})
+            self._sink.events(sample, alarms)
 
     def wait_ready(self, timeout: float) -> bool:
         """See `Source.wait_ready`."""
         return self._source.wait_ready(timeout)
 
-    def switch(self, model: Model) -> None:
+    def switch(self, model: SampleModel) -> None:
         """Has another model serve from the next samples on; those on their way stay with the one that they began with.
 
         Args:

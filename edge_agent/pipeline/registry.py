@@ -108,7 +108,7 @@ class Pipelines:
         wanted = config.settings.pipelines
         # Pipelines that observe another one first, so that they miss none of its results.
         names = sorted(names, key=lambda name: wanted[name].source.type != "pipeline")
-        return [self._prepare(name, config, models[wanted[name].model], device, broker) for name in names]
+        return [self._prepare(name, config, models[wanted[name].model_name], device, broker) for name in names]
 
     def start(self, prepared: Iterable[Prepared]) -> None:
         """Starts pipelines that do not run yet."""
@@ -121,11 +121,12 @@ class Pipelines:
             for keeper in self.keepers(name):
                 self._attach(keeper, options)
             pipeline.start()
-            log.debug("%s: started, source %s, model %s", name, options.source.type, options.model)
+            log.debug("%s: started, source %s, model %s", name, options.source.type, options.model_name)
 
     def _prepare(self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker) -> Prepared:
         options = config.settings.pipelines[name]
-        has_events = options.tracking is not None or options.smoothing is not None
+        learns = isinstance(options.model, settings.Statistics)
+        has_events = learns or options.tracking is not None or options.smoothing is not None
         # Not registered before the start: a pipeline that is never started must not appear in `stats`.
         names = (name, events_of(name)) if has_events else (name,)
         counters = {name: self._counters.get(name) or Counters() for name in names}
@@ -190,7 +191,7 @@ class Pipelines:
         """Switches running pipelines to other models, from their next sample on."""
         for name in names:
             pipeline = self.running[name]
-            model = models[pipeline.options.model]
+            model = models[pipeline.options.model_name]
             if isinstance(model, Model) and isinstance(pipeline, Pipeline):
                 pipeline.switch(model)
 
@@ -255,6 +256,12 @@ class Pipelines:
         found = {name: pipeline.diagnosis for name, pipeline in running.items()}
         found |= dict.fromkeys(hung, f"one sample has taken more than {HUNG_AFTER:g} s")
         return {name: _problem(name, running, found) for name in running}
+
+    def check_overdue(self) -> None:
+        """See `Pipeline.check_overdue`."""
+        for pipeline in list(self.running.values()):
+            if isinstance(pipeline, Pipeline):
+                pipeline.check_overdue()
 
     def note_hung(self) -> None:
         """Records the inputs at which pipelines hang, before the process is ended for that."""

@@ -15,7 +15,8 @@ from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.samples import PlanarFrame, Sample, Series
 from edge_agent.settings.series import Window
 from edge_agent.timeseries.cutting import StreamCutter, read_series
-from edge_agent.timeseries.numbers import NumberFormat, RawInput, SeriesPreprocess, read_numbers
+from edge_agent.timeseries.numbers import NumberFormat, RawInput, SeriesPreprocess, check_finite, read_numbers
+from edge_agent.timeseries.readings import ReadingCutter
 from edge_agent.timeseries.wav import MAGICS
 from edge_agent.timeseries.windows import WindowCutter, chosen_channels
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Sources each of whose samples is one input, unless the pipeline sets a window. The others are streams.
 WHOLE_INPUTS = ("mqtt", "images")
+_UNITS = {"degC": "°C", "degF": "°F", "ug/m3": "µg/m³", "m3": "m³", "m/s2": "m/s²"}
+"""Units as they are typed, and as they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,10 @@ class Readings:
         numbers = self._numbers(sample)
         decoding = (time.monotonic() - started) * 1000
         values = self._preprocess.real(numbers)
-        return Prepared(self._preprocess([values]), [RawInput(values)], sample.origin, decoding=decoding)
+        facts, beyond = dict(sample.origin), self._preprocess.out_of_range(values)
+        if beyond:
+            facts["out_of_range"] = beyond
+        return Prepared(self._preprocess([values]), [RawInput(values)], facts, decoding=decoding)
 
     def _numbers(self, sample: Sample) -> "NDArray[np.float32]":
         if isinstance(sample.data, InputError):
@@ -171,8 +177,39 @@ class Tensors:
         )
 
 
-def preparation(preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline) -> Prepare:
-    """The preparation that suits a model's input."""
+class NamedReadings:
+    """Prepares what a `ReadingCutter` has cut: there is no tensor, only the readings.
+
+    Args:
+        units: by name of the reading, where they are known.
+    """
+
+    def __init__(self, units: Mapping[str, str]) -> None:
+        self._units = units
+
+    def __call__(self, sample: Sample, *, needs_image: bool) -> Prepared:  # noqa: ARG002 - there is no picture
+        """See `Prepare`."""
+        if isinstance(sample.data, InputError):
+            raise sample.data
+        if not isinstance(sample.data, Series):
+            raise InputError("expected readings, found a picture")
+        values = check_finite(sample.data.values)
+        facts = [
+            {"channel": name} | ({"unit": unit} if (unit := self._units.get(name)) else {})
+            for name in sample.data.channels
+        ]
+        return Prepared(values, facts, sample.origin)
+
+
+def preparation(preprocess: Preprocess | SeriesPreprocess | OfSensor | None, options: settings.Pipeline) -> Prepare:
+    """The preparation that suits a model's input.
+
+    Args:
+        preprocess: of the model; None: the built-in detector's.
+        options: of the pipeline.
+    """
+    if preprocess is None:
+        return NamedReadings(units_of(options.source))
     if isinstance(preprocess, SeriesPreprocess):
         return Readings(preprocess, _number_format(options))
     if isinstance(preprocess, OfSensor):
@@ -193,13 +230,22 @@ def _picture(sample: Sample, reduction: Reduction | None) -> Picture:
 
 
 def stream_cutter(
-    preprocess: Preprocess | SeriesPreprocess, options: settings.Pipeline, counters: Counters
-) -> StreamCutter | None:
-    """Cuts a pipeline's stream into windows; None where each sample is one input."""
+    preprocess: Preprocess | SeriesPreprocess | None, options: settings.Pipeline, counters: Counters
+) -> StreamCutter | ReadingCutter | None:
+    """Cuts a pipeline's stream into windows or readings; None where each sample is one input."""
+    if isinstance(options.model, settings.Statistics):
+        return ReadingCutter(options.model, _number_format(options))
     if not isinstance(preprocess, SeriesPreprocess) or (options.window is None and options.source.type in WHOLE_INPUTS):
         return None
     return StreamCutter(preprocess, options.window or Window(), counters, _number_format(options))
 
 
 def _number_format(options: settings.Pipeline) -> NumberFormat:
-    return options.source.numbers if isinstance(options.source, settings.MqttSource) else None
+    source = options.source
+    return source.fields or source.numbers if isinstance(source, settings.MqttSource) else None
+
+
+def units_of(source: settings.Source) -> Mapping[str, str]:
+    """The units of a source's readings by their names, as they are written: °C for degC."""
+    stated = source.fields if isinstance(source, settings.MqttSource) else {}
+    return {name: _UNITS.get(unit, unit) for name, unit in stated.items()}

@@ -21,6 +21,7 @@ from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
 from edge_agent.system.clock import Clock
 from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ class Publisher:
         sample, timing = item.sample, item.timing
         self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
+        if beyond := item.prepared.facts.get("out_of_range"):
+            self._note_out_of_range(sample, beyond)
         allowed = self._policy.allows(predictions, sample.captured)
         if not (allowed or item.crossed or sample.reply_to is not None):
             self._counters.withhold()
@@ -110,6 +113,17 @@ class Publisher:
         if item.lines is not None:
             content["lines"] = item.lines
         return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
+
+    def _note_out_of_range(self, sample: Sample, count: int) -> None:
+        if self._counters.note_out_of_range():
+            log.warning(
+                "%s: %s: %s beyond what the quantized model can take, and cut off there; `out_of_range` counts such"
+                " inputs: are the readings in the unit that the model was trained with?",
+                self._name,
+                _where(sample),
+                counted(count, "value"),
+                extra={"pipeline": self._name},
+            )
 
     def answer(
         self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing

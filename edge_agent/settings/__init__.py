@@ -25,6 +25,7 @@ from edge_agent.settings.sources import (
     Source,
     VideoSource,
 )
+from edge_agent.settings.statistics import STATISTICS, Statistics
 from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.settings.update import Update
 
@@ -66,6 +67,7 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Source",
+    "Statistics",
     "Thermal",
     "Tracking",
     "Update",
@@ -103,6 +105,13 @@ class Settings(Frozen):
     """Pipelines by name. The name is part of their topics."""
     update: Update | None = None
     """Where new versions of models come from. Default: no updates."""
+
+    @field_validator("pipelines")
+    @classmethod
+    def _statistics_is_no_model(cls, value: dict[str, Pipeline], info: ValidationInfo) -> dict[str, Pipeline]:
+        if STATISTICS in info.data.get("models", {}) and any(not isinstance(one.model, str) for one in value.values()):
+            raise ValueError(f"the model called {STATISTICS} has the name of the built-in detector: rename it")
+        return value
 
     @field_validator("http")
     @classmethod

@@ -10,6 +10,7 @@ from edge_agent.settings.keep import Keep
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.shapes import Point, Polygon, Region
 from edge_agent.settings.sources import AiCameraSource, Source
+from edge_agent.settings.statistics import STATISTICS, Statistics
 from edge_agent.settings.text import Text
 from edge_agent.settings.topics import problem_of_name
 
@@ -146,8 +147,9 @@ class Pipeline(Frozen):
 
     source: Source
     """Where inputs come from."""
-    model: str = Field("", validate_default=True)
-    """Name of one of `models`. Required, but for the AI Camera, whose source names it."""
+    model: str | Statistics = Field("", validate_default=True)
+    """Name of one of `models`, or a detector that needs no model file: `{type: statistics}`. Required, but for the AI
+    Camera, whose source names it."""
     top_k: int | None = Field(None, ge=1, le=1000)
     """Maximum number of predictions in a result (for each region, if there are regions), the most confident first.
     Default: 5 for classification, 100 for other tasks."""
@@ -191,7 +193,7 @@ class Pipeline(Frozen):
 
     @field_validator("model")
     @classmethod
-    def _of_the_camera(cls, value: str, info: ValidationInfo) -> str:
+    def _of_the_camera(cls, value: str | Statistics, info: ValidationInfo) -> str | Statistics:
         source = info.data.get("source")
         stated = source.model if isinstance(source, AiCameraSource) else ""
         if value and stated and value != stated:
@@ -207,6 +209,11 @@ class Pipeline(Frozen):
         if value is not None and source is not None and source.type not in GATED:
             raise ValueError(f"is for sources that show one scene over time: {', '.join(GATED)} (got {source.type})")
         return value
+
+    @property
+    def model_name(self) -> str:
+        """The name of its model: one of `models`, or `statistics`."""
+        return self.model if isinstance(self.model, str) else STATISTICS
 
     # While the gate is closed, a tracker or a subscriber sees only its heartbeat.
 

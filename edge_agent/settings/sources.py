@@ -31,6 +31,16 @@ class MqttSource(Frozen):
     numbers: Literal["text", "float32"] | None = None
     """For models of readings: how messages hold numbers. `float32`: always raw little-endian float32. `text`: never.
     Default: messages that are printable text are text, all others are float32."""
+    fields: dict[str, Annotated[str, Field(max_length=32)]] = Field({}, max_length=64)
+    """For readings: which numbers of a JSON message are taken, by their dotted paths, each with its unit, such as
+    `{temperature: degC, ENERGY.Power: W}`; without a unit `""`. A message that is a bare number is the only field."""
+
+    @field_validator("fields")
+    @classmethod
+    def _fields_are_text(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if value and info.data.get("numbers") == "float32":
+            raise ValueError("are for JSON messages, and numbers: float32 says that there are none")
+        return value
 
     @field_validator("stand_in")
     @classmethod

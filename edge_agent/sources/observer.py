@@ -24,7 +24,7 @@ class Work:
         model: name, version and hash of the model, as results carry them.
         sha256: the whole hash of the model's file.
         task: of the model.
-        preprocess: how the input tensor was made.
+        preprocess: how the input tensor was made; None: the readings themselves are the input.
         facts: published in results as `input`.
         timing: where the time went.
         tensor: the input tensor.
@@ -38,7 +38,7 @@ class Work:
     model: Mapping[str, str]
     sha256: str
     task: str
-    preprocess: "Preprocess | SeriesPreprocess"
+    preprocess: "Preprocess | SeriesPreprocess | None"
     facts: Mapping[str, Any]
     timing: Timing
     tensor: Any

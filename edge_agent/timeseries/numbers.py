@@ -12,6 +12,7 @@ from edge_agent.errors import InputError
 from edge_agent.settings.series import Input
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import TextError, decode, lines, parse_json
+from edge_agent.timeseries.fields import read_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +31,9 @@ _FLOAT_BYTES = 4
 # Milliseconds from one reading to the next.
 _LEAST_INTERVAL = 1e-6
 
-NumberFormat = Literal["text", "float32"] | None
-"""How bytes hold numbers; None: bytes that are printable text are text, all others are float32."""
+NumberFormat = Literal["text", "float32"] | Mapping[str, str] | None
+"""How bytes hold numbers; None: bytes that are printable text are text, all others are float32. A mapping: as fields of
+JSON messages, by dotted path, with their units."""
 
 
 class Numbers(NamedTuple):
@@ -65,6 +67,8 @@ def read_numbers(data: bytes, number_format: NumberFormat = None, wanted: Sequen
     Raises:
         InputError: it is none of these; a value does not fit into float32; rows or lists differ in length.
     """
+    if isinstance(number_format, Mapping):
+        return _from_fields(data, tuple(number_format))
     if not data.strip():
         raise InputError(f"expected {EXPECTED}, found an empty message")
     text = None if number_format == "float32" else _as_text(data)
@@ -84,6 +88,13 @@ def read_numbers(data: bytes, number_format: NumberFormat = None, wanted: Sequen
         found = Numbers(np.frombuffer(data, "<f4").astype(np.float32, copy=False))
     check_finite(found.values)
     return found
+
+
+def _from_fields(data: bytes, fields: tuple[str, ...]) -> Numbers:
+    found = read_fields(data, fields)
+    if missing := [field for field in fields if field not in found]:
+        raise InputError(f"expected all of {', '.join(fields)}, found none at {', '.join(missing)}")
+    return Numbers(np.array([list(found.values())], np.float32), fields)
 
 
 def _as_text(data: bytes) -> str | None:
@@ -301,9 +312,16 @@ class SeriesPreprocess:
         """
         tensor = np.stack(items) if self.batched else items[0]
         if self.scale:
-            limits = np.iinfo(self.dtype)
+            limits = np.iinfo(self.dtype)  # `out_of_range` counts what is cut off here
             tensor = np.clip(np.rint(tensor / np.float32(self.scale)) + self.zero_point, limits.min, limits.max)
         return tensor.astype(self.dtype, copy=False)
+
+    def out_of_range(self, values: "NDArray[np.float32]") -> int:
+        """How many values, as returned by `real`, are beyond what a quantised input can hold; they become its ends."""
+        if not self.scale:
+            return 0
+        stored, limits = np.rint(values / np.float32(self.scale)) + self.zero_point, np.iinfo(self.dtype)
+        return int(np.count_nonzero((stored < limits.min - 1) | (stored > limits.max + 1)))
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[RawInput]]":
         """The input tensor of `count` inputs of zeros and its items, for warming up."""

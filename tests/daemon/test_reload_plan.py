@@ -50,7 +50,7 @@ def pipelines(**changes: Any) -> dict[str, Any]:
 
 
 def running(options: Settings, models: dict[str, AnyModel] = MODELS) -> dict[str, Running]:
-    return {name: Running(pipeline, models[pipeline.model]) for name, pipeline in options.pipelines.items()}
+    return {name: Running(pipeline, models[pipeline.model_name]) for name, pipeline in options.pipelines.items()}
 
 
 A = BASE["pipelines"]["a"]

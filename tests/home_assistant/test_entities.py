@@ -334,3 +334,28 @@ def test_names_that_are_mapped_do_not_collide() -> None:
     names = ["a b", "a_b", "a.b", "a/b", "ä", "a" * 65, "a" * 66, "a", "A", "", safe("a b"), safe(safe("a b"))]
     assert len({safe(name) for name in names}) == len(names)
     assert safe("porch-pi_2") == "porch-pi_2"
+
+
+def test_readings_of_a_sensor_have_their_units_and_whether_they_are_usual() -> None:
+    source = {"type": "mqtt", "topic": "tele/plug/SENSOR", "fields": {"ENERGY.Power": "W", "humidity": "%"}}
+    options = Settings.model_validate(
+        {
+            "pipelines": {"plug": {"source": source, "model": {"type": "statistics"}}},
+            "home_assistant": {"enabled": True},
+        }
+    )
+    message = document("edge/porch-pi", options, {"statistics": Model("anomaly", threshold=1.0)})
+    name = "pipelines.plug.readings.ENERGY_Power-" + safe("ENERGY.Power").rpartition("-")[2]
+    value, problem = message["components"][f"{name}.value"], message["components"][f"{name}.problem"]
+    assert (value["name"], value["unit_of_measurement"], value["device_class"]) == ("plug energy power", "W", "power")
+    assert message["components"]["pipelines.plug.readings.humidity.value"]["device_class"] == "humidity"
+    power = {"channel": "ENERGY.Power", "reading": 9.0, "unit": "W"}
+    usual = result(power | {"label": "normal", "value": 0.1, "expected": [8, 10]})
+    assert state(message, f"{name}.value", usual) == "9.0"
+    assert state(message, f"{name}.problem", usual) == "OFF"
+    assert state(message, f"{name}.problem", result(power | {"label": "anomaly", "value": 3.1})) == "ON"
+    assert json.loads(rendered(problem["json_attributes_template"], usual))["expected"] == [8, 10]
+    # One that is not in a message keeps its state: Home Assistant ignores an empty one.
+    assert state(message, "pipelines.plug.readings.humidity.value", usual) == ""
+    assert state(message, "pipelines.plug.readings.humidity.problem", usual) == ""
+    assert state(message, f"{name}.problem", result(power | {"learning": True})) == "OFF"

@@ -49,6 +49,7 @@ def test_an_input_is_kept_byte_by_byte_with_its_result_model_and_reason(golden: 
     assert first["result"]["predictions"] == [one.as_dict() for one in predictions]
     assert first["result"]["input"] == facts
     assert (first["reason"], first["pipeline"], first["device_id"]) == ("random", "stage", "bench")
+    assert isinstance(stage.pipeline.model, Model)
     assert first["model"]["sha256"] == stage.pipeline.model.file.sha256
     preprocess = first["settings"]["preprocess"]
     assert (preprocess["width"], preprocess["dtype"]) == (stage.pipeline.model.preprocess.width, "int8")  # type: ignore[union-attr]

@@ -124,6 +124,7 @@ class Stage(NullSink):
         self.gate.wait()
         self.outcomes.append((list(predictions), item.prepared.facts, item.timing))
         self.results.append(item.sample)
+        assert isinstance(item.model, Model)
         self.models.append(item.model)
         item.sample.settlement.done()
         self.counters.acknowledge()

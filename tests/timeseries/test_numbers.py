@@ -214,3 +214,11 @@ def test_json_and_raw_numbers_are_the_same() -> None:
     assert np.array_equal(
         read_numbers(json.dumps(values.tolist()).encode()).values, read_numbers(values.tobytes()).values
     )
+
+
+def test_values_beyond_a_quantized_input_are_counted() -> None:
+    preprocess = SeriesPreprocess((4,), True, "int8", 0.1, 0)  # -12.8 to 12.7
+    values = preprocess.real(np.array([0, 12.7, 13.5, -1000], np.float32))
+    assert preprocess.out_of_range(values) == 2
+    assert preprocess([values]).tolist() == [[0, 127, 127, -128]]
+    assert SeriesPreprocess((4,), True, "float32", 0.0, 0).out_of_range(values) == 0
