@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edge_agent import settings
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import installed, pip
-from edge_agent.engines.rknn import COMPATIBLE, chip_of
+from edge_agent.system import chips
 
 PACKAGE = "rknn-toolkit-lite2"
 LIBRARY = "/usr/lib/librknnrt.so"
@@ -35,11 +35,11 @@ def rockchip(machine: Machine, python: tuple[int, ...] = sys.version_info[:2]) -
         machine: the machine.
         python: version of the Python that runs the agent.
     """
-    chip = chip_of(machine.read(str(COMPATIBLE)).split("\0"))
+    chip = next(iter(chips.rockchip(machine.root)), "")
     asked = _asked(machine)
     if not chip:
         if asked:
-            fix = f"tr '\\0' '\\n' < {COMPATIBLE}  # names the chip of this board"
+            fix = "tr '\\0' '\\n' < /proc/device-tree/compatible  # names the chip of this board"
             return [failure(f"model {asked[0][0]} asks for rknn: this machine has no Rockchip NPU", fix)]
         return [ok("none")]
     found = [

@@ -27,7 +27,7 @@ def present(root: Path = Path("/")) -> tuple[str, ...]:
     """
     if (named := stated()) is not None:
         return named
-    return tuple(dict.fromkeys([*_hailo(root), *_rockchip(root), *_imx500(root)]))
+    return tuple(dict.fromkeys([*_hailo(root), *rockchip(root), *_imx500(root)]))
 
 
 def stated() -> tuple[str, ...] | None:
@@ -60,7 +60,8 @@ def _identified() -> list[str]:
     return [name.lower() for name in _ARCHITECTURE.findall(answer.stdout.decode(errors="replace"))]
 
 
-def _rockchip(root: Path) -> list[str]:
+def rockchip(root: Path) -> list[str]:
+    """The Rockchip chip of this board, such as `rk3588`, also where it is a variant (`rk3588s`); [] if it has none."""
     found = _ROCKCHIP.search(_read(root / "proc/device-tree/compatible"))
     return [found[1].decode()] if found else []
 

@@ -16,12 +16,12 @@ from edge_agent.engines.isolated import IsolatedEngine
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
+from edge_agent.system import chips
 from tests.engines.contract import hashed
 from tests.stand_ins import interpreter
 from tests.stand_ins.control import Control
 
 Load = Callable[..., IsolatedEngine]
-BOARD = "radxa,rock-5b\0rockchip,rk3588\0"
 OLD_LIBRARY = """\
 E RKNN: [01:19:04.510] 6, 1
 E RKNN: [01:19:04.510] Invalid RKNN model version 6
@@ -38,8 +38,7 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
     found = Control(tmp_path)
     for key, value in found.environment.items():
         monkeypatch.setenv(key, value)
-    (tmp_path / "compatible").write_text(BOARD)
-    monkeypatch.setattr(rknn, "COMPATIBLE", tmp_path / "compatible")
+    monkeypatch.setenv(chips.VARIABLE, "rk3588")
     return found
 
 
@@ -84,19 +83,16 @@ def test_the_cores_are_those_that_are_stated(cores: str, mask: int, load: Load, 
     assert json.loads(control.path.with_name("seen").read_text()) == {"core_mask": mask}
 
 
-def test_a_file_for_another_chip_never_gets_to_the_driver(load: Load, control: Control, tmp_path: Path) -> None:
-    (tmp_path / "compatible").write_text("friendlyarm,nanopi-r3s\0rockchip,rk3566\0")
+def test_a_file_for_another_chip_never_gets_to_the_driver(
+    load: Load, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
     control.set(at="load_rknn", crash=True)
+    monkeypatch.setenv(chips.VARIABLE, "rk3566")
     with pytest.raises(ModelError, match=r"is compiled for rk3588, and this board has an rk3566"):
         load()
-    (tmp_path / "compatible").write_text("raspberrypi,5-model-b\0brcm,bcm2712\0")
+    monkeypatch.setenv(chips.VARIABLE, "hailo8l")
     with pytest.raises(ModelError, match="this machine has no Rockchip NPU"):
         load()
-
-
-def test_a_variant_of_a_chip_is_that_chip(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "compatible").write_text("radxa,rock-5a\0rockchip,rk3588s\0")
-    assert load().accelerator.startswith("rknn")
 
 
 def test_a_failure_is_the_reason_that_the_library_has_written(load: Load, control: Control) -> None:
