@@ -11,7 +11,8 @@ from edge_agent.config.loader import Config
 from edge_agent.doctor.devices import access_problem
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import EDGETPU_BUILDS, EDGETPU_PACKAGES, pip
-from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR_GPU, CPU, Row, name_of
+from edge_agent.engines import plugins
+from edge_agent.engines.accelerators import ACCELERATORS, COMPILED_FOR, CPU, Row, name_of
 from edge_agent.system.text import parse_json
 
 SLOW_USB = 480
@@ -80,8 +81,8 @@ def accelerators(machine: Machine) -> list[Finding]:
     available = {
         name: Availability("") if name == CPU else _availability(machine, row, providers)
         for name, row in ACCELERATORS.items()
-        # Whether there is a GPU shows only when a model is loaded there; chips have checks of their own.
-        if row.tflite != COMPILED_FOR_GPU and (row.tflite or row.onnx)
+        # Whether there is a GPU or an NPU shows only when a model is loaded there; chips have checks of their own.
+        if row.tflite not in COMPILED_FOR and (row.tflite or row.onnx)
     }
     usable = [f"{name} ({one.detail})" if one.detail else name for name, one in available.items() if not one.problem]
     found = [ok(f"can be asked for: {', '.join(usable)}")]
@@ -117,12 +118,23 @@ def _requested(
             if isinstance(asked, str | settings.Chip):
                 name_ = asked if isinstance(asked, str) else asked.chip
                 row, state = ACCELERATORS[name_], available.get(name_, Availability(""))
+            elif isinstance(asked, settings.Plugin):
+                yield _plugin(asked)
+                continue
             else:
                 row = _own(asked, machine.config)
                 state = _availability(machine, row, providers)
             if state.problem:
                 found = warning if CPU in model.accelerators else failure
                 yield found(f"model {name} asks for {name_of(asked)}: {state.problem}", _install(asked, row))
+
+
+def _plugin(asked: settings.Plugin) -> Finding:
+    """Whether an installed package brings an accelerator; it is not imported for that."""
+    found = plugins.packages(asked.plugin)
+    if found:
+        return ok(f"plug-in {asked.plugin}: {', '.join(found)}")
+    return failure(f"no installed package brings the accelerator {asked.plugin}", pip("install", "PACKAGE"))
 
 
 def _own(asked: settings.Delegate | settings.Provider, loaded: Config) -> Row:

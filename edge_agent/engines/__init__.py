@@ -4,9 +4,11 @@ import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from edge_agent import settings
+from edge_agent.engines import plugins
 from edge_agent.engines.accelerators import resolve
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
@@ -182,16 +184,26 @@ def load_engine(file: FileIdentity, accelerator: settings.Accelerator, threads: 
         ModelError: the runtime refuses the file, or the accelerator is not available, or takes no part of the model.
     """
     target = resolve(accelerator, file.format)
-    if file.format not in ENGINES:
-        raise ModelError(f"{target.name}: there is no engine here for .{file.format} files")
-    module = importlib.import_module(ENGINES[file.format])
     log.debug("%s: loading on %s with %d threads", file.path, target.name, threads)
     try:
-        return cast("Engine", module.load(file, target, threads))
+        return cast("Engine", _module(accelerator, file.format).load(file, target, threads))
     except ModelError as error:
         if target.is_cpu:
             raise
         raise ModelError(f"{target.name}: {error}") from error
+
+
+def _module(accelerator: settings.Accelerator, file_format: str) -> ModuleType:
+    """The module that runs models of a format on an accelerator.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if isinstance(accelerator, settings.Plugin):
+        return plugins.load(accelerator.plugin, file_format)
+    if file_format not in ENGINES:
+        raise ModelError(f"there is no engine here for .{file_format} files")
+    return importlib.import_module(ENGINES[file_format])
 
 
 def reason(error: Exception | str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent import settings
+from edge_agent.engines import plugins
 from edge_agent.errors import ModelError
 
 CPU: Literal["cpu"] = "cpu"
@@ -58,15 +59,21 @@ class Target:
         return self.name == CPU
 
 
-# In place of a delegate: the interpreter with its default delegate (XNNPACK); LiteRT's `CompiledModel` on the GPU.
+# In place of a delegate: the interpreter with its default delegate (XNNPACK); LiteRT's `CompiledModel`.
 INTERPRETER = "Interpreter"
 COMPILED_FOR_GPU = "CompiledModel: GPU"
+COMPILED_FOR_NPU = "CompiledModel: NPU"
+COMPILED_FOR = (COMPILED_FOR_GPU, COMPILED_FOR_NPU)
 
 ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "cpu": Row(INTERPRETER, "CPUExecutionProvider"),
     "edgetpu": Row("libedgetpu.so.1", install="libedgetpu1-std, `edge-agent doctor` says from where"),
     "ethosu": Row("libethosu_delegate.so", install="the board's own delegate for it, which comes with its system"),
     "gpu": Row(COMPILED_FOR_GPU, install="ai-edge-litert, in place of tflite-runtime, and a Vulkan driver"),
+    "npu": Row(
+        COMPILED_FOR_NPU,
+        install="ai-edge-litert 2 and the NPU's own runtime, which LiteRT's dispatch library for it needs",
+    ),
     "hailo": Row(
         hef="edge_agent.chips.hailo",
         install="hailo-all (Hailo-8, 8L) or hailo-h10-all (10H), `edge-agent doctor` says which",
@@ -79,6 +86,7 @@ ACCELERATORS: dict[settings.AcceleratorName, Row] = {
     "openvino": Row(onnx="OpenVINOExecutionProvider", install="onnxruntime-openvino, in place of onnxruntime"),
     "cuda": Row(onnx="CUDAExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
     "tensorrt": Row(onnx="TensorrtExecutionProvider", install="onnxruntime-gpu, in place of onnxruntime"),
+    "migraphx": Row(onnx="MIGraphXExecutionProvider", install="onnxruntime-migraphx, in place of onnxruntime"),
     "qnn": Row(onnx="QNNExecutionProvider", install="onnxruntime-qnn, in place of onnxruntime"),
     "nnapi": Row(onnx="NnapiExecutionProvider", install="an ONNX Runtime that was built with --use_nnapi"),
     "coreml": Row(onnx="CoreMLExecutionProvider", install="onnxruntime, on macOS"),
@@ -97,6 +105,8 @@ def name_of(accelerator: settings.Accelerator) -> str:
             own = accelerator.provider
         case settings.Chip():
             own = accelerator.chip
+        case settings.Plugin():
+            own = accelerator.plugin
     return " ".join([own, *(f"{key}={value}" for key, value in accelerator.options.items())])
 
 
@@ -106,6 +116,8 @@ def known_as(accelerator: settings.Accelerator) -> str:
         return accelerator
     if isinstance(accelerator, settings.Chip):
         return accelerator.chip
+    if isinstance(accelerator, settings.Plugin):
+        return accelerator.plugin
     if isinstance(accelerator, settings.Delegate):
         library = Path(accelerator.delegate).name
         return next((name for name, row in ACCELERATORS.items() if row.tflite == library), "")
@@ -119,6 +131,8 @@ def resolve(accelerator: settings.Accelerator, file_format: str) -> Target:
         ModelError: these models can't use it.
     """
     name = name_of(accelerator)
+    if isinstance(accelerator, settings.Plugin):
+        return Target(name, plugins.entry_point(accelerator.plugin, file_format).value, accelerator.options)
     if isinstance(accelerator, settings.Delegate) and file_format == "tflite":
         return Target(name, accelerator.delegate, accelerator.options)
     if isinstance(accelerator, settings.Provider) and file_format == "onnx":

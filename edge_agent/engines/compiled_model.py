@@ -1,4 +1,4 @@
-"""TFLite models on the GPU, through LiteRT's CompiledModel: https://ai.google.dev/edge/litert/next/overview."""
+"""TFLite models on the GPU or an NPU, through LiteRT's CompiledModel: https://ai.google.dev/edge/litert/next/overview."""
 
 import atexit
 import functools
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
-from edge_agent.engines.accelerators import Target
+from edge_agent.engines.accelerators import COMPILED_FOR_NPU, Target
 from edge_agent.engines.stderr_filter import without_chatter
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
@@ -26,8 +26,11 @@ except ImportError:  # tflite-runtime, or a LiteRT before version 2
 _SIGNATURE = 0
 
 
-def on_gpu(file: FileIdentity, target: Target, plain: Any) -> Engine:
-    """Loads a model on the GPU; the CPU computes the operators that the GPU does not support.
+def load(file: FileIdentity, target: Target, plain: Any) -> Engine:
+    """Loads a model on the GPU or an NPU.
+
+    The CPU computes the operators that the GPU does not support. An NPU has to run all of them: with the CPU beside it,
+    LiteRT runs the whole model on the CPU without an error where there is no NPU.
 
     Args:
         file: the model file.
@@ -35,11 +38,13 @@ def on_gpu(file: FileIdentity, target: Target, plain: Any) -> Engine:
         plain: see `CompiledEngine`.
 
     Raises:
-        ModelError: there is no GPU, or the installed runtime has no CompiledModel.
+        ModelError: there is none, or the installed runtime has no CompiledModel.
     """
     if litert is None:
         raise ModelError("the installed runtime can't use it: install ai-edge-litert 2 or later")
-    return CompiledEngine(file, target.name, plain, litert.HardwareAccelerator.GPU | litert.HardwareAccelerator.CPU)
+    kinds = litert.HardwareAccelerator
+    hardware = kinds.NPU if target.runs_on == COMPILED_FOR_NPU else kinds.GPU | kinds.CPU
+    return CompiledEngine(file, target.name, plain, hardware)
 
 
 class CompiledEngine:
@@ -65,7 +70,8 @@ class CompiledEngine:
         except (RuntimeError, ValueError):
             pass  # the message only names places in LiteRT's source
         if not loaded:  # outside `except`: the exception would keep the runtime alive, which then logs at exit
-            raise ModelError(f"{plain.runtime} finds no GPU with a driver for it")
+            what = "NPU that runs all of the model" if hardware == litert.HardwareAccelerator.NPU else "GPU"
+            raise ModelError(f"{plain.runtime} finds no {what} with a driver for it")
         self.runtime, self.accelerator = plain.runtime, accelerator
         self.share: Share | None = None  # LiteRT does not report it
         self.inputs: tuple[TensorSpec, ...] = plain.inputs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.engines import CLOSED, Engine, Share, TensorSpec, reason
-from edge_agent.engines.accelerators import COMPILED_FOR_GPU, CPU, INTERPRETER, Target
+from edge_agent.engines.accelerators import COMPILED_FOR, CPU, INTERPRETER, Target
 from edge_agent.engines.refusals import of_tflite
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import MissingExtraError, ModelError
@@ -140,20 +140,20 @@ def load(file: FileIdentity, target: Target, threads: int) -> Engine:
         ModelError: the accelerator is not available, or the runtime refuses the file.
     """
     try:
-        if target.runs_on == COMPILED_FOR_GPU:
-            return _on_gpu(file, target)
+        if target.runs_on in COMPILED_FOR:
+            return _compiled(file, target)
         with without_chatter():
             return TfliteEngine(file, target, threads)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{RUNTIME} refuses the model: {reason(of_tflite(str(error)))}") from error
 
 
-def _on_gpu(file: FileIdentity, target: Target) -> Engine:
+def _compiled(file: FileIdentity, target: Target) -> Engine:
     from edge_agent.engines import compiled_model
 
     with without_chatter(EVERYTHING):
         plain = TfliteEngine(file, Target(CPU, INTERPRETER), threads=1, xnnpack=False)
-        return compiled_model.on_gpu(file, target, plain)
+        return compiled_model.load(file, target, plain)
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

@@ -21,7 +21,7 @@ from edge_agent.models.resolve import ModelSource
 log = logging.getLogger(__name__)
 
 # Accelerators that run standard operators only.
-_PLAIN = (CPU, "gpu")
+_PLAIN = (CPU, "gpu", "npu")
 # Prefixes of operators that no standard runtime has, and what to do about each.
 _FOREIGN_OPERATORS = {
     "edgetpu-custom-op": "it is compiled for the Edge TPU: run it there, or use the file that it was compiled from",
@@ -123,7 +123,7 @@ def threads_of(model: settings.Model) -> int:
 def _load(source: ModelSource, batch: int) -> Engine:
     model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
-    if file.format in ISOLATED:
+    if file.format in ISOLATED and not isinstance(accelerator, settings.Plugin):
         engine = load_engine(file.identity, accelerator, threads_of(model))
         if isinstance(engine, IsolatedEngine):
             engine.timeout = model.timeout
@@ -143,7 +143,8 @@ def _crashes(name: str, source: ModelSource, batch: int) -> int:
         ModelError: too many times.
     """
     accelerator = source.options.accelerators[0]
-    if accelerator == CPU or source.options.isolate or source.file_for(accelerator).format in ISOLATED:
+    own = source.file_for(accelerator).format in ISOLATED and not isinstance(accelerator, settings.Plugin)
+    if accelerator == CPU or source.options.isolate or own:
         return 0
     record = CrashRecord(_key(source, batch))
     record.close()

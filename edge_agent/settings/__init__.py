@@ -11,7 +11,17 @@ from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, Thermal
 from edge_agent.settings.keep import Keep, KeepRules, Record
-from edge_agent.settings.models import Accelerator, AcceleratorName, Chip, Delegate, Model, Output, Preprocess, Provider
+from edge_agent.settings.models import (
+    Accelerator,
+    AcceleratorName,
+    Chip,
+    Delegate,
+    Model,
+    Output,
+    Plugin,
+    Preprocess,
+    Provider,
+)
 from edge_agent.settings.monitoring import Http, Metrics
 from edge_agent.settings.pipelines import Filters, Gate, Line, Pipeline, Publish, Snapshot, Tracking
 from edge_agent.settings.shapes import Region
@@ -57,6 +67,7 @@ __all__ = [
     "Output",
     "Pipeline",
     "PipelineSource",
+    "Plugin",
     "Preprocess",
     "Provider",
     "Publish",

@@ -16,12 +16,14 @@ AcceleratorName = Literal[
     "edgetpu",
     "ethosu",
     "gpu",
+    "npu",
     "hailo",
     "rknn",
     "imx500",
     "openvino",
     "cuda",
     "tensorrt",
+    "migraphx",
     "qnn",
     "nnapi",
     "coreml",
@@ -107,6 +109,15 @@ class Chip(Frozen):
         return self
 
 
+class Plugin(Frozen):
+    """An accelerator that an installed package brings."""
+
+    plugin: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$(?!\n)")
+    """Its name."""
+    options: RuntimeOptions = Field({})
+    """Options, as the package documents them."""
+
+
 _FRACTION = r"0|1|[01]?\.\d{1,6}"
 # Options of each chip, and what matches their values.
 CHIP_OPTIONS: dict[str, dict[str, str]] = {
@@ -120,7 +131,7 @@ CHIP_OPTIONS: dict[str, dict[str, str]] = {
     },
     "rknn": {"python": r"/.{1,1000}", "cores": r"auto|all|0|1|2|0_1|0_1_2"},
 }
-Accelerator = AcceleratorName | Delegate | Provider | Chip
+Accelerator = AcceleratorName | Delegate | Provider | Chip | Plugin
 
 
 class Model(Frozen):
@@ -149,7 +160,7 @@ class Model(Frozen):
     """In order of preference. A list that ends in `cpu` falls back to the CPU; with any other list, the model does not
     start if none of the accelerators works. Each entry is a name, or `{delegate: LIBRARY, options: {…}}` (.tflite), or
     `{provider: NAME, options: {…}}` (.onnx), or `{chip: hailo, options: {…}}` (.hef) or `{chip: rknn, options: {…}}`
-    (.rknn)."""
+    (.rknn), or `{plugin: NAME, options: {…}}`, which an installed package brings."""
     timeout: Seconds = Field(5.0, ge=0.05, le=25)
     """Time limit of an inference on an accelerator. One that takes longer counts as hung, and the next accelerator
     takes over."""

@@ -10,7 +10,7 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.engines.compiled_model import CompiledEngine
 from edge_agent.engines.stderr_filter import EVERYTHING, without_chatter
 from edge_agent.errors import ModelError
-from tests.engines.contract import MODELS, EngineContract, Setup, identity
+from edge_agent.testing.engine_contract import MODELS, EngineContract, Setup, identity
 
 DIGITS = MODELS["tflite"]
 
@@ -41,6 +41,11 @@ def test_what_the_runtime_says_unasked_is_kept_out_of_the_log(capfd: pytest.Capt
     engine = on_cpu()
     engine.close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_machine_without_an_npu_says_so_and_does_not_run_the_model_on_the_cpu() -> None:
+    with pytest.raises(ModelError, match=r"^npu: LiteRT .* finds no NPU that runs all of the model"):
+        load_engine(identity(DIGITS), "npu", 1)
 
 
 @pytest.mark.skipif(Path("/dev/dri").exists(), reason="this machine may have a GPU")

@@ -12,7 +12,7 @@ from edge_agent.engines.crash_record import CrashRecord
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
-from tests.engines.contract import MODELS, EngineContract, Setup, identity
+from edge_agent.testing.engine_contract import MODELS, EngineContract, Setup, identity
 
 TIMEOUT = 20.0
 

@@ -15,8 +15,8 @@ from edge_agent.engines import Engine, load_engine
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
 from edge_agent.settings import AcceleratorName
+from edge_agent.testing.engine_contract import MODELS, Setup, identity
 from tests.command_line import environment
-from tests.engines.contract import MODELS, Setup, identity
 from tests.models.external_weights import with_weights_in
 from tests.models.hostile_models import memory_eating_onnx
 

@@ -19,7 +19,7 @@ from edge_agent.engines.isolated import IsolatedEngine
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
-from tests.engines.contract import hashed
+from edge_agent.testing.engine_contract import hashed
 from tests.modelfile.hef_bytes import hef
 from tests.processes import children
 from tests.stand_ins import hailo_platform, interpreter

@@ -9,7 +9,7 @@ from edge_agent.engines import load_engine
 from edge_agent.engines.refusals import of_onnx_runtime, of_tflite
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import inspect
-from tests.engines.contract import identity
+from edge_agent.testing.engine_contract import identity
 from tests.models.model_bytes import Scalar, builtin, flatbuffer, message, node, onnx, tflite, value_info
 
 ACME = message((8, message((1, "ai.acme"), (2, 1))))

@@ -17,7 +17,7 @@ from edge_agent.engines.supervised import EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.system import chips
-from tests.engines.contract import hashed
+from edge_agent.testing.engine_contract import hashed
 from tests.stand_ins import interpreter
 from tests.stand_ins.control import Control
 

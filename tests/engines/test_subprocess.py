@@ -14,9 +14,9 @@ from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import EngineLostError
 from edge_agent.errors import ModelError
 from edge_agent.models.shipped import shipped
+from edge_agent.testing.engine_contract import identity
 from tests.broker import wait_until
 from tests.delegates import TestDelegate
-from tests.engines.contract import identity
 from tests.models.hostile_models import memory_eating_onnx
 
 DIGITS = shipped("digits/digits.tflite")

@@ -96,7 +96,7 @@ def crashing_tflite(folder: Path) -> Path:
     path.write_bytes(content)
     script = (
         "import sys; from pathlib import Path; from edge_agent.engines import load_engine; import numpy as np;"
-        "from tests.engines.contract import identity;"
+        "from edge_agent.testing.engine_contract import identity;"
         "engine = load_engine(identity(Path(sys.argv[1])), 'cpu', 1);"
         "engine.run([np.zeros((1, 32, 24, 1), np.int8)])"
     )

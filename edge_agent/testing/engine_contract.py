@@ -1,23 +1,32 @@
-"""What every engine promises, whatever runs the model. `test_contract.py` has one class for each kind of engine."""
+"""What every engine promises, whatever runs the model, as tests for pytest.
+
+A plug-in's author subclasses `EngineContract` in a test module, with a fixture `setup`:
+
+    class TestMine(EngineContract):
+        @pytest.fixture(scope="class")
+        def setup(self):
+            return Setup(plugged_in("mine"), "onnx", accelerator="mine", runtimes={"Mine"})
+"""
 
 import hashlib
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.engines import Engine
+from edge_agent import settings
+from edge_agent.engines import Engine, load_engine
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.models.shipped import shipped
+from edge_agent.preprocess.opencv import cv2
 
 # The bundled digit reader in each format. TFLite: int8 (n, 32, 24, 1); ONNX: float32 (n, 1, 32, 24).
 MODELS = {"tflite": shipped("digits/digits.tflite"), "onnx": shipped("digits/digits.onnx")}
@@ -44,25 +53,31 @@ class Setup:
         format: of the model file, a key of `MODELS`.
         accelerator: what the engine says that it runs on.
         batches: whether it takes several samples at once.
+        runtimes: names that its runtime may have.
+        runtime_tolerance: by how much outputs of real numbers may differ between runs of different batches.
     """
 
     load: Callable[[Path], Engine]
     format: str
     accelerator: str = "cpu"
     batches: bool = True
+    runtimes: Collection[str] = ("LiteRT", "tflite-runtime", "ONNX Runtime")
+    runtime_tolerance: float = 1e-5
 
     @property
     def path(self) -> Path:
+        """The bundled digit reader in the format."""
         return MODELS[self.format]
 
     @property
     def dtype(self) -> str:
+        """Type of its input and output."""
         return "int8" if self.format == "tflite" else "float32"
 
     @property
     def tolerance(self) -> float:
         """By how much outputs may differ where the computation is arranged in another way."""
-        return 1 if self.dtype == "int8" else 1e-5
+        return 1 if self.dtype == "int8" else self.runtime_tolerance
 
     def tensor(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The input for grey pixels (n, 32, 24), 0 to 255: NHWC int8 or NCHW float32."""
@@ -71,7 +86,13 @@ class Setup:
         return (pixels[:, None] / 255).astype(np.float32)
 
     def noise(self, batch: int = 1, seed: int = 0) -> NDArray[Any]:
+        """An input of random pixels."""
         return self.tensor(np.random.default_rng(seed).integers(0, 256, (batch, 32, 24)))
+
+
+def plugged_in(name: str) -> Callable[[Path], Engine]:
+    """Loads models with the plug-in of a name; the package that brings it must be installed."""
+    return lambda path: load_engine(identity(path), settings.Plugin(plugin=name), 1)
 
 
 def golden(path: Path) -> NDArray[Any]:
@@ -106,9 +127,10 @@ class EngineContract:
 
     def test_it_names_its_runtime_and_what_it_runs_on(self, engine: Engine, setup: Setup) -> None:
         name, _, version = engine.runtime.rpartition(" ")
-        assert name in {"LiteRT", "tflite-runtime", "ONNX Runtime"}
+        assert name in setup.runtimes
         assert version[0].isdigit()
-        assert (engine.accelerator, engine.share) == (setup.accelerator, None)
+        assert engine.accelerator == setup.accelerator
+        assert engine.share is None or 0 < engine.share.on <= engine.share.of
 
     def test_it_describes_its_tensors(self, engine: Engine, setup: Setup) -> None:
         [given], [made] = engine.inputs, engine.outputs
@@ -193,9 +215,8 @@ class EngineContract:
         [here] = engine.run([setup.noise()])
         found: list[NDArray[Any]] = []
         for _ in range(3):
-            thread = threading.Thread(target=lambda: found.extend(engine.run([setup.noise()])))
-            thread.start()
-            thread.join()
+            with ThreadPoolExecutor(1) as another:
+                found += another.submit(engine.run, [setup.noise()]).result()
         assert len(found) == 3
         assert all((one == here).all() for one in found)
 
@@ -227,7 +248,7 @@ class EngineContract:
     ) -> None:
         path = tmp_path / f"other.{setup.format}"
         shutil.copy(setup.path, path)
-        monkeypatch.setattr("tests.engines.contract.hashed", lambda _: "0" * 64)
+        monkeypatch.setattr("edge_agent.testing.engine_contract.hashed", lambda _: "0" * 64)
         with pytest.raises(ModelError, match="has changed since it was checked"):
             setup.load(path)
 
