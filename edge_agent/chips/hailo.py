@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.chips.serving import ChipError, serve
+from edge_agent.errors import ModelError
 from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.system.worker_process import Channel
 
@@ -76,6 +77,8 @@ class Hailo:
             if "priority" in options:
                 self._model.set_scheduler_priority(int(options["priority"]))
             self._bindings = self._model.create_bindings(output_buffers=self._buffers)
+        except ModelError:
+            raise
         except Exception as error:
             raise _as_chip_error(error) from error
 

@@ -80,8 +80,8 @@ def serve(channel: Channel, load: Callable[[Mapping[str, Any]], Chip]) -> None:
     measured, temperature = time.monotonic(), _temperature(chip)
     while (message := channel.receive()) is not None:
         arrays = tensors.read(memory, message["tensors"])
-        if any(array.shape[:1] != (1,) for array in arrays):
-            channel.send({"error": "takes one sample at a time"})
+        if wrong := _difference(arrays, chip.inputs):
+            channel.send({"error": f"inference failed: {wrong}"})
             continue
         try:
             layout = tensors.write(memory, chip.run(arrays, message["timeout"]))
@@ -92,6 +92,21 @@ def serve(channel: Channel, load: Callable[[Mapping[str, Any]], Chip]) -> None:
             measured, temperature = time.monotonic(), _temperature(chip)
         channel.send({"outputs": layout, "temperature": temperature})
     chip.close()
+
+
+def _difference(arrays: Sequence["NDArray[Any]"], inputs: Sequence[Mapping[str, Any]]) -> str:
+    """Why arrays are not what a model takes, in words; "" if they are. The libraries would take any memory."""
+    given = [(list(array.shape), array.dtype.name) for array in arrays]
+    expected = [(list(one["shape"]), one["dtype"]) for one in inputs]
+    if given == expected:
+        return ""
+    if [(shape[1:], dtype) for shape, dtype in given] == [(shape[1:], dtype) for shape, dtype in expected]:
+        return "the chip takes one sample at a time"
+    return f"expected {_in_words(expected)}, found {_in_words(given)}"
+
+
+def _in_words(tensors: Sequence[tuple[Sequence[int], str]]) -> str:
+    return " and ".join(f"{list(shape)} {dtype}" for shape, dtype in tensors) or "nothing"
 
 
 def _refusal(error: Exception) -> dict[str, Any]:

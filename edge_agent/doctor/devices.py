@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.errors import SourceError
-from edge_agent.settings import CameraSource
+from edge_agent.settings import AiCameraSource, CameraSource
 from edge_agent.settings.streams import CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.sources.v4l2 import find_device, nodes
 
@@ -169,13 +169,14 @@ def programs(machine: Machine) -> list[Finding]:
     found = []
     folder = machine.file.parent if machine.file else Path.cwd()
     wanted = [(name, source.argv[0]) for name, source in _sources(machine, CommandSource)]
+    wanted += [(name, source.program) for name, source in _sources(machine, AiCameraSource)]
     wanted += [(name, "arecord") for name, _ in _sources(machine, MicrophoneSource)]
     for name, program in wanted:
         path = _program(machine, str(folder / program) if "/" in program else program)
         if path:
             found.append(ok(f"pipeline {name}: {path}"))
         else:
-            package = PACKAGES.get(program)
+            package = PACKAGES.get(Path(program).name)
             fix = f"sudo apt install {package}" if package else f"command -v {shlex.quote(program)}"
             found.append(failure(f"pipeline {name}: there is no program {program}", fix))
     return found or [ok("none wanted")]

@@ -87,7 +87,7 @@ def test_processes_share_the_device_by_a_group_and_the_service_if_it_runs(
 
 def test_more_than_one_sample_at_once_is_refused_and_the_next_one_works(load: Load) -> None:
     engine = load()
-    with pytest.raises(ModelError, match="one sample at a time"):
+    with pytest.raises(ModelError, match=r"^inference failed: the chip takes one sample at a time"):
         engine.run([np.zeros((2, 64, 64, 3), np.uint8)])
     assert engine.run(blank(engine))[0].shape == (1, 40080)
 
