@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from edge_agent.doctor import accelerators, broker, devices, hailo, packages, rockchip, state
+from edge_agent.doctor import accelerators, ai_camera, broker, devices, hailo, packages, rockchip, state
 from edge_agent.doctor.machine import Finding, Machine, failure
 
 Check = Callable[[Machine], list[Finding]]
@@ -19,6 +19,7 @@ CHECKS: dict[str, Check] = {
     "accelerators": accelerators.accelerators,
     "hailo": hailo.hailo,
     "rockchip": rockchip.rockchip,
+    "ai camera": ai_camera.ai_camera,
     "user": devices.user,
     "cameras": devices.cameras,
     "programs": devices.programs,

@@ -27,7 +27,7 @@ def present(root: Path = Path("/")) -> tuple[str, ...]:
     """
     if (named := stated()) is not None:
         return named
-    return tuple(dict.fromkeys([*_hailo(root), *rockchip(root), *_imx500(root)]))
+    return tuple(dict.fromkeys([*_hailo(root), *rockchip(root), *imx500(root)]))
 
 
 def stated() -> tuple[str, ...] | None:
@@ -66,7 +66,8 @@ def rockchip(root: Path) -> list[str]:
     return [found[1].decode()] if found else []
 
 
-def _imx500(root: Path) -> list[str]:
+def imx500(root: Path) -> list[str]:
+    """`imx500`, if an AI Camera is connected; else []."""
     names = (_read(device / "name").strip() for device in _entries(root / "sys/bus/i2c/devices"))
     return ["imx500"] if b"imx500" in names else []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent.doctor.ai_camera import ai_camera
 from edge_agent.doctor.hailo import hailo
 from edge_agent.doctor.rockchip import GET_LIBRARY, OWN_PYTHON, rockchip
 from tests.doctor.made_up import configured, machine, only
@@ -313,3 +314,33 @@ def test_a_rockchip_board_on_which_everything_fits_is_ok_and_another_machine_has
     assert only(rockchip(machine(tmp_path / "pc"))).text == "none"
     asking = configured(tmp_path, {"models": {"people": {"path": "x.rknn", "accelerators": ["rknn"]}}})
     assert only(rockchip(machine(tmp_path / "pc", config=asking))).state == "failure"
+
+
+SENSOR = {
+    "/sys/bus/i2c/devices/10-001a/name": "imx500\n",
+    "/sys/module/imx500/refcnt": "1",
+    "/var/lib/dpkg/status": dpkg(imx500_all="1.0.8"),
+    "/etc/os-release": "ID=debian\n",
+}
+CAMERAS = {
+    "Ubuntu": ({"/etc/os-release": "ID=ubuntu\n"}, (), "Ubuntu", "install Raspberry Pi OS"),
+    "no firmware": ({}, ("/var/lib/dpkg/status",), "imx500-all", "sudo apt install imx500-all && sudo reboot"),
+    "no sensor": ({}, ("/sys/bus/i2c/devices/10-001a/name",), "no IMX500", "rpicam-hello --list-cameras"),
+    "no driver": ({}, ("/sys/module/imx500/refcnt",), "not loaded", "sudo modprobe imx500"),
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_what_an_ai_camera_lacks_is_named_with_the_command(name: str, tmp_path: Path) -> None:
+    files, without, says, fix = CAMERAS[name]
+    root = {path: text for path, text in {**SENSOR, **files}.items() if path not in without}
+    models = {"objects": {"path": "x.rpk"}}
+    pipelines = {"yard": {"source": {"type": "ai_camera", "model": "objects"}}}
+    asking = configured(tmp_path, {"models": models, "pipelines": pipelines})
+    found = only(ai_camera(machine(tmp_path / "root", root, config=asking)))
+    assert (found.state, says in found.text, found.fix.startswith(fix)) == ("failure", True, True), found
+
+
+def test_an_ai_camera_on_which_everything_fits_is_ok_and_no_camera_is_none(tmp_path: Path) -> None:
+    assert only(ai_camera(machine(tmp_path / "root", SENSOR))).state == "ok"
+    assert only(ai_camera(machine(tmp_path / "pc"))).text == "none"
