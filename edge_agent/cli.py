@@ -17,7 +17,9 @@ from edge_agent.commands import (
     inspect,
     models,
     predict,
+    recordings,
     release,
+    replay,
     run,
     samples,
     schema,
@@ -30,7 +32,23 @@ from edge_agent.system.terminal import printable
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 # In the order of `--help`.
-COMMANDS = (run, check, predict, inspect, demo, bench, evaluate, models, samples, release, doctor, watch, schema)
+COMMANDS = (
+    run,
+    check,
+    predict,
+    inspect,
+    demo,
+    bench,
+    evaluate,
+    models,
+    samples,
+    recordings,
+    replay,
+    release,
+    doctor,
+    watch,
+    schema,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,10 +52,10 @@ class Config:
             return self.resolve(update.path)
         return self.state_folder() / "updates"
 
-    def kept_path(self, kind: Literal["samples"], pipeline: str) -> Path:
+    def kept_path(self, kind: Literal["samples", "recordings"], pipeline: str) -> Path:
         """Where a pipeline's kept samples or its recordings are: as configured, or in `state_folder`."""
         options = self.settings.pipelines[pipeline]
-        stated = options.keep
+        stated = options.keep if kind == "samples" else options.record
         if stated is not None and stated.path is not None:
             return self.resolve(stated.path)
         return self.state_folder() / kind / pipeline

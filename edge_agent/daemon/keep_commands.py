@@ -1,4 +1,4 @@
-"""The remote command `keep`: the latest inputs of a pipeline are kept on this device. Nothing of them is published."""
+"""The remote commands `keep` and `record`: inputs of a pipeline are kept on this device, and not published."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,12 @@ MAX_LATEST = 100
 
 
 def commands_of(pipelines: Pipelines, options: Settings) -> dict[str, Command]:
-    """The commands, by name; none where no pipeline keeps samples.
+    """The commands, by name; none where no pipeline keeps or records anything.
 
     Args:
         pipelines: of the agent.
         options: of the agent.
     """
-    if not any(pipeline.keep for pipeline in options.pipelines.values()):
-        return {}
 
     def keep(request: Mapping[str, Any]) -> Mapping[str, Any]:
         count = request.get("last", 1)
@@ -27,4 +25,13 @@ def commands_of(pipelines: Pipelines, options: Settings) -> dict[str, Command]:
             raise EdgeAgentError(f"last: expected a number from 1 to {MAX_LATEST}, found {count}")
         return {"kept": pipelines.keep_latest(str(request.get("pipeline")), count)}
 
-    return {"keep": Command(keep, {"pipeline": str, "last": int})}
+    def record(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        pipelines.record_now(str(request.get("pipeline")))
+        return {}
+
+    commands = {}
+    if any(pipeline.keep for pipeline in options.pipelines.values()):
+        commands["keep"] = Command(keep, {"pipeline": str, "last": int})
+    if any(pipeline.record for pipeline in options.pipelines.values()):
+        commands["record"] = Command(record, {"pipeline": str})
+    return commands

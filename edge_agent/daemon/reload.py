@@ -93,8 +93,8 @@ def can_switch(old: AnyModel, fresh: AnyModel) -> bool:
 
 def _session(options: Settings) -> tuple[object, ...]:
     """What the session with the broker and the outbox depend on: among others, the commands that it takes."""
-    keeps = any(pipeline.keep for pipeline in options.pipelines.values())
-    return options.device_id, options.mqtt, options.outbox, options.update is None, keeps
+    keeps = [any(getattr(one, kind) for one in options.pipelines.values()) for kind in ("keep", "record")]
+    return options.device_id, options.mqtt, options.outbox, options.update is None, *keeps
 
 
 def _discovery(options: Settings) -> tuple[object, ...]:

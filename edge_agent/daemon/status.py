@@ -104,6 +104,8 @@ class Reports:
             document["lines"] = lines
         if kept := state.pipelines.kept():
             document["keep"] = kept
+        if recorded := state.pipelines.recorded():
+            document["record"] = recorded
         if facts := state.battery.facts:
             document["battery"] = {**facts, "paused": state.paused}
         return Notice(state.device.topic("stats"), json.dumps(document))
@@ -171,6 +173,7 @@ class Reports:
                     "topic": device.topic(name, "result"),
                     "problem": problems.pipelines.get(name, ""),
                     **({} if pipeline.keep is None else {"keep": True}),
+                    **({} if pipeline.record is None else {"record": True}),
                 }
                 for name, pipeline in options.pipelines.items()
             },

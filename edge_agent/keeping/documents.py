@@ -4,11 +4,14 @@ import secrets
 from dataclasses import fields
 from typing import Any
 
-from edge_agent import settings
+from edge_agent import __version__, settings
+from edge_agent.config.loader import Config
+from edge_agent.models.model import Model
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.publish.publisher import Device
 from edge_agent.samples import Result, Sample, content_of, timestamp
 from edge_agent.sources.observer import Observation, Work
+from edge_agent.system.cache import processor
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 # Of a pipeline's options, those that decide what its model is given and what is made of the answer.
@@ -37,6 +40,28 @@ def about(device: Device, pipeline: str, sample: Sample) -> dict[str, Any]:
         "at": timestamp(sample.captured_at),
         "clock_synced": device.clock.synced(),
         "origin": dict(sample.origin),
+    }
+
+
+def head_of(name: str, config: Config, model: Model, device: Device) -> dict[str, Any]:
+    """What is stated at the start of a recording: all that a replay needs besides the inputs and the model file."""
+    pipeline = config.settings.pipelines[name]
+    numbers = getattr(pipeline.source, "numbers", None)
+    return {
+        "pipeline": name,
+        "device_id": device.device_id,
+        "boot_id": device.boot_id,
+        "version": __version__,
+        "processor": processor(),
+        "source": {"type": pipeline.source.type} | ({} if numbers is None else {"numbers": numbers}),
+        "options": options_of(pipeline),
+        "model": {
+            "name": pipeline.model,
+            **model.facts(),
+            "pictures": model.takes_pictures,
+            "options": model.source.options.model_dump(mode="json", exclude_defaults=True, by_alias=True),
+            "folder": str(config.path.parent.absolute()),
+        },
     }
 
 

@@ -26,7 +26,7 @@ FORMATS_OF_READINGS = ("jsonl", "csv")
 TASKS_WITH_OBJECTS = ("detection", "pose")
 TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
 TASKS_WITH_CONFIDENCE = (CLASSIFICATION, *TASKS_WITH_BOXES)
-OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot", "keep")
+OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot", "keep", "record")
 
 # What is replaced in a prompt, by the kind of source.
 _ALWAYS = ("pipeline", "device_id", "time")

@@ -11,7 +11,9 @@ from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
+from edge_agent.keeping.documents import head_of
 from edge_agent.keeping.keep import Keeper
+from edge_agent.keeping.record import Recorder
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
@@ -29,6 +31,9 @@ from edge_agent.sources import Context, Source, open_source
 from edge_agent.sources.observer import ResultObserver
 
 log = logging.getLogger(__name__)
+
+Own = Snapshots | Keeper | Recorder
+"""Observers that come and go with their pipeline."""
 
 # Seconds; stopping takes at most the sum.
 DRAIN_TIMEOUT = 2.0
@@ -62,7 +67,7 @@ class Prepared(NamedTuple):
 
     pipeline: Pipeline | TextPipeline
     publisher: Publisher
-    observers: Sequence[Snapshots | Keeper]
+    observers: Sequence[Own]
     counters: dict[str, Counters]
 
 
@@ -89,7 +94,7 @@ class Pipelines:
         self._observe = observe
         self._counters: dict[str, Counters] = {}
         self._observers: dict[str, list[ResultObserver]] = {}
-        self._own: dict[str, Sequence[Snapshots | Keeper]] = {}
+        self._own: dict[str, Sequence[Own]] = {}
         self._track_ids: dict[str, Iterator[int]] = {}
 
     def prepare(
@@ -120,6 +125,8 @@ class Pipelines:
             self._own[name] = observers
             for keeper in self.keepers(name):
                 self._attach(keeper, options)
+            for recorder in self.recorders(name):
+                recorder.start()
             pipeline.start()
             log.debug("%s: started, source %s, model %s", name, options.source.type, options.model_name)
 
@@ -132,11 +139,14 @@ class Pipelines:
         counters = {name: self._counters.get(name) or Counters() for name in names}
         events = counters.get(events_of(name)) or Counters()
         publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
-        observers: list[Snapshots | Keeper] = []
+        observers: list[Own] = []
         if options.snapshot is not None:
             observers.append(Snapshots(options, options.snapshot, publisher.show))
         if options.keep is not None:
             observers.append(Keeper(name, options, options.keep, device, config.kept_path("samples", name)))
+        if options.record is not None and isinstance(model, Model):
+            folder, head = config.kept_path("recordings", name), partial(self._head, name, config, model, device)
+            observers.append(Recorder(name, options.record, device, folder, head, counters[name].as_dict))
         source = self._source(name, config, model, device, broker, counters[name])
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
@@ -214,6 +224,31 @@ class Pipelines:
         """What keeps samples of a running pipeline: one at most."""
         return [one for one in self._own.get(name, ()) if isinstance(one, Keeper)]
 
+    def recorders(self, name: str) -> list[Recorder]:
+        """What records a running pipeline: one at most."""
+        return [one for one in self._own.get(name, ()) if isinstance(one, Recorder)]
+
+    def _head(self, name: str, config: Config, model: Model, device: Device) -> dict[str, Any]:
+        serving = self.running[name].model if name in self.running else model
+        return head_of(name, config, serving if isinstance(serving, Model) else model, device)
+
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """What has been recorded of each running pipeline that records, as published in `stats`."""
+        return {name: recorder.facts() for name in self.running for recorder in self.recorders(name)}
+
+    def record_now(self, name: str) -> None:
+        """Has a running pipeline record from now on, with what came before.
+
+        Raises:
+            EdgeAgentError: it does not record, or not on command.
+        """
+        recorders = self.recorders(name)
+        if not recorders:
+            known = ", ".join(other for other in self.running if self.recorders(other)) or "none"
+            raise EdgeAgentError(f"pipeline: expected one that records ({known})")
+        for recorder in recorders:
+            recorder.record_now()
+
     def kept(self) -> dict[str, dict[str, Any]]:
         """What has been kept of each running pipeline that keeps samples, as published in `stats`."""
         return {name: keeper.facts() for name in self.running for keeper in self.keepers(name)}
@@ -242,8 +277,9 @@ class Pipelines:
             observers[:] = [one for one in observers if one not in self._own[name] and one not in companions]
         of_this = self.observers_of(name)  # the status page's pictures show the options of the stopped pipeline
         of_this[:] = [one for one in of_this if not isinstance(one, Snapshots)]
-        for keeper in self.keepers(name):
-            keeper.close(max(CLOSE_TIMEOUT, deadline - time.monotonic()))
+        writing: list[Keeper | Recorder] = [*self.keepers(name), *self.recorders(name)]
+        for one in writing:
+            one.close(max(CLOSE_TIMEOUT, deadline - time.monotonic()))
         del self._own[name]
 
     def hung(self) -> list[str]:

@@ -161,12 +161,12 @@ class SampleStore:
     @property
     def size(self) -> int:
         """Bytes of all segments."""
-        return sum(self._sizes.values())
+        return sum(list(self._sizes.values()))  # another thread may change it
 
     @property
     def samples(self) -> int:
         """Number of samples in it."""
-        return self._counts.total()
+        return sum(list(self._counts.values()))
 
     def open(self) -> None:
         """Finds what is there, and cuts off what a power cut has left unfinished; nothing is written otherwise.
@@ -282,10 +282,20 @@ class SampleStore:
         self._make_room(0, clock_synced=clock_synced)
 
     def _take_lock(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise StoreError(f"{self.folder}: another process writes to it: is another edge-agent running?") from None
-        self._lock = descriptor
+        self._lock = lock(self.folder)
+
+
+def lock(folder: Path) -> int:
+    """Reserves a folder for this process; returns a descriptor, which ends that when it is closed.
+
+    Raises:
+        StoreError: another process has it.
+        OSError: there is no such folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise StoreError(f"{folder}: another process writes to it: is another edge-agent running?") from None
+    return descriptor

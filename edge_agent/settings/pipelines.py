@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
-from edge_agent.settings.keep import Keep
+from edge_agent.settings.keep import Keep, Record
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.shapes import Point, Polygon, Region
 from edge_agent.settings.sources import AiCameraSource, Source
@@ -178,6 +178,8 @@ class Pipeline(Frozen):
     on."""
     keep: Keep | None = None
     """Keeps samples that are worth a look on this device. Default: off."""
+    record: Record | None = None
+    """Records all inputs around something that happens. Default: off; `record: {}` turns it on."""
     window: Window | None = None
     """Cuts a stream into windows of the model's input length. Default: off for messages, each of which is one window;
     on for other sources of readings and sound. `window: {}` turns it on."""

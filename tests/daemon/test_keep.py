@@ -28,6 +28,11 @@ def daemon(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Daemon]:
         pipelines={
             "lab": {"source": {"type": "mqtt", "topic": "lab"}, "model": "digits", "keep": KEPT},
             "quiet": {"source": {"type": "mqtt", "topic": "quiet"}, "model": "digits", "keep": {}},
+            "taped": {
+                "source": {"type": "mqtt", "topic": "taped"},
+                "model": "digits",
+                "record": {"before": "1h", "after": 0, "when": ["command"]},
+            },
             "plain": {"source": {"type": "mqtt", "topic": "plain"}, "model": "digits"},
         },
     )
@@ -54,7 +59,8 @@ def test_kept_samples_are_counted_listed_and_survive_sigkill(
 ) -> None:
     info = latest(client, "info")["pipelines"]
     assert (info["lab"]["keep"], info["quiet"]["keep"]) == (True, True)
-    assert "keep" not in info["plain"]
+    assert info["taped"]["record"] is True
+    assert not info["plain"].keys() & {"keep", "record"}
     for image in (*IMAGES, b"no image"):
         client.publish("lab", image)
     store = tmp_path / "samples" / "lab"
@@ -90,3 +96,20 @@ def test_the_latest_inputs_are_kept_on_command(daemon: Daemon, client: Subscribe
     daemon.stop()
     assert [entry.data for entry in entries(tmp_path / "samples" / "quiet")] == IMAGES[1:3]
     assert not (tmp_path / "samples" / "plain").exists()
+
+
+def test_what_a_daemon_has_recorded_is_replayed_to_the_bit(daemon: Daemon, client: Subscriber, tmp_path: Path) -> None:
+    for image in IMAGES:
+        client.publish("taped", image)
+    latest(client, "taped/result", len(IMAGES))
+    client.publish(f"edge/{DEVICE}/cmd", json.dumps({"cmd": "record", "pipeline": "taped"}))
+    assert latest(client, "cmd/reply")["ok"] is True
+    wait_until(lambda: latest(client, "stats")["record"]["taped"]["recorded"] == 1, 10, "it is recorded")
+    daemon.stop()
+    listed = edge_agent("recordings", "list", "-c", daemon.config_file, "--json", cwd=tmp_path)
+    [row] = json.loads(listed.stdout)["recordings"]
+    assert (row["pipeline"], row["reason"], row["inputs"]) == ("taped", "command", len(IMAGES))
+    replayed = edge_agent("replay", row["path"], "--json", cwd=tmp_path)
+    document = json.loads(replayed.stdout)
+    assert (replayed.returncode, document["equal"]) == (0, len(IMAGES)), document["first_difference"]
+    assert document["compared"]["bits"] == len(IMAGES)

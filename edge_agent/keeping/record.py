@@ -1,0 +1,318 @@
+"""Records all inputs around something that happens, from a ring of the latest ones in memory."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edge_agent import settings
+from edge_agent.counters import Dropped
+from edge_agent.errors import EdgeAgentError, InputError
+from edge_agent.keeping.documents import result_of
+from edge_agent.keeping.payload import Encoder, encode, size_of
+from edge_agent.keeping.recorder_file import RecordingFile, RecordingFolder
+from edge_agent.keeping.recording import NOTHING
+from edge_agent.postprocess.thresholds import ANOMALY
+from edge_agent.publish.publisher import Device
+from edge_agent.sample_store.segment import Entry, StoreError
+from edge_agent.samples import Prediction, Sample
+from edge_agent.sources.observer import Observation, Work
+
+log = logging.getLogger(__name__)
+
+Trigger = Literal["event", "anomaly", "error", "command"]
+# Entries are gathered until they have this many bytes.
+BLOCK = 1_000_000
+# Seconds for which a recording waits for its last inputs.
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """An input, what became of it, and why it starts a recording, if it does."""
+
+    sample: Sample
+    document: dict[str, Any]
+    work: Work | None
+    trigger: Trigger | None
+    size: int
+
+
+class Recorder:
+    """Observes a pipeline, and records. It never holds the pipeline up: what there is no room for is left out, counted.
+
+    Args:
+        name: of the pipeline.
+        options: what is recorded.
+        device: of the results.
+        folder: of the recordings.
+        head: returns what is stated at the start of each recording.
+        counters: returns the counters of the pipeline.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: settings.Record,
+        device: Device,
+        folder: Path,
+        head: Callable[[], Mapping[str, Any]],
+        counters: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._name = name
+        self._options = options
+        self._device = device
+        self._head = head
+        self._counters = counters
+        self._encoder = Encoder(options.encoding, options.quality)
+        self._folder = RecordingFolder(folder, options.max_size)
+        self._changed = threading.Condition()
+        self._waiting: deque[_Moment] = deque()
+        self._waiting_bytes = 0
+        self._closed = self._asked = self._ended = self._unusable = False
+        self._counts: Counter[str] = Counter()
+        self._problem = ""
+        # Of the thread alone.
+        self._ring: deque[tuple[float, bytes]] = deque()
+        self._ring_bytes = 0
+        self._file: RecordingFile | None = None
+        self._until = self._limit = self._real_end = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"record {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins to record."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Finishes the recording that is being written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def needs_image(self, sample: Sample) -> bool:  # noqa: ARG002 - the input is recorded as it came
+        """See `ResultObserver`."""
+        return False
+
+    def on_result(self, observation: Observation) -> None:
+        """Takes an input and its result."""
+        work = observation.work
+        if work is None:
+            return
+        document = _about(observation.sample) | {
+            "whole": observation.image is not None,
+            "result": result_of(self._device, observation, work),
+            "events": list(work.events),
+            "sha256": work.sha256,
+            "threshold": work.threshold,
+        }
+        self._put(observation.sample, document, work, self._trigger(observation.predictions, work))
+
+    def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
+        """Takes an input that could not be used."""
+        document = _about(sample) | {"error": str(error), "dropped": reason}
+        self._put(sample, document, None, "error" if "error" in self._options.when else None)
+
+    def on_end(self) -> None:
+        """The source has ended: no more inputs are waited for."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def record_now(self) -> None:
+        """Starts a recording, or makes the one that is being written longer.
+
+        Raises:
+            EdgeAgentError: there is no recording on command.
+        """
+        if "command" not in self._options.when:
+            raise EdgeAgentError(f"{self._name} does not record on command: add `command` to record.when")
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
+
+    def facts(self) -> dict[str, Any]:
+        """As published in `stats`; from any thread."""
+        with self._changed:
+            counts = {key: self._counts[key] for key in ("recorded", "inputs", "left_out", "cut_short", "recovered")}
+            return counts | {
+                "recording": self._file is not None,
+                "stored": self._folder.count,
+                "bytes": self._folder.size,
+                "deleted": self._folder.deleted,
+                "problem": self._problem,
+            }
+
+    def _trigger(self, predictions: Sequence[Prediction], work: Work) -> Trigger | None:
+        if "event" in self._options.when and work.events:
+            return "event"
+        is_anomaly = work.task == ANOMALY and any(one.label == ANOMALY for one in predictions)
+        return "anomaly" if "anomaly" in self._options.when and is_anomaly else None
+
+    def _put(self, sample: Sample, document: dict[str, Any], work: Work | None, trigger: Trigger | None) -> None:
+        size = size_of(sample)
+        with self._changed:
+            if self._closed or self._unusable or self._waiting_bytes + size > self._options.memory // 2:
+                self._counts["left_out"] += 1
+                return
+            self._waiting.append(_Moment(sample, document, work, trigger, size))
+            self._waiting_bytes += size
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            recovered = self._folder.open()
+        except (StoreError, OSError) as error:
+            log.error("%s: nothing is recorded: %s", self._name, error)
+            with self._changed:
+                self._problem, self._unusable = str(error), True
+            return
+        with self._changed:
+            self._counts["recovered"] = recovered
+        while self._step():
+            pass
+        if self._file is not None:
+            self._finish()
+        self._folder.close()
+
+    def _step(self) -> bool:
+        """Waits for something to do, and does it; returns whether there may be more."""
+        with self._changed:
+            timeout = None if self._file is None else max(0.0, self._real_end - time.monotonic())
+            self._changed.wait_for(self._has_work, timeout)
+            moment = self._waiting.popleft() if self._waiting else None
+            asked, self._asked = self._asked, False
+            closing = self._closed and not self._waiting
+            if moment is not None:
+                self._waiting_bytes -= moment.size
+        if asked:
+            self._begin_or_extend("command", self._ring[-1][0] if self._ring else time.monotonic())
+        if moment is not None:
+            try:
+                self._take(moment)
+            except Exception:
+                log.exception("%s: a defect in edge-agent: an input is not recorded", self._name)
+        elif self._file is not None and (self._ended or time.monotonic() >= self._real_end):
+            self._finish()
+        return not closing
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._closed or self._asked or (self._ended and self._file is not None))
+
+    def _take(self, moment: _Moment) -> None:
+        captured, encoded = moment.sample.captured, self._encoded(moment)
+        if self._file is not None and captured > self._until:
+            self._finish()
+        self._ring.append((captured, encoded))
+        self._ring_bytes += len(encoded)
+        while self._ring and (
+            self._ring_bytes > self._options.memory // 2 or captured - self._ring[0][0] > self._options.before
+        ):
+            self._ring_bytes -= len(self._ring.popleft()[1])
+        if self._file is not None:
+            self._write([encoded])
+            if moment.trigger is not None:
+                self._begin_or_extend(moment.trigger, captured)
+        elif moment.trigger is not None:
+            if not self._ring:  # it alone is larger than the ring
+                self._ring.append((captured, encoded))
+                self._ring_bytes += len(encoded)
+            self._begin_or_extend(moment.trigger, captured)
+
+    def _encoded(self, moment: _Moment) -> bytes:
+        data, facts = b"", {"media": NOTHING}
+        if not isinstance(moment.sample.data, InputError):
+            try:
+                data, facts = encode(moment.sample.data, self._encoder)
+            except InputError as error:
+                moment.document["unencoded"] = str(error)
+        digests = {} if moment.work is None else {"digests": digests_of(moment.work)}
+        try:
+            return Entry({**moment.document, **digests, "input": facts}, data).encoded()
+        except StoreError as error:
+            moment.document["unencoded"] = str(error)
+            return Entry({**moment.document, **digests, "input": {"media": NOTHING}}, b"").encoded()
+
+    def _begin_or_extend(self, trigger: Trigger, captured: float) -> None:
+        if self._file is None:
+            head = {"reason": trigger, "started_at": time.time(), **self._head(), "counters": dict(self._counters())}
+            self._file = self._folder.new(trigger)
+            self._limit = captured - self._options.before + self._options.max_length
+            self._write([Entry({"recording": head}, b"").encoded(), *(encoded for _, encoded in self._ring)])
+        self._until = min(captured + self._options.after, self._limit)
+        self._real_end = time.monotonic() + max(0.0, self._until - captured) + PATIENCE
+
+    def _write(self, entries: Sequence[bytes]) -> None:
+        file = self._file
+        if file is None:
+            return
+        with self._changed:
+            self._counts["inputs"] += len(entries)
+        file.gather(entries)
+        if file.gathered >= BLOCK:
+            self._attempt(file.flush)
+        if file.size >= self._options.max_size // 2:
+            with self._changed:
+                self._counts["cut_short"] += 1
+            self._finish()
+
+    def _finish(self) -> None:
+        file, self._file = self._file, None
+        if file is None:
+            return
+        file.gather([Entry({"end": {"at": time.time(), "counters": dict(self._counters())}}, b"").encoded()])
+        if self._attempt(file.finish):
+            with self._changed:
+                self._counts["recorded"] += 1
+            log.info("%s: recorded %s", self._name, file.path)
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except (StoreError, OSError) as error:
+            if not self._problem:
+                log.error("%s: a recording can't be written: %s", self._name, error)
+            with self._changed:
+                self._counts["cut_short"] += 1
+                self._problem = str(error)
+            self._file = None
+            return False
+        with self._changed:
+            self._problem = ""
+        return True
+
+
+def _about(sample: Sample) -> dict[str, Any]:
+    """The times of an input, from which a replay takes every clock on the road, and its origin."""
+    return {
+        "captured": sample.captured,
+        "captured_at": sample.captured_at,
+        "played": sample.played,
+        "origin": dict(sample.origin),
+    }
+
+
+def digests_of(work: Work) -> dict[str, str]:
+    """Digests of what the stages have made of an input, to the bit: input tensor, output tensors, predictions."""
+    decoded = [replace(one, tensor=None) for one in work.decoded]
+    return {
+        "input": _digest([work.tensor]),
+        "inference": _digest(work.outputs),
+        "decode": hashlib.sha256(repr(decoded).encode()).hexdigest()[:16],
+    }
+
+
+def _digest(arrays: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        values = np.ascontiguousarray(array)
+        digest.update(f"{values.dtype}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
