@@ -87,7 +87,12 @@ def _subject(args: argparse.Namespace, recording: "Recording") -> "tuple[setting
             known = ", ".join(config.settings.pipelines) or "none"
             raise ConfigError([f"{args.config}: there is no pipeline {name!r}, which was recorded; known: {known}"])
         options = config.settings.pipelines[name]
-        stated, folder = config.settings.models[options.model], str(config.path.parent)
+        model_name = options.model_name
+        if model_name not in config.settings.models:
+            raise ConfigError(
+                [f"{config.where('pipelines', name, 'model')}: a model was recorded, this is {model_name}"]
+            )
+        stated, folder = config.settings.models[model_name], str(config.path.parent)
     if args.model is not None:
         stated, folder = settings.Model(path=Path(args.model)), "."
     name = str(recording.head["model"].get("name"))

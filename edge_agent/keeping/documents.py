@@ -56,7 +56,6 @@ def head_of(name: str, config: Config, model: Model, device: Device) -> dict[str
         "source": {"type": pipeline.source.type} | ({} if numbers is None else {"numbers": numbers}),
         "options": options_of(pipeline),
         "model": {
-            "name": pipeline.model,
             **model.facts(),
             "pictures": model.takes_pictures,
             "options": model.source.options.model_dump(mode="json", exclude_defaults=True, by_alias=True),

@@ -221,6 +221,7 @@ def _with_model(
         (learns and sounds, ("source",), False, "gives sound, and statistics are for readings of sensors"),
         (learns and options.window, ("window",), False, "is for models: state `every` of the detector"),
         (learns and options.keep, ("keep",), False, "is for inputs of models"),
+        (learns and options.record, ("record",), False, "is for inputs of models"),
         (learns and options.anomaly, ("anomaly",), False, "is for models: state `deviations` of the detector"),
         (
             getattr(options.source, "fields", None),
