@@ -86,6 +86,8 @@ def _document(source: ModelSource, spec: IOSpec | None) -> dict[str, Any]:
         "labels": list(labels) if labels is not None else None,
         "task": spec.task if spec else None,
         "compiled": _compiled(file.compiled) if file.compiled else None,
+        "variants": {name: str(one.path) for name, one in source.compiled.items()},
+        "unfit": dict(source.unfit),
     }
 
 
@@ -147,6 +149,8 @@ def _show(
         *(("input", _in_words(tensor)) for tensor in file.inputs),
         *(("output", _in_words(tensor)) for tensor in file.outputs),
         *(_rows_of_chip(file.compiled) if file.compiled else ()),
+        *(("variant", f"{name}: {one.path.name}, {_made_for(one)}") for name, one in source.compiled.items()),
+        *(("variant", f"{name}: {why}") for name, why in source.unfit.items()),
         ("operators", _most_used(file)),
         ("custom", ", ".join(file.custom_operators)),
         ("custom", operator_hint(file)),
@@ -171,6 +175,10 @@ def _rows_of_chip(compiled: Compiled) -> list[tuple[str, str]]:
         *(("on the chip", _in_words(tensor)) for tensor in (*compiled.stored_inputs, *compiled.stored_outputs)),
         ("suppression", _suppression(compiled.suppression)),
     ]
+
+
+def _made_for(file: ModelFile) -> str:
+    return f"{_FORMATS[file.format]}" + (f" for {file.compiled.target}" if file.compiled else "")
 
 
 def _suppression(found: Suppression | None) -> str:

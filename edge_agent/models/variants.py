@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent import settings
-from edge_agent.engines.accelerators import ACCELERATORS, known_as
+from edge_agent.engines.accelerators import ACCELERATORS, CPU, known_as
 from edge_agent.errors import ModelError
 from edge_agent.modelfile import chips, inspect
 from edge_agent.modelfile.facts import ModelFile
@@ -51,7 +51,8 @@ def fitting(manifest: Manifest, folder: Path, accelerators: Sequence[settings.Ac
         ModelError: none fits, or a file is not for what the manifest names.
     """
     files = {name: _read(folder, name, path) for name, path in manifest.for_targets.items()}
-    targets = wanted(accelerators) if set(files) & chips.LOADS.keys() or manifest.left_out else []
+    present = machine.present() if {*files, *manifest.left_out} & chips.LOADS.keys() else ()
+    targets = [target for chip in present for target in chips.loadable(chip)]
     chosen: dict[str, ModelFile] = {}
     for name in [*targets, *(name for name in files if name not in chips.LOADS)]:
         if name in files:
@@ -59,16 +60,18 @@ def fitting(manifest: Manifest, folder: Path, accelerators: Sequence[settings.Ac
     offered: dict[str, list[str]] = {}
     for name in (*files, *manifest.left_out):
         offered.setdefault(chips.accelerator_of(name), []).append(name)
-    unfit = {name: _why(name, names) for name, names in offered.items() if name not in chosen}
+    unfit = {name: _why(name, names, present) for name, names in offered.items() if name not in chosen}
     if manifest.plain:
         base = inspect.read(folder / choose_file(manifest, accelerators))
         unfit = {name: why for name, why in unfit.items() if not _runs_on(name, base)}
         return Fitting(base, chosen, unfit)
-    asked = [chosen[name] for name in map(known_as, accelerators) if name in chosen]
+    names = list(chosen) if list(accelerators) == [CPU] else [known_as(one) for one in accelerators]
+    asked = [chosen[name] for name in names if name in chosen]
     if not asked:
+        here = ", ".join(present) or "no chip that is known"
         raise ModelError(
             f"{folder / MANIFEST}: has files for {', '.join((*files, *manifest.left_out))} alone, none of which "
-            f"`accelerators` asks for and this machine has (it has {_here()}): add a file `for: cpu`"
+            f"`accelerators` asks for and this machine has (it has {here}): add a file `for: cpu`"
         )
     return Fitting(asked[0], chosen, unfit)
 
@@ -97,15 +100,11 @@ def _runs_on(name: str, file: ModelFile) -> bool:
     return any(name == known and getattr(row, file.format) for known, row in ACCELERATORS.items())
 
 
-def _why(name: str, offered: Sequence[str]) -> str:
+def _why(name: str, offered: Sequence[str], present: Sequence[str]) -> str:
     alone = f"the bundle has files for {', '.join(offered)} alone"
-    here = [chip for chip in machine.present() if chips.accelerator_of(chip) == name]
+    here = [chip for chip in present if chips.accelerator_of(chip) == name]
     if here:
         return f"{alone}, and not for {', '.join(here)}"
     if name in offered:
         return f"{alone}, in another archive of its release"
     return f"{alone}, and no such chip is found here: `edge-agent doctor` says why, or state {machine.VARIABLE}"
-
-
-def _here() -> str:
-    return ", ".join(machine.present()) or "no chip that is known"

@@ -1,5 +1,6 @@
 """Bundles with a file for each chip: what a machine chooses, and how one file stands in for another."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from edge_agent import settings
+from edge_agent.commands import inspect_model
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
 from edge_agent.models.accelerator_choice import qualify_all
@@ -24,6 +26,7 @@ from edge_agent.preprocess.image import Preprocess
 from edge_agent.system import chips
 from tests.delegates import CUSTOM, TestDelegate
 from tests.modelfile.hef_bytes import hef
+from tests.modelfile.rknn_bytes import rknn
 from tests.models import compiled_models
 
 DIGITS = shipped("digits")
@@ -103,6 +106,14 @@ def test_a_bundle_without_a_file_for_this_machine_says_what_it_has(
         source(bundle(tmp_path, FOUR[:2]), "hailo", "rknn", "cpu")
 
 
+def test_a_bundle_for_chips_alone_runs_on_the_chip_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(chips.VARIABLE, "hailo8l")
+    found = source(bundle(tmp_path, FOUR[:2]), "cpu")
+    assert (found.file.path.name, found.options.accelerators) == ("digits_8l.hef", ("hailo",))
+
+
 @pytest.mark.parametrize(
     ("variants", "says"),
     [
@@ -115,6 +126,22 @@ def test_variants_that_make_no_sense_are_refused(variants: list[dict[str, Any]],
     with pytest.raises(ModelError) as caught:
         source(bundle(tmp_path, variants), "cpu")
     assert says in str(caught.value)
+
+
+def test_inspect_shows_the_files_for_this_machine_and_why_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(chips.VARIABLE, "hailo8l")
+    made = bundle(tmp_path, [*FOUR, {"for": "rk3588", "file": "digits.rknn"}])
+    (made / "digits.rknn").write_bytes(rknn("rk3588"))
+    found = source(made, "cpu")
+    inspect_model.run(found, found.options, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert {name: Path(file).name for name, file in shown["variants"].items()} == {
+        "hailo": "digits_8l.hef",
+        "ethosu": "digits_ethosu.tflite",
+    }
+    assert list(shown["unfit"]) == ["rknn"]
 
 
 def test_what_a_machine_can_use_is_listed_the_best_first() -> None:
