@@ -56,6 +56,8 @@ def run(source: "ModelSource", args: argparse.Namespace) -> int:
         ModelError: no configuration can run it.
     """
     file = source.file
+    if file.format == "rpk":
+        raise ModelError(f"{file.path}: the model runs in the AI Camera: its speed is that of the results in `watch`")
     measurements = [
         _measured(source.file_for(accelerator), accelerator, threads, args.seconds)
         for accelerator in _accelerators(file.format)

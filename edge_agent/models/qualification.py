@@ -16,6 +16,12 @@ from edge_agent.system import cache
 
 log = logging.getLogger(__name__)
 
+# Libraries and drivers that come with the system, below its root.
+_OF_THE_SYSTEM: dict[Format, tuple[str, ...]] = {
+    "hef": ("usr/lib/libhailort.so.*", "usr/lib/*/libhailort.so.*", "usr/local/lib/libhailort.so.*"),
+    "rknn": ("usr/lib/librknnrt.so", "sys/module/rknpu/version"),
+}
+
 
 def qualify(
     source: ModelSource, batch: int, waiting: Callable[[], None] = lambda: None, *, again: bool = False
@@ -79,7 +85,9 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def _installed(file_format: Format) -> list[tuple[str, int]]:
+def _installed(file_format: Format, root: Path = Path("/")) -> list[tuple[str, int]]:
     """The installed runtimes for a format: path and modification time of each; they are not imported for this."""
     specs = [importlib.util.find_spec(module) for module in RUNTIMES[file_format]]
-    return [(spec.origin, Path(spec.origin).stat().st_mtime_ns) for spec in specs if spec and spec.origin]
+    files = [Path(spec.origin) for spec in specs if spec and spec.origin]
+    files += sorted(file for pattern in _OF_THE_SYSTEM.get(file_format, ()) for file in root.glob(pattern))
+    return [(str(file), file.stat().st_mtime_ns) for file in files if file.exists()]

@@ -6,6 +6,7 @@ import pytest
 
 from edge_agent import settings
 from edge_agent.errors import ModelError
+from edge_agent.models import qualification
 from edge_agent.models.qualification import qualify
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
@@ -35,6 +36,14 @@ def tried(bundle: Path, batch: int = 1, threads: int | None = None) -> bool:
 def _time_of_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def test_an_upgrade_of_the_system_s_library_means_a_trial(tmp_path: Path) -> None:
+    library = tmp_path / "usr" / "lib" / "libhailort.so.4.23.0"
+    library.parent.mkdir(parents=True)
+    before = qualification._installed("hef", tmp_path)
+    library.touch()
+    assert qualification._installed("hef", tmp_path) != before
 
 
 def test_what_has_passed_is_not_tried_again(bundle: Path) -> None:
