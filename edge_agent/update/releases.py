@@ -132,8 +132,8 @@ def choose(
 ) -> Release | None:
     """The release that a device should change to, if any: the newest that is for it and newer than the active one.
 
-    If the active one is another archive of the same version, which was for a chip that the machine no longer has or has
-    only now, that is a change as well.
+    The archive of the same version for a chip is a change as well, where another one is active: the chip is new here,
+    or was not found before. Never back to the archive for the CPU, since its file is in each of the others, too.
 
     Args:
         releases: of one channel, as `of_machine` gives them.
@@ -146,8 +146,7 @@ def choose(
     fit = [
         release
         for release in releases
-        if release.number >= number
-        and release.key != active
+        if (release.number > number or (release.number == number and release.variant and release.key != active))
         and release.key not in refused
         and not release.revoked
         and release.is_for(device_id, labels)

@@ -173,6 +173,8 @@ def test_a_device_that_gets_a_chip_takes_the_same_version_for_it() -> None:
     assert after is not None
     assert after.variant == "hailo8l"
     assert choose(of_machine(listed, ["hailo8l"]), "porch-pi", (), after.key, ()) is None
+    not_found_this_time = of_machine(listed, [])
+    assert choose(not_found_this_time, "porch-pi", (), after.key, ()) is None
 
 
 def test_all_archives_of_a_release_are_changed_together(tmp_path: Path) -> None:
