@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from edge_agent.models.shipped import shipped
 from edge_agent.preprocess.opencv import cv2
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.command_line import edge_agent
@@ -105,3 +106,28 @@ def test_readings_of_a_sensor_are_learned_and_what_is_unusual_is_an_alarm_also_a
             ]
             assert (event["event"], event["channel"], event["reason"]) == ("alarm", "temperature", "level")
             assert (event["reading"], event["topic"]) == (17.5, "zigbee2mqtt/cellar")
+
+
+def test_a_meter_is_read_and_what_it_can_not_show_is_refused_and_kept(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    [block] = blocks("yaml", page="read-a-meter.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    clip = {"type": "video", "url": str(shipped("clips/meter.mp4")), "fps": "max"}
+    options["pipelines"]["meter"]["source"] = clip  # the camera's, without `every`
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(options))
+    with Subscriber(mosquitto.port, "edge/porch-pi/meter/result") as subscriber:
+        for _ in range(2):  # the second time the meter has fallen
+            done = edge_agent("run", "--once", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        wait_until(lambda: len(subscriber.messages) == 400, 10, "results")
+    results = [json.loads(one.payload) for one in subscriber.messages]
+    first, again = ([one["predictions"][0] for one in results[at : at + 200]] for at in (0, 200))
+    values = [one["value"] for one in first]
+    assert {one["task"] for one in results} == {"meter"}
+    assert (values[0], values[-1], values == sorted(values)) == (4293, 4303, True)
+    assert sum("refused" in one for one in first) == 0
+    assert {one["value"] for one in again} == {4303}
+    assert [one["refused"] for one in again[:10]] == ["falls"] * 10
+    pictures = list((tmp_path / "refused" / "meter").iterdir())
+    assert len(pictures) == 20
+    assert cv2.imread(str(pictures[0])) is not None

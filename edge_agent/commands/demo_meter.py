@@ -22,7 +22,8 @@ class Reading:
     """The reading of the meter in one result.
 
     Attributes:
-        text: the digits from left to right; `_` for one that is blank.
+        text: the value with its unit; what was read and why that was refused, if it was.
+        digits: as they are seen, from left to right; `?` for one that is unsure.
         confidence: of the least certain digit, 0 to 1.
         frame: number of the clip's frame, from 1.
         latency_ms: from the frame's capture to the result's arrival here.
@@ -30,6 +31,7 @@ class Reading:
 
     at: str
     text: str
+    digits: str
     confidence: float
     frame: int
     latency_ms: float
@@ -64,8 +66,8 @@ def _sections() -> dict[str, Any]:
             "meter": {
                 "source": {"type": "video", "url": str(shipped(f"clips/{clip['clip']}")), "loop": True},
                 "model": "digits",
-                "top_k": 1,
                 "regions": clip["regions"],
+                "meter": {"kind": "energy", "digits": len(clip["regions"])},
             }
         },
     }
@@ -84,18 +86,19 @@ class _Screen:
             return
         say("A clip of a meter goes through the bundled digit reader; results arrive over MQTT.")
         say(f"Broker {url} (inside this process), topic {TOPIC}")
-        roomy = "  time          reading   confidence   latency   frame"
-        print(f"\n{roomy if width() >= ROOMY else '  time      reading    sure   latency'}")
+        roomy = "  time          reading       confidence   latency   frame"
+        print(f"\n{roomy if width() >= ROOMY else '  time      reading      sure   latency'}")
 
     def receive(self, result: dict[str, Any]) -> None:
         now = time.time()
         captured = datetime.fromisoformat(result["captured_at"]).timestamp()
-        predictions = result["predictions"]
+        prediction = result["predictions"][0]
         self.show(
             Reading(
                 at=timestamp(now),
-                text="".join("_" if item["label"] == "blank" else item["label"] for item in predictions),
-                confidence=min(item["confidence"] for item in predictions),
+                text=_text(prediction),
+                digits=prediction["digits"],
+                confidence=prediction["confidence"],
                 frame=result["input"]["frame"],
                 latency_ms=round((now - captured) * 1000, 1),
             )
@@ -108,11 +111,10 @@ class _Screen:
             return
         latency = f"{reading.latency_ms:>5.1f} ms"
         if width() >= ROOMY:
-            line = (
-                f"  {reading.at[11:23]}  {reading.text:<8}  {reading.confidence:>9.1%}   {latency}   {reading.frame:>5}"
-            )
+            at = f"  {reading.at[11:23]}  {reading.text:<12}  {reading.confidence:>9.1%}"
+            line = f"{at}   {latency}   {reading.frame:>5}"
         else:
-            line = f"  {reading.at[11:19]}  {reading.text:<8}  {reading.confidence:>5.1%}  {latency}"
+            line = f"  {reading.at[11:19]}  {reading.text[:10]:<10}  {reading.confidence:>5.1%}  {latency}"
         if self._live:
             print(("\n" if new else "\r") + line, end="", flush=True)
         else:
@@ -130,10 +132,16 @@ class _Screen:
         )
 
 
+def _text(prediction: dict[str, Any]) -> str:
+    if "refused" in prediction:
+        return f"{prediction['digits']} {prediction['refused']}"
+    return f"{prediction['value']:g} {prediction['unit']}"
+
+
 def _as_dict(reading: Reading) -> dict[str, Any]:
     return {
         "at": reading.at,
-        "reading": reading.text,
+        "reading": reading.digits,
         "confidence": reading.confidence,
         "frame": reading.frame,
         "latency_ms": reading.latency_ms,

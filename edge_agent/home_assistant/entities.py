@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from edge_agent import __version__, settings
 from edge_agent.home_assistant.quantities import as_written, quantity
+from edge_agent.postprocess.meter import unit_of
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.preprocess.prepare import units_of
 from edge_agent.samples import NO_LABEL
@@ -143,6 +144,9 @@ def _of_results(all_of_them: Findings, options: settings.Pipeline, model: Model)
     if model.task == "text":
         yield "text", _text(all_of_them.title, all_of_them.topic)
         return
+    if options.meter is not None:
+        yield "meter", _meter(all_of_them, options.meter)
+        return
     if not options.regions or len(options.regions) > MAX_PARTS:
         yield from _of_task(all_of_them, options, model)
         return
@@ -199,6 +203,19 @@ def _readings(findings: Findings, options: settings.Pipeline) -> Iterator[tuple[
         facts = f"{{{{ {_first(its)} | tojson }}}}"
         attributes = {"json_attributes_topic": topic, "json_attributes_template": facts}
         yield f"readings.{safe(name)}.problem", problem | attributes
+
+
+def _meter(findings: Findings, options: settings.Meter) -> Component:
+    """The value of a meter; what was read, and why it was refused, as attributes."""
+    title, topic, found, _ = findings
+    return _number(title, topic, _value(found)) | {
+        "device_class": options.kind,
+        "unit_of_measurement": unit_of(options),
+        "state_class": "total_increasing",
+        "suggested_display_precision": options.decimals,
+        "json_attributes_topic": topic,
+        "json_attributes_template": f"{{{{ {_first(found)} | tojson }}}}",
+    }
 
 
 def _label(findings: Findings) -> Component:

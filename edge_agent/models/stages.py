@@ -20,6 +20,7 @@ from edge_agent.models.statistics import StatisticsModel
 from edge_agent.postprocess.alarms import Alarm, Alarms
 from edge_agent.postprocess.filters import Filter, limits
 from edge_agent.postprocess.lines import Crossing, Lines, Totals
+from edge_agent.postprocess.meter import MeterReader
 from edge_agent.postprocess.smoothing import LabelInterval, Smoother
 from edge_agent.postprocess.thresholds import Threshold
 from edge_agent.postprocess.tracking import Event, Tracker
@@ -128,9 +129,9 @@ class Stages:
         track_ids: Iterator[int] | None = None,
         state_folder: Path | None = None,
     ) -> None:
-        learned, totals, baselines = (
+        learned, totals, baselines, meter = (
             None if state_folder is None else state_folder / what / f"{name}.json"
-            for what in ("learned", "lines", "baselines")
+            for what in ("learned", "lines", "baselines", "meters")
         )
         self._name = name
         self._options = options
@@ -145,7 +146,9 @@ class Stages:
             self._threshold = Threshold(name, stated, model.threshold, hash_, learned)
         self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
         self._filter = Filter(options.filters, limits(options, task))
-        self._decoder_limits = self._filter.decoder_limits if self._smoother is None else NO_LIMITS
+        self._meter = None if options.meter is None else MeterReader(name, options.meter, meter)
+        needs_all = self._smoother is not None or (self._meter is not None and task == "classification")
+        self._decoder_limits = NO_LIMITS if needs_all else self._filter.decoder_limits
         self._lines, self._totals = Lines(options.lines), Totals(name, options.lines, totals)
         self._tracker = None
         if options.tracking is not None:
@@ -247,6 +250,9 @@ class Stages:
             predictions, events = self._alarms.update(predictions, item.sample)
         if self._smoother is not None:
             predictions, events = self._smoother.update(predictions, item.sample)
+        if self._meter is not None:
+            item.timing.postprocess = item.watch.lap()
+            return self._meter.read(predictions, item.sample), ()
         kept = self._filter(predictions, *item.prepared.size)
         if self._tracker is not None:
             self._lines.fit(*item.prepared.size)
@@ -288,6 +294,8 @@ class Stages:
         self._totals.save()
         if self._alarms is not None:
             self._alarms.save()
+        if self._meter is not None:
+            self._meter.save()
 
     @property
     def silent(self) -> Sequence[str]:

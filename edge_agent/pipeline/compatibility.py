@@ -235,6 +235,13 @@ def _with_model(
             task not in TASKS_WITH_CONFIDENCE,
             "no confidence rises by 1 or more",
         ),
+        (options.meter, ("meter",), task in (CLASSIFICATION, "detection"), f"{name} finds no digits: it does {task}"),
+        (
+            options.meter is not None and task == CLASSIFICATION,
+            ("meter",),
+            options.meter is not None and len(options.regions) == options.meter.digits,
+            "a classifier needs a `box` around the digits, or `regions`, one for each digit",
+        ),
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)

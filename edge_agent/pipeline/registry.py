@@ -24,6 +24,7 @@ from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.text import TextPipeline
 from edge_agent.publish.publisher import Device, Publisher, events_of
+from edge_agent.publish.refused import RefusedReadings
 from edge_agent.publish.snapshots import Snapshots
 from edge_agent.samples import Timing
 from edge_agent.settings.own_topics import OwnTopics, own_topics
@@ -32,7 +33,7 @@ from edge_agent.sources.observer import ResultObserver
 
 log = logging.getLogger(__name__)
 
-Own = Snapshots | Keeper | Recorder
+Own = Snapshots | Keeper | Recorder | RefusedReadings
 """Observers that come and go with their pipeline."""
 
 # Seconds; stopping takes at most the sum.
@@ -140,6 +141,8 @@ class Pipelines:
         events = counters.get(events_of(name)) or Counters()
         publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
         observers: list[Own] = []
+        if options.meter is not None:
+            observers.append(RefusedReadings(name, config.state_folder() / "refused" / name))
         if options.snapshot is not None:
             observers.append(Snapshots(options, options.snapshot, publisher.show))
         if options.keep is not None:

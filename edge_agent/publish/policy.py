@@ -64,7 +64,7 @@ class PublishPolicy:
                 return winners(predictions, self._published, self._options.hysteresis, self._min_confidence)
             case "anomaly" if any(one.label for one in predictions):
                 return {(one.region, (one.details or {}).get("channel")): one.label for one in predictions}
-            case "regression" | "anomaly":
+            case "regression" | "anomaly" | "meter":
                 return values(predictions, self._published, self._options.hysteresis)
         return numbers(predictions, self._published, self._options.hysteresis, self._min_confidence)
 

@@ -17,6 +17,7 @@ from edge_agent.models.stages import Happening, WorkItem
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
+from edge_agent.postprocess.meter import TASK as METER
 from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
 from edge_agent.system.clock import Clock
@@ -95,7 +96,8 @@ class Publisher:
         self._event_counters = event_counters
         self._outbox = outbox
         self._observe = observe
-        self._policy = PublishPolicy(options.publish, limits(options, task).min_confidence, task)
+        self._task = METER if options.meter is not None else ""  # else the model's
+        self._policy = PublishPolicy(options.publish, limits(options, task).min_confidence, self._task or task)
 
     def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> int | None:
         """Publishes a result, or withholds it as the pipeline's options want; returns its `seq`, or None."""
@@ -109,7 +111,7 @@ class Publisher:
             self._counters.withhold()
             sample.settlement.done()
             return None
-        content = content_of(predictions, item.model.task)
+        content = content_of(predictions, self._task or item.model.task)
         if item.lines is not None:
             content["lines"] = item.lines
         return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
@@ -168,7 +170,7 @@ class Publisher:
             captured_at=sample.captured_at,
             clock_synced=clock_synced,
             model=model.identity,
-            task=model.task,
+            task=self._task or model.task,
             content=content,
             input=facts,
             timing=timing,

@@ -11,6 +11,7 @@ from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, Thermal
 from edge_agent.settings.keep import Keep, KeepRules, Record
+from edge_agent.settings.meter import Meter
 from edge_agent.settings.models import (
     Accelerator,
     AcceleratorName,
@@ -58,6 +59,7 @@ __all__ = [
     "Keep",
     "KeepRules",
     "Line",
+    "Meter",
     "Metrics",
     "MicrophoneSource",
     "Model",

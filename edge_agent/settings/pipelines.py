@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
 from edge_agent.settings.keep import Keep, Record
+from edge_agent.settings.meter import Meter
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.shapes import Point, Polygon, Region
 from edge_agent.settings.sources import AiCameraSource, Source
@@ -159,7 +160,9 @@ class Pipeline(Frozen):
     max_overlap: Fraction = 0.45
     """IoU threshold of non-maximum suppression: of two boxes of one class that overlap by more than this (intersection
     over union), the less confident is dropped."""
-    regions: dict[str, Region] = Field({}, max_length=256)
+    meter: Meter | None = None
+    """Reads the value of a meter from its digits."""
+    regions: dict[str, Region] = Field({}, max_length=256, validate_default=True)
     """Named rectangles [x1, y1, x2, y2] of the frame. Each is cropped and run through the model by itself. In pixels
     or, if no number is above 1, in fractions of the frame."""
     gate: Gate | None = None
@@ -203,6 +206,17 @@ class Pipeline(Frozen):
         if not (value or stated):
             raise ValueError("is required")
         return value or stated
+
+    @field_validator("regions")
+    @classmethod
+    def _digits_of_the_meter(cls, value: dict[str, Region], info: ValidationInfo) -> dict[str, Region]:
+        meter: Meter | None = info.data.get("meter")
+        windows = {} if meter is None else meter.windows()
+        if not windows:
+            return value
+        if value and value != windows:
+            raise ValueError("are the digits of the meter already: leave them out, or its box")
+        return windows
 
     @field_validator("gate")
     @classmethod

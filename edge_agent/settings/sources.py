@@ -66,6 +66,8 @@ class CameraSource(Frozen):
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
     """When no frame, or only the same frame, has arrived for this long, the camera counts as lost and is opened
     again."""
+    every: Seconds | None = Field(None, ge=5, le=86400)
+    """Open it this often only, take one picture, and close it again. Default: it stays open."""
 
 
 class AiCameraSource(Frozen):
@@ -150,6 +152,8 @@ class VideoSource(Frozen):
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
     """Streams only: when no frame, or only the same frame, has arrived for this long, the stream counts as lost and is
     opened again."""
+    every: Seconds | None = Field(None, ge=5, le=86400)
+    """Streams only: Open it this often only, take one picture, and close it again. Default: it stays open."""
 
     @field_validator("watch")
     @classmethod

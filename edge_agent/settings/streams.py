@@ -66,6 +66,9 @@ class CommandSource(Frozen):
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=86400)
     """With `restart: always`: when no usable output has arrived for this long, the program is stopped and started
     again."""
+    every: Seconds | None = Field(None, ge=5, le=86400)
+    """mjpeg, raw with `restart: always`: start the program this often only, take
+    one picture, and end it again. Default: it goes on."""
 
     @field_validator("argv")
     @classmethod

@@ -11,6 +11,7 @@ from edge_agent.preprocess.opencv import cv2
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.frozen import FrozenFrameDetector
+from edge_agent.sources.occasional import looked_at
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.v4l2 import find_device
 from edge_agent.sources.video import stream
@@ -64,4 +65,4 @@ def _why_not(path: Path) -> str:
 
 def create(source: settings.CameraSource, context: Context) -> Reader:  # noqa: ARG001 - every source is created alike
     """The source for the settings."""
-    return Reader(Camera(source))
+    return Reader(looked_at(Camera(source), source.every))

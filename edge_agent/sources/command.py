@@ -12,6 +12,7 @@ from edge_agent.errors import SourceError
 from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.child import Child, in_words
+from edge_agent.sources.occasional import looked_at
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.streams import SampleBuilder, StreamFormat
 
@@ -113,14 +114,18 @@ def stream_format_of(source: settings.CommandSource) -> StreamFormat:
 def create(source: settings.CommandSource, context: Context) -> Reader:
     """The source for the settings."""
     pipeline, program = context.topic.rpartition("/")[2], Path(source.argv[0]).name
+    every = source.every if source.format in ("mjpeg", "raw") else None
     return Reader(
-        Command(
-            source.argv,
-            context.folder,
-            f"{pipeline}: command {program}",
-            {"command": program},
-            lambda: stream_format_of(source),
-            live=source.restart == "always",
-            stall_timeout=source.stall_timeout,
+        looked_at(
+            Command(
+                source.argv,
+                context.folder,
+                f"{pipeline}: command {program}",
+                {"command": program},
+                lambda: stream_format_of(source),
+                live=source.restart == "always",
+                stall_timeout=source.stall_timeout,
+            ),
+            every,
         )
     )

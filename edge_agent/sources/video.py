@@ -17,6 +17,7 @@ from edge_agent.samples import Sample
 from edge_agent.sources import Context
 from edge_agent.sources.frozen import FrozenFrameDetector
 from edge_agent.sources.http_pictures import HttpPictures, SinglePictureError, open_pictures
+from edge_agent.sources.occasional import looked_at
 from edge_agent.sources.reader import Reader
 from edge_agent.sources.rtsp import why_no_stream
 from edge_agent.system.address import without_credentials
@@ -233,7 +234,10 @@ def create(source: settings.VideoSource, context: Context) -> Reader:
         url = str(context.folder / expand_user(url.removeprefix("file://")))
     name = without_credentials(url) if source.live else url
     options = {"loop": source.loop, "live": source.live}
-    return Reader(Video(url, name, source.fps, source.stall_timeout, watch=_watch(source, name, context), **options))
+    # A server that sends single pictures needs a rate at which they are fetched.
+    fps = 2.0 if source.every is not None and source.fps == "source" else source.fps
+    video = Video(url, name, fps, source.stall_timeout, watch=_watch(source, name, context), **options)
+    return Reader(looked_at(video, source.every))
 
 
 def _watch(source: settings.VideoSource, name: str, context: Context) -> "WatchAll | None":

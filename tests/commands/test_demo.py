@@ -62,7 +62,7 @@ def test_ctrl_c_ends_it_with_the_summary(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command("demo"), stdout=file, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path
         )
-        wait_until(lambda: "004294" in out.read_text(), 20, "the second reading")
+        wait_until(lambda: "4294 kWh" in out.read_text(), 20, "the second reading")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, b"")
