@@ -119,6 +119,11 @@ class Backlog:
         """Whether there are results on the disk."""
         return len(self._disk) > 0
 
+    @property
+    def uses_disk(self) -> bool:
+        """Whether the next step may read or write the disk, or try to."""
+        return self.on_disk or bool(self.problem)
+
     def facts(self) -> dict[str, Any]:
         """Results and bytes on the disk, its problem, if any, and files set aside; from any thread."""
         return {

@@ -2,8 +2,9 @@
 
 from typing import Any, Self
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
+
+from edge_agent.mqtt.buffered_client import BufferedClient
 
 # QoS 2 messages without a PUBREL. No session subscribes with QoS 2; an earlier client of the same id may have.
 MAX_UNRELEASED = 16
@@ -21,7 +22,7 @@ class _Head(bytearray):
         return self
 
 
-class BoundedClient(Client):
+class BoundedClient(BufferedClient):
     """Keeps no more than the first bytes of a packet that is too large, and few QoS 2 messages.
 
     Attributes:

@@ -213,8 +213,7 @@ class Connection:
             log.exception("%s: a defect in edge-agent: reconnecting", self.endpoint.address)
         if client.exceeded:
             self._end_because(client.exceeded)
-        if (sock := client.socket()) is not None:
-            sock.close()
+        client.close()
         was_up = self.link is not None
         self._resubscribe_at = math.inf
         if not self._stopping.is_set():

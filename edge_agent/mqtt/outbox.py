@@ -4,13 +4,14 @@ While the broker is connected, results are published at once and nothing is writ
 wait in the backlog, on the disk. After a reconnect they are replayed in order, marked as replayed, at a bounded rate,
 beside the live ones.
 
-One thread does all the bookkeeping. Other threads pass it events through one queue, so no lock is held while something
-is published, and a PUBACK can't be processed before the message that it belongs to is on record.
+All bookkeeping is done by one thread at a time, event by event (`EventQueue`): no thread waits for another one, and a
+PUBACK can't be processed before the message that it belongs to is on record. While results are published at once, it is
+the thread that brings the event. While the broker is away or results are on the disk, it is the outbox's own: no other
+thread waits for the disk.
 """
 
-import contextlib
 import logging
-import queue
+import math
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.mqtt.backlog import Backlog
 from edge_agent.mqtt.delivery import MAX_HEADER, Copy, Delivery, Notice
+from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.in_flight import InFlight
 from edge_agent.mqtt.link import Link
 from edge_agent.mqtt.reasons import Refusal
@@ -54,7 +56,13 @@ class Outbox:
 
     def __init__(self, options: settings.Outbox, path: Path, counters: Callable[[str], Counters]) -> None:
         self._counters = counters
-        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._events = EventQueue(
+            may_handle=self._is_steady,
+            handled=self._send,
+            work=self._keep,
+            due_at=self._due_at,
+            is_over=self._is_over,
+        )
         self._pending = 0
         self._pending_changed = threading.Condition()
         self._backlog = Backlog(options, path, counters, self._done)
@@ -88,15 +96,17 @@ class Outbox:
         """
         with self._pending_changed:
             self._pending_changed.wait_for(lambda: self._pending < MAX_PENDING or self._closed)
-            if not self._closed:
+            accepted = not self._closed
+            if accepted:
                 self._pending += 1
-                self._events.put(lambda: self._accept(delivery))
-                return
-        if self._successor is not None:
+                self._events.add(lambda: self._accept(delivery))
+        if accepted:
+            self._events.handle()
+        elif self._successor is not None:
             self._successor.put(delivery)
-            return
-        log.error("%s: a result is lost: it has come after the end", delivery)
-        self._lost(delivery)
+        else:
+            log.error("%s: a result is lost: it has come after the end", delivery)
+            self._lost(delivery)
 
     def notify(
         self,
@@ -112,7 +122,7 @@ class Outbox:
             self._successor.notify(topic, payload, retain=retain, correlation_data=correlation_data, senders=senders)
             return
         notice = Notice(topic, payload, retain, correlation_data, senders)
-        self._events.put(lambda: self._add_notices([notice]))
+        self._handle(lambda: self._add_notices([notice]))
 
     def facts(self) -> dict[str, Any]:
         """How many results are pending and on the disk, and the disk's problem, if any; from any thread."""
@@ -137,15 +147,15 @@ class Outbox:
             link: the connection.
             notices: published before anything else.
         """
-        self._events.put(lambda: self._connected(link, notices))
+        self._handle(lambda: self._connected(link, notices))
 
     def link_down(self) -> None:
         """The connection is lost."""
-        self._events.put(self._disconnected)
+        self._handle(self._disconnected)
 
     def acknowledged(self, message_id: int, refusal: Refusal | None) -> None:
         """A PUBACK has come; `refusal`: its reason code is a failure."""
-        self._events.put(lambda: self._acknowledged(message_id, refusal))
+        self._handle(lambda: self._acknowledged(message_id, refusal))
 
     def stop(self, timeout: float, successor: "Outbox | None" = None) -> None:
         """Publishes what is pending, or stores it on the disk; ends the thread.
@@ -155,47 +165,47 @@ class Outbox:
             successor: takes what comes later, such as the result of an inference that is still running.
         """
         self._successor = successor
-        stop_at = time.monotonic() + timeout
-        self._events.put(lambda: setattr(self, "_stop_at", stop_at))
+        self._stop_at = time.monotonic() + timeout
+        self._events.wake()
         self._thread.join(timeout + 2)
 
-    # Everything below runs in the outbox's thread.
+    def _handle(self, event: Callable[[], None]) -> None:
+        self._events.add(event)
+        self._events.handle()
 
     def _run(self) -> None:
-        while self._stop_at is None or (self._busy() and time.monotonic() < self._stop_at):
-            self._iterate()
+        self._events.run()
         with self._pending_changed:
             self._closed = True
             self._pending_changed.notify_all()
-        while not self._events.empty():
-            self._iterate()
-        self._disconnected()
-        self._backlog.close()
+        with self._events.last():
+            self._disconnected()
+            self._backlog.close()
         for delivery in self._backlog.in_memory:  # the disk can't be written
             if self._successor is not None:
                 self._successor.put(delivery)
             else:
                 self._lost(delivery)
 
-    def _iterate(self) -> None:
-        try:
-            with contextlib.suppress(queue.Empty):
-                self._events.get(timeout=self._timeout())()
-            self._step()
-        except Exception:
-            log.exception("a defect in edge-agent: results may be late")
-            time.sleep(1.0)  # the next iteration may fail in the same way
+    # Everything below runs in one thread at a time.
+
+    def _is_steady(self) -> bool:
+        """Whether results are published at once, without the disk."""
+        return self._link is not None and self._stop_at is None and not self._backlog.uses_disk
+
+    def _is_over(self) -> bool:
+        return self._stop_at is not None and (not self._busy() or time.monotonic() >= self._stop_at)
 
     def _busy(self) -> bool:
         """Whether something that is not on the disk can still be published or acknowledged."""
-        if not self._events.empty():
+        if self._events:
             return True
         messages = (*self._notices, *self._copies, *self._in_flight.messages)
         unsaved = any(isinstance(item, Notice) or item.completion.delivery.row_id is None for item in messages)
         return self._link is not None and (unsaved or bool(self._backlog.in_memory))
 
-    def _timeout(self) -> float | None:
-        """Seconds until there is something to do without an event; None: nothing."""
+    def _due_at(self) -> float:
+        """When there is something to do without an event, on the monotonic clock; infinite: never."""
         moments = [] if self._stop_at is None else [self._stop_at]
         if self._backlog.in_memory:
             moments.append(self._save_at())
@@ -206,15 +216,18 @@ class Outbox:
         if self._link is not None and self._room(self._link):
             replay_at = self._backlog.replay_at(_replay_window(self._link))
             moments += [] if replay_at is None else [max(replay_at, self._quota.until)]
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        return min(moments, default=math.inf)
 
-    def _step(self) -> None:
-        """Does what can be done now."""
-        now = time.monotonic()
+    def _send(self) -> None:
+        """Publishes what can be published now."""
         if self._link is None:
             self._notices.clear()
-        elif now >= self._quota.until:
+        elif time.monotonic() >= self._quota.until:
             self._send_what_fits(self._link)
+
+    def _keep(self) -> None:
+        """Moves results to the disk, and looks after those without a PUBACK."""
+        now = time.monotonic()
         if self._link is not None and now >= self._in_flight.overdue_at():
             self._reconnect_if_overdue(self._link)
         if self._backlog.problem and now >= self._backlog.retry_at:

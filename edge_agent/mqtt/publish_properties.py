@@ -16,6 +16,17 @@ from paho.mqtt.properties import Properties
 SENDER = "edge-agent"
 
 
+class _Packed(Properties):
+    """Properties that are made into bytes once; paho's does it for each message, which takes as long as its JSON."""
+
+    def __init__(self, properties: Properties) -> None:
+        self.__dict__.update(vars(properties), _packed=properties.pack())  # type: ignore[no-untyped-call]  # untyped
+
+    def pack(self) -> bytes:
+        """As they are sent."""
+        return bytes(vars(self)["_packed"])
+
+
 class PublishProperties(NamedTuple):
     """What is stated of one message, besides its sender.
 
@@ -68,7 +79,7 @@ def senders(message: MQTTMessage) -> tuple[str, ...]:
 @lru_cache(maxsize=16)
 def _usual(device_id: str, *, is_json: bool) -> Properties:
     """Those of nearly all messages. Creating them for each one takes longer than encoding its JSON."""
-    return _made(PublishProperties(is_json), device_id)
+    return _Packed(_made(PublishProperties(is_json), device_id))
 
 
 def _made(of: PublishProperties, device_id: str) -> Properties:

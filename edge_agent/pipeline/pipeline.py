@@ -175,7 +175,7 @@ class Pipeline:
         self._source.close(deadline)
 
     def _work(self) -> None:
-        while (drawn := self._tickets.draw(lambda: self._admission.next_batch(self.model.together))) is not None:
+        while (drawn := self._next()) is not None:
             ticket, samples = drawn
             began = time.monotonic()
             with ACTIVITY, ticket:
@@ -183,6 +183,11 @@ class Pipeline:
             self._admission.spent(time.monotonic() - began)
         if self._is_last_worker() and not self._stopped:
             self._notify_observers(lambda observer: observer.on_end())
+
+    def _next(self) -> tuple[Ticket, Sequence[Sample]] | None:
+        # Before the lock: a sample wakes one worker then, not also the one that waits for the lock.
+        self._admission.queue.wait()
+        return self._tickets.draw(lambda: self._admission.next_batch(self.model.together))
 
     def _is_last_worker(self) -> bool:
         with self._leaving:

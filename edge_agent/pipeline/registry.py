@@ -314,7 +314,7 @@ class Pipelines:
 
     def counters_of(self, name: str) -> Counters:
         """The counters of a pipeline, or of its events, whether it runs or not."""
-        return self._counters.setdefault(name, Counters())
+        return self._counters.get(name) or self._counters.setdefault(name, Counters())
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """All counters, as published in `stats`; from any thread."""

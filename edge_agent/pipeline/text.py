@@ -54,7 +54,7 @@ class RequestQueue(SampleQueue):
 
     def _put(self, sample: Sample) -> bool:
         """See `SampleQueue`; does not wait."""
-        with self._changed:
+        with self._lock:
             if len(self._samples) < self._most or sample.origin.get("redelivered") or self._closed:
                 log.debug("request queued behind %d others", len(self._samples))
                 return self._add(sample)

@@ -31,7 +31,8 @@ class SampleQueue:
         self._cut = cut
         self._samples: deque[Sample] = deque()
         self._bytes = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_samples, self._has_space = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = False
 
     def put(self, sample: Sample) -> bool:
@@ -48,14 +49,14 @@ class SampleQueue:
         When there is no room, the oldest one whose sender does not wait gives way (`Settlement.sender_waits`); if all
         senders wait, it is the new one. If the queue is closed: as `put`.
         """
-        with self._changed:
+        with self._lock:
             taken = [self._add(one) for one in self._cut(sample)]
             return all(taken)
 
     def _put(self, sample: Sample) -> bool:
-        with self._changed:
+        with self._lock:
             if not self._keep_newest:
-                self._changed.wait_for(lambda: self._closed or self._has_room(sample) or self._may_displace(sample))
+                self._has_space.wait_for(lambda: self._closed or self._has_room(sample) or self._may_displace(sample))
             return self._add(sample)
 
     def _add(self, sample: Sample) -> bool:
@@ -68,7 +69,7 @@ class SampleQueue:
             return True
         self._samples.append(sample)
         self._bytes += _size(sample)
-        self._changed.notify_all()
+        self._has_samples.notify()
         return True
 
     def _may_displace(self, sample: Sample) -> bool:
@@ -97,35 +98,41 @@ class SampleQueue:
 
     def wait(self) -> None:
         """Waits until there is a sample, or the queue is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._samples or self._closed)
+        with self._lock:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._has_samples.wait_for(lambda: self._samples or self._closed)
 
     def get(self, most: int = 1) -> list[Sample]:
         """The samples that have waited longest, up to `most`; waits for one; none once it is closed and empty."""
-        with self._changed:
-            self.wait()
+        with self._lock:
+            self._wait()
             samples = [self._samples.popleft() for _ in range(min(most, len(self._samples)))]
             self._bytes -= sum(map(_size, samples))
-            self._changed.notify_all()
+            self._has_space.notify_all()
             return samples
 
     def discard_pending(self) -> int:
         """Closes the queue and returns all that waits to its senders; returns how many samples that were."""
-        with self._changed:
-            self._closed = True
+        with self._lock:
             pending = list(self._samples)
             self._samples.clear()
             self._bytes = 0
-            self._changed.notify_all()
+            self._close()
         for sample in pending:
             sample.settlement.return_to_sender()
         return len(pending)
 
     def close(self) -> None:
         """Takes no more samples; what waits can still be had."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._has_samples.notify_all()
+        self._has_space.notify_all()
 
 
 def _size(sample: Sample) -> int:

@@ -33,6 +33,24 @@ def test_results_are_delivered_and_settled_and_nothing_touches_the_disk(broker: 
     assert not any(result["replayed"] for result in ledger.results["lab"])
 
 
+def test_while_connected_the_outboxs_own_thread_sleeps(broker: Mosquitto, tmp_path: Path) -> None:
+    with Bench(tmp_path, broker.url) as bench:
+        bench.wait_until_connected()
+        bench.produce()
+        bench.wait_for(acknowledged=1)
+        before = _wake_ups(bench.outbox._thread)
+        for number in range(2, 102):
+            bench.produce()
+            bench.wait_for(acknowledged=number)
+        assert _wake_ups(bench.outbox._thread) - before <= 5
+
+
+def _wake_ups(thread: threading.Thread) -> int:
+    """How often a thread has waited so far."""
+    lines = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+
 def _bytes_written() -> int:
     """What this process has had written to disks so far."""
     lines = Path("/proc/self/io").read_text().splitlines()
@@ -200,7 +218,7 @@ def test_notices_do_not_pile_up_without_bound(tmp_path: Path) -> None:
         bench.wait_until_connected()
         for _ in range(100):
             bench.outbox.notify("edge/bench/snapshot", bytes(100_000))
-        wait_until(bench.outbox._events.empty, 10, "all have been looked at")
+        wait_until(lambda: not bench.outbox._events, 10, "all have been looked at")
         assert sum(len(notice.payload) for notice in bench.outbox._notices) <= MAX_NOTICES_SIZE
 
 
