@@ -2,8 +2,8 @@
 
 paho reads the two bytes before each packet one by one, wakes its network thread for each packet that another thread
 queues, and writes packet by packet. Each of these system calls lets another thread run, which costs more than the call.
-Here one call reads or writes several packets. While the network thread waits for the socket, whoever queues a packet
-also writes it; while it is awake, packets are left to it, so that it writes several at once.
+Here one call reads or writes several packets. While the network thread waits for the socket, the thread that queues a
+packet also writes it; while it is awake, packets are left to it, so that it writes several at once.
 """
 
 import socket
