@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from edge_agent.config import loader
     from edge_agent.daemon import preflight
+    from edge_agent.engines.tuning import Tuning
 
     loaded = loader.load(file := config_file(args))
     preflight.check(loaded)
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         if share := model["share"]:
             fast = f", {model['speed_up']:.2g} times as fast as the CPU" if model["speed_up"] else ""
             print(f"    {share['on']} of {share['of']} operations on {model['accelerator']}{fast}")
+        if model["tuning"]:
+            print(f"    {Tuning.in_words(model['tuning'])}")
         if model["fallback"]:
             print(f"    falls back to {model['accelerator']}, since {model['fallback']}")
     return code
@@ -88,6 +91,7 @@ def _loaded_models(loaded: "Config") -> list[dict[str, Any]]:
             "fallback": model.fallback,
             "share": model.accelerator_facts()["share"],
             "speed_up": model.accelerator_facts()["speed_up"],
+            "tuning": model.facts().get("tuning"),
         }
         for name, model in models.items()
     ]

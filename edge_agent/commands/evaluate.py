@@ -165,11 +165,11 @@ def evaluated(options: "settings.Model", dataset: "Dataset", how: "Options", lim
     """
     from edge_agent.evaluation import run as evaluation
     from edge_agent.models import language
-    from edge_agent.models.accelerator_choice import threads_of
     from edge_agent.models.budget import Budget
     from edge_agent.models.language import LanguageSource
     from edge_agent.models.model import load_qualified
     from edge_agent.models.resolve import resolve
+    from edge_agent.models.tuning import threads_of
     from edge_agent.system import memory
 
     before, name = memory.taken(), options.path.stem

@@ -28,6 +28,8 @@ ENGINES = {
 }
 # Those that run in a process of their own in any case.
 ISOLATED = ("hef", "rknn")
+# Those whose runtime lets several threads call one loaded model at the same time, with one copy of its weights.
+REENTRANT = ("onnx",)
 # Characters of a runtime's error message that are quoted.
 MAX_REASON = 200
 CLOSED = "inference failed: the model has been closed"

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engines import Engine, EngineWrapper
+from edge_agent.engines import Engine
+from edge_agent.engines.pool import Pool, ThreadSafe
 from edge_agent.engines.supervised import EngineLostError
 from edge_agent.errors import ModelError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Batching(EngineWrapper):
+class Batching(ThreadSafe):
     """An engine that takes batches: it passes them on at once, or sample by sample where the engine takes only one.
 
     Args:
@@ -24,7 +25,9 @@ class Batching(EngineWrapper):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        if not isinstance(engine, ThreadSafe):
+            engine = Pool([engine])
+        self.engine, self.size = engine, engine.size
         self.at_once: bool | None = None
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.engines import Engine, EngineWrapper
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError, StuckError
+from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.system import limits
 from edge_agent.system.backoff import Backoff
@@ -37,12 +38,14 @@ class Candidate:
         load: makes an engine on it; raises ModelError.
         qualify: runs the self-test of the model on it again; raises ModelError.
         speed_up: how many times as fast as the CPU it is; None for the CPU, and where that is not known.
+        tuning: how it is run there, as `info` carries it; None: with one engine.
     """
 
     name: str
     load: Callable[[], Engine]
     qualify: Callable[[], object]
     speed_up: float | None = None
+    tuning: Tuning | None = None
 
 
 @contextmanager
@@ -59,7 +62,9 @@ def _as_model_error() -> Iterator[None]:
 
 
 class Failover(EngineWrapper):
-    """An engine on the best of several accelerators that works; any thread may call it, one call runs at a time.
+    """An engine on the best of several accelerators that works; any thread may call it.
+
+    As many calls run at the same time as the engine in use allows; the others wait.
 
     Args:
         model: its name in the log.
@@ -97,7 +102,8 @@ class Failover(EngineWrapper):
         self._backoff = Backoff(RETRY_FIRST, RETRY_CEILING)
         self._stuck = 0
         self._restart_at = 0.0  # not before, on the monotonic clock
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while another engine comes into use
+        self._counting = threading.Lock()
         self._closed = threading.Event()
         self._failed = -1  # candidates up to this one are to be tried again
         self._retry: threading.Thread | None = None
@@ -106,6 +112,16 @@ class Failover(EngineWrapper):
     def at_once(self) -> bool | None:
         """See `Batching`."""
         return self.engine.at_once
+
+    @property
+    def size(self) -> int:
+        """How many calls can run at the same time."""
+        return self.engine.size
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """See `Candidate`."""
+        return self._candidates[self._at].tuning
 
     @property
     def speed_up(self) -> float | None:
@@ -124,13 +140,19 @@ class Failover(EngineWrapper):
         Raises:
             ModelError: it fails on all of them.
         """
-        with self._lock:
-            began = time.monotonic()
-            try:
-                return self.engine.run(inputs)
-            except ModelError as error:
-                return self._run_on_next(inputs, error)
-            finally:
+        began = time.monotonic()
+        try:
+            while True:
+                engine = self.engine
+                try:
+                    return engine.run(inputs)
+                except ModelError as error:
+                    with self._lock:
+                        if self.engine is engine:
+                            return self._run_on_next(inputs, error)
+                # Another thread has met the same failure, and another engine is in use already.
+        finally:
+            with self._counting:
                 self.runs += 1
                 self.busy += time.monotonic() - began
 

@@ -44,7 +44,7 @@ os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
 
 
 class OnnxEngine:
-    """An ONNX Runtime session."""
+    """An ONNX Runtime session: see `Engine`. Several threads may run it at the same time."""
 
     runtime = f"ONNX Runtime {ort.__version__}"
 
@@ -80,11 +80,12 @@ class OnnxEngine:
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
-        if self._session is None:
+        session = self._session  # another thread may close it meanwhile
+        if session is None:
             raise ModelError(CLOSED)
         try:
             feed = {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
-            return [_array(output) for output in self._session.run(None, feed)]
+            return [_array(output) for output in session.run(None, feed)]
         except Exception as error:  # its exceptions have no common base class
             raise ModelError(f"inference failed: {_reason(error)}") from error
 

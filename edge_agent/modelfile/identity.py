@@ -64,6 +64,15 @@ class FileIdentity:
         """
         return b"".join(_blocks(self.path, self.size, self.sha256))
 
+    def check(self) -> None:
+        """Reads the file.
+
+        Raises:
+            ModelError: see `content`.
+        """
+        for _ in _blocks(self.path, self.size, self.sha256):
+            pass
+
     def sealed(self) -> SealedFile:
         """A copy of the file in memory, shared by all engines of this process that run the same file.
 

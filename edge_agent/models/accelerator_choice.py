@@ -1,22 +1,26 @@
 """The choice of accelerators: which ones a model qualifies on, in order of preference, and how it is loaded there."""
 
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 
 from edge_agent import settings
-from edge_agent.engines import ISOLATED, Engine, load_engine
+from edge_agent.engines import ISOLATED, REENTRANT, Engine, load_engine
 from edge_agent.engines.accelerators import CPU, known_as, name_of, resolve
 from edge_agent.engines.crash_record import MAX_CRASHES, CrashRecord
 from edge_agent.engines.failover import Candidate
+from edge_agent.engines.fixed_batch import FixedBatch, fixed_batch
 from edge_agent.engines.isolated import IsolatedEngine
+from edge_agent.engines.pool import Pool
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
+from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.modelfile.facts import ModelFile
+from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.models.qualification import qualify
 from edge_agent.models.resolve import ModelSource
+from edge_agent.models.tuning import threads_of
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +61,15 @@ def qualify_all(
             resolve(accelerator, source.file_for(accelerator).format)
             _refuse_compiled(source.file_for(accelerator), accelerator)
             crashes = _crashes(name, alone, batch)
-            speed_up = qualify(alone, batch, waiting, again=crashes > 0)
+            found = qualify(alone, batch, waiting, again=crashes > 0)
         except ModelError as error:
             refusals[called] = without_prefix(error, source, called)
             continue
-        load, qualify_again = partial(_load, alone, batch), partial(qualify, alone, batch, again=True)
-        candidates.append(Candidate(called, load, qualify_again, speed_up))
+        load, qualify_again = partial(_load, alone, batch, found.tuning), partial(qualify, alone, batch, again=True)
+        candidates.append(Candidate(called, load, qualify_again, found.speed_up, found.tuning))
         log.debug("%s: qualified on %s for batches of %d", name, called, batch)
-        if speed_up is not None and speed_up < 1:
-            log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, speed_up)
+        if found.speed_up is not None and found.speed_up < 1:
+            log.warning("%s: %s is slower here than the CPU, %.2g times as fast", name, called, found.speed_up)
     if not candidates:
         raise ModelError(refusal_message(source, refusals))
     return candidates, refusals
@@ -115,25 +119,54 @@ def _refuse_compiled(file: ModelFile, accelerator: settings.Accelerator) -> None
         raise ModelError(hint)
 
 
-def threads_of(model: settings.Model) -> int:
-    """CPU threads of a model: as stated, or half of the cores; the other half prepares the next pictures."""
-    return model.threads or max(1, len(os.sched_getaffinity(0)) // 2)
+def load_on_cpu(file: FileIdentity, tuning: Tuning) -> Pool:
+    """Loads a model on the CPU in this process, without a self-test.
+
+    Args:
+        file: its file, or one that computes the same.
+        tuning: how many engines, of how many threads.
+
+    Raises:
+        MissingExtraError: the runtime is not installed.
+        ModelError: the runtime refuses the file.
+    """
+
+    def load() -> Engine:
+        return _in_fixed_batches(load_engine(file, CPU, tuning.threads))
+
+    first = load()
+    others = range(tuning.engines - 1)
+    return Pool([first, *(first if file.format in REENTRANT else load() for _ in others)])
 
 
-def _load(source: ModelSource, batch: int) -> Engine:
+def load_single(source: ModelSource) -> Engine:
+    """Loads a model on the first of its accelerators in this process, without a self-test; errors as `load_on_cpu`."""
+    accelerator = source.options.accelerators[0]
+    engine = load_engine(source.file_for(accelerator).identity, accelerator, threads_of(source.options))
+    return _in_fixed_batches(engine)
+
+
+def _load(source: ModelSource, batch: int, tuning: Tuning | None) -> Engine:
     model, accelerator = source.options, source.options.accelerators[0]
     file = source.file_for(accelerator)
     if file.format in ISOLATED and not isinstance(accelerator, settings.Plugin):
         engine = load_engine(file.identity, accelerator, threads_of(model))
         if isinstance(engine, IsolatedEngine):
             engine.timeout = model.timeout
-        return engine
+        return _in_fixed_batches(engine)
     if model.isolate:
-        return SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout, source.model_memory)
-    load = partial(load_engine, file.identity, accelerator, threads_of(model))
+        isolated = SubprocessEngine(file.identity, accelerator, threads_of(model), model.timeout, source.model_memory)
+        return _in_fixed_batches(isolated)
     if accelerator == CPU:
-        return load()
-    return Supervised(load, CrashRecord(_key(source, batch)), model.timeout)
+        if tuning is None:
+            return load_single(source)
+        return load_on_cpu(tuning.int8 or file.identity, tuning)
+    load = partial(load_engine, file.identity, accelerator, threads_of(model))
+    return _in_fixed_batches(Supervised(load, CrashRecord(_key(source, batch)), model.timeout))
+
+
+def _in_fixed_batches(engine: Engine) -> Engine:
+    return FixedBatch(engine) if fixed_batch(engine) > 1 else engine
 
 
 def _crashes(name: str, source: ModelSource, batch: int) -> int:

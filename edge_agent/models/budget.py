@@ -19,6 +19,11 @@ class Budget:
         self.stated = most
         self._left = memory.for_models() if most is None else most
 
+    @property
+    def left(self) -> int | None:
+        """Bytes; None where nothing is known of the free memory."""
+        return self._left
+
     def keep(self, size: int) -> None:
         """Counts a model that is loaded already."""
         if self.stated is not None and self._left is not None:

@@ -2,21 +2,22 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.engines import MEMORY_LIMIT
+from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import ConfigError, MissingExtraError, ModelError
 from edge_agent.models import language
-from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.budget import Budget
 from edge_agent.models.language import LanguageModel, LanguageSource
-from edge_agent.models.model import Model, load_qualified
-from edge_agent.models.resolve import resolve
+from edge_agent.models.model import Model, load_qualified, memory_of
+from edge_agent.models.resolve import ModelSource, resolve
 from edge_agent.models.statistics import StatisticsModel
+from edge_agent.models.tuning import MOST_ENGINES, threads_of, usual
 from edge_agent.settings.statistics import STATISTICS
 
 AnyModel = Model | LanguageModel | StatisticsModel
@@ -51,21 +52,43 @@ def load_models(
     batches |= used
     engines = sum(map(len, batches.values()))
     loaded: dict[str, AnyModel] = {}
+    sources: dict[str, ModelSource | LanguageSource] = {}
     budget = Budget(wanted.settings.model_memory)
     MEMORY_LIMIT.models = wanted.settings.model_memory
-    problems: list[str] = []
-    for name in sorted(batches, key=lambda name: (name not in present, name)):
-        options = with_threads(wanted.settings.models[name], engines)
-        try:
-            loaded[name] = _load(name, options, wanted.path.parent, batches[name], present.get(name), budget, waiting)
-        except (ModelError, MissingExtraError) as error:
-            problems.append(f"{wanted.where('models', name)}: {error}")
+    problems: dict[str, str] = {}
+    for name in batches:
+        with _problem_of(name, problems):
+            options = with_threads(wanted.settings.models[name], engines)
+            sources[name] = resolve(options, wanted.path.parent)
+    # Those that are loaded already first, then language models: more engines than one get what all models leave.
+    for name in sorted(sources, key=lambda name: (name not in present, isinstance(sources[name], ModelSource), name)):
+        source = sources.pop(name)
+        with _problem_of(name, problems):
+            if isinstance(source, LanguageSource):
+                options = with_threads(wanted.settings.models[name], engines)
+                loaded[name] = _load_language(name, options, source, present.get(name), budget, waiting)
+                continue
+            to_come = sum(
+                one.file.total_size * len(batches[other])
+                for other, one in sources.items()
+                if isinstance(one, ModelSource)
+            )
+            source = replace(source, model_memory=budget.stated, cores=_share(engines))
+            loaded[name] = _load(name, source, batches[name], present.get(name), budget, to_come, waiting)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([f"{wanted.where('models', name)}: {problems[name]}" for name in sorted(problems)])
     if any(not isinstance(pipeline.model, str) for pipeline in wanted.settings.pipelines.values()):
         before = present.get(STATISTICS)
         loaded[STATISTICS] = before if isinstance(before, StatisticsModel) else StatisticsModel()
     return loaded
+
+
+@contextmanager
+def _problem_of(name: str, problems: dict[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except (ModelError, MissingExtraError) as error:
+        problems[name] = str(error)
 
 
 def batch_of(pipeline: settings.Pipeline) -> int:
@@ -80,39 +103,76 @@ def with_threads(model: settings.Model, engines: int) -> settings.Model:
         model: its settings.
         engines: number of engines that may run at the same time.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // engines)
+    share = _share(engines)
     if model.threads is not None or share >= threads_of(model):
         return model
     return model.model_copy(update={"threads": share})
 
 
-def _load(
+def _share(engines: int) -> int:
+    """The share of the cores that a model may keep busy, of this number that may run at the same time."""
+    return max(1, len(os.sched_getaffinity(0)) // engines)
+
+
+def _load_language(
     name: str,
     options: settings.Model,
-    folder: Path,
-    batches: Collection[int],
+    source: LanguageSource,
     present: AnyModel | None,
     budget: Budget,
     waiting: Callable[[], None],
+) -> LanguageModel:
+    """See `_load`."""
+    if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
+        budget.keep(present.memory)
+        present.source = source  # the same content, but perhaps in other files
+        return present
+    return language.load(name, options, source, waiting, threads_of(options), budget)
+
+
+def _load(
+    name: str,
+    source: ModelSource,
+    batches: Collection[int],
+    present: AnyModel | None,
+    budget: Budget,
+    to_come: int,
+    waiting: Callable[[], None],
 ) -> AnyModel:
-    """The model that is loaded already if its settings and files are still the same, else a new one."""
-    source = resolve(options, folder)
-    if isinstance(source, LanguageSource):
-        if isinstance(present, LanguageModel) and (present.options, present.source) == (options, source):
-            budget.keep(present.memory)
-            present.source = source  # the same content, but perhaps in other files
-            return present
-        return language.load(name, options, source, waiting, threads_of(options), budget)
-    source = replace(source, model_memory=budget.stated)
+    """The model that is loaded already if its settings and files are still the same, else a new one.
+
+    Args:
+        name: of the model in the configuration.
+        source: the model, resolved.
+        batches: the batch sizes that it needs engines for.
+        present: the model that has this name now.
+        budget: for all models.
+        to_come: bytes of it that models to be loaded later need at least.
+        waiting: see `load_models`.
+    """
     engines = present.engines if isinstance(present, Model) and present.source == source else {}
     try:
         for batch in sorted(batches, key=lambda batch: batch not in engines):
             if batch in engines:
-                budget.keep(source.file.total_size)
+                budget.keep(memory_of(source, engines[batch].tuning))
             else:
-                budget.take(source.file.total_size, "its file")
+                budget.take(memory_of(source, usual(source.options)), "its file")
     except ModelError as error:
         raise ModelError(f"{source.file.path}: {error}") from None
     if present is not None and engines.keys() == set(batches):
         return present
-    return load_qualified(name, source, batches, waiting, engines)
+    missing = len(set(batches) - engines.keys())
+    source = replace(source, most_engines=_most_engines(source, budget, to_come, missing))
+    model = load_qualified(name, source, batches, waiting, engines)
+    further = [engine.tuning for batch, engine in model.engines.items() if batch not in engines]
+    for tuning in further:
+        budget.keep(memory_of(source, tuning) - memory_of(source, usual(source.options)))
+    return model
+
+
+def _most_engines(source: ModelSource, budget: Budget, to_come: int, batches: int) -> int:
+    """For how many engines, for each of some batch sizes, there is memory; the first one is counted already."""
+    if not batches or budget.left is None or memory_of(source, Tuning(2)) == memory_of(source, Tuning(1)):
+        return MOST_ENGINES
+    further = max(0, budget.left - to_come) // (source.file.total_size * batches)
+    return min(1 + further, MOST_ENGINES)

@@ -12,18 +12,18 @@ import numpy as np
 from edge_agent import settings
 from edge_agent.decoders import Limits
 from edge_agent.decoders.classification import Classification
-from edge_agent.engines import Engine, load_engine
+from edge_agent.engines import REENTRANT, Engine
 from edge_agent.engines.accelerators import known_as, name_of
 from edge_agent.engines.batching import Batching
 from edge_agent.engines.failover import Candidate, Failover
-from edge_agent.engines.fixed_batch import FixedBatch, fixed_batch
+from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import InputError, ModelError
 from edge_agent.models.accelerator_choice import (
     compiles,
+    load_single,
     operator_hint,
     qualify_all,
     refusal_message,
-    threads_of,
     without_prefix,
 )
 from edge_agent.models.bound_io import MOST_TOGETHER, BoundIO, bound, spec_for
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Model:
-    """A loaded model. `infer` may be called from any thread; each engine runs one call at a time.
+    """A loaded model. `infer` may be called from any thread; `parallel` calls of it run at the same time.
 
     It has an engine for each batch size that pipelines use: some runtimes lay a model out for one batch size, and
     laying it out again takes longer than an inference.
@@ -101,9 +101,19 @@ class Model:
         return MOST_TOGETHER if self._io.gathers and self.engine_for(1).at_once is not False else 1
 
     @property
+    def sequential(self) -> bool:
+        """Whether it has one engine in any case: it keeps state, or takes inputs besides the sample."""
+        return self._io.stateful is not None or self.keeps_state
+
+    @property
+    def parallel(self) -> int:
+        """How many inferences can run at the same time, on the accelerator in use."""
+        return 1 if self.sequential else min(engine.size for engine in self.engines.values())
+
+    @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
-        return self.file.total_size * len(self.engines)
+        return sum(memory_of(self.source, engine.tuning) for engine in self.engines.values())
 
     @property
     def runs(self) -> int:
@@ -181,9 +191,15 @@ class Model:
             "sha256": self.file.sha256,
             "engine": self.engine.runtime,
             "accelerator": self.accelerator_facts(),
+            "tuning": self.tuning and self.tuning.facts(),
             "task": self.task,
             "multi_label": isinstance(self.decode, Classification) and self.decode.multi_label,
         }
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """How it is run on the CPU; None on another accelerator, and where that was not measured."""
+        return self.engine.tuning
 
     def accelerator_facts(self) -> dict[str, Any]:
         """Which accelerators are asked for, which one is in use, and what that brings."""
@@ -217,6 +233,12 @@ class Model:
         """Frees the engines."""
         for engine in self.engines.values():
             engine.close()
+
+
+def memory_of(source: ModelSource, tuning: Tuning | None) -> int:
+    """Bytes that the engines for one batch size take, about: each its own weights, unless the runtime shares them."""
+    copies = 1 if tuning is None or source.file.format in REENTRANT else tuning.engines
+    return source.file.total_size * copies
 
 
 def load(name: str, options: settings.Model, folder: Path, batch: int = 1) -> Model:
@@ -260,7 +282,14 @@ def load_qualified(
     qualified = {batch: qualify_all(name, source, batch, waiting) for batch in missing}
     specs = _specs(source)
     engines |= {batch: _serve(name, source, specs, batch, *found) for batch, found in qualified.items()}
-    return Model(name, source, bound(next(iter(specs.values())), next(iter(engines.values()))), engines)
+    model = Model(name, source, bound(next(iter(specs.values())), next(iter(engines.values()))), engines)
+    if model.sequential and (stated := source.options.engines) not in ("auto", 1):
+        model.close()
+        raise ModelError(
+            f"{source.file.path}: engines: {stated}: expected 1, since it keeps state, or takes inputs besides the "
+            "sample: leave `engines` out"
+        )
+    return model
 
 
 def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
@@ -277,8 +306,7 @@ def load_unqualified(name: str, source: ModelSource, batch: int = 1) -> Model:
     """
     accelerator = source.options.accelerators[0]
     called, file = name_of(accelerator), source.file_for(accelerator)
-    load = partial(load_engine, file.identity, accelerator, threads_of(source.options))
-    candidate = Candidate(called, load, qualify=lambda: None)
+    candidate = Candidate(called, lambda: load_single(source), qualify=lambda: None)
     try:
         spec = spec_for(source, accelerator)
         engine = Failover(name, [candidate], _load(candidate, spec, batch), [called], {})
@@ -345,7 +373,6 @@ def _variant(load: Callable[[], Engine], own: IOSpec, model: IOSpec) -> Engine:
 
 
 def _load(candidate: Candidate, spec: IOSpec, batch: int) -> Batching:
-    loaded = candidate.load()
-    engine = Batching(FixedBatch(loaded) if fixed_batch(loaded) > 1 else loaded)
+    engine = Batching(candidate.load())
     bound(spec, engine).warm_up(engine, batch)
     return engine

@@ -42,7 +42,10 @@ class ModelSource:
         golden: the golden samples of the bundle.
         compiled: the same model in files for accelerators, by their names.
         unfit: accelerators for which the bundle has files -> why none of them is for this machine.
+        evaluation: see `Manifest`.
         model_memory: bytes that all models may take; None: not stated.
+        cores: how many it may keep busy; None: how it is run on the CPU is not measured.
+        most_engines: for which there is memory.
     """
 
     options: settings.Model
@@ -56,6 +59,8 @@ class ModelSource:
     unfit: Mapping[str, str] = field(default_factory=dict)
     evaluation: bundle.Required | None = None
     model_memory: int | None = field(default=None, compare=False)
+    cores: int | None = field(default=None, compare=False)
+    most_engines: int = field(default=1, compare=False)
 
     def on(self, accelerator: settings.Accelerator) -> "ModelSource":
         """The same model, with this accelerator as its only one."""

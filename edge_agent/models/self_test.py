@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.engines.accelerators import CPU, name_of
+from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import ModelError
 from edge_agent.models.golden import Check
 from edge_agent.models.resolve import ModelSource
@@ -39,6 +40,7 @@ class Outcome:
         checks: its golden samples, in the bundle's order of pictures.
         speed_up: how many times as fast as on the CPU it is; None on the CPU, and where it can't run there.
         disagreement: how its answers differ from those on the CPU; "" if they do not.
+        tuning: how it is best run on the CPU; None where that was not measured.
     """
 
     runtime: str
@@ -46,10 +48,15 @@ class Outcome:
     checks: tuple[Check, ...]
     speed_up: float | None = None
     disagreement: str = ""
+    tuning: Tuning | None = None
 
 
 def run_self_test(
-    source: ModelSource, batch: int = 1, patience: float = PATIENCE, waiting: Callable[[], None] = lambda: None
+    source: ModelSource,
+    batch: int = 1,
+    patience: float = PATIENCE,
+    waiting: Callable[[], None] = lambda: None,
+    original: ModelSource | None = None,
 ) -> Outcome:
     """Loads and runs a model in a process of its own, and checks its golden samples there.
 
@@ -58,6 +65,7 @@ def run_self_test(
         batch: the largest batch that it will be run with.
         patience: seconds that loading, or one golden sample, may take.
         waiting: called about twice a second during the self-test; what it raises ends the self-test.
+        original: of a model in another file: what it is compared with, in place of the CPU.
 
     Raises:
         ModelError: it does not state enough, or the runtime refuses it, crashes, hangs or runs out of memory.
@@ -67,7 +75,7 @@ def run_self_test(
     step = "its libraries are loaded"
     with WorkerProcess(_WORKER, keep_stderr=True) as worker:
         try:
-            worker.send({"model": source.as_json(), "batch": batch})
+            worker.send({"model": source.as_json(), "batch": batch, "original": original and original.as_json()})
             kind, value = worker.receive(patience, waiting)
             while kind == "step":
                 step = value
@@ -85,8 +93,9 @@ def run_self_test(
     return _outcome(**value)
 
 
-def _outcome(checks: list[dict[str, Any]], **facts: Any) -> Outcome:
-    return Outcome(checks=tuple(Check(**one) for one in checks), **facts)
+def _outcome(checks: list[dict[str, Any]], tuning: dict[str, Any] | None, **facts: Any) -> Outcome:
+    measured = None if tuning is None else Tuning.from_json(tuning)
+    return Outcome(checks=tuple(Check(**one) for one in checks), tuning=measured, **facts)
 
 
 def _how_it_ended(source: ModelSource, step: str, error: WorkerEndedError) -> str:

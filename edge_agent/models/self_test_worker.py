@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_agent.engines.accelerators import CPU
 from edge_agent.errors import EdgeAgentError, InputError, ModelError
-from edge_agent.models import comparison, soundness
+from edge_agent.models import comparison, soundness, tuning
+from edge_agent.models.accelerator_choice import load_on_cpu
 from edge_agent.models.bundle import Golden
 from edge_agent.models.golden import Check, check, failed, least_confidence
 from edge_agent.models.model import Model, load_unqualified
@@ -41,7 +43,9 @@ def main(channel: Channel) -> None:
         soundness.check_extremes(model)
         checks = [asdict(one) for one in _checks(model, source, step)] if source.golden else []
         facts = {"runtime": model.engine.runtime, "accelerator": model.engine.accelerator, "checks": checks}
-        channel.send(["passed", facts | _comparison(model, source, step)])
+        original = request["original"] and ModelSource.from_json(request["original"])
+        facts |= _comparison(model, source, original, step)
+        channel.send(["passed", facts | {"tuning": _tuning(model, source, request["batch"], step)}])
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
         channel.send(["refused", _refusal(error, source.file.path, bound)])
 
@@ -70,8 +74,22 @@ def _checks(model: Model, source: ModelSource, step: Callable[[str], None]) -> I
             yield from check(lines, answer.predictions)
 
 
-def _comparison(model: Model, source: ModelSource, step: Callable[[str], None]) -> dict[str, Any]:
-    """The facts that come from a comparison of the accelerator with the CPU; {} on the CPU itself."""
+def _tuning(model: Model, source: ModelSource, batch: int, step: Callable[[str], None]) -> dict[str, Any] | None:
+    """How the model is best run on the CPU; None where it runs elsewhere, and where there is no choice."""
+    if source.cores is None or source.options.isolate or model.engine.accelerator != CPU or model.sequential:
+        return None
+    tensor, _ = model.preprocess.blank(batch)
+    load = partial(load_on_cpu, source.file_for(CPU).identity)
+    return tuning.choose(source.options, source.cores, source.most_engines, load, tensor, step).as_json()
+
+
+def _comparison(
+    model: Model, source: ModelSource, original: ModelSource | None, step: Callable[[str], None]
+) -> dict[str, Any]:
+    """The facts that come from a comparison with the original file, or else with the CPU; {} on the CPU itself."""
+    if original is not None:
+        step("it is compared with the original")
+        return _comparison_of_files(model, load_unqualified(_NAME, original), source)
     if model.engine.accelerator == CPU:
         return {}
     step("it is compared with the CPU")
@@ -80,6 +98,13 @@ def _comparison(model: Model, source: ModelSource, step: Callable[[str], None]) 
     except ModelError:
         return {}  # it is compiled for this accelerator, and there is nothing to compare it with
     return asdict(comparison.compare(model, on_cpu, source))
+
+
+def _comparison_of_files(model: Model, original: Model, source: ModelSource) -> dict[str, Any]:
+    disagreement = comparison.compare_files(model, original, source)
+    tensor, _ = model.preprocess.blank(1)
+    speed_up = tuning.gain_of(original.engine, model.engine, tuning.threads_of(source.options), tensor)
+    return {"speed_up": round(speed_up, 2), "disagreement": disagreement}
 
 
 def _refusal(error: Exception, path: Path, bound: int) -> str:

@@ -208,7 +208,7 @@ class Stages:
             )
 
     def infer(self, batch: Sequence[WorkItem]) -> None:
-        """Runs the model; one thread at a time, in the order of the samples.
+        """Runs the model; where it is not `parallel`, one thread at a time, in the order of the samples.
 
         Args:
             batch: one at least; each gets `outputs`.

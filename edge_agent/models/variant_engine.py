@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent.decoders import Decoder
-from edge_agent.engines import Engine, EngineWrapper, TensorSpec
+from edge_agent.engines import Engine, TensorSpec
 from edge_agent.engines.batching import Batching
-from edge_agent.engines.fixed_batch import FixedBatch, fixed_batch
+from edge_agent.engines.pool import ThreadSafe
 from edge_agent.errors import ModelError
 from edge_agent.models.io_spec import IOSpec
 from edge_agent.preprocess.image import Preprocess
@@ -32,7 +32,7 @@ class DecodableOutputs(list["NDArray[Any]"]):
     decode: Decoder
 
 
-class VariantEngine(EngineWrapper):
+class VariantEngine(ThreadSafe):
     """An engine on one of several files of a model.
 
     Args:
@@ -48,7 +48,8 @@ class VariantEngine(EngineWrapper):
     """
 
     def __init__(self, engine: Engine, own: IOSpec, model: IOSpec) -> None:
-        self.engine = Batching(FixedBatch(engine) if fixed_batch(engine) > 1 else engine)
+        self.engine: Batching = Batching(engine)
+        self.size = self.engine.size
         self.decode = own.build(engine.outputs)
         self._converts = conversion(own, model)
         blank, _ = model.preprocess.blank(1)

@@ -32,6 +32,7 @@ class Admission:
         counters: of the pipeline.
         factor: returns the share of its work that a live source may have now, above 0 to 1.
         hang_detector: of the pipeline.
+        places: returns how many samples the model takes at the same time.
 
     Attributes:
         queue: for the source to fill.
@@ -47,6 +48,7 @@ class Admission:
         counters: Counters,
         factor: Callable[[], float],
         hang_detector: HangDetector,
+        places: Callable[[], int],
     ) -> None:
         self._name = name
         self._hang_detector = hang_detector
@@ -56,7 +58,7 @@ class Admission:
             if cut is None
             else SampleQueue(max(source.capacity, MAX_WAITING_WINDOWS), counters, keep_newest=source.live, cut=cut)
         )
-        self.scheduler = FrameScheduler()
+        self.scheduler = FrameScheduler(places)
         # Where a newer sample replaces one that waits, it pays to take one as late as possible.
         self._newest_only = source.live and cut is None
         self._throttle = Throttle(factor) if source.live else None

@@ -8,7 +8,8 @@ from typing import Self
 
 from edge_agent.samples import Sample
 
-# Inference, and what follows it. While one batch is in the second section, the next one is in the first.
+# The sections. While one batch is in the second one, the next one is in the first.
+INFERENCE, PUBLISHING = 0, 1
 SECTIONS = 2
 
 
@@ -50,23 +51,25 @@ class TicketLock:
 class Ticket:
     """A place in the order. As a context manager it passes, at the end, the sections that were not entered.
 
+    Sections are entered in their order; one may be left out.
+
     Whatever ends the block, the tickets behind it can go on.
     """
 
     def __init__(self, lock: TicketLock, number: int) -> None:
         self._lock = lock
         self._number = number
-        self._section = 0
+        self._left = list(range(SECTIONS))
 
     @contextmanager
-    def section(self) -> Iterator[None]:
-        """Enters the next section, after all earlier tickets have left it."""
-        self._lock.wait_for(self._number, self._section)
+    def section(self, number: int) -> Iterator[None]:
+        """Enters a section, after all earlier tickets have left it."""
+        self._lock.wait_for(self._number, number)
         try:
             yield
         finally:
-            self._lock.passed(self._section)
-            self._section += 1
+            self._left.remove(number)
+            self._lock.passed(number)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +77,6 @@ class Ticket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        while self._section < SECTIONS:
-            with self.section():
+        for number in [*self._left]:
+            with self.section(number):
                 pass

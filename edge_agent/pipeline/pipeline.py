@@ -1,15 +1,16 @@
 """The way of a sample: source → preprocess → engine → decode → postprocess → publish.
 
-`Pipeline.process` is the whole of it. Two workers run it at the same time, each with samples of its own, so that one
-decodes and resizes while the other one's are in the model. They enter the model in the order in which the samples
-came, and results leave in that order.
+`Pipeline.process` is the whole of it. Two or more workers run it at the same time, each with samples of its own, so
+that one decodes and resizes while the other one's are in the model. If the model has one engine, they enter it in the
+order in which the samples came; results leave in that order in any case.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from edge_agent.errors import EdgeAgentError, InputError, ModelError
 from edge_agent.models.stages import SampleModel, Stages, WorkItem
 from edge_agent.pipeline.admission import Admission
 from edge_agent.pipeline.hang_detector import HangDetector
-from edge_agent.pipeline.ordering import Ticket, TicketLock
+from edge_agent.pipeline.ordering import INFERENCE, PUBLISHING, Ticket, TicketLock
 from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.publish.sink import ResultSink
 from edge_agent.samples import Sample
@@ -30,6 +31,7 @@ from edge_agent.system.activity import ACTIVITY
 
 log = logging.getLogger(__name__)
 
+# At least; with more engines, one more than those, but no more than there are cores.
 WORKERS = 2
 
 
@@ -77,12 +79,13 @@ class Pipeline:
         self._stages = Stages(name, options, model, track_ids, state_folder)
         self._hang_detector = HangDetector()
         self._poison = poison or PoisonInputs()
-        self._admission = Admission(name, options, source, model, counters, factor, self._hang_detector)
+        self._admission = Admission(
+            name, options, source, model, counters, factor, self._hang_detector, lambda: self.model.parallel
+        )
         self._tickets = TicketLock()
-        self._workers = [
-            threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(WORKERS)
-        ]
-        self._running, self._leaving = WORKERS, threading.Lock()
+        count = workers_for(model.parallel)
+        self._workers = [self._worker(number) for number in range(count)]
+        self._running, self._leaving = count, threading.Lock()
         self._stopped = False
 
     @property
@@ -134,6 +137,13 @@ class Pipeline:
             model: of the same task, one that keeps no state between samples.
         """
         self._stages.switch(model)
+        with self._leaving:
+            known = len(self._workers)
+            further = range(known, workers_for(model.parallel)) if self._running and not self._stopped else range(0)
+            self._running += len(further)
+        for number in further:
+            self._workers.append(self._worker(number))
+            self._workers[-1].start()
 
     def busy_for(self) -> float:
         """Seconds for which the longest step that still goes on has lasted; 0 when there is none."""
@@ -174,6 +184,9 @@ class Pipeline:
         """
         self._source.close(deadline)
 
+    def _worker(self, number: int) -> threading.Thread:
+        return threading.Thread(target=self._work, name=f"{self.name} {number}", daemon=True)
+
     def _work(self) -> None:
         while (drawn := self._next()) is not None:
             ticket, samples = drawn
@@ -202,7 +215,8 @@ class Pipeline:
 
         Args:
             samples: counted as captured before.
-            ticket: the place of these samples in the order: inference is its first section, the rest its second.
+            ticket: the place of these samples in the order of results, and of inferences where the model runs one at a
+                time.
         """
         stages, scheduler, prepared = self._stages, self._admission.scheduler, list[WorkItem]()
         for item in stages.begin(samples):
@@ -211,9 +225,9 @@ class Pipeline:
                 stages.prepare(item, needs_image=self._needs_image(item.sample))
                 scheduler.prepared(item.timing.preprocess / 1000)
                 prepared.append(item)
-        with ticket.section():
+        with self._turn(prepared, ticket):
             inferred = list(self._infer(prepared))
-        with ticket.section():
+        with ticket.section(PUBLISHING):
             for item in inferred:
                 with self._failures_of(item.sample):
                     with self._hang_detector.step(item.sample):
@@ -229,6 +243,14 @@ class Pipeline:
                         image, may_block = item.prepared.image, not self._source.live
                         found = Observation(self.name, seq, item.sample, predictions, image, may_block, work)
                         self._notify_observers(partial(_show, found))
+
+    def _turn(self, batch: Sequence[WorkItem], ticket: Ticket) -> AbstractContextManager[None]:
+        """Where the model runs several inferences at a time, none waits for those before it.
+
+        Suspects do, so that one is not blamed for what another one does.
+        """
+        alone = not batch or batch[0].model.parallel == 1 or any(self._poison.is_suspect(item.sample) for item in batch)
+        return ticket.section(INFERENCE) if alone else nullcontext()
 
     def _infer(self, batch: Sequence[WorkItem]) -> Iterator[WorkItem]:
         """Those that the model has answered; where a batch fails as a whole, it is tried one by one."""
@@ -298,6 +320,12 @@ class Pipeline:
         self._sink.report(error, sample)
         self._notify_observers(lambda observer: observer.on_failure(sample, error, reason))
         sample.settlement.done()
+
+
+def workers_for(parallel: int) -> int:
+    """The number of workers of a pipeline whose model runs this number of inferences at the same time."""
+    cores = len(os.sched_getaffinity(0))
+    return max(WORKERS, min(parallel + 1, cores))
 
 
 def _show(observation: Observation, observer: ResultObserver) -> None:

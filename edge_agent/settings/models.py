@@ -167,9 +167,23 @@ class Model(Frozen):
     isolate: bool = False
     """Run the model in a process of its own, so that a crash there does not end the agent."""
     threads: int | None = Field(None, ge=1, le=64)
-    """CPU threads for one inference. Default: half of the cores, or fewer where several models share them."""
+    """CPU threads for one inference. Default: chosen by measuring, with `engines`; on accelerators and in a process of
+    its own, half of the cores, or fewer where several models share them."""
+    engines: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = "auto"
+    """How many inferences run at the same time on the CPU. `auto`: what makes the most inferences a second on this
+    machine without a longer single one, measured when the model is first loaded. Models that keep state, those in a
+    process of their own, and language models have one."""
+    tune: Literal["auto", "none"] = "none"
+    """`auto`: a uint8 .tflite file runs as int8, if that is faster here and its answers stay within the tolerance of
+    the bundle's golden samples."""
     language: Language = Language()
     """For language models: sizes of the context and of the cache."""
+
+    @model_validator(mode="after")
+    def _one_engine_in_a_process_of_its_own(self) -> "Model":
+        if self.isolate and self.engines not in ("auto", 1):
+            raise ValueError("engines: a model in a process of its own (isolate) has one")
+        return self
 
     @field_validator("accelerators", mode="before")
     @classmethod

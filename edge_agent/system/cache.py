@@ -1,19 +1,21 @@
 """What can be made again, kept on this machine: models that have passed their trial, bundles."""
 
 import contextlib
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from edge_agent.system import atomic_file
 from edge_agent.system.home import home
-from edge_agent.system.text import TextError, read_attribute, read_text
+from edge_agent.system.text import TextError, parse_json, read_attribute, read_text
 
 # Keys of passed self-tests that are kept; the oldest are dropped first.
 MAX_PASSED = 64
-MAX_SPEED_UP = 9999.0
+MAX_NOTE = 4096
 _PROCESSOR = re.compile(r"^(?:model name|CPU part|flags|Features)\s*:.*", re.MULTILINE)
-_LINE_BYTES = 65 + len(f" {MAX_SPEED_UP:.2f}")
+_LINE_BYTES = 66 + MAX_NOTE
 
 
 def cache_dir() -> Path:
@@ -41,32 +43,39 @@ def has_passed(key: str) -> bool:
     return key in _passed()
 
 
-def noted_speed_up(key: str) -> float | None:
-    """The speed-up that was noted with a key; None if none was."""
+def noted(key: str) -> dict[str, Any] | None:
+    """What was noted with a key; None if it has not passed."""
     return _passed().get(key)
 
 
-def note_passed(key: str, speed_up: float | None = None) -> None:
-    """Remembers a key of 64 hexadecimal digits, and how many times as fast as the CPU the model's accelerator is.
+def note_passed(key: str, note: dict[str, Any] | None = None) -> None:
+    """Remembers a key of 64 hexadecimal digits, and what the self-test has found out besides.
 
-    Without a writable cache folder this has no effect.
+    Without a writable cache folder, and for a note that is too long, this has no effect.
     """
-    passed = [*((known, noted) for known, noted in _passed().items() if known != key), (key, speed_up)][-MAX_PASSED:]
-    lines = (known if noted is None else f"{known} {min(noted, MAX_SPEED_UP):.2f}" for known, noted in passed)
+    passed = _passed()
+    passed.pop(key, None)
+    passed[key] = note or {}
+    lines = (f"{known} {json.dumps(one)}" if one else known for known, one in [*passed.items()][-MAX_PASSED:])
+    content = "".join(f"{line}\n" for line in lines if len(line) < _LINE_BYTES)
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
-        atomic_file.write(_file(), "".join(f"{line}\n" for line in lines).encode())
+        atomic_file.write(_file(), content.encode())
 
 
 def _file() -> Path:
     return cache_dir() / "passed"
 
 
-def _passed() -> dict[str, float | None]:
-    """The kept keys, the oldest first, with their speed-ups."""
+def _passed() -> dict[str, dict[str, Any]]:
+    """The kept keys, the oldest first, with what was noted."""
     try:
         content = read_text(_file(), MAX_PASSED * _LINE_BYTES)
     except (OSError, TextError):
         return {}
-    lines = re.findall(r"^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$", content, re.MULTILINE)
-    return {key: float(noted) if noted else None for key, noted in lines}
+    lines = re.findall(r"^([0-9a-f]{64})(?: (\{.*\}))?$", content, re.MULTILINE)
+    passed: dict[str, dict[str, Any]] = {}
+    for key, note in lines:
+        with contextlib.suppress(TextError):
+            passed[key] = parse_json(note) if note else {}
+    return passed

@@ -12,6 +12,8 @@ from edge_agent.engines.crash_record import CrashRecord
 from edge_agent.engines.failover import Candidate, Failover
 from edge_agent.engines.subprocess import SubprocessEngine
 from edge_agent.engines.supervised import Supervised
+from edge_agent.engines.tuning import Tuning
+from edge_agent.models.accelerator_choice import load_on_cpu
 from edge_agent.testing.engine_contract import MODELS, EngineContract, Setup, identity
 
 TIMEOUT = 20.0
@@ -33,6 +35,10 @@ def in_a_thread(path: Path) -> Engine:
 def with_failover(path: Path) -> Engine:
     first = Batching(plain(path))
     return Failover("digits", [Candidate("cpu", lambda: plain(path), lambda: None)], first, ["cpu"], {})
+
+
+def in_a_pool(path: Path) -> Engine:
+    return load_on_cpu(identity(path), Tuning(engines=2, threads=1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,6 +67,10 @@ class TestInASubprocess(_OfEachFormat):
 
 class TestInAThread(_OfEachFormat):
     load = staticmethod(in_a_thread)
+
+
+class TestPool(_OfEachFormat):
+    load = staticmethod(in_a_pool)
 
 
 class TestFailover(_OfEachFormat):

@@ -91,6 +91,7 @@ def plain(text: str) -> str:
         (r"\b[0-9a-f]{12}\b", "SHA256"),
         (r"\b(LiteRT|ONNX Runtime|edge-agent) \d+\.\d+\.\d+", r"\1 VERSION"),
         (r"[ \d]\d\.\d\d%", "NN.NN%"),
+        (r"engines: \d+, threads: \d+.*", "TUNING"),
     ):
         text = re.sub(pattern, word, text)
     return text

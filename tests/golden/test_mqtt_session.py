@@ -33,7 +33,17 @@ ACTIVITY = PROJECT / "models/activity/golden"
 # Of these only the last message counts: how often they are published depends on how long things take.
 STATES = ("info", "accelerator", "update", "stats")
 # Keys whose values differ from run to run; each of a dictionary's own is replaced.
-MEASURED = {"timing_ms", "performance", "thermal", "uptime_s", "seconds", "position_s", "clock_synced", "boot_id"}
+MEASURED = {
+    "timing_ms",
+    "performance",
+    "thermal",
+    "uptime_s",
+    "seconds",
+    "position_s",
+    "clock_synced",
+    "boot_id",
+    "tuning",
+}
 PATTERNS = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{12}([0-9a-f]{52})?\b"), "SHA256"),

@@ -9,9 +9,9 @@ from edge_agent import settings
 from edge_agent.config import loader
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError
-from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.loading import load_models, with_threads
 from edge_agent.models.model import Model
+from edge_agent.models.tuning import threads_of
 from tests.models.external_weights import with_weights_in
 from tests.sources.stage import DIGITS
 
@@ -35,7 +35,7 @@ def configuration(folder: Path, **pipelines: Any) -> Config:
     file = folder / "agent.yaml"
     source = {"type": "mqtt", "topic": "in"}
     used = {name: {"source": source, "model": "digits"} | options for name, options in pipelines.items()}
-    models = {"digits": {"path": str(DIGITS), "threads": 1}}
+    models = {"digits": {"path": str(DIGITS), "threads": 1, "engines": 1}}
     file.write_text(yaml.safe_dump({"models": models, "pipelines": used}))
     return loader.load(file)
 
@@ -70,3 +70,28 @@ def test_a_model_has_an_engine_for_each_batch_size_and_keeps_those_that_are_load
     assert narrower.engine_for(2) is wider.engine_for(2)
     assert (wider.memory, narrower.memory) == (2 * model.memory, model.memory)
     wider.close()
+
+
+def test_each_engine_counts_as_memory_and_further_ones_take_what_all_models_leave(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    model_file = data_dir / "classify_tflite" / "mobilenet_v1_0.25_224_quant.tflite"
+    size = model_file.stat().st_size
+    file = tmp_path / "agent.yaml"
+    photos = {"path": str(model_file), "labels": "none", "threads": 1}
+    source = {"type": "mqtt", "topic": "in"}
+
+    def load(memory: float, **models: Any) -> dict[str, Any]:
+        pipelines = {name: {"source": source, "model": name} for name in models}
+        document = {"model_memory": f"{int(size * memory)}B", "models": models, "pipelines": pipelines}
+        file.write_text(yaml.safe_dump(document))
+        return dict(load_models(loader.load(file), {}))
+
+    with pytest.raises(ConfigError, match="and of model_memory"):
+        load(2.5, photos=photos | {"engines": 3})
+    stated = load(3.5, photos=photos | {"engines": 3})["photos"]
+    assert (stated.parallel, stated.memory) == (3, 3 * size)
+    both = load(2.5, one=photos, two=photos)
+    assert [model.parallel for model in both.values()] == [1, 1]
+    for model in (stated, *both.values()):
+        model.close()

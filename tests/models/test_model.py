@@ -8,9 +8,9 @@ import pytest
 from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.models import model as models
-from edge_agent.models.accelerator_choice import threads_of
 from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
+from edge_agent.models.tuning import threads_of
 from edge_agent.settings import Model, Preprocess
 from tests.images import decode_image
 

@@ -1,7 +1,10 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from edge_agent.engines.pool import Pool
 from edge_agent.models.model import Model
 from tests.sources.stage import DIGITS, Stage, digits_model
 
@@ -18,3 +21,12 @@ def model() -> Model:
 def golden(model: Model, tmp_path: Path) -> Stage:
     """A stage over the bundle's golden samples."""
     return Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path)
+
+
+@contextmanager
+def no_engine_is_free(model: Model) -> Iterator[None]:
+    """A model whose inferences wait until the end of the `with` block."""
+    pool = model.engine.engine.engine
+    assert isinstance(pool, Pool)
+    with pool._changed:
+        yield

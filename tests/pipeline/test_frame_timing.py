@@ -100,3 +100,13 @@ def test_an_inference_that_fails_is_over_too(scheduler: FrameScheduler) -> None:
     with pytest.raises(ZeroDivisionError), scheduler.inference():
         _ = 1 / 0
     scheduler.wait()
+
+
+def test_with_two_engines_a_sample_is_taken_while_one_is_in_the_model_but_not_while_two_are(clock: Clock) -> None:
+    scheduler = FrameScheduler(lambda: 2)
+    take(scheduler, 1.0, clock)
+    with scheduler.inference():
+        assert returns(scheduler)
+        with scheduler.inference():
+            assert not returns(scheduler)
+        assert returns(scheduler)

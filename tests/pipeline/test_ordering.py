@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from edge_agent.pipeline.ordering import SECTIONS, Ticket, TicketLock
+from edge_agent.pipeline.ordering import INFERENCE, PUBLISHING, SECTIONS, Ticket, TicketLock
 from edge_agent.samples import Sample
 
 SAMPLE = Sample(b"", 0.0, 0.0, {})
@@ -64,7 +64,7 @@ def test_each_section_is_entered_by_one_ticket_at_a_time_in_the_order_of_the_tic
         with ticket:
             for section in range(SECTIONS):
                 time.sleep(delays[(number + section) % len(delays)])  # a step of its own length
-                with ticket.section():
+                with ticket.section(section):
                     inside[section] += 1
                     assert inside[section] == 1
                     entered[section].append(number)
@@ -80,9 +80,9 @@ def test_each_section_is_entered_by_one_ticket_at_a_time_in_the_order_of_the_tic
 def test_while_one_ticket_is_in_the_second_section_the_next_one_is_in_the_first() -> None:
     lock = TicketLock()
     first, second = draw(lock), draw(lock)
-    with first.section():
+    with first.section(INFERENCE):
         pass
-    with first.section(), second.section():
+    with first.section(PUBLISHING), second.section(INFERENCE):
         pass
 
 
@@ -93,15 +93,15 @@ def test_an_error_at_any_place_lets_the_tickets_behind_go_on(entered: int) -> No
 
     def fail() -> None:
         with suppress(ZeroDivisionError), failing:
-            for _ in range(entered):
-                with failing.section():
+            for section in range(entered):
+                with failing.section(section):
                     pass
             raise ZeroDivisionError
 
     def go_on() -> None:
         with behind:
-            for _ in range(SECTIONS):
-                with behind.section():
+            for section in range(SECTIONS):
+                with behind.section(section):
                     pass
 
     run(go_on, fail)
@@ -114,14 +114,14 @@ def test_an_error_within_a_section_lets_the_tickets_behind_go_on(section: int) -
 
     def fail() -> None:
         with suppress(ZeroDivisionError), failing:
-            for _ in range(section):
-                with failing.section():
+            for before in range(section):
+                with failing.section(before):
                     pass
-            with failing.section():
+            with failing.section(section):
                 raise ZeroDivisionError
 
     def go_on() -> None:
-        with behind, behind.section():
+        with behind, behind.section(INFERENCE):
             pass
 
     run(go_on, fail)
@@ -138,8 +138,8 @@ def test_a_ticket_that_enters_nothing_still_waits_for_those_before_it() -> None:
 
     def enter(ticket: Ticket, name: str) -> None:
         with ticket:
-            for _ in range(SECTIONS):
-                with ticket.section():
+            for section in range(SECTIONS):
+                with ticket.section(section):
                     passed.append(name)
 
     run(enter_nothing, lambda: enter(third, "third"), lambda: enter(first, "first"))

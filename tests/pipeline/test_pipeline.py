@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -23,13 +24,13 @@ from edge_agent.models.model import Model
 from edge_agent.models.shipped import shipped
 from edge_agent.pipeline import frame_timing
 from edge_agent.pipeline.ordering import Ticket, TicketLock
-from edge_agent.pipeline.pipeline import WORKERS
+from edge_agent.pipeline.pipeline import WORKERS, workers_for
 from edge_agent.samples import Sample
 from edge_agent.sources.queue import SampleQueue
 from tests.broker import wait_until
 from tests.clock import Clock
 from tests.images import decode_image
-from tests.pipeline.conftest import GOLDEN
+from tests.pipeline.conftest import GOLDEN, no_engine_is_free
 from tests.settlements import ended
 from tests.sources import stage as stage_module
 from tests.sources.stage import DIGITS, Stage, digits_model
@@ -70,6 +71,94 @@ def test_results_leave_in_the_order_in_which_the_samples_came(model: Model, tmp_
     assert [Path(s.origin["path"]).name for s in stage.results] == [n for i, n in enumerate(names) if i % 5 != 3]
     assert [Path(s.origin["path"]).name for s, _ in stage.given_up] == [n for i, n in enumerate(names) if i % 5 == 3]
     assert stage.imbalances == []
+
+
+class Alternating:
+    """Has every second inference end after the one behind it, and counts those that run at the same time.
+
+    Args:
+        model: the model.
+        seconds: for which it waits for the one behind it.
+    """
+
+    def __init__(self, model: Model, seconds: float = 1.0) -> None:
+        self._infer, self._seconds = model.infer_each, seconds
+        self._lock, self._count, self._inside, self.most_inside = threading.Lock(), 0, 0, 0
+        self._next_has_ended = threading.Event()
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self._lock:
+            self._count += 1
+            first = self._count % 2 == 1
+            self._inside += 1
+            self.most_inside = max(self.most_inside, self._inside)
+        if first:
+            self._next_has_ended.wait(self._seconds)
+            self._next_has_ended.clear()
+        outputs = self._infer(*arguments)
+        if not first:
+            self._next_has_ended.set()
+        with self._lock:
+            self._inside -= 1
+        return outputs
+
+
+def test_with_two_engines_two_inferences_run_at_the_same_time_and_results_keep_their_order(tmp_path: Path) -> None:
+    model = digits_model(engines=2)
+    model.infer_each = alternating = Alternating(model)  # type: ignore[method-assign,assignment]  # to end out of order
+    with Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path) as stage:
+        stage.wait_until_ended()
+    assert alternating.most_inside == 2
+    assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
+    assert stage.imbalances == []
+
+
+def test_of_inputs_under_suspicion_one_is_in_the_model_at_a_time(tmp_path: Path) -> None:
+    model = digits_model(engines=2)
+    model.infer_each = alternating = Alternating(model, 0.02)  # type: ignore[method-assign,assignment]  # to overlap
+    stage = Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path)
+    stage.pipeline._poison.is_suspect = lambda sample: True  # type: ignore[method-assign]  # noqa: ARG005 - as if all came again
+    with stage:
+        stage.wait_until_ended()
+    assert alternating.most_inside == 1
+    assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
+
+
+def test_a_running_pipeline_changes_to_a_model_with_more_engines_and_uses_them(
+    golden: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    other = digits_model(engines=4)
+    golden.gate.clear()
+    with golden as stage:
+        stage.wait_for(lambda stage: stage.counts()["produced"] == 1, "one is through the model")
+        stage.pipeline.switch(other)
+        # One more worker than engines, each with a sample, and two in the queue.
+        stage.wait_for(lambda stage: stage.counts()["captured"] == workers_for(4) + 2, "the others wait")
+        stage.gate.set()
+        stage.wait_until_ended()
+    assert workers_for(4) == 5
+    assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
+    assert stage.imbalances == []
+
+
+def test_of_two_engines_one_that_hangs_is_seen(tmp_path: Path) -> None:
+    model, hangs, begun = digits_model(engines=2), threading.Event(), threading.Event()
+    infer = model.infer_each
+
+    def infer_each(*arguments: Any) -> Any:
+        if not begun.is_set():
+            begun.set()
+            hangs.wait(20)
+        return infer(*arguments)
+
+    model.infer_each = infer_each  # type: ignore[method-assign,assignment]  # to make the first one hang
+    with Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path) as stage:
+        wait_until(lambda: stage.pipeline.busy_for() > 0.1, 10, "the pipeline seems to hang")
+        assert stage.counts()["inferred"] == 0, "results wait for the one before them"
+        hangs.set()
+        stage.wait_until_ended()
+    assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
 
 
 def test_while_one_sample_waits_to_get_out_the_next_one_is_prepared(golden: Stage) -> None:
@@ -189,7 +278,7 @@ def test_what_fails_after_a_result_is_published_does_not_end_its_sample_again(
 
 def test_a_model_that_hangs_is_seen_and_a_broker_that_hangs_is_not_taken_for_it(golden: Stage, model: Model) -> None:
     with golden as stage:
-        with model.engine._lock:
+        with no_engine_is_free(model):
             wait_until(lambda: stage.pipeline.busy_for() > 0.1, 10, "the model seems to hang")
         stage.gate.clear()
         before = stage.counts()["produced"]
@@ -225,18 +314,18 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_the_model(stage: Stage) -> bool:
-        return stage.pipeline._admission.scheduler._began is not None
+        return stage.pipeline._admission.scheduler._began != []
 
     camera, clock = Camera(), Clock()
     monkeypatch.setattr(frame_timing, "time", clock)
     monkeypatch.setattr(stage_module, "open_source", lambda _source, _context: camera)
     with Stage({"type": "camera"}, model, tmp_path) as stage:
-        with model.engine._lock:
+        with no_engine_is_free(model):
             camera.show(1)
             stage.wait_for(in_the_model, "the first frame is in the model")
             clock.now += 100  # from now on it is known to be slow
         stage.wait_for_results(1)
-        with model.engine._lock:
+        with no_engine_is_free(model):
             camera.show(2)
             stage.wait_for(in_the_model, "the second frame is in the model")
             for number in (3, 4, 5):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from edge_agent.counters import Counters, imbalance
 from edge_agent.errors import EdgeAgentError
 from edge_agent.models import model as models
 from edge_agent.models.model import Model
+from edge_agent.models.resolve import resolve_model
 from edge_agent.models.shipped import shipped
 from edge_agent.models.stages import WorkItem
 from edge_agent.mqtt.endpoint import Endpoint
@@ -25,8 +27,9 @@ DIGITS = shipped("digits")
 _OBSERVE_EVERY_S = 0.002
 
 
-def digits_model() -> Model:
-    return models.load("digits", settings.Model(path=DIGITS, threads=1), Path.cwd())
+def digits_model(engines: int = 1) -> Model:
+    options = settings.Model(path=DIGITS, threads=1, engines=engines)
+    return models.load_qualified("digits", replace(resolve_model(options, Path.cwd()), cores=engines))
 
 
 class Stage(NullSink):
