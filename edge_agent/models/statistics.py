@@ -29,7 +29,7 @@ class StatisticsModel:
     labels = (NORMAL, ANOMALY)
     threshold = 1.0
     takes_pictures = stateful = keeps_state = False
-    together = 1
+    together = parallel = 1
     fallback = ""
     memory = 0
     engine = SimpleNamespace(accelerator="cpu", runtime="built-in")
