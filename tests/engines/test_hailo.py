@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent import settings
+from edge_agent.chips import hailo
 from edge_agent.chips.hailo import Hailo
 from edge_agent.chips.serving import ChipError
 from edge_agent.engines import load_engine
@@ -149,3 +150,23 @@ def test_an_interpreter_without_the_library_is_named(tmp_path: Path, load: Load)
 def test_an_interpreter_that_is_not_there_is_one_sentence(load: Load) -> None:
     with pytest.raises(ModelError, match=r"/nowhere/python3 can't be started: No such file"):
         load(python="/nowhere/python3")
+
+
+@pytest.mark.parametrize(
+    ("stated", "version", "running", "uses"),
+    [
+        ("auto", "4.23.0", True, True),
+        ("auto", "4.23.0", False, False),
+        ("auto", "5.2.0", True, False),
+        ("auto", "", True, False),
+        ("true", "5.2.0", False, True),
+        ("false", "4.23.0", True, False),
+    ],
+)
+def test_the_service_is_that_of_hailort_4(
+    stated: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, running: bool, uses: bool
+) -> None:
+    if running:
+        (tmp_path / "service").touch()
+    monkeypatch.setattr(hailo, "SERVICE", tmp_path / "service")
+    assert hailo._uses_service(stated, version) == uses

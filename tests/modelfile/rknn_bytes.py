@@ -8,14 +8,18 @@ from tests.models.model_bytes import flatbuffer
 
 
 def rknn(
-    platform: str = "rk3588", inputs: tuple[int, ...] = (1, 1, 32, 24), outputs: tuple[int, ...] = (1, 11)
+    platform: str = "rk3588",
+    inputs: tuple[int, ...] = (1, 1, 32, 24),
+    outputs: tuple[int, ...] = (1, 11),
+    *further: tuple[int, ...],
 ) -> bytes:
-    """A quantised file with one input and one output.
+    """A quantised file with one input, and one output or more.
 
     Args:
         platform: the chip.
         inputs: shape of the input, batch x channels x height x width.
         outputs: shape of the output.
+        further: shapes of further ones.
     """
     attributes = {
         "attrs": {"image": {"mean": [0], "std": [255], "rgb2bgr": False}},
@@ -34,10 +38,18 @@ def rknn(
         "graph": [
             {"left": "input", "left_tensor_id": 0, "right": "norm_tensor", "right_tensor_id": 0},
             {"left": "output", "left_tensor_id": 0, "right": "norm_tensor", "right_tensor_id": 1},
+            *(
+                {"left": "output", "left_tensor_id": at, "right": "norm_tensor", "right_tensor_id": 1 + at}
+                for at in range(1, 1 + len(further))
+            ),
         ],
         "norm_tensor": [
             {"tensor_id": 0, "url": "image", "dim_num": 4, "size": list(inputs)},
             {"tensor_id": 1, "url": "scores", "dim_num": 2, "size": list(outputs)},
+            *(
+                {"tensor_id": 1 + at, "url": f"scores{at}", "dim_num": len(shape), "size": list(shape)}
+                for at, shape in enumerate(further, 1)
+            ),
         ],
         "ori_network_platform": "ONNX",
         "target_platform": [platform],
