@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import footprint, gate, language, messages, report, speed, video
+from benchmarks import camera_cost, footprint, gate, language, messages, report, speed, video
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "video": video.full_speed,
     "age": video.frame_age,
     "gate": gate.gate,
+    "camera": camera_cost.cost,
     "messages": messages.messages,
     "memory": footprint.memory,
     "growth": footprint.growth,

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -36,18 +36,27 @@ class Unit:
 
 @dataclass(frozen=True)
 class Clip:
-    """What a stream shows, again and again."""
+    """What a stream shows, again and again from a moment on.
+
+    Attributes:
+        codec: H264 or H265.
+        units: its pictures.
+        seconds: how long it lasts.
+        again: seconds after its start from which it is shown again.
+    """
 
     codec: str
     units: tuple[Unit, ...]
     seconds: float
+    again: float = 0.0
 
     @classmethod
-    def read(cls, *paths: Path) -> "Clip":
-        """The pictures of encoded files (.ts), one after the other."""
+    def read(cls, *paths: Path, again: int = 0) -> "Clip":
+        """The pictures of encoded files (.ts), one after the other, and again from the file with this number on."""
         units: list[Unit] = []
-        begins, codec = 0.0, ""
-        for path in paths:
+        begins, codec, again_at = 0.0, "", 0.0
+        for number_of_file, path in enumerate(paths):
+            again_at = begins if number_of_file == again else again_at
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 codec = {"h264": "H264", "hevc": "H265"}[stream.codec_context.name]
@@ -58,7 +67,7 @@ class Clip:
                 shown = float((packet.pts or 0) * packet.time_base) - first
                 units.append(Unit(begins + number * step, begins + shown, tuple(_nals(bytes(packet)))))
             begins += len(packets) * step
-        return cls(codec, tuple(units), begins)
+        return cls(codec, tuple(units), begins, again_at)
 
 
 class RtspServer:
@@ -160,7 +169,8 @@ class RtspServer:
                     sequence += 1
                 connection.sendall(data)
                 self.sent[path] += 1
-            turn += clip.seconds
+            turn += clip.seconds - clip.again
+            clip = replace(clip, units=tuple(unit for unit in clip.units if unit.sent >= clip.again))
 
     def __enter__(self) -> Self:
         return self

@@ -216,13 +216,13 @@ class PausableDecoder:
             self._decoder = self._stream.decoder(all_threads=True, deblocking=self._deblocking)
 
     def _decode(self, packet: Any) -> Iterator[Any]:
-        began = time.monotonic()
+        began = time.thread_time()  # with one thread, the decoder works in this one
         try:
             frames = self._decoder.decode(packet)
         except (av.error.FFmpegError, ValueError):
             self._counts.damage()
             frames = []
-        self._busy += time.monotonic() - began
+        self._busy += time.thread_time() - began
         for frame in frames:
             # Of an open group of pictures, those that refer to what was not decoded; of an encoder without keyframes,
             # what is not yet whole.

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Frames a second that the gate looks at.
 LOOKS = 10.0
 RETRY_CEILING = 30.0
-_END_TIMEOUT = 0.1
+_END_TIMEOUT = 0.3
 
 
 class SecondStream:

@@ -163,6 +163,8 @@ class WatchSecond(WatchAll):
 
     def samples(self, stream: PacketStream, stopping: threading.Event) -> Iterator[Sample | None]:
         """See `WatchAll`."""
+        if stopping.is_set():
+            return
         with self._second.watched(stream.relative(self._context.regions)):
             yield from super().samples(stream, stopping)
 

@@ -40,7 +40,13 @@ def make_clip(path: Path, codec: str = "H.264", *, seconds: float = 2.0, size: s
 
 
 class Opened(PacketStream):
-    """The packets of a file, which come at once, as if at their own pace."""
+    """The packets of a file, which come at once, as if at their own pace.
+
+    Attributes:
+        latest: seconds after the start at which the latest packet came.
+    """
+
+    latest = 0.0
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -53,6 +59,7 @@ class Opened(PacketStream):
         for packet in self._container.demux(self._stream):
             if packet.size:
                 number += 1
-                packet.opaque = Arrival(number, began + number / FPS, number / FPS)
+                self.latest = number / FPS
+                packet.opaque = Arrival(number, began + number / FPS, self.latest)
                 yield packet
         raise SourceError(f"{self.name}: no frame can be read any more")

@@ -1,5 +1,6 @@
 """Streams that are read as packets, through PyAV."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -271,12 +272,16 @@ def test_keyframes_suffice_while_they_come_as_often_as_frames_are_wanted() -> No
     assert not keyframes.suffices(8.2)
 
 
-def test_a_playlist_reaches_no_file(clips: dict[str, Path], tmp_path: Path) -> None:
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{clips['H.264']}\n#EXT-X-ENDLIST\n"
-    (tmp_path / "list.m3u8").write_text(playlist)
+def test_a_playlist_leads_to_its_server_and_to_no_file(clips: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(clips["H.264"], tmp_path / "clip.ts")
+    for name, target in (("near", "clip.ts"), ("file", f"file://{tmp_path}/clip.ts")):
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n"
+        (tmp_path / f"{name}.m3u8").write_text(playlist)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert next(PacketStream(f"{url}/near.m3u8", "name", 1.0).packets()).is_keyframe
         with pytest.raises(SourceError):
-            next(PacketStream(f"http://127.0.0.1:{server.server_port}/list.m3u8", "name", 1.0).packets())
+            PacketStream(f"{url}/file.m3u8", "name", 1.0)
         server.shutdown()
