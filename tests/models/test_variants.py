@@ -24,10 +24,13 @@ from edge_agent.models.variants import wanted
 from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.system import chips
+from tests.broker import wait_until
 from tests.delegates import CUSTOM, TestDelegate
 from tests.modelfile.hef_bytes import hef
 from tests.modelfile.rknn_bytes import rknn
 from tests.models import compiled_models
+from tests.stand_ins import interpreter
+from tests.stand_ins.control import Control
 
 DIGITS = shipped("digits")
 FOUR = [
@@ -169,6 +172,35 @@ def test_a_file_of_another_format_takes_over_in_the_middle_of_the_work(tmp_path:
         model.close()
     assert [one.label for one in on_npu] == [one.label for one in on_cpu] == ["5"]
     assert on_npu[0].confidence == pytest.approx(on_cpu[0].confidence, abs=0.01)
+
+
+@pytest.mark.faults
+def test_the_cpu_answers_while_a_chip_fails_and_the_chip_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = Control(tmp_path)
+    for key, value in {**control.environment, chips.VARIABLE: "hailo8l"}.items():
+        monkeypatch.setenv(key, value)
+    made = bundle(tmp_path, FOUR[1:])
+    (made / "digits_8l.hef").write_bytes(hef(3, "HAILO8L", "digits"))
+    python = {"python": str(interpreter.make(tmp_path / "system", with_runtimes=True))}
+    stated = {"path": made, "accelerators": [{"chip": "hailo", "options": python}, "cpu"]}
+    model = models.load("it", settings.Model.model_validate(stated), Path.cwd())
+    predictor, sample = Predictor(model, 1, None), read_file(DIGITS / "golden" / "5_printed.png")
+
+    def answer() -> tuple[str | None, str]:
+        [found] = predictor.ask(sample).predictions
+        return found.label, model.engine.runtime.split(" ")[0]
+
+    try:
+        assert answer() == ("5", "HailoRT")
+        control.set(at="run", status=87)
+        assert answer() == ("5", "ONNX")
+        control.set()
+        wait_until(lambda: answer() == ("5", "HailoRT"), 60, "the chip serves again")
+        assert model.engine.moves == 2
+    finally:
+        model.close()
 
 
 RAW = Preprocess(24, 32, "letterbox", "rgb", "nhwc", "uint8", (0.0,), (1.0,))
