@@ -1,7 +1,8 @@
-"""`samples`: looks at the samples that pipelines have kept on this device."""
+"""`samples`: the samples that pipelines have kept on this device: a list, files for tools, and labels from tools."""
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,30 +12,47 @@ from edge_agent.commands.config_argument import add_config_argument, config_file
 from edge_agent.errors import ConfigError
 from edge_agent.samples import timestamp
 from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
     from edge_agent.sample_store.segment import Walk
     from edge_agent.sample_store.store import Stored
 
+# Those of `keeping.export`, which is slow to import.
+FORMATS = ("folder", "coco", "yolo", "voc", "label-studio", "jsonl")
 _ROW = "{:16}  {:24}  {:12}  {:24}  {}"
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `samples` and its actions; all of them set `run`."""
-    parser = subparsers.add_parser("samples", help="samples that pipelines have kept: list")
+    parser = subparsers.add_parser("samples", help="samples that pipelines have kept: list, export, import")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what is there, oldest first")
     _add_stores(listing)
     listing.add_argument("--last", type=between(1, 1_000_000), metavar="N", help="the latest ones only")
     listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    exporting = actions.add_parser("export", help="as files, for labelling and training")
+    exporting.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    exporting.add_argument("--format", default="folder", choices=FORMATS, help="of the files (folder)")
+    exporting.add_argument(
+        "--test", type=between(0.0, 1.0), default=0.0, metavar="SHARE", help="of the samples, in a part of its own (0)"
+    )
+    exporting.add_argument("--labelled", action="store_true", help="only what a person has labelled")
+    _add_stores(exporting)
+    importing = actions.add_parser("import", help="labels from Label Studio, COCO or a folder for each label")
+    importing.add_argument("labels", type=Path, metavar="FILE", help="JSON, or a folder")
+    importing.add_argument("--by", default="import", metavar="NAME", help="who says so, in the history (import)")
+    _add_stores(importing, filters=False)
 
 
-def _add_stores(parser: argparse.ArgumentParser) -> None:
+def _add_stores(parser: argparse.ArgumentParser, *, filters: bool = True) -> None:
     parser.add_argument(
         "stores", type=Path, nargs="*", metavar="STORE", help="folders of samples (default: those of the configuration)"
     )
     add_config_argument(parser, "the configuration whose stores are meant")
+    if not filters:
+        return
     parser.add_argument("--reason", action="append", metavar="RULE", help="only what this rule has kept: `random`, …")
     parser.add_argument("--label", action="append", metavar="LABEL", help="only with this label")
 
@@ -46,6 +64,16 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: there is no such store.
         StoreError: a store can't be used.
     """
+    match args.action:
+        case "export":
+            return _export(args)
+        case "import":
+            return _import(args)
+        case _:
+            return _list(args)
+
+
+def _list(args: argparse.Namespace) -> int:
     from edge_agent.sample_store.segment import Walk
 
     damage = Walk()
@@ -66,6 +94,42 @@ def run(args: argparse.Namespace) -> int:
         if damage.damaged:
             print(f"{damage.damaged} damaged places were left out")
     return 1 if damage.damaged else 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from edge_agent.keeping.chosen import chosen
+    from edge_agent.keeping.export import export
+    from edge_agent.sample_store.segment import Walk
+
+    damage = Walk()
+    reasons, labels = args.reason or (), args.label or ()
+    samples = list(chosen(stores(args), damage, reasons=reasons, labels=labels, labelled=args.labelled))
+    if not samples:
+        raise ConfigError(["there is no such sample: `edge-agent samples list` shows those that there are"])
+    written = export(samples, args.out, args.format, args.test)
+    print(f"{args.out}: {counted(written, 'sample')}")
+    if damage.damaged:
+        print(f"{damage.damaged} damaged places were left out", file=sys.stderr)
+    return 1 if damage.damaged else 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    import time
+
+    from edge_agent.keeping import importing
+    from edge_agent.sample_store.labels import append_labels, read_labels
+    from edge_agent.sample_store.store import read_store
+
+    labels, at = importing.read(args.labels), timestamp(time.time())
+    known, changed = 0, 0
+    for folder in stores(args):
+        there = {one.id for one in read_store(folder)} & labels.keys()
+        before = read_labels(folder)
+        fresh = [(one, labels[one]) for one in sorted(there) if before.get(one) != labels[one]]
+        known += len(there)
+        changed += append_labels(folder, fresh, args.by, at)
+    print(f"{args.labels}: {counted(len(labels), 'label')}, {known} of samples that are here, {changed} new or changed")
+    return 0 if known else 1
 
 
 def stores(args: argparse.Namespace) -> list[Path]:
