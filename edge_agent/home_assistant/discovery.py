@@ -13,7 +13,7 @@ from typing import Any
 from paho.mqtt.client import MQTTMessage
 
 from edge_agent import settings
-from edge_agent.home_assistant.entities import safe
+from edge_agent.home_assistant.ids import safe
 from edge_agent.mqtt import client_ids
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # Seconds between a reason to publish and the message: after connecting, the retained message arrives in that time;
 # after a start of Home Assistant, not all devices publish at once.
 DELAY = (0.5, 2.0)
-PLATFORMS = ("sensor", "binary_sensor", "image", "button")
+PLATFORMS = ("sensor", "binary_sensor", "image", "button", "event", "update", "switch", "number")
 MAX_PAYLOAD = 4_000_000
 
 

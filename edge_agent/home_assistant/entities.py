@@ -7,17 +7,17 @@ Templates are Jinja. They must render for every document of their topic, also wi
 Home Assistant shows `None` as unknown.
 """
 
-import hashlib
 import itertools
-import json
 import math
-import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from edge_agent import __version__, settings
-from edge_agent.home_assistant.quantities import as_written, quantity
+from edge_agent.home_assistant.components import Component, binary, first, literal, number, value_of
+from edge_agent.home_assistant.diagnostics import of_device, of_model, of_performance, of_updates, trouble
+from edge_agent.home_assistant.ids import safe
+from edge_agent.home_assistant.quantities import as_people_write, as_written, quantity
 from edge_agent.postprocess.meter import unit_of
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.preprocess.prepare import units_of
@@ -26,13 +26,10 @@ from edge_agent.settings.monitoring import is_loopback, split_address
 
 # With more labels, values or regions than this, a pipeline has no entity for each of them.
 MAX_PARTS = 24
-MAX_ID = 64
 # A state has at most 255 characters, and what is recorded of attributes at most 16 KiB.
 MAX_STATE = 255
 MAX_TEXT = 4000
-MAX_OTHERS = 5
-
-Component = dict[str, Any]
+_COUNT = {"icon": "mdi:counter"}
 
 
 class Model(Protocol):
@@ -60,6 +57,7 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     components = dict(_components(topic, options, models))
     for name, component in components.items():
         component["unique_id"] = f"edge-agent.{device}.{name}"
+        component["name"] = as_people_write(component["name"])
     about = {
         "identifiers": [f"edge-agent.{device}"],
         "name": options.device_id,
@@ -78,17 +76,6 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     }
 
 
-def safe(name: str) -> str:
-    """A name for discovery topics and ids: letters, digits, `_` and `-`. Different names stay different.
-
-    A name that has to be changed, or looks as if it had been, ends in a part of its hash.
-    """
-    mapped = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:MAX_ID]
-    if mapped == name and not re.search(r"-[0-9a-f]{12}$", name):
-        return name
-    return f"{mapped}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
-
-
 def _page(listen: str) -> str:
     """URL of the status page for other machines; by this machine's name if it listens on every address."""
     host, port = split_address(listen)
@@ -99,7 +86,7 @@ def _page(listen: str) -> str:
 
 
 def _components(topic: str, options: settings.Settings, models: Mapping[str, Model]) -> Iterator[tuple[str, Component]]:
-    yield from _of_device(f"{topic}/stats")
+    yield from of_device(f"{topic}/stats")
     for name, pipeline in options.pipelines.items():
         model = models[pipeline.model_name]
         delay = _delay(options.home_assistant.presence_delay, pipeline)
@@ -112,15 +99,17 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
         for line, way in itertools.product(pipeline.lines, ("in", "out")):
             part = f"pipelines.{safe(name)}.lines.{safe(line)}.{way}"
             yield part, _crossings(f"{name} {line} {way}", findings.topic, line, way) | available
-        yield f"pipelines.{safe(name)}.trouble", _trouble(name, f"{topic}/info")
-        yield from _of_performance(name, f"{topic}/stats")
+        if kinds := _kinds_of_events(pipeline):
+            yield f"pipelines.{safe(name)}.events", _events(name, f"{topic}/{name}/event", kinds) | available
+        yield f"pipelines.{safe(name)}.trouble", trouble(name, f"{topic}/info")
+        yield from of_performance(name, f"{topic}/stats")
         if pipeline.snapshot is not None:
             picture = {"platform": "image", "name": f"{name} snapshot", "image_topic": f"{topic}/{name}/snapshot"}
             yield f"pipelines.{safe(name)}.snapshot", picture | {"content_type": "image/jpeg"} | available
     for name in sorted(models):
-        yield from _of_model(name, topic)
+        yield from of_model(name, topic)
     if options.update is not None:
-        yield from _of_updates(topic, options.update.models)
+        yield from of_updates(topic, options.update.models)
 
 
 class Findings(NamedTuple):
@@ -151,7 +140,7 @@ def _of_results(all_of_them: Findings, options: settings.Pipeline, model: Model)
         yield from _of_task(all_of_them, options, model)
         return
     for region in options.regions:
-        found = f"({all_of_them.found} | selectattr('region', 'eq', {_literal(region)}) | list)"
+        found = f"({all_of_them.found} | selectattr('region', 'eq', {literal(region)}) | list)"
         its = all_of_them._replace(title=f"{all_of_them.title} {region}", found=found)
         for part, component in _of_task(its, options, model):
             yield f"regions.{safe(region)}.{part}", component
@@ -163,24 +152,27 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
     match model.task:
         case "classification" | "ocr":
             yield "label", _label(findings)
+            yield "confidence", _confidence(findings)
         case "detection" | "pose" | "segmentation":
             yield from _objects(findings, options.filters.labels or model.labels)
         case "anomaly" if isinstance(options.model, settings.Statistics):
             yield from _readings(findings, options)
         case "anomaly":
-            yield "score", _number(title, topic, _value(found))
+            score = number(title, topic, value_of(found)) | {"icon": "mdi:sine-wave"}
             if options.anomaly is not None or model.threshold is not None:
-                known = f"{{% set label = {_first(found)}.label | default('') %}}"
+                known = f"{{% set label = {first(found)}.label | default('') %}}"
                 state = f"{known}{{{{ ('ON' if label == '{ANOMALY}' else 'OFF') if label else None }}}}"
-                yield "problem", _binary(f"{title} anomaly", topic, state, "problem")
+                yield "problem", binary(f"{title} anomaly", topic, state, "problem")
+                score |= {"enabled_by_default": False, "entity_category": "diagnostic"}  # it changes with each result
+            yield "score", score
         case "regression":
             labels = model.labels
             if not 1 < len(labels) <= MAX_PARTS:
-                yield "value", _number(title, topic, _value(found))
+                yield "value", number(title, topic, value_of(found))
                 return
-            for number, label in enumerate(labels):
-                its = f"({found} | selectattr('class_id', 'eq', {number}) | list)"
-                yield f"values.{number}", _number(f"{title} {label}", topic, _value(its))
+            for place, label in enumerate(labels):
+                its = f"({found} | selectattr('class_id', 'eq', {place}) | list)"
+                yield f"values.{place}", number(f"{title} {label}", topic, value_of(its))
 
 
 def _readings(findings: Findings, options: settings.Pipeline) -> Iterator[tuple[str, Component]]:
@@ -190,17 +182,19 @@ def _readings(findings: Findings, options: settings.Pipeline) -> Iterator[tuple[
     names = tuple(units) or getattr(options.source, "channels", None) or ()
     state = f"{{{{ 'ON' if {found} | selectattr('label', 'eq', '{ANOMALY}') | list else 'OFF' }}}}"
     if not isinstance(names, tuple) or not 0 < len(names) <= MAX_PARTS:
-        yield "problem", _binary(f"{title} anomaly", topic, state, "problem")
+        yield "problem", binary(f"{title} anomaly", topic, state, "problem")
         return
     for name in names:
-        its = f"({found} | selectattr('channel', 'eq', {_literal(name)}) | list)"
+        its = f"({found} | selectattr('channel', 'eq', {literal(name)}) | list)"
         # A message need not have all readings. Home Assistant ignores an empty state.
-        reading = f"{{{{ {_first(its)}.reading | default('') }}}}"
-        component = _number(f"{title} {as_written(name)}", topic, reading) | quantity(name, units.get(name, ""))
+        reading = f"{{{{ {first(its)}.reading | default('') }}}}"
+        component = number(f"{title} {as_written(name)}", topic, reading) | quantity(name, units.get(name, ""))
         yield f"readings.{safe(name)}.value", component
-        unusual = f"{{{{ ('ON' if {_first(its)}.label == '{ANOMALY}' else 'OFF') if {its} else '' }}}}"
-        problem = _binary(f"{title} {as_written(name)} anomaly", topic, unusual, "problem")
-        facts = f"{{{{ {_first(its)} | tojson }}}}"
+        unusual = f"{{{{ ('ON' if {first(its)}.label == '{ANOMALY}' else 'OFF') if {its} else '' }}}}"
+        problem = binary(f"{title} {as_written(name)} anomaly", topic, unusual, "problem")
+        # No score and no reading: what changes with each result would be recorded with each.
+        known = ", ".join(f"'{key}': {first(its)}.{key} | default(None)" for key in ("reason", "expected"))
+        facts = f"{{{{ {{{known}}} | tojson }}}}"
         attributes = {"json_attributes_topic": topic, "json_attributes_template": facts}
         yield f"readings.{safe(name)}.problem", problem | attributes
 
@@ -208,18 +202,18 @@ def _readings(findings: Findings, options: settings.Pipeline) -> Iterator[tuple[
 def _meter(findings: Findings, options: settings.Meter) -> Component:
     """The value of a meter; what was read, and why it was refused, as attributes."""
     title, topic, found, _ = findings
-    return _number(title, topic, _value(found)) | {
+    return number(title, topic, value_of(found)) | {
         "device_class": options.kind,
         "unit_of_measurement": unit_of(options),
         "state_class": "total_increasing",
         "suggested_display_precision": options.decimals,
         "json_attributes_topic": topic,
-        "json_attributes_template": f"{{{{ {_first(found)} | tojson }}}}",
+        "json_attributes_template": f"{{{{ {first(found)} | tojson }}}}",
     }
 
 
 def _label(findings: Findings) -> Component:
-    """The most confident label, or the number of its class; its confidence and the next predictions as attributes."""
+    """The most confident label, or the number of its class."""
     title, topic, found, _ = findings
     label = "(one.label | default(one.class_id) | string)"
     return {
@@ -228,29 +222,57 @@ def _label(findings: Findings) -> Component:
         "state_topic": topic,
         "value_template": f"{{% set one = {found} | first | default('') %}}"
         f"{{{{ {label}[:{MAX_STATE}] if one else '{NO_LABEL}' }}}}",
-        "json_attributes_topic": topic,
-        "json_attributes_template": f"{{{{ {{'confidence': {_first(found)}.confidence | default(None),"
-        f" 'predictions': {found}[:{MAX_OTHERS}]}} | tojson }}}}",
+        "icon": "mdi:tag-text",
     }
+
+
+def _confidence(findings: Findings) -> Component:
+    """Of the most confident label. It changes with each result, so it is off until somebody turns it on."""
+    title, topic, found, _ = findings
+    percent = f"{{% set one = {first(found)}.confidence | default(None) %}}{{{{ None if one is none else one * 100 }}}}"
+    shown = {"unit_of_measurement": "%", "suggested_display_precision": 0, "icon": "mdi:percent"}
+    off = {"enabled_by_default": False, "entity_category": "diagnostic"}
+    return number(f"{title} confidence", topic, percent) | shown | off
 
 
 def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str, Component]]:
     """The number of objects and whether there is one: for each label, or with too many labels for all together."""
     if not 0 < len(labels) <= MAX_PARTS:
-        yield "count", _number(findings.title, findings.topic, f"{{{{ {findings.found} | length }}}}")
+        yield "count", number(findings.title, findings.topic, f"{{{{ {findings.found} | length }}}}") | _COUNT
         yield "presence", _presence(findings)
         return
     for label in dict.fromkeys(labels):
-        found = f"({findings.found} | selectattr('label', 'eq', {_literal(label)}) | list)"
+        found = f"({findings.found} | selectattr('label', 'eq', {literal(label)}) | list)"
         its = findings._replace(title=f"{findings.title} {label}", found=found)
-        yield f"labels.{safe(label)}.count", _number(its.title, its.topic, f"{{{{ {found} | length }}}}")
+        yield f"labels.{safe(label)}.count", number(its.title, its.topic, f"{{{{ {found} | length }}}}") | _COUNT
         yield f"labels.{safe(label)}.presence", _presence(its)
+
+
+def _kinds_of_events(options: settings.Pipeline) -> list[str]:
+    """What a pipeline publishes as events."""
+    kinds = ["enter", "leave"] if options.tracking is not None else []
+    kinds += ["dwell"] if options.tracking is not None and options.tracking.dwell is not None else []
+    kinds += ["cross"] if options.lines else []
+    kinds += ["start", "end"] if options.smoothing is not None else []
+    return kinds + (["alarm", "end"] if isinstance(options.model, settings.Statistics) else [])
+
+
+def _events(name: str, topic: str, kinds: list[str]) -> Component:
+    """The latest event of a pipeline; what it is about, as attributes."""
+    return {
+        "platform": "event",
+        "name": f"{name} event",
+        "state_topic": topic,
+        "event_types": kinds,
+        "value_template": "{{ dict(value_json, event_type=value_json.event) | tojson }}",
+        "icon": "mdi:bell-ring",
+    }
 
 
 def _crossings(title: str, topic: str, line: str, way: str) -> Component:
     """How many objects have crossed a line in a direction; it falls only where it begins again from 0."""
-    total = f"((value_json.lines | default({{}})).get({_literal(line)}, {{}}).get('{way}'))"
-    return _number(title, topic, f"{{{{ {total} }}}}") | {"state_class": "total_increasing", "icon": "mdi:counter"}
+    total = f"((value_json.lines | default({{}})).get({literal(line)}, {{}}).get('{way}'))"
+    return number(title, topic, f"{{{{ {total} }}}}") | {"state_class": "total_increasing", "icon": "mdi:counter"}
 
 
 def _presence(findings: Findings) -> Component:
@@ -260,7 +282,7 @@ def _presence(findings: Findings) -> Component:
     """
     title, topic, found, delay = findings
     gone = "'OFF'" if delay is None else "('' if this.state == 'on' else 'OFF')"
-    component = _binary(f"{title} presence", topic, f"{{{{ 'ON' if {found} else {gone} }}}}", "occupancy")
+    component = binary(f"{title} presence", topic, f"{{{{ 'ON' if {found} else {gone} }}}}", "occupancy")
     return component if delay is None else component | {"off_delay": math.ceil(delay)}
 
 
@@ -289,125 +311,3 @@ def _text(title: str, topic: str) -> Component:
         "json_attributes_topic": topic,
         "json_attributes_template": f"{{{{ {{'text': {text}[:{MAX_TEXT}], 'finish_reason': {ended}}} | tojson }}}}",
     }
-
-
-def _of_device(stats: str) -> Iterator[tuple[str, Component]]:
-    counted = "value_json.pipelines.values()"
-    yield (
-        "device.temperature",
-        _diagnostic(_number("Temperature", stats, "{{ value_json.thermal.temperature_c }}"))
-        | {"device_class": "temperature", "unit_of_measurement": "°C", "suggested_display_precision": 1},
-    )
-    hot = "{% set hot = value_json.thermal.throttled %}{{ None if hot is none else 'ON' if hot else 'OFF' }}"
-    yield "device.throttled", _diagnostic(_binary("Throttled", stats, hot, "problem"))
-    waiting = f"{{{{ {counted} | map(attribute='queued') | sum }}}}"
-    yield "device.waiting", _diagnostic(_number("Results waiting", stats, waiting))
-    lost = (
-        "{% set ns = namespace(lost=0) %}"
-        f"{{% for counts in {counted} %}}{{% set ns.lost = ns.lost + counts.discarded.values() | sum %}}{{% endfor %}}"
-        "{{ ns.lost }}"
-    )
-    yield (
-        "device.lost",
-        _diagnostic(_number("Results lost", stats, lost)) | {"state_class": "total_increasing"},
-    )
-
-
-def _of_performance(name: str, stats: str) -> Iterator[tuple[str, Component]]:
-    """How fast a pipeline is, and what waits for it. Until it is first counted, nothing is known."""
-    its = f"pipelines.{safe(name)}"
-    speed = f"(value_json.performance[{_literal(name)}] | default({{}}))"
-    counts = f"(value_json.pipelines[{_literal(name)}] | default({{}}))"
-    table: tuple[tuple[str, str, str, Component], ...] = (
-        ("rate", "rate", f"{speed}.inferred_per_s", {"unit_of_measurement": "1/s"}),
-        ("inference", "inference time", f"{speed}.inference_ms", {"unit_of_measurement": "ms"}),
-        ("queue", "queue", f"{counts}.in_progress", {}),
-    )
-    for part, title, value, further in table:
-        template = f"{{{{ {value} | default(None) }}}}"
-        yield f"{its}.{part}", _diagnostic(_number(f"{name} {title}", stats, template)) | further
-
-
-def _trouble(name: str, info: str) -> Component:
-    """Whether a pipeline does not work; why, as an attribute."""
-    problem = f"(value_json.pipelines[{_literal(name)}] | default({{}})).problem"
-    component = _binary(f"{name} problem", info, f"{{{{ 'ON' if {problem} | default('') else 'OFF' }}}}", "problem")
-    reason = f"{{{{ {{'problem': ({problem} | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
-    return _diagnostic(component) | {"json_attributes_topic": info, "json_attributes_template": reason}
-
-
-def _of_model(name: str, topic: str) -> Iterator[tuple[str, Component]]:
-    facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
-    for part, title, what, value in (
-        ("accelerator", "accelerator", "accelerator", "in_use"),
-        ("version", "version", "info", "version"),
-    ):
-        component = {
-            "platform": "sensor",
-            "name": f"{name} {title}",
-            "state_topic": f"{topic}/{what}",
-            "value_template": f"{{{{ {facts}.{value} | default(None) }}}}",
-        }
-        yield f"models.{safe(name)}.{part}", _diagnostic(component)
-
-
-def _of_updates(topic: str, updated: Iterable[str]) -> Iterator[tuple[str, Component]]:
-    """The step of each model's latest update and why, whether checks fail and why, and a button that checks now."""
-    for name in updated:
-        facts = f"(value_json.models[{_literal(name)}] | default({{}}))"
-        component = {
-            "platform": "sensor",
-            "name": f"{name} update",
-            "state_topic": f"{topic}/update",
-            "value_template": f"{{{{ {facts}.step | default(None) }}}}",
-            "json_attributes_topic": f"{topic}/update",
-            "json_attributes_template": (
-                f"{{{{ {{'version': {facts}.version | default('', true), "
-                f"'reason': ({facts}.reason | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
-            ),
-        }
-        yield f"models.{safe(name)}.update", _diagnostic(component)
-    failing = "{{ 'ON' if value_json.error | default('') else 'OFF' }}"
-    failed = _binary("Update problem", f"{topic}/update", failing, "problem")
-    why = f"{{{{ {{'problem': (value_json.error | default('', true))[:{MAX_TEXT}]}} | tojson }}}}"
-    attributes = {"json_attributes_topic": f"{topic}/update", "json_attributes_template": why}
-    yield "device.update_trouble", _diagnostic(failed) | attributes
-    button = {"platform": "button", "name": "Look for updates", "command_topic": f"{topic}/cmd"}
-    yield "device.update", button | {"payload_press": json.dumps({"command": "update"}), "entity_category": "config"}
-
-
-def _number(title: str, topic: str, template: str) -> Component:
-    return {
-        "platform": "sensor",
-        "name": title,
-        "state_topic": topic,
-        "value_template": template,
-        "state_class": "measurement",
-    }
-
-
-def _binary(title: str, topic: str, template: str, device_class: str) -> Component:
-    return {
-        "platform": "binary_sensor",
-        "name": title,
-        "state_topic": topic,
-        "value_template": template,
-        "device_class": device_class,
-    }
-
-
-def _diagnostic(component: Component) -> Component:
-    return component | {"entity_category": "diagnostic"}
-
-
-def _first(found: str) -> str:
-    return f"({found} | first | default({{}}))"
-
-
-def _value(found: str) -> str:
-    return f"{{{{ {_first(found)}.value | default(None) }}}}"
-
-
-def _literal(text: str) -> str:
-    """A string literal in a template: Jinja understands the escapes of JSON."""
-    return json.dumps(text, ensure_ascii=False)

@@ -31,6 +31,12 @@ def as_written(path: str) -> str:
     return re.sub(r"[._:]+", " ", path).strip().lower() or path
 
 
+def as_people_write(name: str) -> str:
+    """A name for people: words instead of underscores, and a capital at its beginning."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:] if words else name
+
+
 def quantity(name: str, unit: str) -> dict[str, str]:
     """Unit and device class of a reading; Home Assistant refuses a class with a unit that is not one of its own."""
     if not unit:

@@ -1,5 +1,6 @@
 """Pictures of what a pipeline sees, with what it found drawn in, now and then."""
 
+import math
 from collections.abc import Callable
 
 from edge_agent import settings
@@ -8,6 +9,9 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.publish.drawing import annotate, encode_jpeg
 from edge_agent.samples import Sample
 from edge_agent.sources.observer import Observation
+
+# Seconds between two pictures in which nothing was found, after the first of them.
+EMPTY_EVERY = 600.0
 
 
 class Snapshots:
@@ -24,6 +28,7 @@ class Snapshots:
         self._options = options
         self._show = show
         self._next: float | None = None
+        self._found, self._next_empty = False, -math.inf
 
     def needs_image(self, sample: Sample) -> bool:
         """Whether it is time for a picture."""
@@ -35,6 +40,10 @@ class Snapshots:
         if observation.image is None or not self.needs_image(sample):
             return
         self._next = sample.captured + self._options.interval
+        if not (observation.predictions or self._found) and sample.captured < self._next_empty:
+            return
+        self._found = bool(observation.predictions)
+        self._next_empty = sample.captured + EMPTY_EVERY
         picture = annotate(
             observation.image,
             observation.predictions,

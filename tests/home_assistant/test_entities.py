@@ -12,7 +12,8 @@ from jinja2 import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.counters import Counters
-from edge_agent.home_assistant.entities import MAX_PARTS, document, safe
+from edge_agent.home_assistant.entities import MAX_PARTS, document
+from edge_agent.home_assistant.ids import safe
 from edge_agent.settings import Settings
 
 PICTURES = {"type": "mqtt", "topic": "in"}
@@ -144,9 +145,11 @@ def test_a_classifier_shows_the_most_confident_label() -> None:
     assert state(message, label, result(CAT, DOG)) == "cat"
     assert state(message, label, result()) == "none"
     assert state(message, label, result({"class_id": 7, "confidence": 0.5})) == "7"
-    attributes = message["components"][label]["json_attributes_template"]
-    assert json.loads(rendered(attributes, result(CAT, DOG))) == {"confidence": 0.91, "predictions": [CAT, DOG]}
-    assert json.loads(rendered(attributes, result())) == {"confidence": None, "predictions": []}
+    # What changes with each result is not recorded unless somebody wants it.
+    assert "json_attributes_topic" not in message["components"][label]
+    confidence = "pipelines.porch.confidence"
+    assert message["components"][confidence]["enabled_by_default"] is False
+    assert (state(message, confidence, result(CAT)), state(message, confidence, result())) == ("91.0", "None")
 
 
 def test_each_region_has_an_entity_of_its_own() -> None:
@@ -188,7 +191,7 @@ def test_crossings_of_a_line_are_totals_that_only_rise() -> None:
     line = {"from": [0, 0.5], "to": [1, 0.5]}
     message = said(Model("detection", ("person",)), tracking={}, lines={"door's": line})
     names = {name for name in message["components"] if ".lines." in name}
-    assert [message["components"][name]["name"] for name in sorted(names)] == ["porch door's in", "porch door's out"]
+    assert [message["components"][name]["name"] for name in sorted(names)] == ["Porch door's in", "Porch door's out"]
     into, out = sorted(names)
     assert message["components"][into]["state_class"] == "total_increasing"
     assert message["components"][into]["state_topic"] == "edge/porch-pi/porch/result"
@@ -225,7 +228,8 @@ def test_a_silence_about_what_has_not_changed_does_not_end_a_presence(options: A
 def test_an_anomaly_is_a_problem_once_it_is_known_what_one_is() -> None:
     message = said(Model("anomaly", threshold=0.5))
     score, problem = "pipelines.porch.score", "pipelines.porch.problem"
-    assert of_results(message) == {score, problem}
+    assert of_results(message) == {problem}
+    assert message["components"][score]["enabled_by_default"] is False
     assert state(message, score, result({"value": 0.7})) == "0.7"
     verdicts: list[dict[str, Any]] = [
         {"value": 0.7, "label": "anomaly"},
@@ -312,6 +316,13 @@ def test_a_model_that_is_updated_shows_how_far_that_is() -> None:
     button = message["components"]["device.update"]
     assert (button["platform"], button["command_topic"]) == ("button", "edge/porch-pi/cmd")
     assert json.loads(button["payload_press"]) == {"command": "update"}
+    available = message["components"]["models.seen.available"]
+    assert state(message, "models.seen.available", {"models": {"seen": {"version": "2"}}}) == "2"
+    newest = [
+        rendered(available["latest_version_template"], {"models": {"seen": {"step": step, "version": "stable/3"}}})
+        for step in ("trying", "committed", "refused")
+    ]
+    assert newest == ["3", "3", ""]  # Home Assistant ignores an empty version
     assert "device.update" not in said(Model("detection"))["components"]
 
 
@@ -347,7 +358,7 @@ def test_readings_of_a_sensor_have_their_units_and_whether_they_are_usual() -> N
     message = document("edge/porch-pi", options, {"statistics": Model("anomaly", threshold=1.0)})
     name = "pipelines.plug.readings.ENERGY_Power-" + safe("ENERGY.Power").rpartition("-")[2]
     value, problem = message["components"][f"{name}.value"], message["components"][f"{name}.problem"]
-    assert (value["name"], value["unit_of_measurement"], value["device_class"]) == ("plug energy power", "W", "power")
+    assert (value["name"], value["unit_of_measurement"], value["device_class"]) == ("Plug energy power", "W", "power")
     assert message["components"]["pipelines.plug.readings.humidity.value"]["device_class"] == "humidity"
     power = {"channel": "ENERGY.Power", "reading": 9.0, "unit": "W"}
     usual = result(power | {"label": "normal", "value": 0.1, "expected": [8, 10]})

@@ -85,21 +85,24 @@ def test_a_device_shows_up_with_what_its_pipelines_find(
         show(client, "lab", "5")
         show(client, "halves", "5")
         client.publish("motor", (reading / "anomaly_0.json").read_bytes())
-        expected = {"sensor.lab": "5", "binary_sensor.motor_anomaly": "on", "sensor.digits_accelerator": "cpu"}
-        shows(house, "garage", expected | {"sensor.digits_version": "1", "sensor.results_lost": "0"})
+        expected = {"sensor.lab": "5", "binary_sensor.motor_anomaly": "on", "sensor.results_lost": "0"}
+        shows(house, "garage", expected)
         client.publish("motor", (reading / "normal_0.json").read_bytes())
         shows(house, "garage", {"binary_sensor.motor_anomaly": "off"})
-        told = ("sensor.halves_left", "sensor.halves_the_odd_one", "sensor.lab_inference_time", "image.lab_snapshot")
+        told = ("sensor.halves_left", "sensor.halves_the_odd_one", "image.lab_snapshot")
         wait_until(lambda: not {house.states("garage")[name] for name in told} & NOTHING, PATIENCE_S, f"{told} say it")
         states = house.states("garage")
-        assert float(states["sensor.motor"]) < 0.0124
-        assert float(states["sensor.lab_inference_time"]) > 0
+        off = (
+            "sensor.motor",
+            "sensor.lab_inference_time",
+            "sensor.lab_queue",
+            "sensor.temperature",
+            "sensor.lab_confidence",
+        )
+        assert states.keys().isdisjoint(off)
         assert {states["sensor.halves_left"], states["sensor.halves_the_odd_one"]} <= {"blank", *"0123456789"}
-        assert states["sensor.lab_queue"] == "0"
         assert house.fetch("image_proxy/image.garage_lab_snapshot").startswith(b"\xff\xd8")
-        attributes = house.ask("states/sensor.garage_lab")["attributes"]
-        assert attributes["predictions"][0]["label"] == "5"
-        assert attributes["confidence"] == attributes["predictions"][0]["confidence"]
+        assert house.ask("states/sensor.garage_lab")["attributes"]["friendly_name"] == "garage Lab"
         about = "{{ device_attr('sensor.garage_lab', 'manufacturer') }} {{ device_attr('sensor.garage_lab', 'name') }}"
         assert house.template(about) == "edge-agent garage"
         daemon.stop()
@@ -197,7 +200,7 @@ def test_a_device_that_is_gone_without_a_word_is_unavailable(
     with daemon:
         shows(house, "cellar", {"sensor.lab": "unknown"})
         daemon.kill()
-    shows(house, "cellar", {"sensor.lab": "unavailable", "sensor.temperature": "unavailable"})
+    shows(house, "cellar", {"sensor.lab": "unavailable", "sensor.results_lost": "unavailable"})
     with daemon:
         shows(house, "cellar", {"sensor.lab": "unknown"})
 
@@ -208,7 +211,9 @@ def test_what_is_removed_there_is_removed_here(
     config = device(broker, "attic", lab=at("attic/1", "digits"), shelf=at("attic/2", "digits"))
     daemon = Daemon(tmp_path, config)
     with daemon:
-        shows(house, "attic", {"sensor.lab": "unknown", "sensor.shelf": "unknown", "sensor.shelf_queue": "0"})
+        shows(
+            house, "attic", {"sensor.lab": "unknown", "sensor.shelf": "unknown", "binary_sensor.shelf_problem": "off"}
+        )
         del config["pipelines"]["shelf"]
         daemon.configure(config)
     with daemon:

@@ -45,3 +45,18 @@ def test_what_was_found_is_drawn_in_and_the_frame_is_left_alone() -> None:
     [picture] = shown([0])
     assert np.array_equal(FRAME, before)
     assert decode_image(picture).shape == (360, 640, 3)
+
+
+def test_an_empty_scene_is_shown_once_and_then_now_and_then() -> None:
+    source = settings.ImagesSource(type="images", path=".")
+    pipeline = settings.Pipeline(source=source, model="m", snapshot=settings.Snapshot(interval=10))
+    assert pipeline.snapshot is not None
+    pictures: list[bytes] = []
+    snapshots, shown = Snapshots(pipeline, pipeline.snapshot, pictures.append), list[float]()
+    for moment in range(0, 1500, 5):
+        count = len(pictures)
+        found = FOUND if 100 <= moment < 120 else []
+        sample = Sample(FRAME, moment, moment, {})
+        snapshots.on_result(Observation("porch", None, sample, found, FRAME, may_block=False))
+        shown += [moment] * (len(pictures) - count)
+    assert shown == [0, 100, 110, 120, 720, 1320]
