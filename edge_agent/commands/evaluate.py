@@ -35,6 +35,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add_run_arguments(parser)
     parser.add_argument("--against", metavar="MODEL", help=f"another model on the same data: {MODEL}")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="folder to draw figures into, as PNG")
+    parser.add_argument(
+        "--record", action="store_true", help="write the figures into the bundle's model.yaml, which MODEL is"
+    )
     parser.set_defaults(run=run)
 
 
@@ -64,13 +67,15 @@ def run(args: argparse.Namespace) -> int:
         ModelError: a model can't be used.
         MissingExtraError: a figure is asked for, and nothing here draws it.
     """
-    from edge_agent.evaluation import report
+    from edge_agent.evaluation import recorded, report
     from edge_agent.evaluation.datasets import open_dataset
 
     if args.plot is not None:
         from edge_agent.evaluation import plots
 
         plots.check()
+    if args.record:
+        recorded.check_folder(Path(args.model))
     options, limits = evaluation_options(args)
     other = None if args.against is None else _other(args)
     dataset = open_dataset(args.data, args.split)
@@ -81,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     documents = [
         report.document(one, name, args.data) for one, name in zip(runs, (args.model, args.against), strict=False)
     ]
+    if args.record and not first.interrupted:
+        recorded.record(Path(args.model), first, dataset, documents[0])
+        print(printable(f"{args.model}: recorded in model.yaml"), file=sys.stderr)
     compared = report.difference(*runs) if len(runs) > 1 else None
     if args.plot is not None:
         for path in plots.draw(first, dataset, args.plot):

@@ -15,6 +15,7 @@ from edge_agent.config.loader import NO_LABELS
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import Compiled, ModelFile, Suppression, Tensor
 from edge_agent.models.accelerator_choice import operator_hint
+from edge_agent.models.bundle import Evaluated, manifest_beside
 from edge_agent.models.io_spec import IOSpec, UnclearError, derive
 from edge_agent.models.resolve import ModelSource
 from edge_agent.system.terminal import printable
@@ -88,6 +89,7 @@ def _document(source: ModelSource, spec: IOSpec | None) -> dict[str, Any]:
         "compiled": _compiled(file.compiled) if file.compiled else None,
         "variants": {name: str(one.path) for name, one in source.compiled.items()},
         "unfit": dict(source.unfit),
+        "evaluated": [one.model_dump(mode="json", exclude_none=True) for one in evaluated(source.file.path)],
     }
 
 
@@ -158,6 +160,7 @@ def _show(
         *(("metadata", _cut(f"{key}: {value}")) for key, value in facts.items()),
         ("decoder", decoder),
         *(("evidence", fact) for fact in evidence),
+        *(("evaluated", evaluated_in_words(one, file.sha256)) for one in evaluated(file.path)),
         *(("missing", question) for question in missing),
     ]
     last = ""
@@ -165,6 +168,28 @@ def _show(
         if text:
             print(f"{name if name != last else '':<12}{printable(text)}")
             last = name
+
+
+def evaluated(file: Path) -> Sequence[Evaluated]:
+    """What the bundle of a model file states of how right it was found to be."""
+    manifest = manifest_beside(file)
+    return manifest.evaluated if manifest else ()
+
+
+def evaluated_in_words(one: Evaluated, sha256: str) -> str:
+    """`top1 0.874 (0.85 to 0.89); 1000 samples of photos (data 1a2b3c4d5e6f), on cpu of …`.
+
+    Args:
+        one: what the bundle states.
+        sha256: of the bundle's model file as it is now.
+    """
+    figures = []
+    for key, value in one.metrics.items():
+        low_high = one.interval.get(key)
+        figures.append(f"{key} {value:.4g}" + (f" ({low_high[0]:.4g} to {low_high[1]:.4g})" if low_high else ""))
+    where = f"on {one.accelerator} of {one.machine}, {one.at[:10]}"
+    where += "" if one.model_sha256 == sha256 else f"; of another file, sha256 {one.model_sha256[:12]}"
+    return f"{', '.join(figures)}; {one.samples} samples of {one.data} (data {one.data_sha256[:12]}), {where}"
 
 
 def _rows_of_chip(compiled: Compiled) -> list[tuple[str, str]]:

@@ -2,17 +2,15 @@
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.argument_types import Subparsers, between
 from edge_agent.commands.model_arguments import add_model_arguments, model_settings
-from edge_agent.system.text import read_attribute
+from edge_agent.system.hardware import machine_name
 from edge_agent.system.units import format_size
 
 if TYPE_CHECKING:
@@ -118,7 +116,7 @@ def _figures(outcome: "Outcome", original: Path) -> "Quantized":
     agreement, speed = outcome.agreement, outcome.speed
     return Quantized(
         original=Path("original") / original.name,
-        machine=_machine(),
+        machine=machine_name(),
         original_ms=speed.original_ms,
         ms=speed.ms,
         compared=agreement.compared,
@@ -129,18 +127,6 @@ def _figures(outcome: "Outcome", original: Path) -> "Quantized":
         accuracy=outcome.accuracy and outcome.accuracy.value,
         original_accuracy=outcome.accuracy and outcome.accuracy.original,
     )
-
-
-def _machine() -> str:
-    """The device or the processor, as the kernel names it."""
-    with suppress(OSError):
-        return read_attribute(Path("/proc/device-tree/model"))
-    with suppress(OSError):
-        for line in read_attribute(Path("/proc/cpuinfo")).splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.machine()
 
 
 def _show(outcome: "Outcome", source: "ModelSource", out: Path, *, as_json: bool) -> None:

@@ -170,7 +170,8 @@ def intervals(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 10 and 13. The calibration error needs the
     shift: each resample is worse calibrated than the data, since some samples occur twice. Where all samples are right,
-    or none, no resample shows anything else: there a share has its exact interval (Clopper and Pearson).
+    or none, no resample shows anything else: there a share has its exact interval (Clopper and Pearson). Others, such
+    as average precision, have none there: the bootstrap knows only values that have occurred (the same, 7.4).
 
     Args:
         found: the measures of the data.
@@ -185,6 +186,8 @@ def intervals(
         if len(values) and np.isfinite(value):
             low, high = np.percentile(values, edges) - (values.mean() - value)
             bounds[key] = (max(float(low), min(0.0, float(values.min()))), float(high))
+        if samples and len(values) and (values == value).all():
+            bounds.pop(key, None)
         if key in SHARES and value in (0, 1) and samples:
             beyond = 1 - ((1 - CONFIDENCE) / 2) ** (1 / samples)
             bounds[key] = (1 - beyond, 1.0) if value else (0.0, beyond)

@@ -67,6 +67,8 @@ class Run:
         memory: bytes that the model has added to this process.
         seconds: from the first sample to the last.
         interrupted: whether the user has ended it early.
+        accelerator: what the model ran on, at the end.
+        model_sha256: of the model's file.
     """
 
     task: str
@@ -79,6 +81,8 @@ class Run:
     memory: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    accelerator: str = ""
+    model_sha256: str = ""
 
     def note(self, timing: Timing, memory_before: int) -> None:
         """Notes where the time of a sample went; after the first one, the memory."""
@@ -166,6 +170,7 @@ def evaluate(
                 run.interrupted = True
                 break
     run.seconds = time.monotonic() - began
+    run.accelerator, run.model_sha256 = model.engine.accelerator, model.file.sha256
     run.judge.finish()
     return run
 
@@ -259,4 +264,5 @@ def evaluate_language(
         run.note(Timing(inference=(time.monotonic() - started) * 1000), memory_before)
         progress.done(number + 1)
     run.seconds = time.monotonic() - began
+    run.accelerator, run.model_sha256 = model.engine.accelerator, model.source.sha256
     return run

@@ -21,6 +21,7 @@ from edge_agent.settings.text import Prompt, Schema, Words
 MANIFEST = "model.yaml"
 MAX_MANIFEST_SIZE = 100_000
 MAX_VARIANTS = 32
+MAX_EVALUATED = 32
 FileFormat = Literal["tflite", "onnx", "hef", "rknn", "rpk", "genai", "gguf"]
 # Format of the model file -> the modules that can run it.
 RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
@@ -126,6 +127,33 @@ class Required(Frozen):
     """The least value of each measure, as `evaluate` names them; of errors (`mae`), the largest."""
 
 
+class Evaluated(Frozen):
+    """What `evaluate --record` has measured of the model. It is a statement, not evidence."""
+
+    data: str = Field(max_length=200)
+    """Name of the labelled data."""
+    data_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Hash of the samples and of what is right for each."""
+    samples: int = Field(ge=1)
+    """Number of samples that were judged."""
+    metrics: dict[str, float] = Field(min_length=1, max_length=20)
+    """What was measured, as `evaluate` names it."""
+    interval: dict[str, tuple[float, float]] = Field({}, max_length=20)
+    """The 95 % interval of each measure."""
+    model_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Hash of the model file that ran."""
+    accelerator: str = Field(max_length=64)
+    """What the model ran on."""
+    machine: str = Field(max_length=200)
+    """The device or the processor."""
+    latency_ms: float | None = Field(None, ge=0)
+    """From an encoded sample to its predictions, the median."""
+    agent: str = Field(max_length=64)
+    """Version of edge-agent."""
+    at: str = Field(max_length=32)
+    """When, in UTC."""
+
+
 class Manifest(Frozen):
     """The content of `model.yaml`."""
 
@@ -168,6 +196,8 @@ class Manifest(Frozen):
     """Golden samples of a language model."""
     evaluation: Required | None = None
     """Labelled data in the bundle, and how right the model must be on it."""
+    evaluated: tuple[Evaluated, ...] = Field((), max_length=MAX_EVALUATED)
+    """How right the model was found to be, by data, machine and accelerator."""
     golden: tuple[Golden, ...] = ()
     """Golden samples: inputs with the expected predictions."""
 

@@ -44,10 +44,39 @@ def test_json_has_the_fields_of_the_public_interface(meter: Path, capsys: pytest
     found = document(capsys, "digits", meter)
     assert (found["task"], found["samples"]) == ("classification", 14)
     assert found["metrics"]["top1"] == 1
-    assert set(found["interval"]) == set(found["metrics"])
+    assert {"top1", "top5"} <= set(found["interval"]) <= set(found["metrics"])
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
     assert found["memory_mb"] >= 0
     assert {row["label"] for row in found["per_class"]} == {path.name for path in meter.iterdir()}
+
+
+def test_figures_are_recorded_in_the_bundle_once_for_each_data_and_machine(
+    meter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path("bundle")
+    shutil.copytree(shipped("digits"), bundle)
+    before = (bundle / "model.yaml").read_text()
+    moved = shutil.copytree(meter, Path("elsewhere") / meter.name)
+    for place in (meter, moved):
+        assert evaluate(capsys, bundle, place, "--record")[0] == 0
+    assert (bundle / "model.yaml").read_text().startswith(before)  # comments and all
+    (other,) = (path for path in (moved / "7").iterdir())
+    shutil.copy(other, other.with_name("once-more.png"))
+    evaluate(capsys, bundle, moved, "--record")
+    assert cli.main(["inspect", str(bundle), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    first, second = document["evaluated"]
+    assert (first["samples"], first["metrics"]["top1"], first["accelerator"]) == (14, 1, "cpu")
+    assert first["interval"]["top1"][0] == pytest.approx(0.7684)
+    assert first["model_sha256"] == document["sha256"]
+    assert (second["samples"], second["data_sha256"] != first["data_sha256"]) == (15, True)
+
+
+def test_figures_are_not_recorded_where_there_is_no_folder_of_a_bundle(
+    meter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, [error] = evaluate(capsys, shipped("digits") / "digits.onnx", meter, "--record")
+    assert (code != 0, out, "folder of a bundle" in error) == (True, "", True)
 
 
 def test_against_the_same_model_there_is_no_difference(meter: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,3 +107,8 @@ def test_the_interval_of_all_right_is_the_exact_one() -> None:
     assert found["top1"] == pytest.approx((0.7684, 1), abs=1e-4)
     none = metrics.intervals({"top1": 0.0}, [{"top1": 0.0}] * 100, 14)
     assert none["top1"] == pytest.approx((0, 1 - 0.7684), abs=1e-4)
+
+
+def test_where_no_resample_differs_a_measure_that_is_no_share_has_no_interval() -> None:
+    drawn = [{"ap": 1.0, "miou": 0.5}] * 99 + [{"ap": 1.0, "miou": 0.4}]
+    assert list(metrics.intervals({"ap": 1.0, "miou": 0.5}, drawn, 14)) == ["miou"]
