@@ -10,14 +10,14 @@ from edge_agent.commands.config_argument import add_config_argument, config_file
 from edge_agent.errors import ConfigError
 from edge_agent.samples import timestamp
 from edge_agent.system.terminal import printable
-from edge_agent.system.units import format_size
+from edge_agent.system.units import counted, format_size
 
 _ROW = "{:24}  {:12}  {:8}  {:>7}  {:>9}  {:>10}  {}"
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `recordings` and its actions; all of them set `run`."""
-    parser = subparsers.add_parser("recordings", help="what pipelines have recorded: list, show")
+    parser = subparsers.add_parser("recordings", help="what pipelines have recorded: list, show, export")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what is there, oldest first")
@@ -28,6 +28,9 @@ def add_parser(subparsers: Subparsers) -> None:
     listing.add_argument("--json", action="store_true", help="one JSON document on standard output")
     showing = actions.add_parser("show", help="one JSON document for each input of a recording")
     showing.add_argument("recording", type=Path, metavar="RECORDING", help="file that `record` has written")
+    exporting = actions.add_parser("export", help="as a video, sound, a table, or a file for each input")
+    exporting.add_argument("recording", type=Path, metavar="RECORDING", help="file that `record` has written")
+    exporting.add_argument("out", type=Path, metavar="OUT", help="new file .mp4, .wav or .csv, or a new folder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +40,22 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: there is no such folder, or no configuration that names one.
         StoreError: a recording can't be used.
     """
-    return _list(args) if args.action == "list" else _show(args.recording)
+    match args.action:
+        case "list":
+            return _list(args)
+        case "export":
+            return _export(args)
+        case _:
+            return _show(args.recording)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from edge_agent.keeping.recording import open_recording
+    from edge_agent.keeping.recording_export import export
+
+    written = export(open_recording(args.recording), args.out)
+    print(f"{args.out}: {counted(written, 'input')}")
+    return 0
 
 
 def _show(path: Path) -> int:
