@@ -222,7 +222,10 @@ def _driver(family: Family, here: Installed, library: str) -> Iterator[tuple[str
     package = _exact(here.packages.get(family.driver, here.packages.get("hailo-dkms", "")))
     if here.others:
         module = (H8 if family is H10 else H10).module
-        yield f"the module {module} is loaded, which is for other chips", f"sudo modprobe -r {module}; sudo reboot"
+        yield (
+            f"the module {module} is loaded, which is for other chips",
+            f"echo 'blacklist {module}' | sudo tee /etc/modprobe.d/blacklist-{module}.conf && sudo reboot",
+        )
     if here.loaded is None:
         if not package:
             yield f"its driver {family.driver} is not installed", f"sudo apt install {family.driver} && sudo reboot"

@@ -153,7 +153,10 @@ SKEWS = {
         OF_8L, ("hailo_pci is not loaded",), "sudo modprobe hailo_pci", without=("/sys/module/hailo_pci/version",)
     ),
     "the driver of the other family": Skew(
-        OF_10H, ("hailo_pci is loaded",), "sudo modprobe -r hailo_pci", {"/sys/module/hailo_pci/version": "4.23.0\n"}
+        OF_10H,
+        ("hailo_pci is loaded",),
+        "echo 'blacklist hailo_pci' | sudo tee",
+        {"/sys/module/hailo_pci/version": "4.23.0\n"},
     ),
     "older firmware on the chip": Skew(
         OF_8L, ("firmware on the chip is 4.20.0",), "sudo reboot", program=IDENTITY.format("4.20.0")
