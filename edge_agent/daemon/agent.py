@@ -18,6 +18,7 @@ from edge_agent.config import loader
 from edge_agent.config.loader import Config
 from edge_agent.daemon import preflight, watchdog
 from edge_agent.daemon.battery import Battery
+from edge_agent.daemon.controls import Controls
 from edge_agent.daemon.main_loop import MainLoop
 from edge_agent.daemon.pipeline_health import PipelineHealth
 from edge_agent.daemon.presence import Presence
@@ -89,6 +90,8 @@ class Agent:
         self._updates = UpdateControl(host, self._adopt, self._ping)
         self._reports.updates = self._updates.document
         self._presence = Presence(self._state, self._reports, self._loop, self._updates)
+        self._controls = Controls(self._state, self._apply_controls, self._presence.announce)
+        self._presence.control(self._controls.commands())
         self._stop_signal: signal.Signals | None = None
         self._reload_requested = False
 
@@ -141,7 +144,8 @@ class Agent:
         """Loads the models, connects, and starts the pipelines."""
         state = self._state
         servers = self._monitoring.prepare(state.loaded)
-        state.config, state.models = load_at_start(state.loaded, self._load_models, self._while_testing)
+        config, state.models = load_at_start(state.loaded, self._load_models, self._while_testing)
+        state.config = self._controls.applied(config)
         self._presence.connect(self._presence.uplink(state.config), restore=True)
         self._monitoring.use(servers)
         state.start_pipelines()
@@ -230,14 +234,22 @@ class Agent:
         preflight.check_not_empty(loaded)
         preflight.check(loaded)
         preflight.check_limits(loaded)
-        fresh = with_active(loaded)
+        fresh = self._controls.applied(with_active(loaded))
         return self._prepare(fresh, self._load_models(fresh))
 
     def _adopt(self, name: str, model: Model | None) -> None:
         """Has the active version of a model serve from the next sample on; it is loaded if a pipeline uses it."""
         loaded: dict[str, AnyModel] = {} if model is None else {name: model}
         self._log_new(loaded)
-        self._carry_out(self._prepare(with_active(self._state.loaded), self._state.models | loaded))
+        self._carry_out(self._prepare(self._fresh(), self._state.models | loaded))
+
+    def _apply_controls(self) -> None:
+        """Restarts the pipelines whose threshold has been changed."""
+        self._carry_out(self._prepare(self._fresh(), self._state.models))
+
+    def _fresh(self) -> Config:
+        """The configuration as it is to be used now."""
+        return self._controls.applied(with_active(self._state.loaded))
 
     def _prepare(self, fresh: Config, models: dict[str, AnyModel]) -> "_Change":
         state = self._state

@@ -82,14 +82,16 @@ def read(payload: bytes | bytearray, commands: Mapping[str, Command], *, to_all:
             raise EdgeAgentError(f"{name}: {_unknown(key, [*keys, *shared], to_all=to_all)}; nothing was done")
     options = {key: document[key] for key in keys if key in document}
     for key, value in options.items():
-        if type(value) is not keys[key]:
+        if keys[key] is float and type(value) is int:
+            options[key] = float(value)
+        elif type(value) is not keys[key]:
             raise EdgeAgentError(f"{name}: {key}: expected {_TYPES[keys[key]]}, found {_shown(value)}")
     if not to_all:
         return Request(name, options)
     return Request(name, options, _texts(document, "labels"), _texts(document, "devices"), _spread(document))
 
 
-_TYPES = {bool: "true or false", str: "a text", int: "a whole number"}
+_TYPES = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}
 
 
 def _shown(value: object) -> str:

@@ -39,7 +39,12 @@ class Presence:
         self._reports = reports
         self._loop = loop
         self._updates = updates
+        self._controls: dict[str, Command] = {}
         self._discovery: Discovery | None = None
+
+    def control(self, commands: dict[str, Command]) -> None:
+        """Takes the commands that Home Assistant sends."""
+        self._controls = commands
 
     def uplink(self, config: Config) -> Uplink:
         """The way to the broker of a configuration, which is not connected yet.
@@ -63,7 +68,10 @@ class Presence:
             "update": Command(self._updates.check_now, {"again": bool}),
             "rollback": Command(self._updates.roll_back, {"model": str}),
         }
-        return (updates if config.settings.update else {}) | commands_of(self._state.pipelines, config.settings)
+        controls = self._controls if config.settings.home_assistant.enabled else {}
+        return (
+            (updates if config.settings.update else {}) | controls | commands_of(self._state.pipelines, config.settings)
+        )
 
     def _labels(self) -> Sequence[str]:
         update = self._state.settings.update

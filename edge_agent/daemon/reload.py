@@ -94,7 +94,8 @@ def can_switch(old: AnyModel, fresh: AnyModel) -> bool:
 def _session(options: Settings) -> tuple[object, ...]:
     """What the session with the broker and the outbox depend on: among others, the commands that it takes."""
     keeps = [any(getattr(one, kind) for one in options.pipelines.values()) for kind in ("keep", "record")]
-    return options.device_id, options.mqtt, options.outbox, options.update is None, *keeps
+    controls = options.home_assistant.enabled
+    return options.device_id, options.mqtt, options.outbox, options.update is None, controls, *keeps
 
 
 def _discovery(options: Settings) -> tuple[object, ...]:

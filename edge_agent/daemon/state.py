@@ -33,6 +33,7 @@ class State:
         models: those in use, by name.
         online: whether the agent has published that it is there.
         paused: whether all pipelines are stopped because the battery is low.
+        paused_pipelines: those that are paused by command.
         boot_id: of this run, as published.
         clock: the time, as results carry it.
         started: on the monotonic clock.
@@ -47,6 +48,7 @@ class State:
     models: dict[str, AnyModel] = field(default_factory=dict)
     online: bool = False
     paused: bool = False
+    paused_pipelines: set[str] = field(default_factory=set)
     boot_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     clock: Clock = field(default_factory=Clock)
     started: float = field(default_factory=time.monotonic)
@@ -70,9 +72,10 @@ class State:
     def prepare_pipelines(
         self, names: Iterable[str], config: Config, models: Mapping[str, AnyModel], uplink: Uplink
     ) -> list[Prepared]:
-        """Makes pipelines that are to be started; none while everything is paused."""
+        """Makes pipelines that are to be started; none while everything is paused, nor those that are by themselves."""
         if self.paused:
             return []
+        names = [name for name in names if name not in self.paused_pipelines]
         return self.pipelines.prepare(names, config, models, self.device_of(config), uplink.broker)
 
     def start_pipelines(self) -> None:

@@ -9,10 +9,14 @@ from edge_agent import __version__, settings
 from edge_agent.daemon.state import State
 from edge_agent.models.model import Model
 from edge_agent.mqtt.delivery import Notice
+from edge_agent.pipeline.compatibility import TASKS_WITH_CONFIDENCE
 from edge_agent.pipeline.registry import Pipelines
+from edge_agent.postprocess.filters import limits
 from edge_agent.samples import Result, timestamp
 from edge_agent.sources.observer import ResultObserver
 from edge_agent.system.units import counted
+
+PAUSED = "paused by command"
 
 
 class Problems(NamedTuple):
@@ -64,6 +68,7 @@ class Reports:
         state, running = self._state, self._state.pipelines.problems()
         otherwise = "paused: the battery is low" if state.paused else ""
         pipelines = {name: running.get(name, otherwise) for name in state.settings.pipelines}
+        pipelines |= dict.fromkeys(state.paused_pipelines & pipelines.keys(), otherwise or PAUSED)
         return Problems(state.uplink.connection.diagnosis, pipelines)
 
     def state_of_pipelines(self, problems: Problems) -> list[Notice]:
@@ -172,6 +177,8 @@ class Reports:
                     "model": pipeline.model_name,
                     "topic": device.topic(name, "result"),
                     "problem": problems.pipelines.get(name, ""),
+                    "paused": name in self._state.paused_pipelines,
+                    "min_confidence": self._min_confidence(pipeline),
                     **({} if pipeline.keep is None else {"keep": True}),
                     **({} if pipeline.record is None else {"record": True}),
                 }
@@ -179,6 +186,13 @@ class Reports:
             },
             "models": {name: model.facts() for name, model in self._state.models.items()},
         }
+
+    def _min_confidence(self, pipeline: settings.Pipeline) -> float | None:
+        """The threshold in use; None for a task without confidences."""
+        model = self._state.models.get(pipeline.model_name)
+        if model is None or model.task not in TASKS_WITH_CONFIDENCE:
+            return None
+        return limits(pipeline, model.task).min_confidence
 
     def _accelerators(self) -> dict[str, Any]:
         """What each model runs on."""

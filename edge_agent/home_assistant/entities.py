@@ -8,6 +8,7 @@ Home Assistant shows `None` as unknown.
 """
 
 import itertools
+import json
 import math
 import socket
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from edge_agent.home_assistant.components import Component, binary, first, liter
 from edge_agent.home_assistant.diagnostics import of_device, of_model, of_performance, of_updates, trouble
 from edge_agent.home_assistant.ids import safe
 from edge_agent.home_assistant.quantities import as_people_write, as_written, quantity
+from edge_agent.pipeline.compatibility import TASKS_WITH_CONFIDENCE
 from edge_agent.postprocess.meter import unit_of
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.preprocess.prepare import units_of
@@ -101,6 +103,9 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
             yield part, _crossings(f"{name} {line} {way}", findings.topic, line, way) | available
         if kinds := _kinds_of_events(pipeline):
             yield f"pipelines.{safe(name)}.events", _events(name, f"{topic}/{name}/event", kinds) | available
+        yield f"pipelines.{safe(name)}.running", _running(name, topic)
+        if model.task in TASKS_WITH_CONFIDENCE and pipeline.meter is None:
+            yield f"pipelines.{safe(name)}.threshold", _threshold(name, topic)
         yield f"pipelines.{safe(name)}.trouble", trouble(name, f"{topic}/info")
         yield from of_performance(name, f"{topic}/stats")
         if pipeline.snapshot is not None:
@@ -246,6 +251,44 @@ def _objects(findings: Findings, labels: tuple[str, ...]) -> Iterator[tuple[str,
         its = findings._replace(title=f"{findings.title} {label}", found=found)
         yield f"labels.{safe(label)}.count", number(its.title, its.topic, f"{{{{ {found} | length }}}}") | _COUNT
         yield f"labels.{safe(label)}.presence", _presence(its)
+
+
+def _running(name: str, topic: str) -> Component:
+    """A switch that pauses a pipeline."""
+    paused = f"(value_json.pipelines[{literal(name)}] | default({{}})).paused | default(false)"
+    return {
+        "platform": "switch",
+        "name": f"{name} running",
+        "state_topic": f"{topic}/info",
+        "value_template": f"{{{{ 'OFF' if {paused} else 'ON' }}}}",
+        "command_topic": f"{topic}/cmd",
+        "payload_on": json.dumps({"command": "pause", "pipeline": name, "paused": False}),
+        "payload_off": json.dumps({"command": "pause", "pipeline": name, "paused": True}),
+        "state_on": "ON",
+        "state_off": "OFF",
+        "entity_category": "config",
+        "icon": "mdi:play-pause",
+    }
+
+
+def _threshold(name: str, topic: str) -> Component:
+    """The least confidence of what a pipeline finds."""
+    used = f"(value_json.pipelines[{literal(name)}] | default({{}})).min_confidence | default(None)"
+    command = {"command": "threshold", "pipeline": name, "min_confidence": 0}
+    before, after = json.dumps(command, ensure_ascii=False).rsplit("0", 1)
+    return {
+        "platform": "number",
+        "name": f"{name} threshold",
+        "state_topic": f"{topic}/info",
+        "value_template": f"{{{{ {used} }}}}",
+        "command_topic": f"{topic}/cmd",
+        "command_template": f"{{{{ {literal(before)} }}}}{{{{ value }}}}{{{{ {literal(after)} }}}}",
+        "min": 0,
+        "max": 1,
+        "step": 0.01,
+        "entity_category": "config",
+        "icon": "mdi:tune",
+    }
 
 
 def _kinds_of_events(options: settings.Pipeline) -> list[str]:

@@ -370,3 +370,22 @@ def test_readings_of_a_sensor_have_their_units_and_whether_they_are_usual() -> N
     assert state(message, "pipelines.plug.readings.humidity.value", usual) == ""
     assert state(message, "pipelines.plug.readings.humidity.problem", usual) == ""
     assert state(message, f"{name}.problem", result(power | {"learning": True})) == "OFF"
+
+
+def test_a_pipeline_is_paused_by_a_switch_and_its_threshold_is_a_number() -> None:
+    message = said(Model("detection", ("cat",)), 'the "porch"')
+    its = "pipelines." + safe('the "porch"')
+    switch, number = message["components"][f"{its}.running"], message["components"][f"{its}.threshold"]
+    info = {"pipelines": {'the "porch"': {"paused": True, "min_confidence": 0.25}}}
+    assert (state(message, f"{its}.running", info), state(message, f"{its}.running", {"pipelines": {}})) == (
+        "OFF",
+        "ON",
+    )
+    assert state(message, f"{its}.threshold", info) == "0.25"
+    command = {"command": "pause", "pipeline": 'the "porch"', "paused": True}
+    assert (json.loads(switch["payload_off"]), switch["command_topic"]) == (command, "edge/porch-pi/cmd")
+    environment = ImmutableSandboxedEnvironment(undefined=Complaining)
+    sent = environment.from_string(number["command_template"]).render(value=0.4)
+    assert json.loads(sent) == {"command": "threshold", "pipeline": 'the "porch"', "min_confidence": 0.4}
+    assert "availability" not in switch  # a pipeline that is paused has to be resumed
+    assert f"{its}.threshold" not in said(Model("anomaly"), 'the "porch"')["components"]
