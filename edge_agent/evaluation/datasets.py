@@ -14,6 +14,7 @@ from edge_agent.evaluation.folders import (
     read_edge_impulse_boxes,
     read_masks,
 )
+from edge_agent.evaluation.kept import is_store, read_kept
 from edge_agent.evaluation.labelled import (
     PICTURES,
     SOUNDS,
@@ -119,6 +120,8 @@ def _of_file(file: Path, split: Split) -> Dataset:
 
 
 def _of_folder(folder: Path, split: Split) -> Dataset:
+    if is_store(folder):
+        return read_kept(folder)
     part = split_folder(folder, split)
     names, names_of_part = ({path.name for path in entries(place)} for place in (folder, part))
     if EDGE_IMPULSE in names:

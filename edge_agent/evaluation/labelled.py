@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, InputError
+from edge_agent.keeping.payload import decode
 from edge_agent.preprocess.files import read_file
+from edge_agent.sample_store.segment import StoreError
+from edge_agent.sample_store.store import Stored
 from edge_agent.samples import Sample, Series
 from edge_agent.sources import audio, images
 from edge_agent.system.terminal import printable
@@ -77,6 +80,7 @@ class LabelledSample:
         stream: whether each window of the readings is a sample of its own, as in a pipeline.
         request: for a language model: the message as it would come over MQTT.
         expected: the right answer to the request: a text, or a JSON value.
+        stored: where it is kept, for a sample of a store.
     """
 
     where: str
@@ -89,6 +93,7 @@ class LabelledSample:
     stream: bool = False
     request: bytes | None = None
     expected: Any = None
+    stored: Stored | None = None
 
     @property
     def name(self) -> str:
@@ -99,7 +104,18 @@ class LabelledSample:
         """The sample, as a source would give it; it holds the error where the file can't be read."""
         if self.path is not None:
             return read_file(self.path)
+        if self.stored is not None:
+            return self._read_kept(self.stored)
         data = self.series if self.series is not None else self.request or b""
+        return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={"path": self.where})
+
+    def _read_kept(self, stored: Stored) -> Sample:
+        data: Any
+        try:
+            entry = stored.read()
+            data = decode(entry.data, entry.document["input"])
+        except (StoreError, OSError, KeyError, InputError) as error:
+            data = InputError(f"{self.where}: {error}")
         return Sample(data, captured_at=time.time(), captured=time.monotonic(), origin={"path": self.where})
 
 

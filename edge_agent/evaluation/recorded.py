@@ -59,6 +59,8 @@ def _sample_hash(sample: LabelledSample) -> bytes:
     expected = [sample.label, objects, sample.relative, sample.expected]
     found.update(json.dumps(expected, sort_keys=True).encode())
     found.update(sample.request or b"")
+    if sample.stored is not None:
+        found.update(sample.stored.read().data)
     return found.digest()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent import cli
 from edge_agent.commands.samples import FORMATS
+from edge_agent.errors import ConfigError
 from edge_agent.evaluation.datasets import open_dataset
 from edge_agent.keeping import export
 from edge_agent.keeping.chosen import Chosen, chosen, parts
@@ -187,3 +188,16 @@ def test_a_file_that_holds_no_labels_changes_nothing(classified: Path, tmp_path:
     (tmp_path / "labels.json").write_text(content)
     assert run("import", tmp_path / "labels.json", classified) in (1, 2)
     assert read_labels(classified) == {}
+
+
+def test_a_store_is_labelled_data_as_far_as_it_is_labelled(classified: Path, detected: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none of these kept samples is labelled"):
+        open_dataset(classified)
+    append_labels(classified, [(f"{0:016x}", Label("bird")), (f"{1:016x}", Label(discard=True))], "test", "now")
+    [one] = open_dataset(classified)
+    assert (one.label, one.read().data) == ("bird", JPEG)
+    run("export", "-o", tmp_path / "out", "--format", "coco", detected)
+    run("import", tmp_path / "out" / "_annotations.coco.json", detected)
+    found = open_dataset(detected)
+    assert [[(each.label, each.box) for each in one.objects or ()] for one in found] == BOXES
+    assert (found.kind, found.classes) == ("objects", ("cat", "dog"))
