@@ -20,7 +20,7 @@ from edge_agent.system.backoff import Backoff
 log = logging.getLogger(__name__)
 
 # Frames a second that the gate looks at.
-LOOKS = 10.0
+LOOKS = 5.0
 RETRY_CEILING = 30.0
 _END_TIMEOUT = 0.3
 
