@@ -131,3 +131,44 @@ def test_a_meter_is_read_and_what_it_can_not_show_is_refused_and_kept(tmp_path: 
     pictures = list((tmp_path / "refused" / "meter").iterdir())
     assert len(pictures) == 20
     assert cv2.imread(str(pictures[0])) is not None
+
+
+def test_a_person_in_the_yard_has_a_picture_that_events_name_and_that_outlasts_the_visit(
+    somebody_leaves: Path, data_dir: Path, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    [block] = blocks("yaml", page="picture-on-the-phone.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["pipelines"]["yard"]["source"] |= {"url": str(somebody_leaves), "fps": "max"}
+    model = data_dir / "detect_tflite" / "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
+    options["models"]["people"]["path"] = str(model)
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(options))
+    with Subscriber(mosquitto.port, "edge/porch-pi/yard/#") as subscriber:
+        done = edge_agent("run", "--once", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        entered = json.loads(subscriber.wait_for(lambda one: one.topic == "edge/porch-pi/yard/event")[0].payload)
+        assert (entered["event"], entered["zone"], entered["label"]) == ("enter", "path", "person")
+        came = subscriber.wait_for(lambda one: one.topic == entered["picture"], 2)
+    with Subscriber(mosquitto.port, "edge/porch-pi/yard/object/#") as later:
+        for topic in ("edge/porch-pi/yard/object", entered["picture"]):
+            later.wait_for(lambda one, topic=topic: one.topic == topic)  # type: ignore[misc]  # as above
+        kept = {one.topic: one.payload for one in later.messages}
+    latest = kept["edge/porch-pi/yard/object"]
+    assert kept[entered["picture"]] == came[-1].payload != came[0].payload  # replaced by a better one
+    assert latest in kept.values()
+    assert cv2.imdecode(np.frombuffer(latest, np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_the_blueprint_uses_what_events_have() -> None:
+    class Loader(yaml.SafeLoader):
+        """Knows Home Assistant's `!input`."""
+
+    Loader.add_constructor("!input", lambda _, node: f"input {node.value}")
+    text = (ROOT / "deploy" / "home-assistant" / "object-on-the-phone.yaml").read_text()
+    blueprint = yaml.load(text, Loader)
+    inputs = blueprint["blueprint"]["input"]
+    assert {f"input {name}" for name in inputs} == {f"input {name}" for name in ("event", "picture", "notify")}
+    assert [one["selector"]["entity"]["domain"] for one in list(inputs.values())[:2]] == ["event", "image"]
+    [shown] = [json.loads(block.text) for block in blocks("json", page="picture-on-the-phone.md")]
+    assert shown.keys() >= {"pipeline", "track_id", "label"}
+    assert shown["event"] in ("enter", "leave")

@@ -98,6 +98,11 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
         available = {"availability": both, "availability_mode": "all"}
         its = _of_results(findings, pipeline, model)
         yield from ((f"pipelines.{safe(name)}.{part}", component | available) for part, component in its)
+        for zone in pipeline.filters.zones:
+            yield f"pipelines.{safe(name)}.zones.{safe(zone)}", _zone(findings, zone) | available
+        if pipeline.object_pictures is not None:
+            best = {"platform": "image", "name": f"{name} object", "image_topic": f"{topic}/{name}/object"}
+            yield f"pipelines.{safe(name)}.object", best | {"content_type": "image/jpeg"} | available
         for line, way in itertools.product(pipeline.lines, ("in", "out")):
             part = f"pipelines.{safe(name)}.lines.{safe(line)}.{way}"
             yield part, _crossings(f"{name} {line} {way}", findings.topic, line, way) | available
@@ -327,6 +332,15 @@ def _presence(findings: Findings) -> Component:
     gone = "'OFF'" if delay is None else "('' if this.state == 'on' else 'OFF')"
     component = binary(f"{title} presence", topic, f"{{{{ 'ON' if {found} else {gone} }}}}", "occupancy")
     return component if delay is None else component | {"off_delay": math.ceil(delay)}
+
+
+def _zone(findings: Findings, zone: str) -> Component:
+    """Whether there is an object in a zone."""
+    inside = f"{findings.found} | map(attribute='zones', default=[]) | sum(start=[])"
+    gone = "'OFF'" if findings.delay is None else "('' if this.state == 'on' else 'OFF')"
+    state = f"{{{{ 'ON' if {literal(zone)} in ({inside}) else {gone} }}}}"
+    component = binary(f"{findings.title} {zone}", findings.topic, state, "occupancy")
+    return component if findings.delay is None else component | {"off_delay": math.ceil(findings.delay)}
 
 
 def _delay(stated: float | None, options: settings.Pipeline) -> float | None:

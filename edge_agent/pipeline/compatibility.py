@@ -213,6 +213,7 @@ def _with_model(
         (options.regions, ("regions",), pictures, f"is for pictures, {name} takes none"),
         (options.filters.zones, ("filters", "zones"), pictures, f"is for pictures, {name} takes none"),
         (options.snapshot, ("snapshot",), pictures, f"is for pictures, {name} takes none"),
+        (options.object_pictures, ("object_pictures",), pictures, f"is for pictures, {name} takes none"),
         (options.gate, ("gate",), pictures, f"is for pictures, {name} takes none"),
         (options.window, ("window",), not pictures, f"is for readings and sound, {name} takes pictures"),
         (options.smoothing, ("smoothing",), not pictures, f"is for readings and sound, {name} takes pictures"),

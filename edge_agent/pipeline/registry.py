@@ -23,6 +23,7 @@ from edge_agent.mqtt.outbox import Outbox
 from edge_agent.pipeline.pipeline import Pipeline
 from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.text import TextPipeline
+from edge_agent.publish.object_pictures import ObjectPictures
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.refused import RefusedReadings
 from edge_agent.publish.snapshots import Snapshots
@@ -33,7 +34,7 @@ from edge_agent.sources.observer import ResultObserver
 
 log = logging.getLogger(__name__)
 
-Own = Snapshots | Keeper | Recorder | RefusedReadings
+Own = Snapshots | Keeper | Recorder | RefusedReadings | ObjectPictures
 """Observers that come and go with their pipeline."""
 
 # Seconds; stopping takes at most the sum.
@@ -143,6 +144,8 @@ class Pipelines:
         observers: list[Own] = []
         if options.meter is not None:
             observers.append(RefusedReadings(name, config.state_folder() / "refused" / name))
+        if options.object_pictures is not None:
+            observers.append(ObjectPictures(options.object_pictures, publisher.show_object))
         if options.snapshot is not None:
             observers.append(Snapshots(options, options.snapshot, publisher.show))
         if options.keep is not None:

@@ -18,6 +18,7 @@ from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
 from edge_agent.postprocess.meter import TASK as METER
+from edge_agent.publish.object_pictures import slot_of
 from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
 from edge_agent.system.clock import Clock
@@ -92,6 +93,7 @@ class Publisher:
         self._device = device
         self._name = name
         self._options = options.publish
+        self._shows_objects = options.object_pictures is not None
         self._counters = counters
         self._event_counters = event_counters
         self._outbox = outbox
@@ -205,8 +207,18 @@ class Publisher:
                 "clock_synced": device.clock.synced(),
                 **event.as_dict(),
             }
+            if self._shows_objects and "track_id" in document:
+                document["picture"] = self._picture_topic(document["track_id"])
             topic = device.topic(self._name, "event")
             self._outbox.put(Delivery(events_of(self._name), topic, document, senders=sample.senders))
+
+    def show_object(self, track_id: int, jpeg: bytes) -> None:
+        """Publishes the best picture of an object so far, retained: for itself, and as that of the latest object."""
+        for topic in (self._picture_topic(track_id), self._device.topic(self._name, "object")):
+            self._outbox.notify(topic, jpeg, retain=True)
+
+    def _picture_topic(self, track_id: int) -> str:
+        return self._device.topic(self._name, "object", str(slot_of(track_id)))
 
     def show(self, jpeg: bytes) -> None:
         """Publishes a snapshot; it is of no use later."""

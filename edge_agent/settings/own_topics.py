@@ -6,7 +6,7 @@ from edge_agent.settings import Settings
 from edge_agent.settings.topics import ANY_LABEL, overlap
 
 _OF_DEVICE = ("status", "info", "stats", "accelerator", "update", "cmd/reply")
-_OF_PIPELINE = ("result", "result/stream", "error", "event", "snapshot", "status", "share")
+_OF_PIPELINE = ("result", "result/stream", "error", "event", "snapshot", "object", "status", "share")
 
 
 def own_topics(options: Settings) -> Iterator[str]:

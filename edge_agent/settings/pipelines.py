@@ -176,6 +176,9 @@ class Pipeline(Frozen):
     lines: dict[TopicLevel, Line] = Field({}, max_length=16)
     """Named lines that are counted across, for pipelines with tracking. The totals are in the results and in `stats`,
     crossings are published as events."""
+    object_pictures: Snapshot | None = None
+    """For pipelines with tracking: the best picture of each object, retained, on
+    `{topic_prefix}/{device_id}/{pipeline}/object`. Default: off; `object_pictures: {}` turns it on."""
     snapshot: Snapshot | None = None
     """Publishes images on `{topic_prefix}/{device_id}/{pipeline}/snapshot`. Default: off; `snapshot: {}` turns it
     on."""
@@ -248,6 +251,13 @@ class Pipeline(Frozen):
     @classmethod
     def _objects_on_lines_are_tracked(cls, value: dict[str, Line], info: ValidationInfo) -> dict[str, Line]:
         if value and info.data.get("tracking", value) is None:
+            raise ValueError("needs tracking: add `tracking: {}`")
+        return value
+
+    @field_validator("object_pictures")
+    @classmethod
+    def _pictures_of_tracked_objects(cls, value: Snapshot | None, info: ValidationInfo) -> Snapshot | None:
+        if value is not None and info.data.get("tracking", value) is None:
             raise ValueError("needs tracking: add `tracking: {}`")
         return value
 

@@ -389,3 +389,22 @@ def test_a_pipeline_is_paused_by_a_switch_and_its_threshold_is_a_number() -> Non
     assert json.loads(sent) == {"command": "threshold", "pipeline": 'the "porch"', "min_confidence": 0.4}
     assert "availability" not in switch  # a pipeline that is paused has to be resumed
     assert f"{its}.threshold" not in said(Model("anomaly"), 'the "porch"')["components"]
+
+
+def test_each_zone_is_an_occupancy_sensor_and_the_latest_object_an_image() -> None:
+    path = [[0, 0.5], [1, 0.5], [1, 1]]
+    message = said(
+        Model("detection", ("cat",)), tracking={}, object_pictures={}, filters={"zones": {"path": path, "it's": path}}
+    )
+    zone, other = "pipelines.porch.zones.path", "pipelines.porch.zones." + safe("it's")
+    component = message["components"][zone]
+    assert (component["name"], component["device_class"]) == ("Porch path", "occupancy")
+    payload = result(CAT | {"zones": ["path"]}, DOG | {"zones": []})
+    assert (state(message, zone, payload), state(message, other, payload)) == ("ON", "OFF")
+    assert (state(message, zone, result()), state(message, zone, result(CAT))) == ("OFF", "OFF")
+    image = message["components"]["pipelines.porch.object"]
+    assert (image["platform"], image["image_topic"]) == ("image", "edge/porch-pi/porch/object")
+    events = message["components"]["pipelines.porch.events"]
+    assert events["event_types"] == ["enter", "leave"]
+    shown = json.loads(rendered(events["value_template"], {"event": "enter", "track_id": 7}))
+    assert shown == {"event": "enter", "event_type": "enter", "track_id": 7}
