@@ -15,6 +15,7 @@ from edge_agent.commands import (
     doctor,
     evaluate,
     inspect,
+    inventory,
     models,
     predict,
     recordings,
@@ -47,6 +48,7 @@ COMMANDS = (
     release,
     doctor,
     watch,
+    inventory,
     schema,
 )
 

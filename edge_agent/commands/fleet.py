@@ -4,27 +4,20 @@ Any client of the broker may have written these messages, so they are not truste
 invalid ones are ignored.
 """
 
-import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.settings.base import TOPIC_LEVEL
-from edge_agent.system.terminal import printable
-from edge_agent.system.text import parse_json
+from edge_agent.commands import published
 
 MAX_ROWS = 20_000
-MAX_PAYLOAD = 256_000
-MAX_NAME = 64
-MAX_TEXT = 60
 MAX_MODELS = 64
 MAX_PROBLEM = 500
 MAX_LABELS = 3
 # Steps of an update after which somebody may want to look.
 UPDATE_TROUBLE = ("refused", "failed", "undecided", "rolled back", "damaged")
-LARGEST_NUMBER = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +128,9 @@ class Fleet:
                 self.left_out += 1
 
     def _take(self, levels: Sequence[str], payload: bytes, now: float) -> bool:
-        if len(payload) > MAX_PAYLOAD or not all(_is_name(level) for level in levels):
+        if len(payload) > published.MAX_PAYLOAD or not all(published.is_name(level) for level in levels):
             return False
-        document = _document(payload)
+        document = published.document(payload)
         match levels:
             case [name, "status"]:
                 return self._take_status(name, payload)
@@ -163,41 +156,45 @@ class Fleet:
         if device is None:
             return False
         device.has_info = True
-        device.problem = _text(document.get("problem"), MAX_PROBLEM)
-        models = _dict(document, "models")
+        device.problem = published.text(document.get("problem"), MAX_PROBLEM)
+        models = published.mapping(document, "models")
         for pipeline in device.pipelines.values():
             pipeline.configured = False
-        for key in _dict(document, "pipelines"):
+        for key in published.mapping(document, "pipelines"):
             if (known := self._pipeline(device, key)) is None:
                 continue
             known.configured = True
-            facts = _dict(_dict(document, "pipelines"), key)
-            known.problem, name = _text(facts.get("problem"), MAX_PROBLEM), str(facts.get("model", ""))
-            model = _dict(models, name)
-            known.model = _cut(f"{name} {_text(model.get('version'))}".strip())
-            known.accelerator = _text(_dict(model, "accelerator").get("in_use"))
-            known.fallback = _text(_dict(model, "accelerator").get("fallback"))
+            facts = published.mapping(published.mapping(document, "pipelines"), key)
+            known.problem, name = published.text(facts.get("problem"), MAX_PROBLEM), str(facts.get("model", ""))
+            model = published.mapping(models, name)
+            known.model = published.cut(f"{name} {published.text(model.get('version'))}".strip())
+            known.accelerator = published.text(published.mapping(model, "accelerator").get("in_use"))
+            known.fallback = published.text(published.mapping(model, "accelerator").get("fallback"))
         return True
 
     def _take_stats(self, name: str, document: dict[str, Any]) -> bool:
         device = self._device(name)
         if device is None:
             return False
-        boot_id, uptime = _text(document.get("boot_id")), _number(document.get("uptime_s"))
+        boot_id, uptime = published.text(document.get("boot_id")), published.number(document.get("uptime_s"))
         began = device.uptime_s or 0.0
         again = boot_id == device.boot_id and uptime is not None and uptime > began
-        for key in _dict(document, "pipelines"):
+        for key in published.mapping(document, "pipelines"):
             if (known := self._pipeline(device, key)) is None:  # the counters of events have names with a /
                 continue
-            counts = _dict(_dict(document, "pipelines"), key)
-            produced = _number(counts.get("produced")) or 0.0
+            counts = published.mapping(published.mapping(document, "pipelines"), key)
+            produced = published.number(counts.get("produced")) or 0.0
             if again and uptime:
                 known.results_per_s = round(max(0.0, produced - known.produced) / (uptime - began), 3)
             elif uptime:
-                known.results_per_s = round(max(0.0, produced - (_number(counts.get("restored")) or 0.0)) / uptime, 3)
+                known.results_per_s = round(
+                    max(0.0, produced - (published.number(counts.get("restored")) or 0.0)) / uptime, 3
+                )
             known.produced = produced
-            known.waiting = int(_number(counts.get("queued")) or 0)
-            known.lost = int(sum(_number(count) or 0 for count in _dict(counts, "discarded").values()))
+            known.waiting = int(published.number(counts.get("queued")) or 0)
+            known.lost = int(
+                sum(published.number(count) or 0 for count in published.mapping(counts, "discarded").values())
+            )
         device.has_stats, device.boot_id, device.uptime_s = True, boot_id, uptime
         return True
 
@@ -205,15 +202,18 @@ class Fleet:
         device = self._device(name)
         if device is None:
             return False
-        steps, problem = [], _text(document.get("error"), MAX_PROBLEM)
-        models = _dict(document, "models")
+        steps, problem = [], published.text(document.get("error"), MAX_PROBLEM)
+        models = published.mapping(document, "models")
         for key in list(models)[:MAX_MODELS]:
-            facts = _dict(models, key)
-            step = _text(facts.get("step"))
-            steps.append(f"{key}: {step} {_text(facts.get('version'))}".strip())
+            facts = published.mapping(models, key)
+            step = published.text(facts.get("step"))
+            steps.append(f"{key}: {step} {published.text(facts.get('version'))}".strip())
             if not problem and step in UPDATE_TROUBLE:
-                problem = f"{steps[-1]}: {_text(facts.get('reason'), MAX_PROBLEM)}"
-        device.update, device.update_problem = _cut(", ".join(steps), MAX_PROBLEM), _cut(problem, MAX_PROBLEM)
+                problem = f"{steps[-1]}: {published.text(facts.get('reason'), MAX_PROBLEM)}"
+        device.update, device.update_problem = (
+            published.cut(", ".join(steps), MAX_PROBLEM),
+            published.cut(problem, MAX_PROBLEM),
+        )
         return True
 
     def _take_result(self, name: str, key: str, document: dict[str, Any], now: float) -> bool:
@@ -221,7 +221,7 @@ class Fleet:
         if device is None or (pipeline := self._pipeline(device, key)) is None:
             return False
         pipeline.last_result, pipeline.last_at = in_words(document), now
-        pipeline.latency_ms = _number(_dict(document, "timing_ms").get("total"))
+        pipeline.latency_ms = published.number(published.mapping(document, "timing_ms").get("total"))
         return True
 
     def _device(self, name: str) -> _Device | None:
@@ -235,7 +235,7 @@ class Fleet:
 
     def _pipeline(self, device: _Device, name: str) -> _Pipeline | None:
         if name not in device.pipelines:
-            if not _is_name(name):
+            if not published.is_name(name):
                 return None
             if self._count >= MAX_ROWS:
                 self.full = True
@@ -291,57 +291,23 @@ def in_words(result: dict[str, Any]) -> str:
     if any("box" in item or "area" in item for item in found):
         return _counts(found)
     first = found[0]
-    label = _text(first.get("label"))
+    label = published.text(first.get("label"))
     if "region" in first:
-        best = {_text(item.get("region")): _text(item.get("label")) for item in reversed(found)}
-        label = _cut(" ".join(reversed(best.values())))
+        best = {published.text(item.get("region")): published.text(item.get("label")) for item in reversed(found)}
+        label = published.cut(" ".join(reversed(best.values())))
     elif isinstance(vector := first.get("vector"), list):
         label = f"vector of {len(vector)}"
     elif "text" in first:
-        label = _text(first["text"])
-    elif (value := _number(first.get("value", first.get("score")))) is not None:
-        label = _cut(f"{label} {value:g}".strip())
-    elif (confidence := _number(first.get("confidence"))) is not None:
-        label = _cut(f"{label} {confidence:.0%}")
+        label = published.text(first["text"])
+    elif (value := published.number(first.get("value", first.get("score")))) is not None:
+        label = published.cut(f"{label} {value:g}".strip())
+    elif (confidence := published.number(first.get("confidence"))) is not None:
+        label = published.cut(f"{label} {confidence:.0%}")
     return label
 
 
 def _counts(found: Sequence[dict[str, Any]]) -> str:
     """Counts of the most common labels."""
-    counts = Counter(_text(item.get("label")) or "?" for item in found)
+    counts = Counter(published.text(item.get("label")) or "?" for item in found)
     more = ", …" if len(counts) > MAX_LABELS else ""
-    return _cut(", ".join(f"{count} {name}" for name, count in counts.most_common(MAX_LABELS)) + more)
-
-
-def _document(payload: bytes) -> dict[str, Any] | None:
-    try:
-        document = parse_json(payload)
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object, most: int = MAX_TEXT) -> str:
-    return _cut(value, most) if isinstance(value, str) else ""
-
-
-def _cut(text: str, most: int = MAX_TEXT) -> str:
-    """One line of bounded length without control characters."""
-    text = printable(text[: most + 1])
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _number(value: object) -> float | None:
-    """A finite number within bounds; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= MAX_NAME and re.match(TOPIC_LEVEL, text) is not None
+    return published.cut(", ".join(f"{count} {name}" for name, count in counts.most_common(MAX_LABELS)) + more)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from edge_agent import __version__, settings
+from edge_agent.daemon import inventory
 from edge_agent.daemon.state import State
 from edge_agent.models.model import Model
 from edge_agent.mqtt.delivery import Notice
@@ -169,6 +170,7 @@ class Reports:
         return {
             **self._device(),
             "version": __version__,
+            **inventory.facts(self._state.loaded),
             "problem": problems.connection,
             "pipelines": {
                 name: {

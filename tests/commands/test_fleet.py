@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.commands import fleet
+from edge_agent.commands import fleet, published
 from edge_agent.commands.fleet import Fleet, Row, in_words
 from edge_agent.commands.fleet_table import devices, problems, summary
 
@@ -126,7 +126,7 @@ def test_a_result_is_said_in_a_few_words(predictions: Any, words: str) -> None:
         ("pi/info", b"[" * 100_000),
         ("pi/info", b"9" * 10_000),
         ("pi/stats", b"[1]"),
-        ("pi/stats", b'{"a": "' + b"x" * fleet.MAX_PAYLOAD + b'"}'),
+        ("pi/stats", b'{"a": "' + b"x" * published.MAX_PAYLOAD + b'"}'),
         ("pi/cmd", b"{}"),
         ("pi", b"online"),
         ("", b"online"),

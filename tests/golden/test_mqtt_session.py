@@ -43,6 +43,8 @@ MEASURED = {
     "clock_synced",
     "boot_id",
     "tuning",
+    "machine",
+    "disk",
 }
 PATTERNS = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "TIME"),

@@ -1,0 +1,118 @@
+"""`fleet`: the inventory of all devices under a prefix, as a table, JSON or CSV."""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.argument_types import Subparsers
+from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
+from edge_agent.commands.config_argument import any_config_file
+from edge_agent.errors import ConfigError, EdgeAgentError
+from edge_agent.system.terminal import printable
+from edge_agent.system.units import counted
+
+if TYPE_CHECKING:
+    from edge_agent.commands.fleet_inventory import Inventory
+    from edge_agent.settings import Mqtt
+
+CONNECT_WITHIN = 15.0
+# What the broker keeps arrives at once; when nothing has come for QUIET seconds, it has all arrived.
+QUIET, AT_MOST = 1.0, 60.0
+# Columns for people; the rest is for programs.
+SHOWN = ("device_id", "status", "last_heard", "version", "configuration", "labels", "machine", "models", "updates")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command and its arguments."""
+    parser = subparsers.add_parser("fleet", help="inventory of all devices: versions, hardware, disk, updates")
+    add_broker_arguments(parser)
+    parser.add_argument("--prefix", metavar="P", help="first part of the topics (edge)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--csv", action="store_true", help="a line for each device")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the inventory; returns the exit code: 1 if there was no room for all devices.
+
+    Raises:
+        ConfigError: the configuration or the arguments can't be used.
+        EdgeAgentError: the broker is not reached.
+    """
+    from edge_agent.commands.fleet_inventory import COLUMNS, Inventory, cells
+    from edge_agent.config import loader
+    from edge_agent.samples import timestamp
+
+    file = args.config or (None if args.url else any_config_file())
+    loaded = loader.load(file) if file else None
+    mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
+    if mqtt.url == "embedded":
+        raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])
+    inventory = Inventory(mqtt.topic_prefix)
+    _gather(inventory, mqtt, file.parent if file else Path.cwd())
+    devices = inventory.devices()
+    if args.json:
+        print(
+            json.dumps({"at": timestamp(time.time()), "topic_prefix": mqtt.topic_prefix, "devices": devices}, indent=2)
+        )
+    elif args.csv:
+        table = csv.writer(sys.stdout)
+        table.writerow(COLUMNS)
+        table.writerows(cells(device) for device in devices)
+    else:
+        _show([dict(zip(COLUMNS, cells(device), strict=True)) for device in devices])
+    if inventory.left_out:
+        left_out = counted(inventory.left_out, "message")
+        print(f"{left_out} left out: invalid, or of more devices than there is room for", file=sys.stderr)
+    return 1 if inventory.left_out else 0
+
+
+def _gather(inventory: "Inventory", mqtt: "Mqtt", folder: Path) -> None:
+    """Receives what the broker keeps of the devices."""
+    import queue
+    import uuid
+
+    from edge_agent.mqtt.connection import Connection
+    from edge_agent.mqtt.endpoint import Endpoint
+    from edge_agent.mqtt.link import Session, Subscription
+
+    messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    endpoint = Endpoint.from_settings(mqtt, folder)
+    session = Session(
+        client_id=f"edge-agent-fleet-{uuid.uuid4().hex[:8]}",
+        protocol=mqtt.protocol,
+        keepalive=mqtt.keepalive,
+        subscriptions=[Subscription(topic, 0, retained_again=True) for topic in inventory.topics()],
+    )
+    connection = Connection(
+        endpoint, session, on_message=lambda _, message: messages.put((message.topic, bytes(message.payload)))
+    )
+    connection.start()
+    try:
+        if not connection.wait_until_subscribed(CONNECT_WITHIN):
+            raise EdgeAgentError(f"{endpoint.address}: {connection.problem}")
+        until = time.monotonic() + AT_MOST
+        while time.monotonic() < until:
+            try:
+                inventory.receive(*messages.get(timeout=QUIET))
+            except queue.Empty:
+                break
+    finally:
+        connection.stop()
+
+
+def _show(rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*(column.replace("_", " ") for column in SHOWN), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(printable(row[column])) for column in SHOWN))
+    Console().print(table)
+    print(f"{counted(len(rows), 'device')}, {sum(row['status'] == 'online' for row in rows)} online")
