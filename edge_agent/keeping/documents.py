@@ -1,6 +1,7 @@
 """What is stored with an input: its result, the model, the settings that made the input tensor, and the reason."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -9,8 +10,8 @@ from edge_agent.config.loader import Config
 from edge_agent.models.model import Model
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.publish.publisher import Device
-from edge_agent.samples import Result, Sample, content_of, timestamp
-from edge_agent.sources.observer import Observation, Work
+from edge_agent.samples import Prediction, Result, Sample, content_of, timestamp
+from edge_agent.sources.observer import Work
 from edge_agent.system.cache import processor
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
@@ -64,17 +65,19 @@ def head_of(name: str, config: Config, model: Model, device: Device) -> dict[str
     }
 
 
-def result_of(device: Device, observation: Observation, work: Work) -> dict[str, Any]:
+def result_of(
+    device: Device, pipeline: str, seq: int | None, sample: Sample, predictions: Sequence[Prediction], work: Work
+) -> dict[str, Any]:
     """The result document, as it was published, or would have been."""
-    content = content_of(observation.predictions, work.task)
+    content = content_of(predictions, work.task)
     if work.lines is not None:
         content["lines"] = work.lines
     return Result(
         device_id=device.device_id,
-        pipeline=observation.pipeline,
+        pipeline=pipeline,
         boot_id=device.boot_id,
-        seq=observation.seq,
-        captured_at=observation.sample.captured_at,
+        seq=seq,
+        captured_at=sample.captured_at,
         clock_synced=device.clock.synced(),
         model=work.model,
         task=work.task,

@@ -4,9 +4,8 @@ import threading
 import zlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_agent import settings
 from edge_agent.counters import Dropped
@@ -18,10 +17,20 @@ from edge_agent.keeping.writer import Pending, SampleWriter
 from edge_agent.publish.publisher import Device
 from edge_agent.sample_store.store import Bounds, SampleStore
 from edge_agent.samples import Prediction, Sample
-from edge_agent.sources.observer import Observation, ResultObserver
+from edge_agent.sources.observer import Observation, ResultObserver, Work
 
 # Results of two pipelines that wait for each other.
 MAX_PAIRS = 16
+
+
+class Seen(NamedTuple):
+    """What is remembered of a result: without the tensors and pixels that only serving needs."""
+
+    sample: Sample
+    seq: int | None
+    predictions: Sequence[Prediction]
+    work: Work | None
+    size: int
 
 
 class Keeper:
@@ -60,7 +69,8 @@ class Keeper:
             max_age=options.max_age is not None,
         )
         self._lock = threading.Lock()
-        self._recent: deque[Observation] = deque(maxlen=options.recent)
+        self._recent: deque[Seen] = deque()
+        self._recent_bytes = 0
         self._kept: Counter[Reason] = Counter()
         self._offered = 0
         self._refused: Counter[str] = Counter()
@@ -79,11 +89,11 @@ class Keeper:
 
     def on_result(self, observation: Observation) -> None:
         """Keeps a sample if a rule applies."""
-        found = _light(observation)
+        found = _seen(observation)
         others = None if self.companion is None else self.companion.others(found)
         with self._lock:
             self._remember(found)
-            reasons = self._rules.reasons(found, others)
+            reasons = self._rules.reasons(observation, others)
         if reasons:
             self._keep(found, reasons)
 
@@ -106,7 +116,8 @@ class Keeper:
         with self._lock:
             latest = list(self._recent)[-count:]
             self._recent.clear()
-        kept = sum(self._keep(observation, ["command"]) for observation in latest)
+            self._recent_bytes = 0
+        kept = sum(self._keep(seen, ["command"]) for seen in latest)
         self._writer.flush()
         return kept
 
@@ -117,9 +128,12 @@ class Keeper:
             observation: the result of this pipeline.
             others: what the other one has predicted for the same input.
         """
-        work = observation.work
-        if work is not None and self._rules.disagree(work.task, observation.predictions, others):
-            self._keep(_light(observation), ["disagreement"], others)
+        self.disagreed(_seen(observation), others)
+
+    def disagreed(self, seen: Seen, others: Sequence[Prediction]) -> None:
+        """See `compared`."""
+        if seen.work is not None and self._rules.disagree(seen.work.task, seen.predictions, others):
+            self._keep(seen, ["disagreement"], others)
 
     def facts(self) -> dict[str, Any]:
         """As published in `stats`; from any thread."""
@@ -130,27 +144,26 @@ class Keeper:
                 "refused": {bound: self._refused[bound] for bound in ("rate", "share")},
             } | self._writer.facts()
 
-    def _remember(self, observation: Observation) -> None:
+    def _remember(self, seen: Seen) -> None:
         """Adds to the latest inputs, which take half of the memory at most."""
-        if self._options.recent:
-            self._recent.append(observation)
-            while sum(size_of(one.sample) for one in self._recent) > self._options.memory // 2:
-                self._recent.popleft()
+        recent = self._recent
+        recent.append(seen)
+        self._recent_bytes += seen.size
+        while recent and (len(recent) > self._options.recent or self._recent_bytes > self._options.memory // 2):
+            self._recent_bytes -= recent.popleft().size
 
-    def _keep(
-        self, observation: Observation, reasons: Sequence[Reason], others: Sequence[Prediction] | None = None
-    ) -> bool:
-        work = observation.work
+    def _keep(self, seen: Seen, reasons: Sequence[Reason], others: Sequence[Prediction] | None = None) -> bool:
+        work = seen.work
         if work is None:
             return False
-        document = about(self._device, self._name, observation.sample) | {
-            "result": result_of(self._device, observation, work),
+        document = about(self._device, self._name, seen.sample) | {
+            "result": result_of(self._device, self._name, seen.seq, seen.sample, seen.predictions, work),
             "model": model_of(work),
             "settings": {"preprocess": preprocess_of(work.preprocess), "pipeline": options_of(self._pipeline)},
         }
         if others is not None:
             document["others"] = [one.as_dict() for one in others]
-        return self._offer(observation.sample, reasons, document, [*work.decoded, *observation.predictions])
+        return self._offer(seen.sample, reasons, document, [*work.decoded, *seen.predictions])
 
     def _offer(
         self,
@@ -186,19 +199,19 @@ class Companion(ResultObserver):
         self._keeper = keeper
         self._lock = threading.Lock()
         self._theirs: OrderedDict[Hashable, Sequence[Prediction]] = OrderedDict()
-        self._ours: OrderedDict[Hashable, Observation] = OrderedDict()
+        self._ours: OrderedDict[Hashable, Seen] = OrderedDict()
 
     def needs_image(self, sample: Sample) -> bool:  # noqa: ARG002 - predictions are compared
         """See `ResultObserver`."""
         return False
 
-    def others(self, observation: Observation) -> Sequence[Prediction] | None:
+    def others(self, seen: Seen) -> Sequence[Prediction] | None:
         """What the other pipeline has predicted for the same input; None: nothing yet, and it is waited for."""
-        key = _identity(observation.sample)
+        key = _identity(seen.sample)
         with self._lock:
             if key is None or key in self._theirs:
                 return self._theirs.pop(key, None)
-            _put(self._ours, key, observation)
+            _put(self._ours, key, seen)
             return None
 
     def on_result(self, observation: Observation) -> None:
@@ -211,7 +224,7 @@ class Companion(ResultObserver):
             if ours is None:
                 _put(self._theirs, key, observation.predictions)
         if ours is not None:
-            self._keeper.compared(ours, observation.predictions)
+            self._keeper.disagreed(ours, observation.predictions)
 
     def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         """There is nothing to compare."""
@@ -234,7 +247,6 @@ def _identity(sample: Sample) -> Hashable:
     return None if position is None else (url, position)
 
 
-def _light(observation: Observation) -> Observation:
-    """A result without the tensors and pixels that only serving needs."""
-    work = observation.work
-    return replace(observation, image=None, work=work and replace(work, tensor=None, outputs=()))
+def _seen(observation: Observation) -> Seen:
+    sample = observation.sample
+    return Seen(sample, observation.seq, observation.predictions, observation.work, size_of(sample))

@@ -36,11 +36,15 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """An input, what became of it, and why it starts a recording, if it does."""
+    """An input, what became of it, and why it starts a recording, if it does.
+
+    Attributes:
+        tensors: what `digests_of` takes; None: no model has seen it.
+    """
 
     sample: Sample
     document: dict[str, Any]
-    work: Work | None
+    tensors: tuple[Sequence[Prediction], Any, Sequence[Any]] | None
     trigger: Trigger | None
     size: int
 
@@ -108,12 +112,15 @@ class Recorder:
             return
         document = _about(observation.sample) | {
             "whole": observation.image is not None,
-            "result": result_of(self._device, observation, work),
+            "result": result_of(
+                self._device, self._name, observation.seq, observation.sample, observation.predictions, work
+            ),
             "events": list(work.events),
             "sha256": work.sha256,
             "threshold": work.threshold,
         }
-        self._put(observation.sample, document, work, self._trigger(observation.predictions, work))
+        tensors = work.decoded, observation.tensor, observation.outputs
+        self._put(observation.sample, document, tensors, self._trigger(observation.predictions, work))
 
     def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         """Takes an input that could not be used."""
@@ -156,13 +163,21 @@ class Recorder:
         is_anomaly = work.task == ANOMALY and any(one.label == ANOMALY for one in predictions)
         return "anomaly" if "anomaly" in self._options.when and is_anomaly else None
 
-    def _put(self, sample: Sample, document: dict[str, Any], work: Work | None, trigger: Trigger | None) -> None:
+    def _put(
+        self,
+        sample: Sample,
+        document: dict[str, Any],
+        tensors: tuple[Sequence[Prediction], Any, Sequence[Any]] | None,
+        trigger: Trigger | None,
+    ) -> None:
         size = size_of(sample)
+        if tensors is not None:
+            size += sum(getattr(tensor, "nbytes", 0) for tensor in (tensors[1], *tensors[2]))
         with self._changed:
             if self._closed or self._unusable or self._waiting_bytes + size > self._options.memory // 2:
                 self._counts["left_out"] += 1
                 return
-            self._waiting.append(_Moment(sample, document, work, trigger, size))
+            self._waiting.append(_Moment(sample, document, tensors, trigger, size))
             self._waiting_bytes += size
             self._changed.notify_all()
 
@@ -233,7 +248,7 @@ class Recorder:
                 data, facts = encode(moment.sample.data, self._encoder)
             except InputError as error:
                 moment.document["unencoded"] = str(error)
-        digests = {} if moment.work is None else {"digests": digests_of(moment.work)}
+        digests = {} if moment.tensors is None else {"digests": digests_of(*moment.tensors)}
         try:
             return Entry({**moment.document, **digests, "input": facts}, data).encoded()
         except StoreError as error:
@@ -299,13 +314,19 @@ def _about(sample: Sample) -> dict[str, Any]:
     }
 
 
-def digests_of(work: Work) -> dict[str, str]:
-    """Digests of what the stages have made of an input, to the bit: input tensor, output tensors, predictions."""
-    decoded = [replace(one, tensor=None) for one in work.decoded]
+def digests_of(decoded: Sequence[Prediction], tensor: Any, outputs: Sequence[Any]) -> dict[str, str]:
+    """Digests of what the stages have made of an input, to the bit.
+
+    Args:
+        decoded: the predictions as they were decoded.
+        tensor: the model's input tensor.
+        outputs: its output tensors.
+    """
+    known = [replace(one, tensor=None) for one in decoded]
     return {
-        "input": _digest([work.tensor]),
-        "inference": _digest(work.outputs),
-        "decode": hashlib.sha256(repr(decoded).encode()).hexdigest()[:16],
+        "input": _digest([tensor]),
+        "inference": _digest(outputs),
+        "decode": hashlib.sha256(repr(known).encode()).hexdigest()[:16],
     }
 
 

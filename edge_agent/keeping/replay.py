@@ -117,8 +117,8 @@ class Replay:
         stages.prepare(item, needs_image=document.get("whole") is True)
         stages.infer([item])
         decoded = stages.decode(item)
-        predictions, events = stages.postprocess(item, decoded)
-        digests = digests_of(stages.work(item, decoded, events))
+        predictions, _ = stages.postprocess(item, decoded)
+        digests = digests_of(decoded, item.prepared.tensor, item.outputs)
         now = json.loads(json.dumps(content_of(predictions, self._model.task)))
         image = item.prepared.image
         if images and image is None and self._model.takes_pictures:

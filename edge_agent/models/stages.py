@@ -281,8 +281,6 @@ class Stages:
             model.preprocess,
             prepared.facts,
             item.timing,
-            prepared.tensor,
-            item.outputs,
             decoded,
             [event.as_dict() for event in events],
             item.lines,

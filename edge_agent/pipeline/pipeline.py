@@ -241,7 +241,17 @@ class Pipeline:
                     if self.observers:
                         work = stages.work(item, decoded, events)
                         image, may_block = item.prepared.image, not self._source.live
-                        found = Observation(self.name, seq, item.sample, predictions, image, may_block, work)
+                        found = Observation(
+                            self.name,
+                            seq,
+                            item.sample,
+                            predictions,
+                            image,
+                            may_block,
+                            work,
+                            item.prepared.tensor,
+                            item.outputs,
+                        )
                         self._notify_observers(partial(_show, found))
 
     def _turn(self, batch: Sequence[WorkItem], ticket: Ticket) -> AbstractContextManager[None]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from edge_agent.timeseries.numbers import SeriesPreprocess
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every result that is observed; frozen, each of the two takes ten times as long to make.
+@dataclass(slots=True)
 class Work:
-    """What a model was given for a sample, and what it has answered.
+    """How a sample was processed, and what came of it besides the predictions.
 
     Attributes:
         model: name, version and hash of the model, as results carry them.
@@ -27,8 +28,6 @@ class Work:
         preprocess: how the input tensor was made; None: the readings themselves are the input.
         facts: published in results as `input`.
         timing: where the time went.
-        tensor: the input tensor.
-        outputs: the output tensors.
         decoded: the predictions before thresholds, smoothing, filters and tracking.
         events: what has happened, as published.
         lines: the totals of the pipeline's lines; None: it has none.
@@ -41,17 +40,15 @@ class Work:
     preprocess: "Preprocess | SeriesPreprocess | None"
     facts: Mapping[str, Any]
     timing: Timing
-    tensor: Any
-    outputs: Sequence[Any]
     decoded: Sequence[Prediction]
     events: Sequence[Mapping[str, Any]] = ()
     lines: Mapping[str, Mapping[str, int]] | None = None
     threshold: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Observation:
-    """A result of a pipeline.
+    """A result of a pipeline. Observers share it, and do not change it.
 
     Attributes:
         pipeline: its name.
@@ -62,6 +59,7 @@ class Observation:
             no observer needed its pixels.
         may_block: whether the pipeline may be held up.
         work: what has led to the predictions.
+        tensor: the model's input tensor, and `outputs` its output tensors: large, and of no use to serving any more.
     """
 
     pipeline: str
@@ -71,6 +69,8 @@ class Observation:
     image: "NDArray[np.uint8] | None"
     may_block: bool
     work: Work | None = None
+    tensor: Any = None
+    outputs: Sequence[Any] = ()
 
     @property
     def parent(self) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Shadow:
                 # A copy, since a frame's buffer may be reused; without reply and acknowledgement.
                 data = copy.copy(sample.data)
                 sample = replace(sample, data=data, reply_to=None, settlement=Settlement())
-                self._next = replace(observation, sample=sample, image=None)
+                self._next = replace(observation, sample=sample, image=None, tensor=None, outputs=())
                 self._taken_at = time.monotonic()
                 self._changed.notify_all()
 

@@ -18,8 +18,8 @@ BOX = (0.0, 0.0, 10.0, 10.0)
 
 
 def observed(*predictions: Prediction, task: str = "classification", captured: float = 0.0, **work: Any) -> Observation:
-    facts: Any = {"model": {}, "sha256": "", "preprocess": PREPROCESS, "facts": {}, "timing": Timing(), "tensor": None}
-    done = Work(task=task, outputs=(), decoded=predictions, **facts, **work)
+    facts: Any = {"model": {}, "sha256": "", "preprocess": PREPROCESS, "facts": {}, "timing": Timing()}
+    done = Work(task=task, decoded=predictions, **facts, **work)
     return Observation("porch", 1, Sample(b"", captured, captured, {}), predictions, None, may_block=False, work=done)
 
 
