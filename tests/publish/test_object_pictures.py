@@ -31,7 +31,7 @@ class Yard:
 
     def see(self, now: float, *found: Prediction, events: tuple[Mapping[str, Any], ...] = ()) -> None:
         self.now = now
-        work = Work({}, "", "detection", None, {}, Timing(), None, (), (), events)
+        work = Work({}, "", "detection", None, {}, Timing(), (), events)
         sample = Sample(SHARP, now, now, {})
         self.pictures.on_result(Observation("yard", None, sample, found, SHARP, may_block=False, work=work))
 
