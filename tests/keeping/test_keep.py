@@ -1,24 +1,28 @@
 """What is kept of a pipeline's inputs, and what keeping never does."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_agent import settings
 from edge_agent.errors import InputError
 from edge_agent.keeping import writer
 from edge_agent.keeping.payload import Encoder, Redaction, decode, encode
 from edge_agent.models.model import Model
+from edge_agent.models.predictor import Predictor
 from edge_agent.sample_store.store import SampleStore
 from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.settings.keep import Blur
 from edge_agent.sources.observer import Observation, ResultObserver
+from edge_agent.update.shadow import Shadow, Tally
 from tests.broker import wait_until
 from tests.disks import small_disk
 from tests.images import decode_image
-from tests.keeping.kit import entries, keeper
+from tests.keeping.kit import SOURCE, entries, keeper
 from tests.keeping.test_rules import CAT, DOG, observed
 from tests.pipeline.conftest import GOLDEN
 from tests.pipeline.conftest import golden as golden  # noqa: PLC0414 - a fixture
@@ -199,3 +203,21 @@ def test_what_is_to_be_hidden_is_hidden_before_anything_is_written(tmp_path: Pat
         keeps.on_failure(Sample(IMAGE, 0.0, 0.0, {}), InputError("damaged"), "invalid")
     assert keeps.facts()["lost"]["redaction"] == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_version_in_the_shadow_that_disagrees_keeps_the_sample(tmp_path: Path, model: Model) -> None:
+    truth = Predictor(model, 1, None).ask(Sample(IMAGE, 0.0, 0.0, {})).predictions
+    wrong = [replace(one, label="another") for one in truth]
+    options = settings.Pipeline.model_validate({"source": SOURCE, "model": "digits", "top_k": 1})
+    tally = Tally(2)
+    with keeper(tmp_path, when={"disagreement": 0.5}) as keeps:
+        shadow = Shadow(options, model, tally, [keeps])
+        for count, active in enumerate((truth, wrong), 1):
+            shadow.on_result(seen(IMAGE, *active))
+            wait_until(lambda count=count: tally.samples == count, 10, "it is compared")  # type: ignore[misc]
+        wait_until(lambda: shadow.waits_for() is None, 10, "it is done")
+        shadow.close()
+    [entry] = entries(tmp_path)
+    assert entry.document["reason"] == "disagreement"
+    assert entry.document["result"]["predictions"][0]["label"] == "another"
+    assert entry.document["others"][0]["label"] == truth[0].label
