@@ -74,7 +74,8 @@ SETTINGS_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]
     ("updates begin", {}, {"update": UPDATE}, EVERYTHING_AGAIN),
     ("updates end", {"update": UPDATE}, {}, EVERYTHING_AGAIN),
     ("an option of updates", {"update": UPDATE}, {"update": UPDATE | {"interval": "1h"}}, {}),
-    ("Home Assistant is turned on", {}, {"home_assistant": {"enabled": True}}, {"discovery": "withdraw"}),
+    # Its switches and numbers are commands, which are subscribed to with the session.
+    ("Home Assistant is turned on", {}, {"home_assistant": {"enabled": True}}, ELSEWHERE),
     ("another discovery prefix", {}, {"home_assistant": {"prefix": "ha"}}, {"discovery": "withdraw"}),
     ("battery options", {}, {"battery": {"pause_below": 20}}, {"restart_battery": True}),
     ("metrics are turned on", {}, {"metrics": {}}, {"restart_monitoring": True}),
