@@ -132,7 +132,8 @@ def _of_update(document: dict[str, Any]) -> dict[str, Any]:
         state = {name: published.text(facts.get(name)) for name in ("channel", "step", "version")}
         active = published.text(published.mapping(facts, "active").get("version"))
         reason = published.text(facts.get("reason"), MAX_REASON)
-        updates.append({"model": published.cut(key)} | state | {"active": active, "reason": reason})
+        pinned = facts.get("pinned") is True
+        updates.append({"model": published.cut(key)} | state | {"active": active, "pinned": pinned, "reason": reason})
     return {
         "update_at": published.text(document.get("at"), MAX_STAMP),
         "checked_at": published.text(document.get("checked_at"), MAX_STAMP),
@@ -162,6 +163,7 @@ def _in_words(facts: Mapping[str, Any]) -> str:
     """`photos 3 7aad0c74c5e3 cpu` of a model, `photos: refused birds/4: …` of an update."""
     if "step" in facts:
         reason = f": {facts['reason']}" if facts["reason"] else ""
-        return f"{facts['model']}: {facts['step']} {facts['version']}".rstrip() + reason
+        pinned = " (pinned)" if facts["pinned"] else ""
+        return f"{facts['model']}: {facts['step']} {facts['version']}".rstrip() + pinned + reason
     parts = (facts["name"], facts["version"], facts["sha256"][:12], facts["accelerator"])
     return " ".join(part for part in parts if part)

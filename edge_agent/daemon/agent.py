@@ -89,7 +89,7 @@ class Agent:
         host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
         self._updates = UpdateControl(host, self._adopt, self._ping)
         self._reports.updates = self._updates.document
-        self._presence = Presence(self._state, self._reports, self._loop, self._updates)
+        self._presence = Presence(self._state, self._reports, self._loop, self._updates, self._request_reload)
         self._controls = Controls(self._state, self._apply_controls, self._presence.announce)
         self._presence.control(self._controls.commands())
         self._stop_signal: signal.Signals | None = None

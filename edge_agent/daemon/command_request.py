@@ -25,10 +25,12 @@ class Command(NamedTuple):
     Attributes:
         run: executes it.
         keys: that it takes, all of them optional, and the type of each.
+        slow: whether it has a thread of its own; one of them at a time.
     """
 
     run: Run
     keys: Mapping[str, type]
+    slow: bool = False
 
 
 class Request(NamedTuple):

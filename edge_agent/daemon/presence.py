@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edge_agent.config.loader import Config
+from edge_agent.daemon import maintenance
 from edge_agent.daemon.command_request import Command
 from edge_agent.daemon.keep_commands import commands_of
 from edge_agent.daemon.main_loop import MainLoop
@@ -32,9 +33,13 @@ class Presence:
         reports: of the agent.
         loop: of the main thread.
         updates: of the agent's models.
+        reload: requests a reload of the configuration.
     """
 
-    def __init__(self, state: State, reports: Reports, loop: MainLoop, updates: UpdateControl) -> None:
+    def __init__(
+        self, state: State, reports: Reports, loop: MainLoop, updates: UpdateControl, reload: Callable[[], None]
+    ) -> None:
+        self._reload = reload
         self._state = state
         self._reports = reports
         self._loop = loop
@@ -67,11 +72,15 @@ class Presence:
         updates = {
             "update": Command(self._updates.check_now, {"again": bool}),
             "rollback": Command(self._updates.roll_back, {"model": str}),
+            "pin": Command(self._updates.pin, {"model": str, "pinned": bool}),
         }
-        controls = self._controls if config.settings.home_assistant.enabled else {}
-        return (
-            (updates if config.settings.update else {}) | controls | commands_of(self._state.pipelines, config.settings)
-        )
+        allowed = config.settings.remote_commands
+        return {
+            **(updates if config.settings.update else {}),
+            **(self._controls if config.settings.home_assistant.enabled else {}),
+            **commands_of(self._state.pipelines, config.settings),
+            **maintenance.commands_of(allowed, config.path, self._reload, self._state.started),
+        }
 
     def _labels(self) -> Sequence[str]:
         update = self._state.settings.update

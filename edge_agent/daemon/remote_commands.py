@@ -1,7 +1,8 @@
 """Commands over MQTT: `P/cmd`, and `{topic_prefix}/all/cmd` for every device.
 
 A command is JSON, `{"command": NAME, …}`. None of the commands carries anything that is executed or loaded: a client
-that may send them can make a device check for signed releases now, or roll back to a version that it already has.
+that may send them can make a device check for signed releases now, or roll back to a version that it already has; and,
+where that is allowed, reload, restart, report its last log lines or examine itself (`maintenance`).
 Commands to every device may name some of them, and are executed at random moments within a while, so that a repository
 is not asked by all of them at once. The answer goes to the request's response topic (MQTT 5), otherwise to
 `P/cmd/reply`.
@@ -21,6 +22,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.link import Link, Subscription
 from edge_agent.mqtt.publish_properties import PublishProperties, senders
 from edge_agent.settings.topics import problem_of_name
+from edge_agent.system.terminal import printable
 
 # Waiting commands, and those that wait for their moment; further ones are refused.
 MAX_WAITING = 16
@@ -56,6 +58,7 @@ class RemoteCommands:
         self._commands = commands
         self._call = call
         self._room = threading.BoundedSemaphore(MAX_WAITING)
+        self._slow = threading.BoundedSemaphore(1)
         self._room_for_later = threading.BoundedSemaphore(MAX_WAITING)
         self.subscriptions = (Subscription(f"{prefix}/cmd", 1), Subscription(all_topic, 1)) if commands else ()
 
@@ -104,13 +107,31 @@ class RemoteCommands:
         timer.start()
 
     def _carry_out(self, link: Link, message: MQTTMessage, request: Request) -> None:
-        log.info("command over %s: %s", message.topic, request.name)
+        command = self._commands[request.name]
+        if not command.slow:
+            self._run(link, message, request, command)
+        elif not self._slow.acquire(blocking=False):
+            self._refuse(link, message, EdgeAgentError(f"{request.name}: another one is still being carried out"))
+        else:
+
+            def run() -> None:
+                try:
+                    self._run(link, message, request, command)
+                finally:
+                    self._slow.release()
+
+            threading.Thread(target=run, name=f"command {request.name}", daemon=True).start()
+
+    def _run(self, link: Link, message: MQTTMessage, request: Request, command: Command) -> None:
         try:
-            answer = {"command": request.name, "ok": True} | dict(self._commands[request.name].run(request.options))
+            answer = {"command": request.name, "ok": True} | dict(command.run(request.options))
         except EdgeAgentError as error:
             self._refuse(link, message, error)
         else:
             self._answer(link, message, answer)
+            # The log is the record of what was asked for; `_refuse` writes the rest of it.
+            stated = f" {printable(json.dumps(dict(request.options)))}" if request.options else ""
+            log.info("command over %s: %s%s: done", message.topic, request.name, stated)
 
     def _refuse(self, link: Link, message: MQTTMessage, error: EdgeAgentError) -> None:
         log.warning("%s: %s", message.topic, error)

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
-from edge_agent.settings.device import Battery, HomeAssistant, Thermal
+from edge_agent.settings.device import Battery, HomeAssistant, RemoteCommands, Thermal
 from edge_agent.settings.keep import Keep, KeepRules, Record
 from edge_agent.settings.meter import Meter
 from edge_agent.settings.models import (
@@ -75,6 +75,7 @@ __all__ = [
     "Publish",
     "Record",
     "Region",
+    "RemoteCommands",
     "SecondStream",
     "SerialSource",
     "Settings",
@@ -103,6 +104,8 @@ class Settings(Frozen):
     """How often the counters are published."""
     battery: Battery = Battery()
     """The battery of a phone."""
+    remote_commands: RemoteCommands = RemoteCommands()
+    """Commands over MQTT that concern the agent as a whole."""
     home_assistant: HomeAssistant = HomeAssistant()
     """Shows the device and the predictions of its pipelines in Home Assistant."""
     metrics: Metrics | None = None

@@ -26,6 +26,13 @@ class Battery(Frozen):
     """How often the battery is read."""
 
 
+class RemoteCommands(Frozen):
+    """Commands over MQTT that concern the agent as a whole. Anyone who may publish on `P/cmd` can give them."""
+
+    allow: tuple[Literal["reload", "restart", "logs", "doctor"], ...] = Field((), max_length=4)
+    """Those that are carried out. Default: none."""
+
+
 class HomeAssistant(Frozen):
     """How the device appears in Home Assistant, by MQTT discovery."""
 

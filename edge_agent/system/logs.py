@@ -5,10 +5,12 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from typing import Any, Literal, TextIO
 
 from edge_agent.samples import timestamp
 from edge_agent.system import limits
+from edge_agent.system.address import without_credentials
 from edge_agent.system.terminal import printable
 
 Format = Literal["text", "json"]
@@ -17,6 +19,8 @@ Format = Literal["text", "json"]
 _JOURNAL_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 # What messages say of exceptions that nothing was prepared for.
 DEFECT = "a defect in edge-agent"
+# Lines that are kept in memory for the remote command `logs`, and characters of one.
+MAX_RECENT, MAX_LINE = 500, 500
 _BURST = 10
 _PER_SECONDS = 10.0
 
@@ -130,6 +134,33 @@ class _StandardError(logging.StreamHandler[TextIO]):
         self.stream.close()
 
 
+class RecentLines(logging.Filter):
+    """Keeps the latest lines that have passed the other filters, for the command `logs`.
+
+    Addresses are without user name, password and query.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=MAX_RECENT)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Passes every record; keeps those from level `info`."""
+        if record.levelno >= logging.INFO:
+            text = printable(record.getMessage()[: 10 * MAX_LINE])
+            words = [without_credentials(word) if "://" in word else word for word in text.split(" ")]
+            line = f"{timestamp(record.created)} {record.levelname.lower()} {' '.join(words)}"
+            self._lines.append(line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…")
+        return True
+
+    def last(self, count: int) -> list[str]:
+        """The latest lines, the oldest first."""
+        return list(self._lines)[-count:]
+
+
+RECENT = RecentLines()
+
+
 def _out() -> logging.StreamHandler[TextIO]:
     try:
         return _StandardError()
@@ -143,6 +174,7 @@ def set_up(*, debug: bool, form: Format = "text") -> None:
     out.setFormatter((_Json if form == "json" else _Lines)(journal=_is_journal()))
     out.addFilter(_RateLimit())
     out.addFilter(_Limits())
+    out.addFilter(RECENT)  # the last one
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[out], force=True)
     for noisy in ("amqtt", "transitions", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

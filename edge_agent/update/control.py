@@ -1,4 +1,4 @@
-"""Starts and stops the updater, and implements the remote commands `update` and `rollback`."""
+"""Starts and stops the updater, and implements the remote commands `update`, `rollback` and `pin`."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from edge_agent.update.check_pace import CheckPace
 if TYPE_CHECKING:
     from edge_agent.models.model import Model
     from edge_agent.update.host import Host
+    from edge_agent.update.store import Store
     from edge_agent.update.updater import Updater
 
 STOP_TIMEOUT = 0.4
@@ -71,22 +72,42 @@ class UpdateControl:
             self._updater.check_now()
         return {}
 
+    def pin(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The command `pin`: the active version stays, whatever is released, until it is revoked.
+
+        With `"pinned": false`, new versions are taken again. The version is that of the file of the configuration where
+        no release is active.
+
+        Raises:
+            UpdateError: there is no such model.
+        """
+        store = self._store(request)
+        pinned = request.get("pinned", True)
+        store.pin(pinned)
+        if self._updater is not None:
+            self._host.publish_state(self._updater.document())
+        return {"pinned": pinned, "version": store.state().name(store.state().active)}
+
+    def _store(self, request: Mapping[str, Any]) -> "Store":
+        stores = {} if self._loaded is None else stores_of(self._loaded)
+        name = str(request.get("model"))
+        if name not in stores:
+            raise UpdateError(f"model: expected one that is updated here ({', '.join(stores)})")
+        return stores[name]
+
     def roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The command `rollback`: back to the previous version, which is on this device.
 
         Raises:
             UpdateError: there is no such model, or no previous version.
         """
-        stores = {} if self._loaded is None else stores_of(self._loaded)
-        name = str(request.get("model"))
-        if self._loaded is None or name not in stores:
-            raise UpdateError(f"model: expected one that is updated here ({', '.join(stores)})")
-        store = stores[name]
+        store, name, loaded = self._store(request), str(request.get("model")), self._loaded
         self.stop()
         try:
             key = store.roll_back("by command")
             path = None if key is None else store.archive(key)
             self._adopt(name, self._host.load_version(name, path, self._check_stop))
         finally:
-            self.start(self._loaded)
+            if loaded is not None:
+                self.start(loaded)
         return {"version": store.state().name(key)}

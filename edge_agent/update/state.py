@@ -45,6 +45,7 @@ class State:
         inference_ms: mean duration of an inference of the previous version; 0 if unknown.
         refused: those that are not tried again, each with its name and the reason.
         history: events, the oldest first.
+        pinned: whether the active one stays, whatever is released, until it is revoked.
     """
 
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class State:
     inference_ms: float = 0.0
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    pinned: bool = False
 
     def note(self, step: str, key: str | None, reason: str = "") -> None:
         """Adds to the history."""

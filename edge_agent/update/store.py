@@ -255,6 +255,13 @@ class Store:
             with self.changing() as state:
                 state.refused = {}
 
+    def pin(self, pinned: bool) -> None:
+        """Sets whether the active version stays, whatever is released."""
+        with self.changing() as state:
+            if state.pinned != pinned:
+                state.pinned = pinned
+                state.note("pinned" if pinned else "unpinned", state.active)
+
     def forget_deaths(self) -> None:
         """Begins to count unexpected ends again."""
         with self.changing() as state:

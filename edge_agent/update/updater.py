@@ -109,6 +109,7 @@ class Updater:
             "channel": self._options.models[name],
             "active": active and {key: active[key] for key in ("version", "number", "sha256")},
             "on_probation": state.on_probation,
+            "pinned": state.pinned,
             "refused": {
                 facts["version"]: facts["reason"] for facts in list(state.refused.values())[-MAX_REFUSED_PUBLISHED:]
             },
@@ -194,6 +195,8 @@ class Updater:
         if is_revoked(releases, store.state().active):
             self._roll_back(name, "it has been revoked", revoked=[one.key for one in releases if one.revoked])
         state = store.state()
+        if state.pinned:
+            return
         here = of_machine(releases, wanted(self._accelerators[name]))
         release = choose(here, self._device_id, self._options.labels, state.active, state.refused)
         if release is None:

@@ -52,7 +52,7 @@ def test_an_update_that_failed_is_there_with_its_reason_and_a_device_that_is_awa
     )
     (found,) = known.devices()
     assert (found["last_heard"], found["update_error"]) == ("2026-11-02T00:00:00.000Z", "expired")
-    assert found["updates"] == [{"model": "photos"} | model | {"active": "3"}]
+    assert found["updates"] == [{"model": "photos"} | model | {"active": "3", "pinned": False}]
     assert "photos: refused birds/4: golden" in cells(found)
 
 

@@ -17,8 +17,8 @@ NO_COMMANDS: list[tuple[Any, str]] = [
     (b"\xff", 'not JSON: expected {"command": …}'),
     (b"[" * 9000, 'not JSON: expected {"command": …}'),
     (b" " * 10_001, "a command has at most 10000 bytes, this one 10001"),
-    ([], "no such command: None; known here: update, rollback"),
-    ({"command": "install", "url": "http://evil"}, "no such command: 'install'; known here: update, rollback"),
+    ([], "no such command: None; known here: update, rollback, pin"),
+    ({"command": "install", "url": "http://evil"}, "no such command: 'install'; known here: update, rollback, pin"),
     ({"command": "rollback"}, "model: expected one that is updated here (digits)"),
     ({"command": "rollback", "model": ["digits"]}, "rollback: model: expected a text, found ['digits']"),
     (
@@ -71,6 +71,20 @@ def test_a_device_looks_for_updates_and_goes_back_when_it_or_all_devices_are_tol
     stage.client.messages.clear()
     command(stage, {"command": "update", "again": True})
     stage.wait_for("committed", "digits/5")
+
+
+def test_a_pinned_version_stays_until_it_is_unpinned(stage: Scene) -> None:
+    pinned = command(stage, {"command": "pin", "model": "digits", "devices": [DEVICE], "spread": 0}, "edge/all/cmd")
+    assert (pinned["pinned"], pinned["version"]) == (True, "digits/3")
+    stage.release("4")
+    before = len(stage.server.requests)
+    command(stage, {"command": "update"})
+    wait_until(lambda: len(stage.server.requests) >= before + 3, 20, "a check")
+    assert stage.states()[-1]["pinned"]
+    command(stage, {"command": "pin", "model": "digits", "pinned": False})
+    command(stage, {"command": "update"})
+    stage.wait_for("committed", "digits/4")
+    assert not any("4" in str(state["version"]) for state in stage.states() if state["pinned"])
 
 
 def test_a_version_is_taken_back_by_hand_and_the_history_tells(stage: Scene) -> None:
