@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edge_agent.counters import Settlement
 from edge_agent.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 # In place of a label, in topics and comparisons, where there is none.
@@ -71,6 +70,8 @@ class PlanarFrame:
 
     def luma(self) -> "NDArray[np.uint8]":
         """The brightness, (height, width), uint8; may share memory with the frame."""
+        import numpy as np  # slow to import, and commands that only write times need this module
+
         frame = self._frame if self._frame.format.name in _LUMA_FIRST else self._frame.reformat(format="yuv420p")
         plane, (width, height) = frame.planes[0], self.size
         rows = memoryview(plane).cast("B", (plane.buffer_size // plane.line_size, plane.line_size))
@@ -80,7 +81,8 @@ class PlanarFrame:
         """The picture, (height // down, width // across, 3), uint8, BGR; reduced to averages before it is converted."""
         width, height = max(1, self.size[0] // across), max(1, self.size[1] // down)
         small = self._frame.reformat(width, height, "bgr24", interpolation="AREA", threads=1)
-        return np.asarray(small.to_ndarray(), np.uint8)
+        pixels: NDArray[np.uint8] = small.to_ndarray()
+        return pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pytest
 
 import edge_agent
 from edge_agent.doctor.broker import FIXES
+from edge_agent.settings.models import CHIP_OPTIONS
 
 PACKAGE = Path(edge_agent.__file__).parent
 FUNCTIONS = {"compile", "search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
@@ -31,7 +32,6 @@ COMMON = ('"', '\\"', "'", " ", "\t", "\n", "a", "0", "-", ".", ":", "/", "[", "
 # Where an expression stands -> what is worst for it, besides what all get: (start, repeated part, end).
 Worst = tuple[str, str, str]
 TABLE: dict[str, tuple[Worst, ...]] = {
-    "commands/fleet.py TOPIC_LEVEL": (("a", "a", "\n"), ("", "$", "")),
     r"commands/inspect_model.py [/+#$\s]": (("", "/", ""),),
     "config/yaml_lines.py end of stream|expected ':'": (("", "end of ", ""), ("", "expected ", "")),
     "daemon/thermal.py _CPU": (("", "packag", ""),),
@@ -46,15 +46,12 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "doctor/devices.py NO_CAMERA": (("", "-de", ""),),
     "doctor/devices.py CAMERA": (("", "1 : \n", ""), ("", "1", " :")),
     "doctor/devices.py RIBBON": (("", "rp1-", ""),),
-    "doctor/packages.py ^(Package|Status|Version): (.*)$": (("", "Package: \n", ""), ("Package: ", "a", "")),
     'doctor/packages.py ^PRETTY_NAME="?(.*?)"?$': (('PRETTY_NAME="', '"', "a"), ("", "PRETTY_NAME=\n", "")),
     r"doctor/packages.py \d+": (),
     "doctor/state.py (0x)?[0-9a-fA-F]{1,8}": (("0x", "f", ""),),
     r"doctor/state.py ^(\w+): +(\d+) kB": (("a:", " ", ""), ("a: ", "1", ""), ("", "a: 1\n", "")),
     r"doctor/state.py ^oom_kill (\d+)$": (("oom_kill ", "1", "a"), ("", "oom_kill 1a\n", "")),
     r"errors.py [^\w.-]": (),
-    "home_assistant/entities.py -[0-9a-f]{12}$": (("", "-a", "\n"), ("", "-" + "a" * 12, "")),
-    "home_assistant/entities.py [^a-zA-Z0-9_-]": (),
     r"language/questions.py \{(\w+)\}": (("{", "a", ""), ("", "{a", "")),
     "models/language.py SPLIT": (("", "-00001", ""), ("", "-00001-of-0000", "1"), ("", "-", ".gguf")),
     "modelfile/facts.py _LITERAL": (
@@ -65,7 +62,6 @@ TABLE: dict[str, tuple[Worst, ...]] = {
         ("'", "a", ""),
     ),
     r"modelfile/inspect.py [^\x00-\x08\x0e-\x1f\x7f\ufffd]+\ufffd?": (("", "\ufffd", ""), ("a", "a", "\ufffd\ufffd")),
-    "models/archive.py _NAME": (),
     "models/archive.py f'([^/]+/)?{re.escape(MANIFEST)}'": (("", "a", "/model.yam"), ("", "model.yaml", "/")),
     r"models/pack.py [^\w.-]": (),
     "models/registry.py NAME": (("a", ".", "/"),),
@@ -101,7 +97,6 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "system/address.py [?#]": (),
     "system/address.py [/?#]": (),
     "system/cache.py _PROCESSOR": (("flags", " ", ""), ("", "flags \n", ""), ("", "flags\n\n", "")),
-    r"system/cache.py ^([0-9a-f]{64})(?: (\d{1,4}\.\d\d))?$": (("", "a" * 64 + "\n", ""), ("", "a", "")),
     r"system/memory.py MemAvailable: *(\d+) kB": (("MemAvailable:", " ", ""), ("", "MemAvailable: 1", "")),
     r"system/memory.py MemTotal: *(\d+) kB": (("MemTotal:", " ", ""), ("", "MemTotal: 1", "")),
     r"system/memory.py ^Pss: *(\d+) kB": (("Pss:", " ", ""), ("", "Pss: 1", "")),
@@ -114,9 +109,57 @@ TABLE: dict[str, tuple[Worst, ...]] = {
     "update/releases.py NAME": (),
     "update/state.py _KEY": (("", "1", "-"),),
     "update/state.py _SHA256": (),
+    r"chips/hailo.py failed with error: (\d{1,4})": (("", "failed with error: ", ""), ("failed with error: ", "1", "")),
+    r"chips/rknn.py (?:API|librknnrt) version:? ?v?(\d[\w.]*)": (
+        ("", "API version: v", ""),
+        ("API version: 1", ".", "-"),
+    ),
+    r"chips/rknn.py ^E (?:RKNN: \[[\d:.]+\] )?(.+)$": (
+        ("E RKNN: [", "1", ""),
+        ("", "E RKNN: [1\n", ""),
+        ("", "E a\n", ""),
+    ),
+    "chips/rknn.py _SENTENCE": (),
+    "commands/published.py TOPIC_LEVEL": (("a", "a", "\n"), ("", "$", "")),
+    r'doctor/debian.py ^VERSION_CODENAME="?([\w-]+)': (
+        ('VERSION_CODENAME="', "a", ""),
+        ("", "VERSION_CODENAME=\n", ""),
+    ),
+    "doctor/debian.py _FIELD": (("", "Package: \n", ""), ("Package: ", "a", "")),
+    r"doctor/hailo.py Device Architecture: (\w+)": (("", "Device Architecture: ", ""),),
+    r"doctor/hailo.py Firmware Version: (\d+\.\d+\.\d+)": (
+        ("Firmware Version: ", "1", ""),
+        ("Firmware Version: ", "1.", ""),
+    ),
+    r"doctor/hailo.py \d+": (),
+    "doctor/hailo.py _BINDING": (("hailort-", "1", ""), ("", "hailort-1.", "")),
+    "doctor/hailo.py _LIBRARY": (("libhailort.so.", "1", ""), ("", "libhailort.so.1.", "")),
+    "doctor/hailo.py _USB": (("", "hail", ""), ("", "ugen30", "")),
+    r"doctor/rockchip.py \d+": (),
+    r"doctor/rockchip.py librknnrt version: (\d+\.\d+\.\d+)": (
+        ("librknnrt version: ", "1", ""),
+        ("", "librknnrt version: 1.", ""),
+    ),
+    "home_assistant/ids.py -[0-9a-f]{12}$": (("", "-a", "\n"), ("", "-" + "a" * 12, "")),
+    "home_assistant/ids.py [^a-zA-Z0-9_-]": (),
+    "home_assistant/quantities.py [._:]+": (("", ".a", ""),),
+    "keeping/importing.py _ID": (("", "a" * 15 + "-", ""),),
+    "keeping/recording.py NAME": (("12345678-", "-", ""), ("12345678-", "a", ".recordin")),
+    "models/bundle.py ^[0-9a-f]{64}$": (),
+    "sample_store/store.py _NAME": (),
+    r"settings/models.py ^[a-z][a-z0-9_-]{0,63}$(?!\n)": (("", "a", "\n"),),
+    "settings/models.py pattern": (("/", "a", "\n"),),
+    "sources/frame_matcher.py _CROP": (('"(', "1", ")"), ("(", "1", ", 1)/")),
+    "sources/frame_matcher.py _ENTRY": (('"a": ', " ", "\nx"), ("", " ", "x"), ('"a": ', ",", "\nx")),
+    "sources/frame_matcher.py _TIME": (("", "1", "."),),
+    r"system/cache.py ^([0-9a-f]{64})(?: (\{.*\}))?$": (("", "a" * 64 + " {\n", ""), ("a" * 64 + " {", "}", "a")),
+    "system/chips.py _ARCHITECTURE": (("", "Device Architecture: HAILO", ""),),
+    "system/chips.py _ROCKCHIP": (("", "rockchip,rk", ""), ("", "rockchip,rv1126", "")),
+    "system/zip_files.py _NAME": (),
 }
 # Patterns that are variables where they are used.
 VARIABLES = {
+    "settings/models.py pattern": tuple({one for options in CHIP_OPTIONS.values() for one in options.values()}),
     "decoders/ssd.py pattern": ("TFLite_Detection_PostProcess(?::([0-3]))?", "StatefulPartitionedCall:([0-3])"),
     "doctor/broker.py pattern": tuple(pattern for pattern, _ in FIXES),
 }

@@ -19,6 +19,8 @@ from edge_agent.engines.chip_engine import SYSTEM_PYTHON
 _VENDOR, _HAILO_8, _HAILO_10H = "1e60", "2864", "45c4"
 _LIBRARIES = ("/usr/lib", "/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib")
 _BINDINGS = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages")
+_LIBRARY = re.compile(r"libhailort\.so\.(\d+\.\d+\.\d+)$")
+_BINDING = re.compile(r"hailort-(\d+\.\d+\.\d+)")
 _USB = re.compile(r"hailo|ugen300", re.IGNORECASE)
 _RULE = (
     """echo 'SUBSYSTEM=="hailo_chardev", MODE="0666"' | sudo tee /etc/udev/rules.d/51-hailo-udev.rules """
@@ -148,18 +150,18 @@ def _installed(machine: Machine, family: Family) -> Installed:
         release=debian.codename(machine),
         loaded=loaded,
         others=modules[other].is_dir(),
-        libraries=_versions(machine, _LIBRARIES, "libhailort.so.*", r"libhailort\.so\.(\d+\.\d+\.\d+)$"),
-        bindings=_versions(machine, _BINDINGS, "hailort-*", r"hailort-(\d+\.\d+\.\d+)"),
+        libraries=_versions(machine, _LIBRARIES, "libhailort.so.*", _LIBRARY),
+        bindings=_versions(machine, _BINDINGS, "hailort-*", _BINDING),
         firmware=firmware,
         chip=chip,
         nodes=[node for name in ("hailo[0-9]*", "h1x-*") for node in sorted(machine.path("/dev").glob(name))],
     )
 
 
-def _versions(machine: Machine, folders: tuple[str, ...], name: str, pattern: str) -> list[str]:
+def _versions(machine: Machine, folders: tuple[str, ...], name: str, pattern: re.Pattern[str]) -> list[str]:
     """The versions in the names of files, the newest first."""
     files = [file for folder in folders for file in machine.root.glob(f"{folder.lstrip('/')}/{name}")]
-    found = {match[1] for file in files if (match := re.search(pattern, file.name))}
+    found = {match[1] for file in files if (match := pattern.search(file.name))}
     return sorted(found, key=_numbers, reverse=True)
 
 

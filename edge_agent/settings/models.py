@@ -104,8 +104,9 @@ class Chip(Frozen):
         for key, value in self.options.items():
             if key not in known:
                 raise ValueError(f"options: {self.chip} has no option {key}, only {', '.join(known)}")
-            if not re.fullmatch(known[key], value):
-                raise ValueError(f"options.{key}: expected {known[key]}, found {value!r}")
+            pattern = known[key]
+            if not re.fullmatch(pattern, value):
+                raise ValueError(f"options.{key}: expected {pattern}, found {value!r}")
         return self
 
 

@@ -26,7 +26,7 @@ MAX_WAITING = 8
 # Frames in a row without metadata of theirs, while metadata come, after which the two don't belong together.
 MAX_UNMATCHED = 100
 _TIME = re.compile(rb"(\d{1,15})\.(\d{3})")
-_ENTRY = re.compile(rb'\s*"(\w{1,64})": (.*?)(,?)\s*')
+_ENTRY = re.compile(rb'"(\w{1,64})": (.*)')
 _CROP = re.compile(rb'"?\((\d{1,5}), (\d{1,5})\)/(\d{1,5})x(\d{1,5})"?')
 
 
@@ -97,14 +97,15 @@ class FrameMatcher:
 
     def _take_metadata(self, line: bytes) -> None:
         """A line of an object; its last entry is the one without a comma. The brace behind it comes with the next."""
-        found = _ENTRY.fullmatch(line)
+        stripped = line.strip()
+        found = _ENTRY.fullmatch(stripped)
         if found is None:
-            if line.strip() == b"{":
+            if stripped == b"{":
                 self._open = {}
             return
         if found[1] in (b"SensorTimestamp", b"CnnOutputTensor", b"ScalerCrop"):
-            self._open[found[1]] = found[2]
-        if not found[3]:
+            self._open[found[1]] = found[2].removesuffix(b",")
+        if not stripped.endswith(b","):
             self._finish(self._open)
             self._open = {}
 
