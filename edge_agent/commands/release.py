@@ -55,6 +55,13 @@ def add_parser(subparsers: Subparsers) -> None:
     revoking = actions.add_parser("revoke", help="revoke a release: devices that have it return to the previous one")
     revoking.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
 
+    planning = actions.add_parser("plan", help="give a release waves, and begin with the first")
+    planning.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
+    planning.add_argument("plan", type=Path, metavar="PLAN", help="YAML file with `steps`")
+
+    uploading = actions.add_parser("upload", help="copy the repository to a web server's folder")
+    uploading.add_argument("destination", metavar="DEST", help="a folder, or [USER@]HOST:FOLDER by rsync over ssh")
+
     renewing = actions.add_parser("renew", help="renew signatures that expire soon, as a daily job")
     renewing.add_argument("--list", action="store_true", help=_LIST_HELP)
     renewing.add_argument("--root", action="store_true", help="root.json as well, which needs the root key")
@@ -82,6 +89,12 @@ def add_parser(subparsers: Subparsers) -> None:
         help="offline for as long with the release: failed (1m)",
     )
     watching.add_argument("--halt", action="store_true", help="if more do, sign that no further device takes it")
+    watching.add_argument(
+        "--promote",
+        action="store_true",
+        help="sign the next step of its plan when the devices allow it, or revoke it; needs the online key alone",
+    )
+    watching.add_argument("--upload", metavar="DEST", help="with --promote: as `release upload`, after each signature")
     watching.add_argument("--timeout", type=_seconds, default=3600.0, metavar="TIME", help="give up after (1h)")
 
     for action in actions.choices.values():
@@ -152,6 +165,8 @@ def run(args: argparse.Namespace) -> int:
         "add": _add,
         "promote": _promote,
         "revoke": _revoke,
+        "plan": _plan,
+        "upload": _upload,
         "renew": _renew,
         "keys": _keys,
         "expire-check": _expire_check,
@@ -253,6 +268,23 @@ def _promote(repository: "SignedRepository", args: argparse.Namespace) -> int:
 
 def _revoke(repository: "SignedRepository", args: argparse.Namespace) -> int:
     _show(repository.revoke(args.release))
+    return 0
+
+
+def _plan(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    from edge_agent.release.waves import read_file
+
+    plan = read_file(args.plan)
+    _show(repository.begin(args.release, plan))
+    print(f"step 1 of {len(plan.steps)}; `edge-agent release watch {args.release} --promote` goes on")
+    return 0
+
+
+def _upload(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    from edge_agent.release.upload import upload
+
+    repository.releases()  # there is a repository
+    upload(args.repository, args.destination)
     return 0
 
 

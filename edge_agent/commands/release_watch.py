@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.config_argument import config_file
+from edge_agent.commands.release_steering import Steering
 from edge_agent.config import loader
 from edge_agent.errors import ReleaseError
 from edge_agent.mqtt.connection import Connection
@@ -41,11 +42,13 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
         ReleaseError: there is no such release, or no broker.
     """
     releases = repository.find(args.release)
+    steering = Steering(repository, args) if args.promote else None
     if args.halt:
         repository.unlock()
     loaded = loader.load(config_file(args))
     mqtt = loaded.settings.mqtt
-    rollout = Rollout(releases, mqtt.topic_prefix, args.silence)
+    silence = args.silence if steering is None else steering.plan.silence
+    rollout = Rollout(releases, mqtt.topic_prefix, silence)
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
     session = Session(
         client_id=f"edge-agent-release-{uuid.uuid4().hex[:8]}",
@@ -61,9 +64,11 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     try:
         if not connection.wait_until_subscribed(CONNECT_WITHIN):
             raise ReleaseError(f"{endpoint.address}: {connection.problem}")
-        rows = _follow(rollout, messages, args, time.monotonic() + args.timeout)
+        rows = _follow(rollout, messages, args, time.monotonic() + args.timeout, steering)
     finally:
         connection.stop()
+    if steering is not None:
+        return _ended(steering, rows)
     found, passed = count(rows), _has_passed(rows, args)
     if found["failed"] > args.max_failures and args.halt:
         repository.promote(args.release, 0, [])
@@ -81,19 +86,30 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def _ended(steering: Steering, rows: list[Row]) -> int:
+    print(f"{steering.name}: {steering.summary()}")
+    for row in [row for row in rows if row.progress == "failed"][:MOST_SHOWN]:
+        print(printable(f"{row.device_id}: {row.reason}"))
+    return 0 if steering.complete else 1
+
+
 def _has_passed(rows: list[Row], args: argparse.Namespace) -> bool:
     found = count(rows)
     return is_finished(rows) and found["done"] >= args.passed and found["failed"] <= args.max_failures
 
 
 def _follow(
-    rollout: Rollout, messages: "queue.SimpleQueue[tuple[str, bytes]]", args: argparse.Namespace, deadline: float
+    rollout: Rollout,
+    messages: "queue.SimpleQueue[tuple[str, bytes]]",
+    args: argparse.Namespace,
+    deadline: float,
+    steering: Steering | None,
 ) -> list[Row]:
     """Shows the progress until there is a reason to stop; returns the rows at that time."""
     from rich.console import Console
     from rich.live import Live
 
-    shown, quiet_since = "", time.monotonic()
+    shown, quiet_since = "", (began := time.monotonic())
     live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
     with live or contextlib.nullcontext():
         while True:
@@ -112,10 +128,27 @@ def _follow(
             elif line != shown:
                 print(line, flush=True)
             shown = line
-            if count(rows)["failed"] > args.max_failures or time.monotonic() > deadline:
+            # Devices that work publish all the time: with a plan, the time since the beginning counts.
+            settled = time.monotonic() - (quiet_since if steering is None else began) > QUIET
+            if time.monotonic() > deadline or _is_over(rollout, rows, args, steering, settled=settled):
                 return rows
-            if _has_passed(rows, args) and time.monotonic() - quiet_since > QUIET:
-                return rows
+
+
+def _is_over(
+    rollout: Rollout, rows: list[Row], args: argparse.Namespace, steering: Steering | None, *, settled: bool
+) -> bool:
+    """Whether there is nothing to wait for. With a plan, does what is to be done.
+
+    Args:
+        rollout: what is followed.
+        rows: its devices.
+        args: of the command.
+        steering: of a plan; None: the release is only followed.
+        settled: whether what the broker keeps has arrived.
+    """
+    if steering is not None:
+        return settled and steering.go_on(rollout, rows)
+    return count(rows)["failed"] > args.max_failures or (settled and _has_passed(rows, args))
 
 
 def _table(rows: list[Row], line: str) -> "Table":

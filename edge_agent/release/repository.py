@@ -13,10 +13,12 @@ snapshots: no file except timestamp.json ever changes, so that caches may keep t
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner
@@ -25,8 +27,10 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from edge_agent.errors import ReleaseError, UpdateError
 from edge_agent.release import keys
+from edge_agent.samples import timestamp
 from edge_agent.system import atomic_file
 from edge_agent.update.releases import NAME, Release, read
+from edge_agent.update.waves import WAVES, Plan, Progress, as_document, read_progress
 
 # Days for which a signature is valid. The short ones limit how long an attacker can withhold new releases.
 VALID_DAYS = {Root.type: 730, Targets.type: 365, Snapshot.type: 14, Timestamp.type: 14}
@@ -36,6 +40,7 @@ _MIN_USED = 0.5
 KEY_OF = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online", Timestamp.type: "online"}
 KEYS = ("root", "targets", "online")
 ARCHIVES = "targets"
+_REVOKED = "{}: has been revoked: release the bundle again as another version"
 
 
 class SignedRepository:
@@ -79,15 +84,41 @@ class SignedRepository:
         self._sign(root, [self._signers["root"]], first=True)
         self._publish(Targets(), first=True)
 
-    def unlock(self) -> None:
-        """Loads the keys that a change of releases needs, so that passphrases are asked for first."""
-        for name in ("targets", "online"):
+    def unlock(self, names: Iterable[str] = ("targets", "online")) -> None:
+        """Loads keys, by default those that a change of releases needs, so that passphrases are asked for first."""
+        for name in names:
             self._signer(name)
 
     def releases(self) -> list[Release]:
-        """All releases in the current list, by channel, the oldest first."""
+        """All releases in the current list, by channel, the oldest first; each as far as its plan has come."""
+        progress = self.progress()
+        return [release.at(progress.get(release.name)) for release in self._listed()]
+
+    def _listed(self) -> list[Release]:
+        """The same as the list has them, without the progress of plans."""
         found = [read(path, t.length, t.hashes, t.custom) for path, t in self._current(Targets).targets.items()]
         return sorted(found, key=lambda release: (release.channel, release.number, release.variant))
+
+    def progress(self) -> dict[str, Progress]:
+        """How far each release with a plan has come, by its name."""
+        return read_progress(self._current(Timestamp).unrecognized_fields.get(WAVES))
+
+    def begin(self, name: str, plan: Plan) -> list[Release]:
+        """Gives a release a plan, and begins with its first step; needs the targets key.
+
+        Raises:
+            ReleaseError: there is no such release, or it has been revoked.
+        """
+        releases = self.find(name)
+        if any(release.revoked for release in releases):
+            raise ReleaseError(_REVOKED.format(name))
+        first = Progress(0, timestamp(time.time()))
+        self._change([replace(release, share=0, groups=(), plan=plan) for release in releases], {name: first})
+        return self.find(name)
+
+    def advance(self, name: str, progress: Progress) -> None:
+        """Signs how far a release has come in its plan; needs the online key alone."""
+        self._sign_timestamp({name: progress})
 
     def find(self, name: str) -> list[Release]:
         """The archives of a release: one, or one for each variant.
@@ -151,16 +182,18 @@ class SignedRepository:
         return release
 
     def promote(self, name: str, share: int, groups: Iterable[str] | None = None) -> list[Release]:
-        """Changes the devices that a release is for.
+        """Changes the devices that a release is for; a plan that it has ends.
 
         Raises:
             ReleaseError: there is no such release, or it has been revoked.
         """
         releases = self.find(name)
         if any(release.revoked for release in releases):
-            raise ReleaseError(f"{name}: has been revoked: release the bundle again as another version")
+            raise ReleaseError(_REVOKED.format(name))
         stated = None if groups is None else tuple(groups)
-        changed = [replace(one, share=share, groups=one.groups if stated is None else stated) for one in releases]
+        changed = [
+            replace(one, share=share, groups=one.groups if stated is None else stated, plan=None) for one in releases
+        ]
         self._change(changed)
         return changed
 
@@ -234,28 +267,44 @@ class SignedRepository:
         """The expiry date of each role."""
         return {kind.type: self._current(kind).expires for kind in (Root, Targets, Snapshot, Timestamp)}
 
-    def _change(self, releases: Iterable[Release]) -> None:
+    def _change(self, releases: Iterable[Release], progress: Mapping[str, Progress] = MappingProxyType({})) -> None:
         targets = self._current(Targets)
         for release in releases:
             facts = {"custom": release.facts()}
             targets.targets[release.path] = TargetFile(release.size, {"sha256": release.sha256}, release.path, facts)
-        self._publish(targets)
+        self._publish(targets, progress)
 
-    def _publish(self, targets: Targets, *, first: bool = False) -> None:
+    def _publish(
+        self, targets: Targets, progress: Mapping[str, Progress] = MappingProxyType({}), *, first: bool = False
+    ) -> None:
         """Signs a list of releases, snapshot and timestamp. The old list is current until the last file is written."""
         meta = self._sign(targets, [self._signer("targets")], first=first)
         snapshot = Snapshot() if first else self._current(Snapshot)
         snapshot.meta = {"targets.json": meta}
         self._sign(snapshot, [self._signer("online")], first=first)
-        self._sign_timestamp(first=first)
+        planned = {read(path, t.length, t.hashes, t.custom) for path, t in targets.targets.items()}
+        self._sign_timestamp(progress, {release.name for release in planned if release.plan}, first=first)
 
-    def _sign_timestamp(self, *, first: bool = False) -> None:
-        timestamp = Timestamp() if first else self._current(Timestamp)
+    def _sign_timestamp(
+        self,
+        progress: Mapping[str, Progress] = MappingProxyType({}),
+        planned: Collection[str] | None = None,
+        *,
+        first: bool = False,
+    ) -> None:
+        """Signs timestamp.json.
+
+        Args:
+            progress: of releases, in place of what is there of them.
+            planned: the releases with a plan; what is there of others is removed. None: all of it stays.
+            first: whether there is none yet.
+        """
+        document = Timestamp() if first else self._current(Timestamp)
+        waves = read_progress(document.unrecognized_fields.get(WAVES)) | dict(progress)
+        document.unrecognized_fields[WAVES] = as_document(waves, waves if planned is None else planned)
         snapshot = self._newest(Snapshot.type)
-        timestamp.snapshot_meta = MetaFile.from_data(
-            int(snapshot.name.split(".")[0]), snapshot.read_bytes(), ["sha256"]
-        )
-        self._sign(timestamp, [self._signer("online")], first=first)
+        document.snapshot_meta = MetaFile.from_data(int(snapshot.name.split(".")[0]), snapshot.read_bytes(), ["sha256"])
+        self._sign(document, [self._signer("online")], first=first)
 
     def _sign(self, signed: Any, signers: Iterable[CryptoSigner], *, first: bool = False) -> MetaFile:
         """Signs and writes the next version of a role."""

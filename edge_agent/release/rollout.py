@@ -63,12 +63,16 @@ class Rollout:
         self._silence = silence
         self._clock = clock
         self._offline_since: dict[str, float] = {}
-        self._release = releases[0]
-        self._archives = {release.sha256 for release in releases}
+        self.use(releases)
         self._prefix = prefix
         self._updates: dict[str, dict[str, Any]] = {}
         self._online: dict[str, bool] = {}
         self.topics = (f"{prefix}/+/update", f"{prefix}/+/status")
+
+    def use(self, releases: Sequence[Release]) -> None:
+        """Takes the archives as the signed list has them now: a step has made them for other devices."""
+        self._release = releases[0]
+        self._archives = {release.sha256 for release in releases}
 
     def received(self, topic: str, payload: bytes) -> bool:
         """Takes a message; returns whether it is usable."""

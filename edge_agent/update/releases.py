@@ -3,13 +3,12 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edge_agent.errors import UpdateError
+from edge_agent.update.waves import REVOKED, WHOLE, Plan, Progress, read_plan
 
-# Shares of all devices are in ten thousandths, since canonical JSON has no fractions.
-WHOLE = 10_000
 # Between a version and the variant that an archive is for.
 _PLUS = "+"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -29,6 +28,7 @@ class Release:
         groups: it is also for devices with one of these labels.
         revoked: no device may use it any more.
         variant: the accelerator or chip that this archive of the version is for; "": the one for all other devices.
+        plan: its waves; then `share` and `groups` are those of the current one. None: there are none.
     """
 
     channel: str
@@ -40,6 +40,7 @@ class Release:
     groups: tuple[str, ...] = ()
     revoked: bool = False
     variant: str = ""
+    plan: Plan | None = None
 
     @property
     def name(self) -> str:
@@ -72,11 +73,23 @@ class Release:
 
     def facts(self) -> dict[str, Any]:
         """The fields that the signed list has besides the target's path, length and hash."""
-        return {"number": self.number, "share": self.share, "groups": list(self.groups), "revoked": self.revoked}
+        found = {"number": self.number, "share": self.share, "groups": list(self.groups), "revoked": self.revoked}
+        return found if self.plan is None else found | {"plan": self.plan.facts()}
 
     def as_dict(self) -> dict[str, Any]:
-        """For state files."""
-        return asdict(self)
+        """For state files, without the plan."""
+        found = asdict(self)
+        del found["plan"]
+        return found
+
+    def at(self, progress: Progress | None) -> "Release":
+        """The release as far as its plan has come; itself if it has none."""
+        if self.plan is None:
+            return self
+        if progress is None:  # the plan has not begun
+            return replace(self, share=0, groups=())
+        step = self.plan.steps[min(progress.step, len(self.plan.steps) - 1)]
+        return replace(self, share=step.share, groups=step.groups, revoked=self.revoked or progress.state == REVOKED)
 
 
 def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, Any] | None) -> Release:
@@ -95,7 +108,7 @@ def read(path: str, size: int, hashes: Mapping[str, str], facts: Mapping[str, An
     version, plus, variant = rest.partition(_PLUS)
     try:
         release = Release(channel, version, size=size, sha256=hashes["sha256"], variant=variant, **_facts(facts or {}))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise UpdateError(
             f"{path}: signed, but not as edge-agent states a release: is it the right repository?"
         ) from None
@@ -110,7 +123,8 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     right = type(number) is int and type(share) is int and isinstance(groups, list) and isinstance(revoked, bool)
     if not right or not all(isinstance(group, str) for group in groups):
         raise TypeError
-    return {"number": number, "share": share, "groups": tuple(groups), "revoked": revoked}
+    plan = read_plan(facts.get("plan"))
+    return {"number": number, "share": share, "groups": tuple(groups), "revoked": revoked, "plan": plan}
 
 
 def of_machine(releases: Iterable[Release], wanted: Sequence[str]) -> list[Release]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, Targets, Timestamp
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
@@ -26,6 +26,7 @@ from edge_agent.models.download import fetch
 from edge_agent.system.proxy import Connections, ProxyFailedError
 from edge_agent.system.set_aside import set_aside, why_unusable
 from edge_agent.update.releases import Release, read
+from edge_agent.update.waves import WAVES, read_progress
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,14 @@ class Repository:
                 )
             # `refresh` writes only what it has verified.
             targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed.targets
+            timestamp = Metadata[Timestamp].from_file(str(self._folder / "timestamp.json")).signed
         except (exceptions.DownloadError, exceptions.RepositoryError) as error:
             raise UpdateError(f"{self._url}: {_explained(error)}") from None
         except OSError as error:
             raise UpdateError(f"{error.filename or self._folder}: {error.strerror}") from None
-        return [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
+        progress = read_progress(timestamp.unrecognized_fields.get(WAVES))
+        found = [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
+        return [release.at(progress.get(release.name)) for release in found]
 
     def _repair(self) -> None:
         """Sets aside what is in the place of the folder or a list and can't be used; lists are fetched again.

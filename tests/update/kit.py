@@ -251,6 +251,23 @@ class Scene:
         (answer, *_) = self.client.wait_for(lambda m: _mark(m) == mark, timeout=30)
         return str(json.loads(answer.payload)["model"]["version"])
 
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Sends pictures all the time, answered or not."""
+        stopped = threading.Event()
+
+        def send() -> None:
+            while not stopped.wait(0.1):
+                self.send()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+
     def keep_sending_until(self, step: str) -> None:
         """Sends pictures, answered or not, until a step is published."""
 
