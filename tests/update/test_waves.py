@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import pytest
 
 from edge_agent.errors import ConfigError, ReleaseError, UpdateError
+from edge_agent.release.repository import SignedRepository
 from edge_agent.release.rollout import Row
 from edge_agent.release.upload import upload
 from edge_agent.release.waves import decide, read_file
 from edge_agent.update import releases
-from edge_agent.update.waves import Plan, Progress, Step
+from edge_agent.update.repository import Repository
+from edge_agent.update.waves import REVOKED, Plan, Progress, Step
 from tests.broker import Subscriber, wait_until
 from tests.command_line import edge_agent
 from tests.daemon_process import Daemon, configuration
-from tests.update.kit import PASSPHRASE, Scene, bundle
+from tests.update.kit import PASSPHRASE, Scene, ask, bundle
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 PLAN = Plan((Step(0, ("canary",), 3600, 2), Step(10_000)), max_failures=2500)
@@ -101,6 +104,50 @@ def test_timestamp_comes_last_and_an_upload_that_fails_leaves_what_clients_see(s
         upload(tmp_path / "repository", str(www))
     assert (www / "metadata" / "timestamp.json").read_bytes() == before
     assert not (www / "keys").exists()
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+def test_by_rsync_each_stage_is_a_run_of_its_own_and_timestamp_is_in_the_last(
+    stage: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stands in for ssh: runs here what would run there, and notes whether timestamp.json is there before that.
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    www = tmp_path / "www"
+    www.mkdir()
+    note = f"ls {www}/metadata/timestamp.json >/dev/null 2>&1; echo $? >> {tmp_path}/log"
+    ssh.write_text(f'#!/bin/sh\n{note}\nwhile [ "$1" != rsync ]; do shift; done\nexec "$@"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    stage.release("2")
+    upload(tmp_path / "repository", f"somebody@somewhere:{www}")
+    assert (tmp_path / "log").read_text().split() == ["2", "2", "2"]
+    files = {str(path.relative_to(www)) for path in www.rglob("*") if path.is_file()}
+    assert {"metadata/1.root.json", "metadata/timestamp.json"} <= files
+    assert len(list((www / "targets" / "digits").iterdir())) == 1
+    assert not (www / "keys").exists()
+
+
+def test_the_online_key_takes_a_release_through_its_plan_and_can_do_nothing_else(stage: Scene, tmp_path: Path) -> None:
+    stage.release("2", share=0)
+    stage.repository.begin("digits/2", PLAN)
+    for name in ("root", "targets"):
+        (tmp_path / "repository" / "keys" / f"{name}.pem").unlink()
+    online = SignedRepository(tmp_path / "repository", ask)
+    device = Repository(stage.server.url, tmp_path / "root.json", tmp_path / "lists")
+
+    def seen() -> tuple[int, tuple[str, ...], bool]:
+        (release,) = device.releases()
+        return release.share, release.groups, release.revoked
+
+    assert seen() == (0, ("canary",), False)
+    online.advance("digits/2", Progress(1, NOW.isoformat()))
+    online.renew()  # what is there stays
+    assert seen() == (10_000, (), False)
+    online.advance("digits/2", Progress(1, NOW.isoformat(), REVOKED))
+    assert seen() == (10_000, (), True)
+    with pytest.raises(ReleaseError, match="targets"):
+        online.revoke("digits/2")
 
 
 class Operator:
