@@ -15,6 +15,8 @@ from edge_agent.system.terminal import printable
 from edge_agent.update.waves import REVOKED, Plan, Progress
 
 RETRY_S = 30.0
+# What the broker keeps has arrived this many seconds after a connection is up.
+SETTLE_S = 2.0
 
 
 class Steering:
@@ -51,6 +53,15 @@ class Steering:
         self._destination: str | None = args.upload
         self._uploaded, self._retry_at = False, 0.0
         self._problem = ""
+        self._up_since: float | None = None
+
+    def is_settled(self, *, connected: bool) -> bool:
+        """Whether what is known of the devices is as it is now; without the broker, nothing is decided."""
+        if not connected:
+            self._up_since = None
+            return False
+        self._up_since = self._up_since or time.monotonic()
+        return time.monotonic() - self._up_since > SETTLE_S
 
     def go_on(self, rollout: Rollout, rows: list[Row]) -> bool:
         """Does what is to be done now; returns whether that was the last thing."""

@@ -64,7 +64,7 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     try:
         if not connection.wait_until_subscribed(CONNECT_WITHIN):
             raise ReleaseError(f"{endpoint.address}: {connection.problem}")
-        rows = _follow(rollout, messages, args, time.monotonic() + args.timeout, steering)
+        rows = _follow(rollout, messages, args, connection, steering)
     finally:
         connection.stop()
     if steering is not None:
@@ -102,14 +102,15 @@ def _follow(
     rollout: Rollout,
     messages: "queue.SimpleQueue[tuple[str, bytes]]",
     args: argparse.Namespace,
-    deadline: float,
+    connection: Connection,
     steering: Steering | None,
 ) -> list[Row]:
     """Shows the progress until there is a reason to stop; returns the rows at that time."""
     from rich.console import Console
     from rich.live import Live
 
-    shown, quiet_since = "", (began := time.monotonic())
+    shown, quiet_since = "", time.monotonic()
+    deadline = quiet_since + args.timeout
     live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
     with live or contextlib.nullcontext():
         while True:
@@ -128,8 +129,9 @@ def _follow(
             elif line != shown:
                 print(line, flush=True)
             shown = line
-            # Devices that work publish all the time: with a plan, the time since the beginning counts.
-            settled = time.monotonic() - (quiet_since if steering is None else began) > QUIET
+            settled = time.monotonic() - quiet_since > QUIET
+            if steering is not None:  # devices that work publish all the time
+                settled = steering.is_settled(connected=connection.link is not None)
             if time.monotonic() > deadline or _is_over(rollout, rows, args, steering, settled=settled):
                 return rows
 

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_agent.commands.release_steering import Steering
 from edge_agent.errors import ConfigError, ReleaseError, UpdateError
 from edge_agent.release.repository import SignedRepository
 from edge_agent.release.rollout import Row
@@ -148,6 +150,23 @@ def test_the_online_key_takes_a_release_through_its_plan_and_can_do_nothing_else
     assert seen() == (10_000, (), True)
     with pytest.raises(ReleaseError, match="targets"):
         online.revoke("digits/2")
+
+
+def test_nothing_is_decided_while_the_broker_is_away(
+    stage: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.release("2", share=0)
+    stage.repository.begin("digits/2", PLAN)
+    steering = Steering(stage.repository, Namespace(release="digits/2", repository=tmp_path, upload=None))
+    clock = iter((10.0, 10.0, 13.0, 20.0, 20.0, 30.0))
+    monkeypatch.setattr("edge_agent.commands.release_steering.time.monotonic", lambda: next(clock))
+    assert [steering.is_settled(connected=up) for up in (True, True, False, True, True)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 class Operator:
