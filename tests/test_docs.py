@@ -21,6 +21,7 @@ from edge_agent.decoders.families import FAMILIES
 from edge_agent.errors import ConfigError, InputError, ModelError
 from edge_agent.models import bundle, io_spec, registry
 from edge_agent.models.shipped import BUNDLES, shipped
+from edge_agent.release import waves
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon
 from tests.decoders import families_table
@@ -62,8 +63,14 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def test_every_yaml_block_says_what_it_is() -> None:
-    known = [block for kind in ("agent", "model", "wrong") for block in blocks("yaml", f"# {kind}.yaml\n")]
+    known = [block for kind in ("agent", "model", "plan", "wrong") for block in blocks("yaml", f"# {kind}.yaml\n")]
     assert set(blocks("yaml")) == set(known)
+
+
+@each("yaml", "# plan.yaml")
+def test_a_plan_of_waves_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(block.text)
+    assert waves.read_file(tmp_path / "plan.yaml").steps
 
 
 @each("yaml", "# agent.yaml")

@@ -91,6 +91,7 @@ def test_no_advice_names_a_package_that_is_not_ours_or_one_that_we_need() -> Non
     assert project["name"] == errors.DISTRIBUTION
     requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     known = {"torch", "transformers"}  # with which language models are made, on another machine
+    known |= {"rknn-toolkit-lite2"}  # Rockchip's library, for the Python that the agent starts for it
     known |= {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in requirements}
     for file, text in _advice():
         for command in re.findall(r"\bpip3? (?:install|download|wheel) ([^`\n&|;)]*)", text):

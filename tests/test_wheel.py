@@ -125,13 +125,20 @@ def imports(source: bytes) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+# Of the chips; they are installed for the Python of the system.
+VENDORS = {"hailo_platform", "rknnlite"}
+PARTS = {"pydantic_core"}  # of pydantic
+
+
 def test_everything_that_the_package_imports_is_a_requirement(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         used = set().union(*(imports(archive.read(name)) for name in archive.namelist() if name.endswith(".py")))
         metadata = archive.read(f"edge_agent_runtime-{__version__}.dist-info/METADATA").decode()
     required = {_normal(name) for name in re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE)}
     providers = {"llama_cpp": ["llama-cpp-python"], **packages_distributions()}  # that one need not be installed here
-    for package in used - {*sys.stdlib_module_names, "edge_agent", "pydantic_core"}:  # the last is a part of pydantic
+    for package in (
+        used - {*sys.stdlib_module_names, "edge_agent", "pydantic_core"} - VENDORS
+    ):  # pydantic_core is a part of pydantic
         # Of the two TFLite runtimes only one is installed.
         assert required & {_normal(name) for name in providers.get(package, [package])}, package
 

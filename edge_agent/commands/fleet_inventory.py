@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_agent.commands import published
 from edge_agent.samples import timestamp
+from edge_agent.system.text import decode
 
 MAX_DEVICES = 20_000
 MAX_MODELS = 64
@@ -70,7 +71,7 @@ class Inventory:
         if what == "status":
             if payload not in (b"online", b"offline"):
                 return False
-            found: dict[str, Any] = {"status": payload.decode()}
+            found: dict[str, Any] = {"status": decode(payload)}
         else:
             document = published.document(payload)
             if document is None:

@@ -58,7 +58,7 @@ def recognise_anomaly(file: ModelFile, *, stated: bool = False) -> Recognition |
         return None
     inputs, outputs = (math.prod(tensor.shape[1:]) for tensor in (file.inputs[0], output))
     same = file.inputs[0].shape == output.shape and len(output.shape) > 1
-    if inputs != outputs or not (stated or (same and inputs > 1)) or (file.labels is not None and not stated):
+    if inputs != outputs or not (stated or (same and inputs != 1)) or (file.labels is not None and not stated):
         return None
     return Recognition(
         "anomaly",

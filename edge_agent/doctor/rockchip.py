@@ -9,6 +9,7 @@ from edge_agent import settings
 from edge_agent.doctor.machine import Finding, Machine, failure, ok, warning
 from edge_agent.doctor.packages import installed, pip
 from edge_agent.system import chips
+from edge_agent.system.text import decode_lenient
 
 PACKAGE = "rknn-toolkit-lite2"
 LIBRARY = "/usr/lib/librknnrt.so"
@@ -107,7 +108,7 @@ def _library(machine: Machine) -> str:
     except OSError:
         return ""
     found = re.search(rb"librknnrt version: (\d+\.\d+\.\d+)", content)
-    return found[1].decode() if found else ""
+    return decode_lenient(found[1]) if found else ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -14,10 +14,11 @@ from edge_agent import __version__
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.evaluation.labelled import Dataset, LabelledSample
 from edge_agent.evaluation.run import Run
-from edge_agent.models.bundle import MANIFEST, MAX_EVALUATED, Evaluated, read_manifest
+from edge_agent.models.bundle import MANIFEST, MAX_EVALUATED, MAX_MANIFEST_SIZE, Evaluated, read_manifest
 from edge_agent.samples import Series, timestamp
 from edge_agent.system import atomic_file
 from edge_agent.system.hardware import machine_name
+from edge_agent.system.text import read_text
 
 SECTION = "evaluated"
 
@@ -106,7 +107,7 @@ def _write(folder: Path, all_: list[Evaluated]) -> None:
     path = folder / MANIFEST
     try:
         kept, inside = [], False
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        for line in read_text(path, MAX_MANIFEST_SIZE).splitlines(keepends=True):
             # A section ends at the next line that is not indented, is no item of a list, and is not empty.
             inside = line.startswith(f"{SECTION}:") or (inside and line.startswith((" ", "-", "\n", "\r")))
             if not inside:

@@ -4,7 +4,6 @@ The format is not documented. What is read here was found in files of https://gi
 versions 1.6 and 2.3, and what is not found is left out.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +138,7 @@ def _input(name: str, shape: tuple[int, ...]) -> Tensor:
 def _stored(root: Table, field: int) -> list[tuple[str, str]]:
     """Names of tensors with their types on the chip."""
     try:
-        found = _mapping(json.loads(root.text(field) or "{}"))
+        found = _mapping(parse_json(root.text(field) or "{}"))
     except (ValueError, RecursionError):
         return []
     return [(name, str(_mapping(facts).get("dtype", ""))[:MAX_NAME]) for name, facts in found.items()]

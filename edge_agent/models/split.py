@@ -7,8 +7,9 @@ import yaml
 
 from edge_agent.modelfile import inspect
 from edge_agent.models import variants
-from edge_agent.models.bundle import MANIFEST, Manifest
+from edge_agent.models.bundle import MANIFEST, MAX_MANIFEST_SIZE, Manifest
 from edge_agent.models.pack import zip_folder
+from edge_agent.system.text import read_text
 
 
 def split(folder: Path, manifest: Manifest, scratch: Path, packed: Path) -> dict[str, Path]:
@@ -48,7 +49,7 @@ def _archive(folder: Path, manifest: Manifest, scratch: Path, name: str) -> Path
             (made / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, made / place)
     # Without types: a version 1.10 stays what it is.
-    raw = yaml.load((folder / MANIFEST).read_text(encoding="utf-8"), yaml.BaseLoader)  # noqa: S506 - makes texts only
+    raw = yaml.load(read_text(folder / MANIFEST, MAX_MANIFEST_SIZE), yaml.BaseLoader)  # noqa: S506 - makes texts only
     raw["variants"] = [one for one in raw.get("variants", []) if one["for"] in ("cpu", name)]
     raw["compiled"] = {target: file for target, file in raw.get("compiled", {}).items() if target == name}
     raw["left_out"] = [target for target in manifest.for_targets if target != name]

@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from edge_agent.system.text import decode_lenient
+
 # Names of chips, separated by commas, where they can't be found (a container without /sys).
 VARIABLE = "EDGE_AGENT_CHIPS"
 IDENTIFY = ("hailortcli", "fw-control", "identify")
@@ -57,13 +59,13 @@ def _identified() -> list[str]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [name.lower() for name in _ARCHITECTURE.findall(answer.stdout.decode(errors="replace"))]
+    return [name.lower() for name in _ARCHITECTURE.findall(decode_lenient(answer.stdout))]
 
 
 def rockchip(root: Path) -> list[str]:
     """The Rockchip chip of this board, such as `rk3588`, also where it is a variant (`rk3588s`); [] if it has none."""
     found = _ROCKCHIP.search(_read(root / "proc/device-tree/compatible"))
-    return [found[1].decode()] if found else []
+    return [decode_lenient(found[1])] if found else []
 
 
 def imx500(root: Path) -> list[str]:

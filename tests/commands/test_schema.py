@@ -89,7 +89,7 @@ def test_the_example_of_the_interface_loads_and_fits_the_schema(schema: dict[str
         ("models: {a: {path: x, preprocess: {normalize: {mean: [1, 2, 3], std: 1}}}}", True),
         ("models: {a: {path: x, preprocess: {normalize: unit, color: bgr}}}", True),
         ("models: {a: {path: x, preprocess: {normalize: zero}}}", False),
-        ("models: {a: {path: x, accelerators: [npu]}}", False),
+        ("models: {a: {path: x, accelerators: [abacus]}}", False),
         ("models: {a: {path: x, accelerators: [{delegate: libd.so, options: {device: 1}}, cpu]}}", True),
         ("models: {a: {path: x, accelerators: [{provider: QNNExecutionProvider, optionss: {}}]}}", False),
         ("models: {a: {labels: none}}", False),

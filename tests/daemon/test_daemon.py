@@ -186,7 +186,8 @@ def test_status_and_info_are_retained(broker: Mosquitto, daemon: Daemon) -> None
     assert message.retain
     info = json.loads(message.payload)
     assert (info["device_id"], info["version"]) == (DEVICE, __version__)
-    facts = {"source": "mqtt", "model": "digits", "topic": f"edge/{DEVICE}/lab/result", "problem": ""}
+    facts: dict[str, Any] = {"source": "mqtt", "model": "digits", "topic": f"edge/{DEVICE}/lab/result", "problem": ""}
+    facts |= {"paused": False, "min_confidence": 0.0}
     assert info["pipelines"]["lab"] == facts
     assert set(info["pipelines"]) == {"lab", "loose", "halves"}
     model = info["models"]["digits"]

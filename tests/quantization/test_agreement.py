@@ -23,7 +23,7 @@ def test_a_label_as_good_as_tied_counts_as_such() -> None:
     old = scores(0.40, 0.36, 0.20)
     new = [scores(0.5, 0.3, 0.2), scores(0.3, 0.5, 0.2), scores(0.2, 0.3, 0.5), [Prediction("x", 99, 0.9)]]
     found = agreement("classification", [old] * 4, new)
-    assert (found.unit, found.compared, found.same, found.tied) == ("pictures", 4, 1, 1)
+    assert (found.unit, found.compared, found.same, found.tied) == ("samples", 4, 1, 1)
     assert found.share == 0.5
 
 

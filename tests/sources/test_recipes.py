@@ -152,7 +152,7 @@ def test_the_camera_of_a_phone(programs: Path, tmp_path: Path) -> None:
 
 
 def test_the_readings_that_are_shown_are_readings(tmp_path: Path) -> None:
-    [block] = blocks("json", page="sensors.md")
+    block = blocks("json", page="sensors.md")[0]
     (tmp_path / "shown").write_text(block.text)
     argv = ["cat", "shown"]
     with Listener({"type": "command", "argv": argv, "format": "jsonl", "restart": "never"}, tmp_path) as listener:

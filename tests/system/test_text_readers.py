@@ -12,13 +12,17 @@ import edge_agent
 PACKAGE = Path(edge_agent.__file__).parent
 # Where a reader of its own stands -> why the text is not from outside, or not text.
 OWN_READERS = {
+    "chips/rknn.py decode": "what a library has written, on a Python that has none of ours",
     "commands/demo_language.py json.loads": "comes with the package",
     "commands/demo_language.py read_text": "comes with the package",
     "commands/demo_meter.py read_text": "comes with the package",
     "commands/demo_session.py json.loads": "results of an agent that the demonstration has started",
     "commands/fleet.py decode": "one of two words",
+    "daemon/maintenance.py json.loads": "the report of a process of ours",
     "decoders/raw.py decode": "Base64, made here",
     "evaluation/plots.py decode": "ASCII, made there",
+    "keeping/recording_export.py open": "written, not read",
+    "keeping/replay.py json.loads": "of what has just been encoded",
     "language/genai_files.py json.loads": "of a text read there; keys may not be there twice",
     "language/schema_problem.py json.loads": "a message of a library",
     "modelfile/facts.py decode": "encoded here",
@@ -26,8 +30,10 @@ OWN_READERS = {
     "modelfile/onnx_files.py decode": "a constant",
     "models/registry.py read_text": "comes with the package",
     "quantization/tflite.py decode": "names in a model that has been read already, as the tool has them",
+    "sources/packets.py decode": "a decoder of video",
     "sources/rtsp.py decode": "headers, byte by byte",
     "sources/stream_server.py decode": "Base64, made here",
+    "testing/engine_contract.py read_text": "comes with the package",
     "system/worker_process.py json.loads": "messages between processes of ours",
 }
 
