@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
+from tests.broker import wait_until
 from tests.sources.listener import Listener
 from tests.sources.stage import Stage
 
 QUICK_S = 0.5
 # Where a program has to end, on a machine with other things to do; one that does not want to is given longer.
 SOON_S = 1.5
+# The longest that a stream may take to open.
+OPENED_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,12 @@ class SourceContract:
         with setup.open() as stage:
             setup.feed(1)
             stage.wait_for_results(1)
-        assert {thread.name for thread in set(threading.enumerate()) - before if not _of_a_server(thread)} == set()
+        # One that is just opening a stream ends once it is open.
+        wait_until(
+            lambda: not [one for one in set(threading.enumerate()) - before if not _of_a_server(one)],
+            OPENED_S,
+            "all threads have ended",
+        )
 
     def test_the_counters_balance_at_every_moment(self, setup: Setup) -> None:
         with setup.open() as stage:
