@@ -35,7 +35,7 @@ def _throughput(bench: Bench, model: Model, outcome: Outcome) -> None:
         contenders["script"] = _under_load(bench, script, stack, OUTSTANDING)
         contenders["daemon"] = _under_load(bench, daemon, stack, OUTSTANDING)
         if model is TFLITE:
-            tuned = replace(model, name=TUNED, settings=f"{model.settings}, {TUNED}")
+            tuned = replace(model, name="tuned", settings=f"{model.settings}, {TUNED}")
             other = stack.enter_context(Daemon(bench.folder, bench.broker, tuned))
             contenders[TUNED] = _under_load(bench, other, stack, OUTSTANDING)
         turns = take_turns(bench.rounds, contenders)
