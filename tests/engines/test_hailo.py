@@ -3,31 +3,26 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_agent import settings
 from edge_agent.chips import hailo
 from edge_agent.chips.hailo import Hailo
 from edge_agent.chips.serving import ChipError
-from edge_agent.engines import load_engine
 from edge_agent.engines.hailo import HINTS
-from edge_agent.engines.isolated import IsolatedEngine
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.identity import FileIdentity
-from edge_agent.testing.engine_contract import hashed
 from tests.modelfile.hef_bytes import hef
 from tests.processes import children
-from tests.stand_ins import hailo_platform, interpreter
+from tests.stand_ins import hailo_platform
 from tests.stand_ins.control import Control
+from tests.stand_ins.engines import Load, blank, loading
 from tests.stand_ins.hailo_platform import STATUS
 
-Load = Callable[..., IsolatedEngine]
 BY_CLASS = {"name": "net/nms1", "shape": [80 * (1 + 5 * 100)], "order": "HAILO_NMS_BY_CLASS", "values": [1, 0, 0, 1, 1]}
 
 
@@ -43,24 +38,10 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
 @pytest.fixture
 def load(tmp_path: Path, control: Control) -> Iterator[Load]:
     del control
-    path, loaded = tmp_path / "net.hef", list[IsolatedEngine]()
+    path = tmp_path / "net.hef"
     path.write_bytes(hef(kind="nms on chip"))
-    file = FileIdentity(path, "hef", hashed(path), path.stat().st_size)
-
-    def load_one(**options: str) -> IsolatedEngine:
-        python = {"python": str(interpreter.make(tmp_path / "system"))}
-        engine = load_engine(file, settings.Chip(chip="hailo", options=python | options), 1)
-        assert isinstance(engine, IsolatedEngine)
-        loaded.append(engine)
-        return engine
-
-    yield load_one
-    for engine in loaded:
-        engine.close()
-
-
-def blank(engine: IsolatedEngine) -> list[Any]:
-    return [np.zeros(one.shape, one.dtype) for one in engine.inputs]
+    with loading(path, "hailo", "hef") as load_one:
+        yield load_one
 
 
 def test_it_runs_on_an_interpreter_that_has_the_library_and_numpy_and_nothing_else(load: Load) -> None:

@@ -3,25 +3,19 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_agent import settings
-from edge_agent.engines import load_engine, rknn
-from edge_agent.engines.isolated import IsolatedEngine
+from edge_agent.engines import rknn
 from edge_agent.engines.supervised import EngineLostError, ProcessEndedError
 from edge_agent.errors import ModelError
-from edge_agent.modelfile.identity import FileIdentity
 from edge_agent.system import chips
-from edge_agent.testing.engine_contract import hashed
-from tests.stand_ins import interpreter
 from tests.stand_ins.control import Control
+from tests.stand_ins.engines import Load, blank, loading
 
-Load = Callable[..., IsolatedEngine]
 OLD_LIBRARY = """\
 E RKNN: [01:19:04.510] 6, 1
 E RKNN: [01:19:04.510] Invalid RKNN model version 6
@@ -45,24 +39,10 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
 @pytest.fixture
 def load(tmp_path: Path, control: Control, data_dir: Path) -> Iterator[Load]:
     del control
-    path, loaded = tmp_path / "net.rknn", list[IsolatedEngine]()
+    path = tmp_path / "net.rknn"
     shutil.copy(data_dir / "compiled/pp_human_segv2_custom_argmax.rknn", path)
-    file = FileIdentity(path, "rknn", hashed(path), path.stat().st_size)
-
-    def load_one(**options: str) -> IsolatedEngine:
-        python = {"python": str(interpreter.make(tmp_path / "system"))}
-        engine = load_engine(file, settings.Chip(chip="rknn", options=python | options), 1)
-        assert isinstance(engine, IsolatedEngine)
-        loaded.append(engine)
-        return engine
-
-    yield load_one
-    for engine in loaded:
-        engine.close()
-
-
-def blank(engine: IsolatedEngine) -> list[Any]:
-    return [np.zeros(one.shape, one.dtype) for one in engine.inputs]
+    with loading(path, "rknn", "rknn") as load_one:
+        yield load_one
 
 
 def test_it_runs_in_another_process_and_this_ones_log_goes_on(load: Load) -> None:
