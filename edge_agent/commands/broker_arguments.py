@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.commands.config_argument import any_config_file
+
 if TYPE_CHECKING:
     from edge_agent.settings import Mqtt
 
@@ -17,6 +19,23 @@ def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", metavar="URL", help="the broker: mqtt://HOST:PORT, mqtts://, ws:// or wss://")
     parser.add_argument("--username", metavar="NAME", help="user name at the broker")
     parser.add_argument("--password-file", metavar="FILE", help="holds the password, or ${env:NAME}")
+
+
+def fleet_broker(args: argparse.Namespace) -> "tuple[Mqtt, Path]":
+    """The broker of a fleet, and the folder that its files are relative to: of the arguments, or of a configuration.
+
+    Raises:
+        ConfigError: the configuration or the arguments can't be used.
+    """
+    from edge_agent.config import loader
+    from edge_agent.errors import ConfigError
+
+    file = args.config or (None if args.url else any_config_file())
+    loaded = loader.load(file) if file else None
+    mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
+    if mqtt.url == "embedded":
+        raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])
+    return mqtt, file.parent if file else Path.cwd()
 
 
 def mqtt_settings(args: argparse.Namespace, configured: "Mqtt | None") -> "Mqtt":

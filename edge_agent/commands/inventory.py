@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.argument_types import Subparsers
-from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
-from edge_agent.commands.config_argument import any_config_file
-from edge_agent.errors import ConfigError, EdgeAgentError
+from edge_agent.commands.broker_arguments import add_broker_arguments, fleet_broker
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
 
@@ -45,16 +43,11 @@ def run(args: argparse.Namespace) -> int:
         EdgeAgentError: the broker is not reached.
     """
     from edge_agent.commands.fleet_inventory import COLUMNS, Inventory, cells
-    from edge_agent.config import loader
     from edge_agent.samples import timestamp
 
-    file = args.config or (None if args.url else any_config_file())
-    loaded = loader.load(file) if file else None
-    mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
-    if mqtt.url == "embedded":
-        raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])
+    mqtt, folder = fleet_broker(args)
     inventory = Inventory(mqtt.topic_prefix)
-    _gather(inventory, mqtt, file.parent if file else Path.cwd())
+    _gather(inventory, mqtt, folder)
     devices = inventory.devices()
     if args.json:
         print(
@@ -74,36 +67,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _gather(inventory: "Inventory", mqtt: "Mqtt", folder: Path) -> None:
     """Receives what the broker keeps of the devices."""
-    import queue
-    import uuid
+    from queue import Empty
 
-    from edge_agent.mqtt.connection import Connection
-    from edge_agent.mqtt.endpoint import Endpoint
-    from edge_agent.mqtt.link import Session, Subscription
+    from edge_agent.commands.subscribed import subscribed
 
-    messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-    endpoint = Endpoint.from_settings(mqtt, folder)
-    session = Session(
-        client_id=f"edge-agent-fleet-{uuid.uuid4().hex[:8]}",
-        protocol=mqtt.protocol,
-        keepalive=mqtt.keepalive,
-        subscriptions=[Subscription(topic, 0, retained_again=True) for topic in inventory.topics()],
-    )
-    connection = Connection(
-        endpoint, session, on_message=lambda _, message: messages.put((message.topic, bytes(message.payload)))
-    )
-    connection.start()
-    try:
-        if not connection.wait_until_subscribed(CONNECT_WITHIN):
-            raise EdgeAgentError(f"{endpoint.address}: {connection.problem}")
+    with subscribed(mqtt, folder, "fleet", inventory.topics(), CONNECT_WITHIN) as (_, messages):
         until = time.monotonic() + AT_MOST
         while time.monotonic() < until:
             try:
                 inventory.receive(*messages.get(timeout=QUIET))
-            except queue.Empty:
+            except Empty:
                 break
-    finally:
-        connection.stop()
 
 
 def _show(rows: list[dict[str, str]]) -> None:

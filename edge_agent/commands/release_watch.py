@@ -5,17 +5,14 @@ import contextlib
 import queue
 import sys
 import time
-import uuid
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.config_argument import config_file
 from edge_agent.commands.release_steering import Steering
+from edge_agent.commands.subscribed import subscribed
 from edge_agent.config import loader
-from edge_agent.errors import ReleaseError
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.endpoint import Endpoint
-from edge_agent.mqtt.link import Session, Subscription
 from edge_agent.release.rollout import Rollout, Row, count, is_finished
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
@@ -39,7 +36,8 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
         `args.max_failures`; 1 if not.
 
     Raises:
-        ReleaseError: there is no such release, or no broker.
+        ReleaseError: there is no such release.
+        EdgeAgentError: the broker is not reached.
     """
     releases = repository.find(args.release)
     steering = Steering(repository, args) if args.promote else None
@@ -49,24 +47,9 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     mqtt = loaded.settings.mqtt
     silence = args.silence if steering is None else steering.plan.silence
     rollout = Rollout(releases, mqtt.topic_prefix, silence)
-    messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-    session = Session(
-        client_id=f"edge-agent-release-{uuid.uuid4().hex[:8]}",
-        protocol=mqtt.protocol,
-        keepalive=mqtt.keepalive,
-        subscriptions=[Subscription(topic, 0, retained_again=True) for topic in rollout.topics],
-    )
-    endpoint = Endpoint.from_settings(mqtt, loaded.path.parent)
-    connection = Connection(
-        endpoint, session, on_message=lambda _, message: messages.put((message.topic, bytes(message.payload)))
-    )
-    connection.start()
-    try:
-        if not connection.wait_until_subscribed(CONNECT_WITHIN):
-            raise ReleaseError(f"{endpoint.address}: {connection.problem}")
+    folder = loaded.path.parent
+    with subscribed(mqtt, folder, "release", rollout.topics, CONNECT_WITHIN) as (connection, messages):
         rows = _follow(rollout, messages, args, connection, steering)
-    finally:
-        connection.stop()
     if steering is not None:
         return _ended(steering, rows)
     found, passed = count(rows), _has_passed(rows, args)

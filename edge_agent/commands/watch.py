@@ -2,12 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from edge_agent.commands.argument_types import Subparsers
-from edge_agent.commands.broker_arguments import add_broker_arguments, mqtt_settings
-from edge_agent.commands.config_argument import any_config_file
-from edge_agent.errors import ConfigError
+from edge_agent.commands.broker_arguments import add_broker_arguments, fleet_broker
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -28,15 +25,10 @@ def run(args: argparse.Namespace) -> int:
         EdgeAgentError: the broker is not reached.
     """
     from edge_agent.commands.fleet_watcher import Watcher, show_live, show_once
-    from edge_agent.config import loader
     from edge_agent.system.process_exit import exit_despite_threads
 
-    file = args.config or (None if args.url else any_config_file())
-    loaded = loader.load(file) if file else None
-    mqtt = mqtt_settings(args, loaded.settings.mqtt if loaded else None)
-    if mqtt.url == "embedded":
-        raise ConfigError(["--url: give the address of the embedded broker, which the agent's log shows"])
-    watcher = Watcher(mqtt, file.parent if file else Path.cwd())
+    mqtt, folder = fleet_broker(args)
+    watcher = Watcher(mqtt, folder)
     try:
         watcher.connect()
         if args.json or args.once or not sys.stdout.isatty():
