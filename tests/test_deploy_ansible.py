@@ -109,7 +109,7 @@ def test_a_device_that_the_broker_does_not_hear_of_ends_the_wave(site: Site) -> 
     site.say("barn", "offline")
     done = site.install("1.0", edge_agent_watch=["--url", site.mosquitto.url])
     assert done.returncode != 0
-    assert "The broker hears of the device" in done.stdout
+    assert "barn: not online at the broker" in done.stdout
     assert site.versions() == {"attic": "1.0", "barn": "1.0", "cellar": None}
 
 

@@ -109,6 +109,27 @@ def test_a_version_that_was_installed_by_hand_is_the_way_back_and_never_removed(
         assert by_hand.exists()
 
 
+def test_the_version_before_is_taken_back_by_hand_once(device: Device) -> None:
+    for version in ("1.0", "1.1"):
+        assert device.install(version).returncode == 0
+    (device.root / "broken").write_text("1.2\n")
+    assert device.install("1.2").returncode == 3  # which leaves the way back from 1.1
+    done = device.run("--back")
+    assert (done.returncode, device.version) == (0, "1.0"), done.stderr
+    assert (device.root / "active").exists()
+    assert device.run("--back").returncode == 1
+    assert device.version == "1.0"
+
+
+def test_a_version_is_watched_for_as_long_as_it_is_said(device: Device) -> None:
+    assert device.install("1.0").returncode == 0
+    (device.root / "short-lived").write_text("1.1\n")  # it ends after 25 seconds
+    assert device.run("--watch", "20", make_wheel(device.root, "1.1")).returncode == 0
+    (device.root / "short-lived").write_text("1.2\n")
+    assert device.run("--watch", "600", make_wheel(device.root, "1.2")).returncode == 3
+    assert device.version == "1.1"
+
+
 @pytest.mark.parametrize("how", ["broken", "unsteady", "short-lived"])
 def test_a_version_that_does_not_become_ready_is_replaced_by_the_one_before(how: str, device: Device) -> None:
     assert device.install("1.0").returncode == 0
@@ -172,7 +193,7 @@ def test_an_installation_that_fails_or_is_cut_off_leaves_the_one_in_use(device: 
     assert complete.read_text() == "ready\n"
     complete.write_text("")
     assert device.install("1.0").stdout.startswith("Installing edge-agent 1.0 ")
-    assert complete.read_text() == "complete\n"
+    assert complete.read_text() == "ready\n"  # the service has been started with it
 
 
 @pytest.mark.parametrize("how", [{"PIP_FAILS": "yes"}, {"PIP_HANGS": "yes"}])
@@ -183,6 +204,38 @@ def test_a_first_installation_that_fails_or_is_stopped_leaves_nothing(how: dict[
     assert done.returncode == (130 if "PIP_HANGS" in how else 1), done.stderr
     assert not device.opt.exists()
     assert not device.etc.exists()
+
+
+def test_a_package_prepares_the_service_with_the_same_code(device: Device) -> None:
+    package = device.root / "usr" / "lib" / "edge-agent"
+    (package / "bin").mkdir(parents=True)
+    (package / "bin" / "edge-agent").symlink_to(device.root / "bin" / "edge-agent")
+    shutil.unpack_archive(make_wheel(device.root, "1.0"), package / "lib/python3.11/site-packages", "zip")
+    (device.etc / "credentials").mkdir(parents=True)
+    (device.etc / "credentials" / "broker-password").write_text("secret\n")
+    done = device.run("--prepare", package, REAL="yes")
+    assert done.returncode == 0, done.stderr
+    assert (device.etc / "agent.yaml").read_text() == (ROOT / "deploy" / "agent.yaml").read_text()
+    assert (mode(device.state), mode(device.etc / "credentials" / "broker-password")) == (0o700, 0o600)
+    assert "LoadCredential=broker-password:" in device.drop_in.read_text()
+    assert len(device.calls("useradd")) == 1
+    assert not device.opt.exists()
+    assert not device.unit.exists()
+    assert not device.calls("systemctl")
+
+    (device.etc / "agent.yaml").write_text("models: {digits: {path: gone}}\n")
+    done = device.run("--prepare", package, REAL="yes")
+    assert done.returncode == 1
+    assert "agent.yaml:1: models.digits" in done.stderr
+    assert not list((device.root / "run").glob("edge-agent-check.*"))
+
+
+def test_beside_a_package_it_installs_nothing(device: Device) -> None:
+    (device.root / "usr" / "lib" / "edge-agent").mkdir(parents=True)
+    (device.root / "usr" / "lib" / "edge-agent" / "pyvenv.cfg").touch()
+    done = device.install("1.0")
+    assert (done.returncode, device.opt.exists()) == (1, False)
+    assert "apt-get remove edge-agent" in done.stderr
 
 
 def test_what_is_no_wheel_is_refused_before_anything_is_changed(device: Device) -> None:
@@ -407,5 +460,6 @@ def test_a_purge_leaves_nothing_and_can_be_said_twice(device: Device) -> None:
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
 def test_shellcheck_finds_nothing() -> None:
-    done = subprocess.run(["shellcheck", "-s", "sh", str(SCRIPT)], capture_output=True, text=True, check=False)
+    scripts = [SCRIPT, *(ROOT / "deploy" / "debian").glob("p*")]
+    done = subprocess.run(["shellcheck", "-s", "sh", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert done.stdout == ""

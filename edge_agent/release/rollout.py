@@ -15,6 +15,8 @@ from edge_agent.update.releases import Release
 Progress = Literal["done", "failed", "silent", "under way", "waiting", "not meant"]
 # Steps at which a device has taken a release, and has not passed its probation yet.
 TAKEN = ("trying", "shadow", "activated", "probation")
+# What follows a channel besides models, as `P/update` names it.
+ALONE = ("agent", "config")
 MAX_DOCUMENT = 200_000
 MAX_DEVICES = 200_000
 MAX_REASON = 500
@@ -67,7 +69,6 @@ class Rollout:
         self._prefix = prefix
         self._updates: dict[str, dict[str, Any]] = {}
         self._online: dict[str, bool] = {}
-        self.topics = (f"{prefix}/+/update", f"{prefix}/+/status")
 
     def use(self, releases: Sequence[Release]) -> None:
         """Takes the archives as the signed list has them now: a step has made them for other devices."""
@@ -88,8 +89,8 @@ class Rollout:
             return True
         try:
             document = parse_json(payload)
-            models = document["models"].values()
-            mine = [model for model in models if model["channel"] == self._release.channel]
+            followed = [*document["models"].values(), *(document[key] for key in ALONE if key in document)]
+            mine = [model for model in followed if model["channel"] == self._release.channel]
             for model in mine:
                 model["refused"] = {str(key): str(reason) for key, reason in dict(model["refused"]).items()}
                 model["active"] = dict(model["active"]) if model["active"] else {"version": "as configured"}

@@ -10,17 +10,13 @@ from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError, MissingExtraError, UpdateError
 from edge_agent.update.at_start import note_start
+from edge_agent.update.configuration import load_active, reason_of
 from edge_agent.update.store import Store
+from edge_agent.update.stores import config_store_of, stores_of
 
 Loaded = TypeVar("Loaded")
 
 log = logging.getLogger(__name__)
-
-
-def stores_of(config: Config) -> dict[str, Store]:
-    """The store of each model that is updated, by the model's name."""
-    update = config.settings.update
-    return {name: Store(config.updates_path() / "models" / name) for name in update.models} if update else {}
 
 
 def with_active(config: Config) -> Config:
@@ -55,31 +51,72 @@ def version_of(options: settings.Model, archive: Path) -> settings.Model:
 
 def load_at_start(
     config: Config, load: Callable[[Config], Loaded], waiting: Callable[[], None]
-) -> tuple[Config, Loaded]:
-    """Loads the active versions; one that can no longer be loaded, or has ended the agent too often, is rolled back.
+) -> tuple[Config, Config, Loaded]:
+    """Loads what is active; what can no longer be loaded, or has ended the agent too often, is rolled back.
 
     Args:
-        config: as its file states it.
+        config: as its file, and the active configuration of a repository, state it.
         load: loads the models of a configuration.
         waiting: called about five times a second while the repository is asked; raises to cancel the start.
+
+    Returns:
+        The configuration, which may be another one then; the same with the active versions of models; the models.
 
     Raises:
         ConfigError: a configured model can't be loaded.
     """
-    stores = stores_of(config)
-    if stores:
-        note_start(config, stores, waiting)
+    note_start(config, waiting)
     while True:
+        config = _as_active(config)
+        stores = stores_of(config)
         wanted = with_active(config)
         try:
-            return wanted, load(wanted)
+            return config, wanted, load(wanted)
         except ConfigError as error:
             try:
-                if not _rolled_back(wanted, stores, error):
+                if not (_rolled_back(wanted, stores, error) or give_up_configuration(config, error)):
                     raise
             except UpdateError as trouble:
                 log.error("%s: using the configured models", trouble)
-                return config, load(config)
+                return config, config, load(config)
+
+
+def load_again(config: Config, check: Callable[[Config], None]) -> Config:
+    """What a reload takes. A release that is in use is not blamed for what the device's own file has become.
+
+    Args:
+        config: in use.
+        check: raises ConfigError for a configuration that can't be used.
+
+    Raises:
+        ConfigError: the configuration can't be used.
+    """
+    store = config_store_of(config)
+    state = None if store is None else store.state()
+    in_use = state is None or state.active is None or config.release == state.name(state.active)
+    return load_active(config.path, check, keep=in_use)
+
+
+def _as_active(config: Config) -> Config:
+    """The configuration again, if another release of it is the active one by now."""
+    store = config_store_of(config)
+    if store is None or (state := store.state()).active is None:
+        return config if store is None or not config.release else load_active(config.path)
+    return config if config.release == state.name(state.active) else load_active(config.path)
+
+
+def give_up_configuration(config: Config, error: Exception) -> bool:
+    """Goes back from the release of a configuration because of an error; returns whether there was one in use.
+
+    Raises:
+        UpdateError: the disk can't be written.
+    """
+    store = config_store_of(config)
+    if store is None or not config.release or store.state().active is None:
+        return False
+    log.error("%s: going back to the configuration before", config.release)
+    store.roll_back(reason_of(error))
+    return True
 
 
 def _rolled_back(wanted: Config, stores: Mapping[str, Store], error: ConfigError) -> bool:

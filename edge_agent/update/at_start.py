@@ -6,12 +6,13 @@ loaded again and again, and the next check, which finds that it has been revoked
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from edge_agent.config.loader import Config
 from edge_agent.errors import UpdateError
 from edge_agent.update.releases import Release, is_revoked
 from edge_agent.update.store import Store
+from edge_agent.update.stores import all_stores_of, config_store_of, stores_of
 
 log = logging.getLogger(__name__)
 
@@ -20,34 +21,35 @@ CHECK_TIMEOUT = 10.0
 POLL_EVERY = 0.2
 
 
-def note_start(config: Config, stores: Mapping[str, Store], waiting: Callable[[], None]) -> None:
+def note_start(config: Config, waiting: Callable[[], None]) -> None:
     """Notes a start of the agent, and leaves versions that have ended it too often, or have been revoked since.
 
-    Where several models are updated, nobody knows which one ends the agent: the version that was activated last goes
-    first, and the others begin to count again.
+    Where several models are updated, or the configuration as well, nobody knows which one ends the agent: the version
+    that was activated last goes first, and the others begin to count again.
 
     Args:
-        config: as its file states it; it has an `update` section.
-        stores: of the models that are updated, by name.
+        config: as its file, and the active configuration of a repository, state it.
         waiting: called about five times a second while the repository is asked; raises to cancel the start.
     """
-    assert config.settings.update is not None  # noqa: S101 - for the type checker
-    loop, died = config.settings.update.crash_loop, False
-    for name, store in stores.items():
+    update = config.settings.update
+    if update is None:
+        return
+    stores, died = all_stores_of(config), False
+    for store in stores:
         try:
             store.repair()
-            died |= store.began(loop.within)
+            died |= store.began(update.crash_loop.within)
         except UpdateError as trouble:
-            log.error("%s: %s", name, trouble)
+            log.error("%s", trouble)
     if not died:
         return
-    _leave_crash_loop(stores, loop.deaths)
-    if any(store.state().active is not None for store in stores.values()):
-        _leave_revoked(config, stores, _releases(config, waiting))
+    _leave_crash_loop(stores, update.crash_loop.deaths)
+    if any(store.state().active is not None for store in stores):
+        _leave_revoked(config, _releases(config, waiting))
 
 
-def _leave_crash_loop(stores: Mapping[str, Store], most: int) -> None:
-    looping = [store for store in stores.values() if len(store.state().deaths) >= most]
+def _leave_crash_loop(stores: Sequence[Store], most: int) -> None:
+    looping = [store for store in stores if len(store.state().deaths) >= most]
     if not looping:
         return
     latest = max(looping, key=lambda store: store.state().activated_at())
@@ -62,10 +64,14 @@ def _leave_crash_loop(stores: Mapping[str, Store], most: int) -> None:
         log.error("%s", trouble)
 
 
-def _leave_revoked(config: Config, stores: Mapping[str, Store], releases: list[Release]) -> None:
-    assert config.settings.update is not None  # noqa: S101 - for the type checker
-    for name, channel in config.settings.update.models.items():
-        mine, store = [release for release in releases if release.channel == channel], stores[name]
+def _leave_revoked(config: Config, releases: list[Release]) -> None:
+    update = config.settings.update
+    assert update is not None  # noqa: S101 - for the type checker
+    following = [(name, update.models[name], store) for name, store in stores_of(config).items()]
+    if (configuration := config_store_of(config)) is not None:
+        following.append(("config", str(update.config), configuration))
+    for name, channel, store in following:
+        mine = [release for release in releases if release.channel == channel]
         try:
             if is_revoked(mine, store.state().active):
                 log.warning("%s: has been revoked: rolling back to the previous version", name)
@@ -76,11 +82,11 @@ def _leave_revoked(config: Config, stores: Mapping[str, Store], releases: list[R
 
 def _releases(config: Config, waiting: Callable[[], None]) -> list[Release]:
     """The releases in the repository; none if it does not answer in time."""
-    from edge_agent.update.repository import Repository
+    from edge_agent.update.repository import repository_of
 
     update = config.settings.update
     assert update is not None  # noqa: S101 - for the type checker
-    repository = Repository(update.url, config.resolve(update.root), config.updates_path() / "metadata")
+    repository = repository_of(config)
     given_up, found = threading.Event(), list[Release]()
 
     def check_stop() -> None:

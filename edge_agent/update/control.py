@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.config.loader import Config
 from edge_agent.errors import UpdateError
-from edge_agent.update.active import stores_of
+from edge_agent.update.agent_release import downloads_of, installer_store
+from edge_agent.update.agent_update import AgentStore
 from edge_agent.update.check_pace import CheckPace
+from edge_agent.update.stores import all_stores_of, config_store_of, stores_of
 
 if TYPE_CHECKING:
-    from edge_agent.models.model import Model
-    from edge_agent.update.host import Host
+    from edge_agent.update.host import Host, Served
     from edge_agent.update.store import Store
     from edge_agent.update.updater import Updater
 
@@ -27,7 +28,7 @@ class UpdateControl:
     """
 
     def __init__(
-        self, host: "Host", adopt: "Callable[[str, Model | None], None]", check_stop: Callable[[], None]
+        self, host: "Host", adopt: "Callable[[str, Served | None], None]", check_stop: Callable[[], None]
     ) -> None:
         self._host = host
         self._adopt = adopt
@@ -66,7 +67,7 @@ class UpdateControl:
         Commands that come while a check is waited for lead to one check.
         """
         if request.get("again") is True and self._loaded is not None:
-            for store in stores_of(self._loaded).values():
+            for store in all_stores_of(self._loaded):
                 store.forget_refusals()
         if self._updater is not None:
             self._updater.check_now()
@@ -79,7 +80,7 @@ class UpdateControl:
         no release is active.
 
         Raises:
-            UpdateError: there is no such model.
+            UpdateError: nothing follows a channel that the command names.
         """
         store = self._store(request)
         pinned = request.get("pinned", True)
@@ -89,25 +90,45 @@ class UpdateControl:
         return {"pinned": pinned, "version": store.state().name(store.state().active)}
 
     def _store(self, request: Mapping[str, Any]) -> "Store":
-        stores = {} if self._loaded is None else stores_of(self._loaded)
-        name = str(request.get("model"))
-        if name not in stores:
-            raise UpdateError(f"model: expected one that is updated here ({', '.join(stores)})")
-        return stores[name]
+        """Of the model, or of the configuration or the agent (`target`), that a command names."""
+        key = "target" if "target" in request else "model"
+        if {"target", "model"} <= request.keys():
+            raise UpdateError("model and target: expected one of them")
+        known = {"model": {}, "target": {}} if self._loaded is None else _followed(self._loaded)
+        if (store := known[key].get(str(request.get(key)))) is None:
+            others = [f"{name}: {', '.join(stores)}" for name, stores in known.items() if stores]
+            raise UpdateError(f"{key}: expected what is updated here ({'; '.join(others)})")
+        return store
 
     def roll_back(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The command `rollback`: back to the previous version, which is on this device.
 
+        A model changes at once, the configuration with a reload, and the agent when the service that installs it has
+        switched, which ends this process.
+
         Raises:
-            UpdateError: there is no such model, or no previous version.
+            UpdateError: nothing follows a channel that the command names, or there is no previous version.
         """
-        store, name, loaded = self._store(request), str(request.get("model")), self._loaded
+        store, loaded = self._store(request), self._loaded
         self.stop()
         try:
             key = store.roll_back("by command")
-            path = None if key is None else store.archive(key)
-            self._adopt(name, self._host.load_version(name, path, self._check_stop))
+            if "model" in request:
+                name, path = str(request["model"]), None if key is None else store.archive(key)
+                self._adopt(name, self._host.load_version(name, path, self._check_stop))
+            elif request["target"] == "config":
+                self._host.request_reload()
         finally:
             if loaded is not None:
                 self.start(loaded)
         return {"version": store.state().name(key)}
+
+
+def _followed(config: Config) -> dict[str, dict[str, "Store"]]:
+    """The stores of what follows a channel, by how a command names it."""
+    alone: dict[str, Store] = {}
+    if (store := config_store_of(config)) is not None:
+        alone["config"] = store
+    if config.settings.update is not None and config.settings.update.agent is not None:
+        alone["agent"] = AgentStore(downloads_of(config), installer_store())
+    return {"model": dict(stores_of(config)), "target": alone}

@@ -7,8 +7,10 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 from edge_agent.errors import UpdateError
+from edge_agent.models.language import LanguageModel
 from edge_agent.models.model import Model
 from edge_agent.pipeline.pipeline import Pipeline
+from edge_agent.pipeline.text import TextPipeline
 from edge_agent.system.text import read_attribute
 
 
@@ -27,9 +29,13 @@ class Work(NamedTuple):
     busy: float
 
 
-def work_of(model: Model | None) -> Work:
-    """What a model has done so far; nothing if there is none."""
-    return Work(0, 0.0) if model is None else Work(model.runs, model.busy)
+Served = Model | LanguageModel
+"""What can be updated while it serves."""
+
+
+def work_of(model: Served | None) -> Work:
+    """What a model has done so far; nothing if there is none, or it is a language model."""
+    return Work(model.runs, model.busy) if isinstance(model, Model) else Work(0, 0.0)
 
 
 def inference_ms(now: Work, before: Work = Work(0, 0.0)) -> float:  # noqa: B008 - it is immutable
@@ -47,15 +53,15 @@ def resident_mb() -> float:
 class Host(Protocol):
     """What the updater needs of the agent; called from the updater's thread."""
 
-    def serving(self, name: str) -> Model | None:
-        """The version of a model that serves now; None if no pipeline uses it, or it is a language model."""
+    def serving(self, name: str) -> Served | None:
+        """The version of a model that serves now; None if no pipeline uses it."""
         ...
 
     def pipelines(self, name: str) -> list[Pipeline]:
-        """The running pipelines of a model."""
+        """The running pipelines of a model that is no language model."""
         ...
 
-    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Model | None:
+    def load_version(self, name: str, path: Path | None, check_stop: Callable[[], None]) -> Served | None:
         """Loads a version of a model, after a self-test in a process of its own. The active version keeps serving.
 
         Args:
@@ -64,7 +70,7 @@ class Host(Protocol):
             check_stop: called about twice a second during the self-test; raises to cancel it.
 
         Returns:
-            The version; None if no pipeline uses the model, or it is a language model.
+            The version; None if no pipeline uses the model.
 
         Raises:
             ConfigError: the version can't be used here.
@@ -72,7 +78,7 @@ class Host(Protocol):
         """
         ...
 
-    def adopt(self, name: str, model: Model | None) -> Event:
+    def adopt(self, name: str, model: Served | None) -> Event:
         """Puts the version of a model that the store has as active into service, from the next sample on.
 
         Args:
@@ -82,6 +88,18 @@ class Host(Protocol):
         Returns:
             An event that is set when it serves.
         """
+        ...
+
+    def running(self) -> Mapping[str, Pipeline | TextPipeline]:
+        """The running pipelines, by name."""
+        ...
+
+    def problems(self) -> Mapping[str, str]:
+        """Why a pipeline gives no results, by its name; empty where nothing is known to be wrong."""
+        ...
+
+    def request_reload(self) -> None:
+        """Has the agent read its configuration again, which stops the updater first and starts another one."""
         ...
 
     def publish_state(self, document: Mapping[str, Any]) -> None:

@@ -44,6 +44,6 @@ def watch(host: Host, name: str, before_ms: float, options: Probation, pause: Ca
 
 def _outcomes(host: Host, name: str) -> tuple[int, int]:
     """The number of inputs that the model's pipelines have processed, and how many of them failed."""
-    counts = [pipeline.counters.as_dict() for pipeline in host.pipelines(name)]
+    counts = [pipeline.counters.as_dict() for pipeline in host.running().values() if pipeline.options.model == name]
     failed = sum(count["dropped"]["failed"] for count in counts)
     return sum(count["inferred"] for count in counts) + failed, failed

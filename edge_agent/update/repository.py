@@ -7,11 +7,12 @@ https://theupdateframework.github.io/specification/latest/#detailed-client-workf
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Targets, Timestamp
@@ -21,9 +22,11 @@ from tuf.ngclient.updater import Updater
 from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
-from edge_agent.errors import ModelError, UpdateError
-from edge_agent.models.download import fetch
-from edge_agent.system.proxy import Connections, ProxyFailedError
+from edge_agent.config.http_identity import HttpIdentity
+from edge_agent.config.loader import Config
+from edge_agent.errors import EdgeAgentError, UpdateError
+from edge_agent.models.download import CREDENTIALS, REFUSALS, fetch
+from edge_agent.system.proxy import Connections, ProxyFailedError, RedirectError
 from edge_agent.system.set_aside import set_aside, why_unusable
 from edge_agent.update.releases import Release, read
 from edge_agent.update.waves import WAVES, read_progress
@@ -39,6 +42,32 @@ SECONDS_FOR_A_LIST = 60.0
 MAX_LISTS, SECONDS_FOR_LISTS = 20_000_000, 600.0
 MAX_ROOTS = 100_000
 PAUSE_S = 10.0
+_BEGINNING = 200
+
+
+def client_config() -> UpdaterConfig:
+    """The limits on what a server sends, for the client."""
+    return UpdaterConfig(
+        max_root_rotations=MAX_ROOTS,
+        root_max_length=MAX_ROOT,
+        timestamp_max_length=MAX_TIMESTAMP,
+        snapshot_max_length=MAX_SNAPSHOT,
+        targets_max_length=MAX_TARGETS,
+    )
+
+
+def verified(folder: Path) -> list[Release]:
+    """The releases in the lists that the client has verified and written to a folder.
+
+    Raises:
+        UpdateError: an entry is signed, and no release.
+        RepositoryError, DownloadError: a list can't be read.
+    """
+    targets = Metadata[Targets].from_file(str(folder / "targets.json")).signed.targets
+    timestamp = Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed
+    progress = read_progress(timestamp.unrecognized_fields.get(WAVES))
+    found = [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
+    return [release.at(progress.get(release.name)) for release in found]
 
 
 class Repository:
@@ -48,10 +77,12 @@ class Repository:
         url: of the repository.
         root: the pinned root.json.
         folder: keeps the lists that were verified last, for protection against rollback.
+        connect: makes connections, which may identify themselves to the server.
     """
 
-    def __init__(self, url: str, root: Path, folder: Path) -> None:
+    def __init__(self, url: str, root: Path, folder: Path, connect: Callable[[], Connections] = Connections) -> None:
         self._url = url.rstrip("/")
+        self._connect = connect
         self._root = root
         self._folder = folder
 
@@ -64,17 +95,11 @@ class Repository:
         Raises:
             UpdateError: the lists can't be fetched, or fail verification.
         """
-        config = UpdaterConfig(
-            max_root_rotations=MAX_ROOTS,
-            root_max_length=MAX_ROOT,
-            timestamp_max_length=MAX_TIMESTAMP,
-            snapshot_max_length=MAX_SNAPSHOT,
-            targets_max_length=MAX_TARGETS,
-        )
+        config = client_config()
         try:
             self._repair()
             self._folder.mkdir(parents=True, exist_ok=True)
-            with Connections() as connections:
+            with self._connect() as connections:
                 fetcher = _Fetcher(connections, check_stop)
                 updater = Updater(
                     str(self._folder),
@@ -92,15 +117,12 @@ class Repository:
                     "was changed or renewed since that copy, and upload it"
                 )
             # `refresh` writes only what it has verified.
-            targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed.targets
-            timestamp = Metadata[Timestamp].from_file(str(self._folder / "timestamp.json")).signed
+            found = verified(self._folder)
         except (exceptions.DownloadError, exceptions.RepositoryError) as error:
             raise UpdateError(f"{self._url}: {_explained(error)}") from None
         except OSError as error:
             raise UpdateError(f"{error.filename or self._folder}: {error.strerror}") from None
-        progress = read_progress(timestamp.unrecognized_fields.get(WAVES))
-        found = [read(path, target.length, target.hashes, target.custom) for path, target in targets.items()]
-        return [release.at(progress.get(release.name)) for release in found]
+        return found
 
     def _repair(self) -> None:
         """Sets aside what is in the place of the folder or a list and can't be used; lists are fetched again.
@@ -147,15 +169,32 @@ class Repository:
                 progress(have)
 
         try:
-            fetch(f"{self._url}/targets/{release.address}", part, release.size, release.sha256, report)
-        except ModelError as error:
+            address = f"{self._url}/targets/{quote(release.address)}"
+            fetch(address, part, release.size, release.sha256, report, self._connect)
+        except EdgeAgentError as error:
             raise UpdateError(str(error)) from None
         except OSError as error:
             raise UpdateError(f"{part}: {error.strerror}") from None
 
 
+def repository_of(config: Config) -> Repository:
+    """The repository that a configuration with an `update` section names."""
+    update = config.settings.update
+    assert update is not None  # noqa: S101 - for the type checker
+    connect = HttpIdentity(update, config.path.parent, "update").connections
+    return Repository(update.url, config.resolve(update.root), config.updates_path() / "metadata", connect)
+
+
 class _LongWayError(exceptions.DownloadError):
     """All lists of a check together are too large, or take too long."""
+
+
+class _CredentialsError(exceptions.DownloadError):
+    """The device's credentials can't be read; the message says why."""
+
+
+class _PageError(exceptions.DownloadError):
+    """The answer is a web page."""
 
 
 class _Fetcher(FetcherInterface):
@@ -178,15 +217,25 @@ class _Fetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         # No compression: a small answer could expand to a huge one.
         headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
-        answer = self._connections.get(url, headers, Timeout(PAUSE_S))
-        with closing(answer):
+        with closing(self._answer(url, headers)) as answer:
             blocks = list(self._blocks(answer))
-            if answer.status != HTTPStatus.OK:  # redirects are not followed either
+            if answer.status != HTTPStatus.OK:
                 message = f"the server answers {answer.status} {answer.reason}"
                 raise exceptions.DownloadHTTPError(message, answer.status)
+            if _is_page(answer, blocks):
+                raise _PageError("a web page came in place of the signed list")
             if url.endswith("/timestamp.json"):
                 self.timestamp = b"".join(blocks)
             return iter(blocks)
+
+    def _answer(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
+        """The answer after redirects: only signatures are trusted."""
+        try:
+            return self._connections.follow(url, headers, Timeout(PAUSE_S))
+        except RedirectError as error:
+            raise exceptions.DownloadError(str(error)) from None
+        except EdgeAgentError as error:
+            raise _CredentialsError(str(error)) from None
 
     def _blocks(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
         deadline, length = time.monotonic() + SECONDS_FOR_A_LIST, 0
@@ -204,6 +253,12 @@ class _Fetcher(FetcherInterface):
             yield block
 
 
+def _is_page(answer: BaseHTTPResponse, blocks: Sequence[bytes]) -> bool:
+    """Whether it is HTML, by what the server states or by its beginning; signed lists are JSON."""
+    beginning = b"".join(blocks)[:_BEGINNING].lstrip().lower()
+    return answer.headers.get("Content-Type", "").startswith("text/html") or beginning.startswith(b"<")
+
+
 # What an error means and what to do about it; the first match counts.
 _MEANINGS: dict[type[Exception], str] = {
     exceptions.ExpiredMetadataError: (
@@ -215,6 +270,7 @@ _MEANINGS: dict[type[Exception], str] = {
     exceptions.LengthOrHashMismatchError: "not the file that was signed, or an upload that is not complete",
     exceptions.DownloadLengthMismatchError: "longer than the file that was signed can be",
     exceptions.SlowRetrievalError: "the server is too slow, or holds the list back",
+    _PageError: "does this network want a login in a browser first (a captive portal), or is the address wrong?",
     _LongWayError: "what is verified is kept, and the next check goes on from there",
     exceptions.DownloadHTTPError: "is the address right, and the upload complete?",
     exceptions.RepositoryError: "this is no signed list",
@@ -224,6 +280,10 @@ _MEANINGS: dict[type[Exception], str] = {
 def _explained(error: exceptions.DownloadError | exceptions.RepositoryError) -> str:
     """What has happened and what it means, in one sentence."""
     text = " ".join(str(error).split())
+    if isinstance(error, _CredentialsError):
+        return text
+    if isinstance(error, exceptions.DownloadHTTPError) and error.status_code in REFUSALS:
+        return f"{text}: {CREDENTIALS}"
     for kind, meaning in _MEANINGS.items():
         if isinstance(error, kind):
             return f"{text}: {meaning}"

@@ -46,6 +46,7 @@ class State:
         refused: those that are not tried again, each with its name and the reason.
         history: events, the oldest first.
         pinned: whether the active one stays, whatever is released, until it is revoked.
+        silent: of a configuration: pipelines that had a problem when it was activated.
     """
 
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class State:
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     pinned: bool = False
+    silent: list[str] = field(default_factory=list)
 
     def note(self, step: str, key: str | None, reason: str = "") -> None:
         """Adds to the history."""

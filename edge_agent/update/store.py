@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -261,6 +261,11 @@ class Store:
             if state.pinned != pinned:
                 state.pinned = pinned
                 state.note("pinned" if pinned else "unpinned", state.active)
+
+    def note_silent(self, pipelines: Iterable[str]) -> None:
+        """Notes the pipelines that have a problem while a configuration is activated."""
+        with self.changing() as state:
+            state.silent = list(pipelines)
 
     def forget_deaths(self) -> None:
         """Begins to count unexpected ends again."""

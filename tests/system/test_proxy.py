@@ -27,6 +27,10 @@ TIMEOUT = Timeout(5.0)
         ({"HTTPS_PROXY": A, "NO_PROXY": "models.example:8443"}, "https://models.example/x", A),
         ({"HTTPS_PROXY": A, "NO_PROXY": "example"}, "https://models.other/x", A),
         ({"HTTPS_PROXY": A, "NO_PROXY": "*"}, "https://models.example/x", None),
+        ({"HTTPS_PROXY": A, "NO_PROXY": "other.example, 10.1.0.0/16"}, "https://10.1.2.3:8443/x", None),
+        ({"HTTPS_PROXY": A, "NO_PROXY": "10.1.0.0/16"}, "https://10.2.0.1/x", A),
+        ({"HTTPS_PROXY": A, "NO_PROXY": "fd00::/8"}, "https://[fd12::1]/x", None),
+        ({"HTTPS_PROXY": A, "NO_PROXY": "10.0.0.0/8"}, "https://models.example/x", A),
         ({"HTTPS_PROXY": A}, "https://[", None),
     ],
 )

@@ -1,4 +1,5 @@
 import os
+import resource
 import socket
 import threading
 import time
@@ -83,6 +84,17 @@ def test_a_service_manager_that_reads_nothing_holds_nothing_up(service_manager: 
     sending.start()
     sending.join(10)
     assert not sending.is_alive()
+
+
+def test_without_a_file_left_to_open_nothing_happens(service_manager: socket.socket) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        systemd.notify_status("busy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    systemd.notify_ready()
+    assert received(service_manager) == "READY=1"
 
 
 @pytest.mark.parametrize(

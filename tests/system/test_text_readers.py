@@ -13,11 +13,10 @@ PACKAGE = Path(edge_agent.__file__).parent
 # Where a reader of its own stands -> why the text is not from outside, or not text.
 OWN_READERS = {
     "chips/rknn.py decode": "what a library has written, on a Python that has none of ours",
-    "commands/demo_language.py json.loads": "comes with the package",
-    "commands/demo_language.py read_text": "comes with the package",
     "commands/demo_meter.py read_text": "comes with the package",
     "commands/demo_session.py json.loads": "results of an agent that the demonstration has started",
     "commands/fleet.py decode": "one of two words",
+    "config/http_identity.py decode": "Base64, made here",
     "daemon/maintenance.py json.loads": "the report of a process of ours",
     "decoders/raw.py decode": "Base64, made here",
     "evaluation/plots.py decode": "ASCII, made there",
@@ -30,6 +29,7 @@ OWN_READERS = {
     "modelfile/onnx_files.py decode": "a constant",
     "models/registry.py read_text": "comes with the package",
     "quantization/tflite.py decode": "names in a model that has been read already, as the tool has them",
+    "sources/packet_ring.py decode": "Base64, made here",
     "sources/packets.py decode": "a decoder of video",
     "sources/rtsp.py decode": "headers, byte by byte",
     "sources/stream_server.py decode": "Base64, made here",

@@ -1,11 +1,13 @@
 """edge-agent, with faults.
 
-$BAD_SERVICE: `fails VERSION` or `slow VERSION`: how a version's inferences are once it serves.
+$BAD_SERVICE: `fails VERSION`, `slow VERSION` or `dies VERSION`: how a version's inferences are once it serves.
 
 $POWER_CUT_AT: a point of an update at which the process is killed:
 
 `before STEP`, `in STEP`, `after STEP`: around a change of the store; in: between writing the new state and giving it
 its name. `fetch`: in the middle of a download. Any other name: when the step of that name is about to be published.
+
+$LEAST_INTERVAL: seconds between the starts of two checks, which are otherwise waited for.
 """
 
 import os
@@ -19,6 +21,7 @@ from typing import Any
 from edge_agent import cli
 from edge_agent.errors import ModelError
 from edge_agent.models.model import Model
+from edge_agent.update import check_pace
 from edge_agent.update.store import Store
 from edge_agent.update.updater import Updater
 
@@ -60,6 +63,8 @@ def _serve_badly(how: str, version: str) -> None:
         def infer(self: Model, *args: Any) -> Any:
             serves = threading.current_thread().name in ("lab 0", "lab 1")
             if serves and self.identity["version"] == version:
+                if how == "dies":
+                    _cut()
                 if how == "fails":
                     raise ModelError("a fault")
                 self.engine.busy += SLOW_S
@@ -103,6 +108,7 @@ def _replace(owner: type, name: str, make: Callable[[Any], Any]) -> None:
 
 
 if __name__ == "__main__":
+    check_pace.LEAST_INTERVAL = float(os.environ.get("LEAST_INTERVAL", check_pace.LEAST_INTERVAL))
     if fault := os.environ.get("BAD_SERVICE"):
         _serve_badly(*fault.split())
     if point := os.environ.get("POWER_CUT_AT"):

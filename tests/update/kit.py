@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 import yaml
 from paho.mqtt.packettypes import PacketTypes
@@ -124,7 +125,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.path, start))
         if self.server.wrongly(self):
             return
-        file = self.server.folder / self.path.lstrip("/")
+        file = self.server.folder / unquote(self.path).lstrip("/")
         if not file.is_file():
             self.send_error(404)
             return

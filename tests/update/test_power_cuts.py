@@ -31,7 +31,7 @@ CUTS = {
     "after commit": NEW,
     "committed": NEW,
 }
-QUICK = ("in activate", "after activate")
+QUICK = ("in activate",)
 
 
 def cut_off(stage: Scene, point: str) -> None:

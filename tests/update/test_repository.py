@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -191,3 +192,44 @@ def test_a_repository_restored_from_a_copy_is_an_error_at_the_same_version_numbe
         view.releases()
     owner.renew(all_lists=True)
     assert [release.share for release in view.releases()] == [1000]
+
+
+def test_lists_are_fetched_where_the_server_sends_on_to(view: Repository, server: WebServer) -> None:
+    def send_on(request: Any) -> bool:
+        if request.path.startswith("/moved"):
+            request.path = request.path.removeprefix("/moved")
+            return False
+        request.send_response(302)
+        request.send_header("Location", f"/moved{request.path}")
+        request.end_headers()
+        return True
+
+    server.wrongly = send_on
+    assert [release.name for release in view.releases()] == ["digits/1"]
+
+
+def test_redirects_of_lists_in_a_circle_end(view: Repository, server: WebServer) -> None:
+    def circle(request: Any) -> bool:
+        request.send_response(302)
+        request.send_header("Location", request.path)
+        request.end_headers()
+        return True
+
+    server.wrongly = circle
+    with pytest.raises(UpdateError, match="redirects in a row"):
+        view.releases()
+
+
+def test_the_page_of_a_captive_portal_is_named_as_such(view: Repository, server: WebServer) -> None:
+    def portal(request: Any) -> bool:
+        page = b"<!DOCTYPE html><title>Welcome to the hotel</title>"
+        request.send_response(200)
+        request.send_header("Content-Type", "text/html; charset=utf-8")
+        request.send_header("Content-Length", str(len(page)))
+        request.end_headers()
+        request.wfile.write(page)
+        return True
+
+    server.wrongly = portal
+    with pytest.raises(UpdateError, match="captive portal"):
+        view.releases()

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,18 +20,12 @@ from edge_agent.update import releases
 from edge_agent.update.repository import Repository
 from edge_agent.update.waves import REVOKED, Plan, Progress, Step
 from tests.broker import Subscriber, wait_until
-from tests.command_line import edge_agent
 from tests.daemon_process import Daemon, configuration
 from tests.update.kit import PASSPHRASE, Scene, ask, bundle
+from tests.update.releasing import Operator
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 PLAN = Plan((Step(0, ("canary",), 3600, 2), Step(10_000)), max_failures=2500)
-YAML = """
-steps:
-  - {groups: [canary], soak: 0}
-  - {percent: 100, soak: 0, devices: 2}
-silence: 20s
-"""
 
 
 def rows(**counts: int) -> list[Row]:
@@ -169,39 +162,6 @@ def test_nothing_is_decided_while_the_broker_is_away(
     ]
 
 
-class Operator:
-    """Who releases with a plan, and follows it with the online key alone."""
-
-    def __init__(self, stage: Scene) -> None:
-        self.stage, self.folder = stage, stage.folder
-        self.www = stage.folder / "www"
-        upload(stage.folder / "repository", str(self.www))
-        stage.server.folder = self.www
-        (self.folder / "plan.yaml").write_text(YAML)
-        mqtt = {"mqtt": {"url": stage.broker.url}}
-        (self.folder / "operator.yaml").write_text(json.dumps(mqtt))
-
-    def release(self, version: str) -> None:
-        self.stage.release(version, share=0)
-        done = self.run("plan", f"digits/{version}", "plan.yaml")
-        assert done.returncode == 0, done.stderr
-
-    def watch(self, version: str, timeout: str) -> "subprocess.CompletedProcess[str]":
-        offline = [self.folder / "repository" / "keys" / f"{name}.pem" for name in ("root", "targets")]
-        for key in offline:
-            key.rename(key.with_suffix(".away"))
-        try:
-            options = ("--promote", "--upload", str(self.www), "-c", "operator.yaml", "--timeout", timeout)
-            return self.run("watch", f"digits/{version}", *options)
-        finally:
-            for key in offline:
-                key.with_suffix(".away").rename(key)
-
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        os.environ["EDGE_AGENT_PASSPHRASE"] = PASSPHRASE.decode()
-        return edge_agent("release", *arguments, "-r", "repository", cwd=self.folder)
-
-
 @pytest.mark.faults
 def test_a_bad_release_is_halted_and_revoked_by_itself_with_one_device_at_most_and_a_good_one_goes_to_all(
     stage: Scene, monkeypatch: pytest.MonkeyPatch
@@ -230,7 +190,7 @@ def test_a_bad_release_is_halted_and_revoked_by_itself_with_one_device_at_most_a
     with Subscriber(stage.broker.port, "edge/second/#") as client, stage.daemon, second:
         operator.release("3")
         with stage.sending():
-            ended = operator.watch("3", "60s")
+            ended = operator.watch("digits/3", "60s")
         assert ended.returncode == 1, ended.stdout
         assert "digits/3: revoked in step 1" in ended.stdout
         assert stage.serving() == "1"
@@ -239,9 +199,9 @@ def test_a_bad_release_is_halted_and_revoked_by_itself_with_one_device_at_most_a
         assert release.revoked
 
         operator.release("4")
-        assert operator.watch("4", "1s").returncode == 1  # it ends before it has decided anything
+        assert operator.watch("digits/4", "1s").returncode == 1  # it ends before it has decided anything
         with stage.sending():
-            ended = operator.watch("4", "60s")
+            ended = operator.watch("digits/4", "60s")
             assert ended.returncode == 0, ended.stdout
         assert "step 2 of 2" in ended.stdout
         wait_until(lambda: states(client)[-1]["active"]["version"] == "4", 20, "the second one has it")
