@@ -18,9 +18,18 @@ class NullSink:
     def events(self, sample: Sample, events: Sequence[Happening]) -> None: ...
 
     def answer(
-        self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing
+        self,
+        sample: Sample,
+        model: LanguageModel,
+        answer: Answer,
+        facts: Mapping[str, Any],
+        timing: Timing,
+        call: Mapping[str, Any] | None = None,
     ) -> None: ...
 
-    def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None: ...
+    def is_watched(self, sample: Sample) -> bool:  # noqa: ARG002 - nobody looks
+        return False
+
+    def piece(self, sample: Sample, request_id: str, index: int | None, text: str) -> None: ...
 
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None: ...

@@ -2,18 +2,22 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import InputError
-from edge_agent.keeping.payload import SERIES, UNKNOWN
+from edge_agent.keeping.payload import JSON, SERIES, SOUND, TEXT, UNKNOWN
+from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.preprocess.decoding import decode_picture
 from edge_agent.sample_store.labels import Box, Label, read_labels
 from edge_agent.sample_store.segment import Entry, Walk
 from edge_agent.sample_store.store import Stored, read_store
+from edge_agent.system.text import TextError, decode_lenient, parse_json
 
-ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/webp": ".webp", SERIES: ".csv"}
+PICTURES = {"image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/webp": ".webp"}
+ENDINGS = PICTURES | {SERIES: ".csv", SOUND: ".wav", TEXT: ".txt", JSON: ".json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,31 @@ class Chosen:
         return f"{self.stored.id}{ENDINGS.get(self.media, '.bin')}"
 
     @property
+    def result(self) -> Mapping[str, Any]:
+        """The result document; empty where there is none."""
+        result = self.entry.get("result")
+        return result if isinstance(result, dict) else {}
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is a request to a language model."""
+        return "text" in (self.result.get("task"), self.entry.get("task"))
+
+    @property
     def predictions(self) -> list[Mapping[str, Any]]:
         """What the model has said."""
-        result = self.entry.get("result")
-        found = result.get("predictions") if isinstance(result, dict) else None
+        found = self.result.get("predictions")
         return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
     @property
     def label(self) -> str | None:
-        """The label of the whole sample: as a person has said, else the model's best."""
+        """The label of the whole sample: as a person has said, else the model's best; an anomaly of any reading."""
         if self.stated is not None and self.stated.label is not None:
             return self.stated.label
-        best = next((one.get("label") for one in self.predictions if "box" not in one), None)
-        return None if best is None else str(best)
+        found = [label for one in self.predictions if "box" not in one and (label := one.get("label")) is not None]
+        if self.result.get("task") == ANOMALY and ANOMALY in found:
+            return ANOMALY
+        return str(found[0]) if found else None
 
     @property
     def objects(self) -> list[tuple[str, Box]]:
@@ -67,8 +83,7 @@ class Chosen:
     def has_objects(self) -> bool:
         """Whether it is about objects rather than about the picture as a whole."""
         stated = self.stated is not None and self.stated.objects is not None
-        result = self.entry.get("result")
-        return stated or (isinstance(result, dict) and result.get("task") in ("detection", "pose", "segmentation"))
+        return stated or self.result.get("task") in ("detection", "pose", "segmentation")
 
     def read(self) -> Entry:
         """The sample itself; see `Stored.read`."""
@@ -76,14 +91,22 @@ class Chosen:
 
     def size(self, data: bytes) -> tuple[int, int]:
         """Width and height of the picture, in pixels; 0, 0 where it can't be decoded."""
-        result = self.entry.get("result")
-        facts = result.get("input") if isinstance(result, dict) else None
+        facts = self.result.get("input")
         if isinstance(facts, dict) and isinstance(facts.get("width"), int) and isinstance(facts.get("height"), int):
             return facts["width"], facts["height"]
         try:
             return decode_picture(data).size
         except InputError:
             return 0, 0
+
+
+def request_of(data: bytes) -> dict[str, Any]:
+    """The request to a language model in a message: what is no JSON object is a prompt."""
+    with suppress(TextError):
+        document = parse_json(data)
+        if isinstance(document, dict):
+            return document
+    return {"prompt": decode_lenient(data)}
 
 
 def _is_box(box: object) -> bool:

@@ -27,6 +27,7 @@ OPTIONS = (
     "window",
     "anomaly",
     "smoothing",
+    "text",
 )
 
 
@@ -69,7 +70,7 @@ def result_of(
     device: Device, pipeline: str, seq: int | None, sample: Sample, predictions: Sequence[Prediction], work: Work
 ) -> dict[str, Any]:
     """The result document, as it was published, or would have been."""
-    content = content_of(predictions, work.task)
+    content = content_of(predictions, work.task) if work.answer is None else dict(work.answer)
     if work.lines is not None:
         content["lines"] = work.lines
     return Result(
@@ -94,7 +95,8 @@ def model_of(work: Work) -> dict[str, str]:
 
 def options_of(pipeline: settings.Pipeline) -> dict[str, Any]:
     """The options of a pipeline that decide what becomes of an input, as a configuration file has them."""
-    return pipeline.model_dump(mode="json", include=set(OPTIONS), exclude_defaults=True, by_alias=True)
+    built_in = () if isinstance(pipeline.model, str) else ("model",)
+    return pipeline.model_dump(mode="json", include={*OPTIONS, *built_in}, exclude_defaults=True, by_alias=True)
 
 
 def preprocess_of(preprocess: Preprocess | SeriesPreprocess | None) -> dict[str, Any]:

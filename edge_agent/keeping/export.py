@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from edge_agent.errors import ConfigError
-from edge_agent.keeping.chosen import Chosen, parts
+from edge_agent.keeping.chosen import PICTURES, Chosen, parts, request_of
 from edge_agent.keeping.payload import SERIES, decode
 from edge_agent.sample_store.labels import Box
 from edge_agent.samples import Series
@@ -20,6 +20,8 @@ from edge_agent.settings.topics import as_level
 
 UNLABELLED = "unlabelled"
 TRAIN, TEST = "train", "test"
+# Of the result document of a language model.
+OF_ANSWERS = ("text", "json", "tool_calls", "calls", "finish_reason", "probability")
 
 
 def export(samples: Sequence[Chosen], folder: Path, form: str, share: float) -> int:
@@ -76,7 +78,7 @@ def _as_folders(samples: Sequence[Chosen], folder: Path, places: Sequence[str]) 
 
 
 def _as_jsonl(samples: Sequence[Chosen], folder: Path, places: Sequence[str]) -> None:
-    """`samples.jsonl`, or one for each part; each line names its file, or holds its readings."""
+    """`samples.jsonl`, or one for each part; each line names its file, or holds its readings, or request and answer."""
     rows: dict[str, list[str]] = {}
     for one, part in zip(samples, places, strict=True):
         row: dict[str, Any] = {
@@ -92,9 +94,14 @@ def _as_jsonl(samples: Sequence[Chosen], folder: Path, places: Sequence[str]) ->
             if isinstance(series, Series):
                 row |= {"values": np.asarray(series.values).tolist(), "channels": list(series.channels)}
                 row |= {} if series.rate is None else {"rate": series.rate}
+        elif one.is_request:
+            row["request"] = request_of(one.read().data)
+            row |= {key: one.result[key] for key in OF_ANSWERS if key in one.result}
+            row |= {"error": one.entry["error"]} if "error" in one.entry else {}
         else:
-            row["file"] = str(Path("images", one.file))
-            _write(one, folder / part / "images" / one.file)
+            place = "images" if one.media in PICTURES else "files"
+            row["file"] = str(Path(place, one.file))
+            _write(one, folder / part / place / one.file)
         rows.setdefault(part, []).append(json.dumps(row))
     for part, written in rows.items():
         (folder / part).mkdir(parents=True, exist_ok=True)

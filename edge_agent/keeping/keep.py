@@ -1,36 +1,32 @@
 """Keeps the samples of a pipeline that are worth a look, by rules, within bounds, without ever holding it up."""
 
+import math
 import threading
 import zlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edge_agent import settings
 from edge_agent.counters import Dropped
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.keeping.documents import about, model_of, options_of, preprocess_of, result_of
 from edge_agent.keeping.payload import Encoder, Redaction, size_of
-from edge_agent.keeping.rules import REASONS, Budget, Reason, Rules
+from edge_agent.keeping.rules import REASONS, Budget, Reason, Rules, Seen
+from edge_agent.keeping.upload import Destination, Uploader
 from edge_agent.keeping.writer import Pending, SampleWriter
 from edge_agent.publish.publisher import Device
 from edge_agent.sample_store.store import Bounds, SampleStore
 from edge_agent.samples import Prediction, Sample
-from edge_agent.sources.observer import Observation, ResultObserver, Work
+from edge_agent.sources.observer import Observation, ResultObserver
 
 # Results of two pipelines that wait for each other.
 MAX_PAIRS = 16
-
-
-class Seen(NamedTuple):
-    """What is remembered of a result: without the tensors and pixels that only serving needs."""
-
-    sample: Sample
-    seq: int | None
-    predictions: Sequence[Prediction]
-    work: Work | None
-    size: int
+# Results that are less than FAST seconds apart are looked at together, up to TOGETHER of them: between two inferences,
+# what the rules need is not in the processor's cache, and fetching it takes ten times as long as the look itself.
+# Samples of more than one part in MOST_SHARE of the bytes that may be held are looked at one by one.
+FAST, TOGETHER, MOST_SHARE = 0.02, 8, 32
 
 
 class Keeper:
@@ -42,13 +38,24 @@ class Keeper:
         options: its rules and bounds.
         device: of the results.
         folder: of the store.
+        base: what files of `upload` are relative to.
+
+    Raises:
+        ConfigError: a secret of `upload` can't be read.
+        MissingExtraError: `upload` needs a package that is not installed.
 
     Attributes:
         companion: observes the pipeline that this one is compared with; None: there is none.
     """
 
     def __init__(
-        self, name: str, pipeline: settings.Pipeline, options: settings.Keep, device: Device, folder: Path
+        self,
+        name: str,
+        pipeline: settings.Pipeline,
+        options: settings.Keep,
+        device: Device,
+        folder: Path,
+        base: Path = Path(),
     ) -> None:
         self.companion = None if options.when.compare_with is None else Companion(self)
         self._name = name
@@ -58,9 +65,10 @@ class Keeper:
         self._rules = Rules(options.when)
         self._budget = Budget(options.per_hour, options.max_share)
         encoder = Encoder(options.encoding, options.quality)
+        self._store = SampleStore(folder, Bounds(options.max_size, options.max_age, options.upload is not None))
         self._writer = SampleWriter(
             name,
-            SampleStore(folder, Bounds(options.max_size, options.max_age)),
+            self._store,
             encoder,
             Redaction(options.blur, options.mask, encoder),
             options.flush_every,
@@ -68,9 +76,17 @@ class Keeper:
             device.clock,
             max_age=options.max_age is not None,
         )
+        self._uploader: Uploader | None = None
+        if options.upload is not None:
+            to = Destination(options.upload, f"{device.device_id}/{name}", base, f"pipelines.{name}.keep.upload")
+            self._uploader = Uploader(name, options.upload, to, self._writer, folder, device.clock)
         self._lock = threading.Lock()
+        self._unlooked: deque[Seen] = deque()
+        self._last_captured = -math.inf
         self._recent: deque[Seen] = deque()
         self._recent_bytes = 0
+        # The latest inputs take half of the memory at most.
+        self._most_recent, self._most_bytes = options.recent, options.memory // 2
         self._kept: Counter[Reason] = Counter()
         self._offered = 0
         self._refused: Counter[str] = Counter()
@@ -78,9 +94,14 @@ class Keeper:
     def start(self) -> None:
         """Begins to keep."""
         self._writer.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def close(self, timeout: float) -> None:
         """Writes what is in memory."""
+        self._look()
+        if self._uploader is not None:
+            self._uploader.close(timeout)
         self._writer.close(timeout)
 
     def needs_image(self, sample: Sample) -> bool:  # noqa: ARG002 - the input is kept as it came
@@ -88,23 +109,45 @@ class Keeper:
         return False
 
     def on_result(self, observation: Observation) -> None:
-        """Keeps a sample if a rule applies."""
-        found = _seen(observation)
-        others = None if self.companion is None else self.companion.others(found)
+        """Keeps a sample if a rule applies: at once, or with the next ones where they come fast."""
+        seen = _seen(observation)
+        if self.companion is not None:
+            self._look([seen], self.companion.others(seen))
+            return
+        unlooked, captured = self._unlooked, seen.sample.captured
+        unlooked.append(seen)
+        is_slow = captured - self._last_captured > FAST
+        self._last_captured = captured
+        if is_slow or len(unlooked) >= TOGETHER or seen.size > self._most_bytes // MOST_SHARE:
+            self._look()
+
+    def _look(self, further: Sequence[Seen] = (), others: Sequence[Prediction] | None = None) -> None:
+        """Remembers results in their order, and keeps those to which a rule applies."""
+        recent, reasons_of = self._recent, self._rules.reasons
         with self._lock:
-            self._remember(found)
-            reasons = self._rules.reasons(observation, others)
-        if reasons:
-            self._keep(found, reasons)
+            results = [*(self._unlooked.popleft() for _ in range(len(self._unlooked))), *further]
+            recent.extend(results)
+            held = self._recent_bytes + sum([seen.size for seen in results])
+            while recent and (len(recent) > self._most_recent or held > self._most_bytes):
+                held -= recent.popleft().size
+            self._recent_bytes = held
+            found = [(seen, reasons) for seen in results if (reasons := reasons_of(seen, others))]
+        for seen, reasons in found:
+            self._keep(seen, reasons)
 
     def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         """Keeps an input that could not be used, if that is wanted."""
-        if self._options.when.failed and not isinstance(sample.data, InputError):
+        if not self._options.when.failed or isinstance(sample.data, InputError):
+            return
+        if (charged := self._charge(["failed"])) is not None:
             document = about(self._device, self._name, sample) | {"error": str(error), "dropped": reason}
-            self._offer(sample, ["failed"], document, None)
+            if self._options.prompts:  # there is no result that would say so
+                document["task"] = "text"
+            self._write(sample, charged, ["failed"], document, None)
 
     def on_end(self) -> None:
         """The source has ended: there is nothing to gather more for."""
+        self._look()
         self._writer.flush()
 
     def keep_latest(self, count: int) -> int:
@@ -113,6 +156,7 @@ class Keeper:
         Args:
             count: at most.
         """
+        self._look()
         with self._lock:
             latest = list(self._recent)[-count:]
             self._recent.clear()
@@ -137,24 +181,23 @@ class Keeper:
 
     def facts(self) -> dict[str, Any]:
         """As published in `stats`; from any thread."""
+        self._look()
         with self._lock:
-            return {
+            found = {
                 "offered": self._offered,
                 "kept": {reason: self._kept[reason] for reason in REASONS},
                 "refused": {bound: self._refused[bound] for bound in ("rate", "share")},
             } | self._writer.facts()
-
-    def _remember(self, seen: Seen) -> None:
-        """Adds to the latest inputs, which take half of the memory at most."""
-        recent = self._recent
-        recent.append(seen)
-        self._recent_bytes += seen.size
-        while recent and (len(recent) > self._options.recent or self._recent_bytes > self._options.memory // 2):
-            self._recent_bytes -= recent.popleft().size
+        if self._uploader is not None:
+            found["upload"] = self._uploader.facts() | {
+                "waiting": len(self._store.closed()),
+                "deleted_unsent": self._store.unsent,
+            }
+        return found
 
     def _keep(self, seen: Seen, reasons: Sequence[Reason], others: Sequence[Prediction] | None = None) -> bool:
         work = seen.work
-        if work is None:
+        if work is None or (charged := self._charge(reasons)) is None:
             return False
         document = about(self._device, self._name, seen.sample) | {
             "result": result_of(self._device, self._name, seen.seq, seen.sample, seen.predictions, work),
@@ -163,21 +206,28 @@ class Keeper:
         }
         if others is not None:
             document["others"] = [one.as_dict() for one in others]
-        return self._offer(seen.sample, reasons, document, [*work.decoded, *seen.predictions])
+        return self._write(seen.sample, charged, reasons, document, [*work.decoded, *seen.predictions])
 
-    def _offer(
-        self,
-        sample: Sample,
-        reasons: Sequence[Reason],
-        document: dict[str, Any],
-        predictions: Sequence[Prediction] | None,
-    ) -> bool:
+    def _charge(self, reasons: Sequence[Reason]) -> Reason | None:
+        """The rule whose share of the hour a sample takes; None: there is no room, which is counted.
+
+        Comes before anything is made of the sample: of ten million in an hour, all but a few are refused here.
+        """
         with self._lock:
             self._offered += 1
             charged, bound = self._budget.take(reasons)
             if charged is None:
                 self._refused[bound] += 1
-                return False
+        return charged
+
+    def _write(
+        self,
+        sample: Sample,
+        charged: Reason,
+        reasons: Sequence[Reason],
+        document: dict[str, Any],
+        predictions: Sequence[Prediction] | None,
+    ) -> bool:
         if isinstance(sample.data, InputError):
             return False
         document |= {"reason": charged, "reasons": list(reasons)}
@@ -249,4 +299,10 @@ def _identity(sample: Sample) -> Hashable:
 
 def _seen(observation: Observation) -> Seen:
     sample = observation.sample
-    return Seen(sample, observation.seq, observation.predictions, observation.work, size_of(sample))
+    data = sample.data
+    size = len(data) if type(data) is bytes else size_of(sample)
+    return _new(Seen, (sample, observation.seq, observation.predictions, observation.work, size))
+
+
+# For every result: half of what the constructor of a named tuple takes.
+_new = tuple.__new__

@@ -16,12 +16,14 @@ from edge_agent.sample_store.segment import StoreError
 from edge_agent.samples import PlanarFrame, Prediction, Sample, Series
 from edge_agent.settings.keep import Encoding
 from edge_agent.settings.shapes import Polygon
+from edge_agent.system import text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEDIA = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WebP": "image/webp"}
 SERIES = "application/x-float32"
+SOUND, TEXT, JSON = "audio/wav", "text/plain", "application/json"
 UNKNOWN = "application/octet-stream"
 # Blocks to which the width and height of a blurred box are reduced.
 BLOCKS = 8
@@ -72,7 +74,7 @@ def encode(data: "bytes | NDArray[np.uint8] | PlanarFrame | Series", encoder: En
         InputError: a frame can't be encoded.
     """
     if isinstance(data, bytes):
-        return data, {"media": MEDIA.get(image_format(data) or "", UNKNOWN), "frame": False, "exact": True}
+        return data, {"media": media_of(data), "frame": False, "exact": True}
     if isinstance(data, Series):
         facts = {"shape": list(data.values.shape), "channels": list(data.channels), "rate": data.rate, "gap": data.gap}
         return data.values.astype("<f4").tobytes(), {"media": SERIES, "frame": False, "exact": True} | facts
@@ -81,6 +83,21 @@ def encode(data: "bytes | NDArray[np.uint8] | PlanarFrame | Series", encoder: En
         return encoded, facts | {"frame": True, "exact": False}
     encoded, facts = encoder(data)
     return encoded, facts | {"frame": True}
+
+
+def media_of(data: bytes) -> str:
+    """What kind of file the bytes of a message are."""
+    if (found := image_format(data)) in MEDIA:
+        return MEDIA[found]
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return SOUND
+    try:
+        words = "".join(text.decode(data).split())
+    except text.TextError:
+        return UNKNOWN
+    if not words.isprintable() or not words:
+        return UNKNOWN
+    return JSON if data.lstrip()[:1] in (b"{", b"[") else TEXT
 
 
 def decode(data: bytes, facts: Mapping[str, Any]) -> "bytes | NDArray[np.uint8] | Series":
@@ -138,7 +155,8 @@ class Redaction:
             pixels = data.pixels()
         else:
             pixels = decode_picture(data).pixels if isinstance(data, bytes) else data.copy()
-        hidden = [one.box for one in predictions or () if one.box is not None and one.name in self._labels]
+        # A box is given twice where filters have left it as it was.
+        hidden = {one.box for one in predictions or () if one.box is not None and one.name in self._labels}
         for box in hidden:
             _blur(pixels, box)
         height, width = pixels.shape[:2]

@@ -16,14 +16,15 @@ from edge_agent import settings
 from edge_agent.counters import Dropped
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.keeping.documents import result_of
-from edge_agent.keeping.payload import Encoder, encode, size_of
+from edge_agent.keeping.payload import Encoder, Redaction, encode, size_of
 from edge_agent.keeping.recorder_file import RecordingFile, RecordingFolder
 from edge_agent.keeping.recording import NOTHING
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.publish.publisher import Device
 from edge_agent.sample_store.segment import Entry, StoreError
-from edge_agent.samples import Prediction, Sample
+from edge_agent.samples import Prediction, Sample, Series
 from edge_agent.sources.observer import Observation, Work
+from edge_agent.sources.packet_ring import PacketRing
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ Trigger = Literal["event", "anomaly", "error", "command"]
 BLOCK = 1_000_000
 # Seconds for which a recording waits for its last inputs.
 PATIENCE = 2.0
+# Seconds between two looks at the packets that have come, while there is a recording.
+PACKETS_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,13 @@ class _Moment:
 
     Attributes:
         tensors: what `digests_of` takes; None: no model has seen it.
+        found: what the model has found in it, before and after filters; None: as above.
     """
 
     sample: Sample
     document: dict[str, Any]
     tensors: tuple[Sequence[Prediction], Any, Sequence[Any]] | None
+    found: Sequence[Prediction] | None
     trigger: Trigger | None
     size: int
 
@@ -59,6 +64,7 @@ class Recorder:
         folder: of the recordings.
         head: returns what is stated at the start of each recording.
         counters: returns the counters of the pipeline.
+        packets: the latest ones of the pipeline's stream, which are recorded as well.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Recorder:
         folder: Path,
         head: Callable[[], Mapping[str, Any]],
         counters: Callable[[], Mapping[str, Any]],
+        packets: PacketRing | None = None,
     ) -> None:
         self._name = name
         self._options = options
@@ -76,6 +83,7 @@ class Recorder:
         self._head = head
         self._counters = counters
         self._encoder = Encoder(options.encoding, options.quality)
+        self._redaction = Redaction(options.blur, options.mask, self._encoder)
         self._folder = RecordingFolder(folder, options.max_size)
         self._changed = threading.Condition()
         self._waiting: deque[_Moment] = deque()
@@ -86,8 +94,11 @@ class Recorder:
         # Of the thread alone.
         self._ring: deque[tuple[float, bytes]] = deque()
         self._ring_bytes = 0
+        self._epoch = time.time() - time.monotonic()
         self._file: RecordingFile | None = None
         self._until = self._limit = self._real_end = 0.0
+        self._packets = packets
+        self._next_packet = 0
         self._thread = threading.Thread(target=self._run, name=f"record {name}", daemon=True)
 
     def start(self) -> None:
@@ -120,12 +131,13 @@ class Recorder:
             "threshold": work.threshold,
         }
         tensors = work.decoded, observation.tensor, observation.outputs
-        self._put(observation.sample, document, tensors, self._trigger(observation.predictions, work))
+        found = [*work.decoded, *observation.predictions]
+        self._put(observation.sample, document, tensors, found, self._trigger(observation.predictions, work))
 
     def on_failure(self, sample: Sample, error: EdgeAgentError, reason: Dropped) -> None:
         """Takes an input that could not be used."""
         document = _about(sample) | {"error": str(error), "dropped": reason}
-        self._put(sample, document, None, "error" if "error" in self._options.when else None)
+        self._put(sample, document, None, None, "error" if "error" in self._options.when else None)
 
     def on_end(self) -> None:
         """The source has ended: no more inputs are waited for."""
@@ -154,6 +166,7 @@ class Recorder:
                 "stored": self._folder.count,
                 "bytes": self._folder.size,
                 "deleted": self._folder.deleted,
+                "packets_left_out": 0 if self._packets is None else self._packets.left_out,
                 "problem": self._problem,
             }
 
@@ -168,6 +181,7 @@ class Recorder:
         sample: Sample,
         document: dict[str, Any],
         tensors: tuple[Sequence[Prediction], Any, Sequence[Any]] | None,
+        found: Sequence[Prediction] | None,
         trigger: Trigger | None,
     ) -> None:
         size = size_of(sample)
@@ -177,7 +191,7 @@ class Recorder:
             if self._closed or self._unusable or self._waiting_bytes + size > self._options.memory // 2:
                 self._counts["left_out"] += 1
                 return
-            self._waiting.append(_Moment(sample, document, tensors, trigger, size))
+            self._waiting.append(_Moment(sample, document, tensors, found, trigger, size))
             self._waiting_bytes += size
             self._changed.notify_all()
 
@@ -201,6 +215,8 @@ class Recorder:
         """Waits for something to do, and does it; returns whether there may be more."""
         with self._changed:
             timeout = None if self._file is None else max(0.0, self._real_end - time.monotonic())
+            if timeout is not None and self._packets is not None:
+                timeout = min(timeout, PACKETS_EVERY)
             self._changed.wait_for(self._has_work, timeout)
             moment = self._waiting.popleft() if self._waiting else None
             asked, self._asked = self._asked, False
@@ -216,6 +232,7 @@ class Recorder:
                 log.exception("%s: a defect in edge-agent: an input is not recorded", self._name)
         elif self._file is not None and (self._ended or time.monotonic() >= self._real_end):
             self._finish()
+        self._write_packets()
         return not closing
 
     def _has_work(self) -> bool:
@@ -223,6 +240,7 @@ class Recorder:
 
     def _take(self, moment: _Moment) -> None:
         captured, encoded = moment.sample.captured, self._encoded(moment)
+        self._epoch = moment.sample.captured_at - captured
         if self._file is not None and captured > self._until:
             self._finish()
         self._ring.append((captured, encoded))
@@ -242,10 +260,13 @@ class Recorder:
             self._begin_or_extend(moment.trigger, captured)
 
     def _encoded(self, moment: _Moment) -> bytes:
-        data, facts = b"", {"media": NOTHING}
-        if not isinstance(moment.sample.data, InputError):
+        data, facts, came = b"", {"media": NOTHING}, moment.sample.data
+        if not isinstance(came, InputError):
             try:
-                data, facts = encode(moment.sample.data, self._encoder)
+                if self._redaction.is_on and not isinstance(came, Series):
+                    data, facts = self._redaction(came, moment.found)
+                else:
+                    data, facts = encode(came, self._encoder)
             except InputError as error:
                 moment.document["unencoded"] = str(error)
         digests = {} if moment.tensors is None else {"digests": digests_of(*moment.tensors)}
@@ -257,10 +278,13 @@ class Recorder:
 
     def _begin_or_extend(self, trigger: Trigger, captured: float) -> None:
         if self._file is None:
-            head = {"reason": trigger, "started_at": time.time(), **self._head(), "counters": dict(self._counters())}
+            head = {"reason": trigger, "started_at": time.time(), "epoch": self._epoch, **self._head()}
+            head["counters"] = dict(self._counters())
             self._file = self._folder.new(trigger)
             self._limit = captured - self._options.before + self._options.max_length
             self._write([Entry({"recording": head}, b"").encoded(), *(encoded for _, encoded in self._ring)])
+            if self._packets is not None:
+                self._next_packet = self._packets.since(captured - self._options.before)
         self._until = min(captured + self._options.after, self._limit)
         self._real_end = time.monotonic() + max(0.0, self._until - captured) + PATIENCE
 
@@ -271,14 +295,40 @@ class Recorder:
         with self._changed:
             self._counts["inputs"] += len(entries)
         file.gather(entries)
+        self._bound()
+
+    def _bound(self) -> bool:
+        """Writes what has been gathered if it is much, and ends a recording that is as large as one may be.
+
+        Returns:
+            Whether the recording goes on.
+        """
+        file = self._file
+        if file is None:
+            return False
         if file.gathered >= BLOCK:
             self._attempt(file.flush)
         if file.size >= self._options.max_size // 2:
             with self._changed:
                 self._counts["cut_short"] += 1
+            self._until = 0.0
             self._finish()
+        return self._file is not None
+
+    def _write_packets(self) -> None:
+        """Records the packets that have come until now, as far as they belong to the recording."""
+        if self._packets is None or self._file is None:
+            return
+        for packet in self._packets.from_number(self._next_packet):
+            if packet.at > self._until:
+                return
+            self._next_packet = packet.number + 1
+            self._file.gather([Entry(packet.document, packet.data).encoded()])
+            if not self._bound():
+                return
 
     def _finish(self) -> None:
+        self._write_packets()
         file, self._file = self._file, None
         if file is None:
             return
@@ -302,6 +352,13 @@ class Recorder:
         with self._changed:
             self._problem = ""
         return True
+
+
+def packet_ring(options: settings.Record, source: settings.Source) -> PacketRing | None:
+    """Where the packets of a source wait to be recorded; None: it has none, or they are not wanted."""
+    if not (options.with_packets and isinstance(source, settings.VideoSource) and source.live):
+        return None
+    return PacketRing(options.before + PATIENCE, options.memory // 2)
 
 
 def _about(sample: Sample) -> dict[str, Any]:

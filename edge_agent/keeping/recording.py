@@ -43,6 +43,26 @@ class Recording:
             if "captured" in entry.document:
                 yield entry
 
+    def packets(self) -> Iterator[Entry]:
+        """The packets of its stream, in the order in which they came; errors as those of `entries`."""
+        for _, entry in walk(self.path):
+            if "packet" in entry.document:
+                yield entry
+
+    def captured_at(self, document: Mapping[str, Any]) -> float:
+        """When an input was captured, in seconds since the epoch, by the clock as it was when the recording started.
+
+        A clock that was set meanwhile moves nothing: the times of all inputs are as far apart as the inputs were.
+
+        Args:
+            document: of the input.
+        """
+        epoch, captured = self.head.get("epoch"), document.get("captured")
+        if isinstance(epoch, int | float) and isinstance(captured, int | float):
+            return float(epoch + captured)
+        at = document.get("captured_at")  # an earlier version has written it
+        return float(at) if isinstance(at, int | float) else 0.0
+
     def end(self) -> Mapping[str, Any]:
         """What is stated at its end; empty if it was cut off."""
         last = Entry({}, b"")

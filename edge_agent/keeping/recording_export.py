@@ -4,10 +4,10 @@ import csv
 import json
 import statistics
 import wave
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,10 +111,10 @@ def _pictures(recording: Recording) -> "Iterator[tuple[float, NDArray[np.uint8]]
         except InputError:
             continue
         if isinstance(pixels, np.ndarray):
-            yield sample.captured, annotate(pixels, _predictions(entry), max_side=MAX_SIDE)
+            yield sample.captured, annotate(pixels, predictions_of(entry), max_side=MAX_SIDE)
 
 
-def _predictions(entry: Entry) -> list[Prediction]:
+def predictions_of(entry: Entry) -> list[Prediction]:
     """The recorded predictions, as far as they are drawn."""
     result = entry.document.get("result")
     found = result.get("predictions") if isinstance(result, dict) else None
@@ -171,14 +171,27 @@ def _sound(recording: Recording, out: Path) -> int:
     rates = {series.rate for series in parts}
     if len(rates) != 1 or None in rates:
         raise ConfigError([f"{recording.path}: expected sound of one known rate; export it as .csv or to a folder"])
-    with wave.open(str(out), "wb") as file:
-        file.setnchannels(parts[0].values.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(round(rates.pop() or 0))
-        for series in parts:
-            samples = np.rint(np.clip(series.values, -1, 1) * FULL_SCALE)
-            file.writeframes(samples.astype("<i2").tobytes())
+    with out.open("wb") as file:
+        write_wav(file, rates.pop() or 0, (series.values for series in parts))
     return len(parts)
+
+
+def write_wav(file: IO[bytes], rate: float, parts: "Iterable[NDArray[np.float32]]") -> None:
+    """Writes sound of 16 bits.
+
+    Args:
+        file: is written to.
+        rate: samples a second.
+        parts: (samples, channels), from -1 to 1; at least one.
+    """
+    with wave.open(file, "wb") as out:
+        for number, values in enumerate(parts):
+            if not number:
+                out.setnchannels(values.shape[1])
+                out.setsampwidth(2)
+                out.setframerate(round(rate))
+            samples = np.rint(np.clip(values, -1, 1) * FULL_SCALE)
+            out.writeframes(samples.astype("<i2").tobytes())
 
 
 def _table(recording: Recording, out: Path) -> int:
@@ -189,7 +202,7 @@ def _table(recording: Recording, out: Path) -> int:
             if not count:
                 names: Sequence[str] = series.channels or [f"channel_{n}" for n in range(series.values.shape[1])]
                 writer.writerow(["captured_at", *names])
-            end, step = float(entry.document["captured_at"]), 1 / series.rate if series.rate else 0.0
+            end, step = recording.captured_at(entry.document), 1 / series.rate if series.rate else 0.0
             last = len(series.values) - 1
             for number, row in enumerate(series.values.tolist()):
                 writer.writerow([timestamp(end - (last - number) * step), *row])
@@ -203,10 +216,10 @@ def _predictions_table(recording: Recording, writer: Any) -> int:
     )
     count = 0
     for count, entry in enumerate(recording.entries(), 1):
-        at = timestamp(float(entry.document["captured_at"]))
+        at = timestamp(recording.captured_at(entry.document))
         if "error" in entry.document:
             writer.writerow([at, count, *[""] * 8, entry.document["error"]])
-        for one in _predictions(entry):
+        for one in predictions_of(entry):
             box = one.box or ("", "", "", "")
             writer.writerow([at, count, one.label, one.confidence, one.value, one.track_id, *box, ""])
     return count

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.errors import EdgeAgentError, InputError
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Seconds after which a disk that could not be written is tried again, and between two looks for what is too old.
 RETRY_AFTER, PRUNE_EVERY = 60.0, 3600.0
+# Seconds that a segment may take to be closed.
+CLOSE_SEGMENT = 30.0
 LOST = ("memory", "redaction", "too_large", "unusable", "defect")
 
 
@@ -84,6 +87,7 @@ class SampleWriter:
         self._lost: Counter[str] = Counter()
         self._problem = ""
         self._unusable = self._closed = self._flush_asked = False
+        self._segment_asked: threading.Event | None = None
         self._due: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"keep {name}", daemon=True)
 
@@ -108,6 +112,21 @@ class SampleWriter:
         with self._changed:
             self._flush_asked = True
             self._changed.notify_all()
+
+    def closed_segments(self) -> list[Path]:
+        """Has what is gathered written, closes its segment, and returns those that are to be uploaded; waits for it."""
+        done = threading.Event()
+        with self._changed:
+            if self._unusable or self._closed:
+                return []
+            self._segment_asked, self._flush_asked = done, True
+            self._changed.notify_all()
+        done.wait(CLOSE_SEGMENT)
+        return self._store.closed()
+
+    def arrived(self, segment: Path) -> None:
+        """Notes that a segment has been uploaded; see `SampleStore.arrived`."""
+        self._store.arrived(segment)
 
     def close(self, timeout: float) -> None:
         """Writes what is in memory; what can't be written in this time is lost."""
@@ -166,9 +185,13 @@ class SampleWriter:
             gathered = sum(len(entry.data) for entry in self._gathered)
             is_due = self._due is not None and time.monotonic() >= self._due
             is_full = gathered >= min(self._store.segment_size, self._memory // 2) and not self._problem
+            asked, self._segment_asked = self._segment_asked, None
         if is_due or is_full:
             self._write()
-        elif not entries and self._prune_every is not None:
+        if asked is not None:
+            self._attempt(self._store.close_segment)
+            asked.set()
+        elif not (entries or is_due or is_full) and self._prune_every is not None:
             self._attempt(lambda: self._store.prune(clock_synced=self._clock.synced()))
         return not closing
 

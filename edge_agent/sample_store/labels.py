@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +66,31 @@ def read_labels(store: Path) -> dict[str, Label]:
         StoreError: the file is too large, or not text.
         OSError: it can't be read.
     """
-    try:
-        content = read_text(store / NAME, MAX_FILE)
-    except FileNotFoundError:
-        return {}
-    except TextError as error:
-        raise StoreError(f"{store / NAME}: {error}") from None
     found: dict[str, Label] = {}
-    for line in lines(content):
+    for document in _documents(store):
+        if isinstance(document.get("id"), str) and (label := Label.read(document)):
+            found[document["id"]] = label
+    return found
+
+
+def read_history(store: Path, sample: str) -> list[dict[str, Any]]:
+    """What has been said of a sample, as it stands in the file, oldest first: with `by` and `at`.
+
+    Raises:
+        StoreError: see `read_labels`.
+        OSError: the file can't be read.
+    """
+    return [document for document in _documents(store) if document.get("id") == sample and Label.read(document)]
+
+
+def _documents(store: Path) -> Iterator[dict[str, Any]]:
+    for line in lines(_content(store / NAME)):
         try:
             document = parse_json(line)
         except TextError:
             continue
-        if isinstance(document, dict) and isinstance(document.get("id"), str) and (label := Label.read(document)):
-            found[document["id"]] = label
-    return found
+        if isinstance(document, dict):
+            yield document
 
 
 def append_labels(store: Path, labels: Iterable[tuple[str, Label]], by: str, at: str) -> int:
@@ -99,8 +109,36 @@ def append_labels(store: Path, labels: Iterable[tuple[str, Label]], by: str, at:
         OSError: the file can't be written.
     """
     rows = [json.dumps({"id": one, "at": at, "by": by, **label.as_dict()}) for one, label in labels]
+    _append(store, rows)
+    return len(rows)
+
+
+def merge_labels(store: Path, other: Path) -> int:
+    """Adds to the history what another copy of it has and this one has not; returns how many lines.
+
+    Raises:
+        StoreError: a file is too large, or not text.
+        OSError: a file can't be read or written.
+    """
+    found = lines(_content(other))
+    known = set(lines(_content(store / NAME)))
+    fresh = [line for line in found if line.strip() and line not in known]
+    _append(store, fresh)
+    return len(fresh)
+
+
+def _content(file: Path) -> str:
+    try:
+        return read_text(file, MAX_FILE)
+    except FileNotFoundError:
+        return ""
+    except TextError as error:
+        raise StoreError(f"{file}: {error}") from None
+
+
+def _append(store: Path, rows: Sequence[str]) -> None:
     if not rows:
-        return 0
+        return
     with (store / NAME).open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         begin = ""
@@ -110,4 +148,3 @@ def append_labels(store: Path, labels: Iterable[tuple[str, Label]], by: str, at:
         file.write((begin + "\n".join(rows) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
-    return len(rows)

@@ -1,7 +1,8 @@
 """A folder of kept samples: segments of a few megabytes, the oldest of which are deleted first.
 
 `00000001.samples`, … are the segments. Beside each that is full stands `00000001.index`, which only saves time: it is
-made again from the segment. `labels.jsonl` is the history of labels (see `labels`).
+made again from the segment. `labels.jsonl` is the history of labels (see `labels`). Where segments are uploaded, their
+names also have the id of their first sample, and one that has arrived has an empty file `.arrived` beside it.
 """
 
 import contextlib
@@ -19,10 +20,12 @@ from typing import NamedTuple
 from edge_agent.sample_store.segment import Appender, Entry, StoreError, Walk, check_head, read_entry, walk
 from edge_agent.system import atomic_file, text
 
-SUFFIX, INDEX_SUFFIX = ".samples", ".index"
+SUFFIX, INDEX_SUFFIX, ARRIVED_SUFFIX = ".samples", ".index", ".arrived"
 MAX_SEGMENT, MIN_SEGMENTS = 8_000_000, 8
+# Where segments are uploaded: an interruption costs at most as much.
+MAX_UPLOADED = 1_000_000
 MAX_INDEX = 50_000_000
-_NAME = re.compile(r"[0-9]{8}\.samples")
+_NAME = re.compile(r"[0-9]{8}(-[0-9a-f]{16})?\.samples")
 
 
 class Stored(NamedTuple):
@@ -63,10 +66,12 @@ class Bounds:
     Attributes:
         size: bytes of all segments.
         age: seconds after which a segment is deleted; None: never.
+        uploads: whether segments are uploaded: those that have arrived make room first then.
     """
 
     size: int
     age: float | None = None
+    uploads: bool = False
 
 
 def segments(folder: Path) -> list[Path]:
@@ -92,14 +97,37 @@ def read_store(folder: Path, found: Walk | None = None) -> Iterator[Stored]:
     found = found or Walk()
     for path in segments(folder):
         with contextlib.suppress(FileNotFoundError):  # deleted in the meantime: it was the oldest
-            indexed = _read_index(path)
-            if indexed is None:
-                part = Walk()
-                yield from (_listed(path, at, entry) for at, entry in walk(path, part))
-                found.damaged += part.damaged
-            else:
-                check_head(path)
-                yield from indexed
+            yield from _samples_of(path, found)
+
+
+def newest_first(folder: Path) -> Iterator[Stored]:
+    """The samples of a store, newest first, a segment at a time; see `read_store`."""
+    for path in reversed(segments(folder)):
+        with contextlib.suppress(FileNotFoundError):
+            yield from reversed(list(_samples_of(path, Walk())))
+
+
+def _samples_of(path: Path, found: Walk) -> Iterator[Stored]:
+    """The samples of a segment, oldest first."""
+    indexed = _read_index(path)
+    if indexed is None:
+        part = Walk()
+        yield from (_listed(path, at, entry) for at, entry in walk(path, part))
+        found.damaged += part.damaged
+    else:
+        check_head(path)
+        yield from indexed
+
+
+def read_sample(path: Path, at: int) -> tuple[Stored, Entry]:
+    """The sample at an offset of a segment.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+        OSError: the segment can't be read.
+    """
+    entry = read_entry(path, at)
+    return _listed(path, at, entry), entry
 
 
 def _listed(path: Path, at: int, entry: Entry) -> Stored:
@@ -143,19 +171,24 @@ class SampleStore:
 
     Attributes:
         deleted: number of samples that made room, or were too old.
+        unsent: number of those that had not arrived, where segments are uploaded.
         damaged: number of damaged places that were found in the segments.
         segment_size: bytes after which a segment is closed; what is added at once should not be larger.
     """
 
     def __init__(self, folder: Path, bounds: Bounds) -> None:
         self.folder = folder
-        self.deleted = self.damaged = 0
+        self.deleted = self.unsent = self.damaged = 0
         self._bounds = bounds
-        self.segment_size = min(MAX_SEGMENT, bounds.size // MIN_SEGMENTS)
+        self.segment_size = min(MAX_UPLOADED if bounds.uploads else MAX_SEGMENT, bounds.size // MIN_SEGMENTS)
         self._lock: int | None = None
         self._sizes: dict[Path, int] = {}
         self._counts: Counter[Path] = Counter()
-        self._newest: dict[Path, float] = {}
+        # When each segment was last added to, on a clock that never jumps; of those that were there before, by the date
+        # of the file, until the clock can be trusted.
+        self._added_to: dict[Path, float] = {}
+        self._modified: dict[Path, float] = {}
+        self._arrived: set[Path] = set()
         self._appender: Appender | None = None
 
     @property
@@ -210,7 +243,7 @@ class SampleStore:
             atomic_file.sync_folder(self.folder.parent)
             self._take_lock()
         self._make_room(needed, clock_synced=clock_synced)
-        appender = self._appender or self._new_segment()
+        appender = self._appender or self._new_segment(entries)
         new = appender.size == 0
         appender.append(encoded)
         if new:
@@ -224,12 +257,39 @@ class SampleStore:
         self._appender = appender
         self._sizes[path] = appender.size
         self._counts[path] += len(entries)
-        self._newest[path] = max(self._newest.get(path, 0.0), time.time())
+        self._added_to[path] = _uptime()
+        self._modified.pop(path, None)
         return path
 
-    def _new_segment(self) -> Appender:
-        last = max((int(path.stem) for path in self._sizes), default=0)
-        return Appender(self.folder / f"{last + 1:08}{SUFFIX}")
+    def close_segment(self) -> None:
+        """Ends the segment that is being written; the next sample begins another one."""
+        if self._appender is not None:
+            self._seal(self._appender.path)
+
+    def closed(self) -> list[Path]:
+        """The segments that nothing is added to any more and that have not arrived, oldest first; from any thread."""
+        current = self._appender
+        return [
+            path for path in sorted(self._sizes) if path not in self._arrived and (not current or path != current.path)
+        ]
+
+    def arrived(self, path: Path) -> None:
+        """Notes that a segment has arrived; from any thread.
+
+        Raises:
+            OSError: that can't be written; it will be sent again after the next start.
+        """
+        self._arrived.add(path)
+        atomic_file.write(path.with_suffix(ARRIVED_SUFFIX), b"")
+        if not path.exists():  # deleted in the meantime
+            path.with_suffix(ARRIVED_SUFFIX).unlink(missing_ok=True)
+
+    def _new_segment(self, entries: Sequence[Entry]) -> Appender:
+        last = max((int(path.name.split("-")[0].split(".")[0]) for path in self._sizes), default=0)
+        # A store that is begun again begins with the same numbers: what was uploaded before must not be overwritten.
+        first = f"-{entries[0].document.get('id')}" if self._bounds.uploads else ""
+        path = self.folder / f"{last + 1:08}{first}{SUFFIX}"
+        return Appender(path if _NAME.fullmatch(path.name) else self.folder / f"{last + 1:08}{SUFFIX}")
 
     def _seal(self, path: Path) -> None:
         """Ends a segment and writes its index, which is of use but not needed."""
@@ -257,21 +317,37 @@ class SampleStore:
                 size = found.end
                 if size >= self.segment_size:
                     self._appender = None
-        self._sizes[path], self._counts[path], self._newest[path] = size, count, path.stat().st_mtime
+        self._sizes[path], self._counts[path], self._modified[path] = size, count, path.stat().st_mtime
+        if path.with_suffix(ARRIVED_SUFFIX).exists():
+            self._arrived.add(path)
 
     def _make_room(self, needed: int, *, clock_synced: bool) -> None:
-        now = time.time()
-        for path in sorted(self._sizes):
-            newest, age = self._newest[path], self._bounds.age
-            too_old = clock_synced and age is not None and newest + age < now
-            if self.size + needed <= self._bounds.size and not too_old:
+        if self._bounds.age is not None and clock_synced:
+            now, clock = _uptime(), time.time()
+            for path, modified in self._modified.items():  # one from the future was modified while the clock was wrong
+                self._added_to[path] = now - max(0.0, clock - modified)
+            self._modified.clear()
+            for path in [path for path in sorted(self._sizes) if now - self._added_to[path] > self._bounds.age]:
+                self._delete(path)
+        for path in sorted(self._sizes, key=lambda path: (path not in self._arrived, path)):
+            if self.size + needed <= self._bounds.size:
                 return
-            path.unlink(missing_ok=True)
-            _index_of(path).unlink(missing_ok=True)
-            self.deleted += self._counts.pop(path, 0)
-            del self._sizes[path], self._newest[path]
-            if self._appender is not None and self._appender.path == path:
-                self._appender = None
+            self._delete(path)
+
+    def _delete(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        for suffix in (INDEX_SUFFIX, ARRIVED_SUFFIX):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+        count = self._counts.pop(path, 0)
+        self.deleted += count
+        if self._bounds.uploads and path not in self._arrived:
+            self.unsent += count
+        self._arrived.discard(path)
+        del self._sizes[path]
+        self._added_to.pop(path, None)
+        self._modified.pop(path, None)
+        if self._appender is not None and self._appender.path == path:
+            self._appender = None
 
     def prune(self, *, clock_synced: bool) -> None:
         """Deletes what is too old.
@@ -283,6 +359,11 @@ class SampleStore:
 
     def _take_lock(self) -> None:
         self._lock = lock(self.folder)
+
+
+def _uptime() -> float:
+    """Seconds on a clock that goes on while the device sleeps, and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def lock(folder: Path) -> int:

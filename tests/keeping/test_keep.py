@@ -1,6 +1,7 @@
 """What is kept of a pipeline's inputs, and what keeping never does."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,70 @@ def test_the_latest_inputs_are_bounded_in_bytes(tmp_path: Path) -> None:
         for _ in range(100):
             keeps.on_result(seen(bytes(20_000), CAT))
         assert keeps.keep_latest(100) == 2
+
+
+def test_results_that_come_fast_are_looked_at_together_and_none_is_missed(tmp_path: Path) -> None:
+    with keeper(tmp_path, **ALL, flush_every="1h", per_hour=1000, max_share=1) as keeps:
+        taken = []
+        for number in range(20):
+            keeps.on_result(seen(bytes([number]), CAT, captured=number / 1000))
+            taken.append(keeps._offered)
+        assert taken == [1] * 8 + [9] * 8 + [17] * 4
+        assert keeps.facts()["offered"] == 20
+        for number in range(20, 23):  # slow ones are looked at at once
+            keeps.on_result(seen(bytes([number]), CAT, captured=float(number)))
+            assert keeps._offered == number + 1
+        keeps.on_result(seen(bytes(1_000_000), CAT, captured=22.001))  # and large ones
+        assert keeps._offered == 24
+        for number in range(24, 27):
+            keeps.on_result(seen(bytes([number]), CAT, captured=22.0 + number / 1000))
+        assert keeps.keep_latest(2) == 2
+        for number in range(27, 29):
+            keeps.on_result(seen(bytes([number]), CAT, captured=22.03 + number / 10000))
+    kept = [entry.data for entry in entries(tmp_path)]
+    assert len(kept) == 24 + 3 + 2 + 2
+    assert kept[:23] == [bytes([number]) for number in range(23)]
+    assert kept[24:] == [bytes([number]) for number in (24, 25, 26, 25, 26, 27, 28)]
+
+
+def test_millions_of_offers_an_hour_stay_within_all_bounds(tmp_path: Path) -> None:
+    offers, hours = 200_000, 3
+    bounds: dict[str, Any] = {"per_hour": 60, "max_share": 0.5, "memory": "1MB", "max_size": "1MB"}
+    now, most_waiting, most_recent = 0.0, 0, 0
+    when = {"confidence": [0.0, 1.0], "random": 1}
+    with keeper(tmp_path, when=when, **bounds, flush_every="100ms") as keeps:
+        keeps._budget._now = lambda: now
+        sample = seen(bytes(10_000), CAT, captured=0.0)
+        for number in range(offers):
+            now = number * hours * 3600 / offers
+            keeps.on_result(sample)
+            if number % 100 == 0:
+                most_waiting = max(most_waiting, keeps._writer._bytes)
+                most_recent = max(most_recent, keeps._recent_bytes)
+        counts = keeps.facts()
+    assert counts["offered"] == offers
+    assert (counts["kept"]["confidence"], counts["kept"]["random"]) == (30 * hours, 30 * hours)
+    assert counts["refused"]["rate"] + counts["refused"]["share"] == offers - 60 * hours
+    assert len(keeps._budget._taken) <= 60
+    assert max(most_waiting, most_recent) <= 1_000_000
+    left = len(entries(tmp_path))
+    facts = keeps.facts()
+    assert facts["written"] == 60 * hours == left + facts["deleted"]
+    assert facts["deleted"] > 0
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1_000_000
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_a_clock_that_jumps_makes_no_room_in_the_hour(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with keeper(tmp_path, **ALL, per_hour=2, max_share=1) as keeps:
+        for number in range(6):
+            moved = time.time() + (jump if number == 3 else 0.0)
+            monkeypatch.setattr(time, "time", lambda moved=moved: moved)
+            keeps.on_result(seen(bytes([number]), CAT, captured=float(number)))
+        counts = keeps.facts()
+    assert (counts["kept"]["random"], counts["refused"]["rate"]) == (2, 4)
 
 
 def test_samples_are_written_together_or_when_the_memory_is_half_full(tmp_path: Path) -> None:

@@ -3,20 +3,25 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from edge_agent import settings
 from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError, InputError
-from edge_agent.keeping.record import Recorder
+from edge_agent.keeping.record import Recorder, packet_ring
 from edge_agent.keeping.recording import Recording, open_recording, recordings
+from edge_agent.publish.drawing import encode_jpeg
 from edge_agent.samples import Prediction, Sample
 from edge_agent.sources.observer import Observation
 from tests.broker import wait_until
 from tests.disks import small_disk
+from tests.images import decode_image
 from tests.keeping.kit import DEVICE
 from tests.keeping.test_rules import CAT, observed
 
@@ -156,3 +161,68 @@ def test_a_full_disk_is_reported_and_recording_goes_on_afterwards(tmp_path: Path
             wait_until(lambda: records.facts()["recorded"] == 1, 5, "the next one is recorded")
         assert times(only(disk / "of")) == [3]
         assert len(list((disk / "of").iterdir())) == 1
+
+
+def test_what_is_to_be_hidden_is_hidden_in_every_picture(tmp_path: Path) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (100, 200, 3), np.uint8)
+    sent = encode_jpeg(frame, 1_000_000)
+    face = Prediction("face", 0, 0.9, box=(20.0, 20.0, 60.0, 60.0))
+    hiding = {"blur": {"labels": ["face"]}, "mask": [[[0.5, 0], [1, 0], [1, 1], [0.5, 1]]], "encoding": "png"}
+    with recorder(tmp_path, before=5, after=0, when=["error"], **hiding) as records:
+        came: list[Any] = [frame, sent]
+        for number, data in enumerate(came):
+            observation = seen(number, face, task="detection")
+            records.on_result(replace(observation, sample=replace(observation.sample, data=data)))
+        records.on_failure(Sample(sent, 1002.0, 2.0, {}), InputError("damaged"), "invalid")
+    first, second, failed = only(tmp_path).entries()
+    for entry in (first, second):
+        picture = decode_image(entry.data)
+        blocks = picture[20:60, 20:60].reshape(8, 5, 8, 5, 3)
+        assert (blocks == blocks[:, :1, :, :1]).all()
+        assert not picture[:, 101:].any()
+        facts = entry.document["input"]
+        assert (facts["media"], facts["exact"], facts["blurred"], facts["masked"]) == ("image/png", False, 1, 1)
+    assert first.document["input"]["frame"]
+    assert not second.document["input"]["frame"]
+    # What is in a picture that the model could not use is not known.
+    assert (failed.data, failed.document["error"]) == (b"", "damaged")
+
+
+@pytest.mark.parametrize("hiding", [{"blur": {"labels": ["face"]}}, {"mask": [[[0, 0], [1, 0], [1, 1]]]}])
+def test_packets_in_which_nothing_can_be_hidden_are_not_recorded(hiding: dict[str, Any]) -> None:
+    camera = settings.Pipeline.model_validate({"source": {"type": "video", "url": "rtsp://yard"}, "model": "m"}).source
+    assert packet_ring(settings.Record(), camera) is not None
+    assert packet_ring(settings.Record.model_validate(hiding), camera) is None
+    assert packet_ring(settings.Record.model_validate(hiding | {"packets": False}), camera) is None
+    with pytest.raises(ValidationError):
+        settings.Record.model_validate(hiding | {"packets": True})
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+@pytest.mark.parametrize("at", [5, 12])  # before and after the event
+def test_a_clock_that_jumps_changes_neither_order_nor_distances(tmp_path: Path, jump: float, at: int) -> None:
+    def moved(second: int, data: bytes) -> Observation:
+        one = seen(second, data=data, events=ENTER if second == 10 else [])
+        return replace(one, sample=replace(one.sample, captured_at=1e9 + second + (jump if second >= at else 0)))
+
+    with recorder(tmp_path, before=8, after=6, when=["event"]) as records:
+        for second in range(20):
+            records.on_result(moved(second, b"%d" % second))
+    recording = only(tmp_path)
+    assert times(recording) == list(range(2, 17))
+    assert [entry.data for entry in recording.entries()] == [b"%d" % second for second in range(2, 17)]
+    # The clock of the event counts.
+    moments = [recording.captured_at(entry.document) for entry in recording.entries()]
+    assert moments == [1e9 + second + (jump if at <= 10 else 0) for second in range(2, 17)]
+    stated = [entry.document["captured_at"] for entry in recording.entries()]
+    assert max(stated) - min(stated) > 86_000
+
+
+def test_a_recording_on_command_has_the_times_of_the_clock_as_it_was_then(tmp_path: Path) -> None:
+    with recorder(tmp_path, before=100, after=0) as records:
+        records.on_result(seen(5.0))
+        wait_until(lambda: records._ring, 5, "it is in the ring")
+        records.record_now()
+        wait_until(lambda: records.facts()["recording"], 5, "it is being recorded")
+    recording = only(tmp_path)
+    assert [recording.captured_at(entry.document) for entry in recording.entries()] == [1005.0]

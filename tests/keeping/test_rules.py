@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_agent import settings
-from edge_agent.keeping.rules import Budget, Reason, Rules
+from edge_agent.keeping.rules import Budget, Reason, Rules, Seen
 from edge_agent.preprocess.image import Preprocess
 from edge_agent.samples import Prediction, Sample, Timing
 from edge_agent.sources.observer import Observation, Work
@@ -24,11 +24,16 @@ def observed(*predictions: Prediction, task: str = "classification", captured: f
 
 
 def reasons(observation: Observation, others: Sequence[Prediction] | None = None, **options: Any) -> list[Reason]:
-    return Rules(settings.KeepRules.model_validate(options), draw=lambda: 0.3).reasons(observation, others)
+    return Rules(settings.KeepRules.model_validate(options), draw=lambda: 0.3).reasons(result(observation), others)
+
+
+def result(observation: Observation) -> Seen:
+    return Seen(observation.sample, observation.seq, observation.predictions, observation.work, 0)
 
 
 TRACKED = Prediction("cat", 0, 0.5, box=BOX, track_id=7)
 SCORE = Prediction("normal", None, None, value=0.95)
+ANSWER = {"text": "none", "finish_reason": "refused", "probability": {"least": 0.05, "mean": 0.6}}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,11 @@ SCORE = Prediction("normal", None, None, value=0.95)
         (["anomaly"], observed(SCORE, task="anomaly", threshold=1.0), {"anomaly": 0.1}),
         ([], observed(SCORE, task="anomaly", threshold=2.0), {"anomaly": 0.1}),
         ([], observed(SCORE, task="anomaly"), {"anomaly": 0.1}),
+        (["probability"], observed(task="text", answer=ANSWER), {"least_probability": [0, 0.1]}),
+        (["probability"], observed(task="text", answer=ANSWER), {"mean_probability": [0.5, 0.7]}),
+        ([], observed(task="text", answer=ANSWER), {"least_probability": [0.1, 1], "mean_probability": [0, 0.5]}),
+        (["finish_reason"], observed(task="text", answer=ANSWER), {"finish_reason": ["refused"]}),
+        ([], observed(task="text", answer=ANSWER), {"finish_reason": ["length"], "confidence": [0, 1]}),
         (["event"], observed(CAT, events=[{"event": "leave"}]), {"event": ["leave"]}),
         ([], observed(CAT, events=[{"event": "enter"}]), {"event": ["leave"]}),
         (["random"], observed(), {"random": 0.31}),
@@ -69,7 +79,7 @@ def test_a_label_that_flickers_keeps_the_sample_once_for_each_time() -> None:
 
     def seen(label: str, captured: float) -> bool:
         one = Prediction(label, 0, 0.5, box=BOX, track_id=7)
-        return rules.reasons(observed(one, task="detection", captured=captured)) == ["flicker"]
+        return rules.reasons(result(observed(one, task="detection", captured=captured))) == ["flicker"]
 
     assert [seen(label, at) for at, label in enumerate("aababbab")] == [False] * 4 + [True, False, False, False]
     # Changes that lie further apart are none.
@@ -80,7 +90,7 @@ def test_ten_million_offers_in_an_hour_are_bounded_and_no_rule_crowds_out_the_ot
     clock = iter(range(10_000_000))
     budget = Budget(per_hour=100, max_share=0.5, now=lambda: next(clock) * 3600 / 10_000_000)
     taken, refused = Counter[str](), Counter[str]()
-    for number in range(200_000):  # the first minute of them
+    for number in range(200_000):  # of the first minutes
         reason, why = budget.take(["confidence"] if number % 10 else ["random"])
         taken[reason or ""] += 1
         refused[why] += 1

@@ -128,15 +128,61 @@ def test_the_oldest_segments_make_room(folder: Path) -> None:
     assert not [path for path in folder.glob("*.index") if not path.with_suffix(".samples").exists()]
 
 
-def test_old_samples_are_deleted_unless_the_clock_may_be_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def filled(folder: Path, size: int) -> None:
     store = opened(folder, Bounds(1_000_000, age=3600))
-    store.append([entry(0, 200_000)])
+    store.append([entry(0, size)])
+    store.close()
+
+
+def test_old_samples_are_deleted_unless_the_clock_may_be_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(folder, 200_000)
+    store = opened(folder, Bounds(1_000_000, age=3600))
     later = time.time() + 10 * 365 * 86400
     monkeypatch.setattr(time, "time", lambda: later)
     store.prune(clock_synced=False)
     assert ids(folder) == ["n0"]
     store.prune(clock_synced=True)
     assert ids(folder) == []
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_clock_that_jumps_makes_no_sample_older_or_younger(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    now, up = time.time(), 1000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(stores, "_uptime", lambda: up)
+    filled(folder, 150_000)
+    first = stores.segments(folder)[0]
+    os.utime(first, (now - 1800, now - 1800))  # half an hour before this start
+    store = opened(folder, Bounds(1_000_000, age=3600))
+    store.prune(clock_synced=True)
+    store.append([entry(1, 150_000)])
+    now += jump
+    store.append([entry(2, 150_000)])
+    up += 1790
+    store.prune(clock_synced=True)
+    assert ids(folder) == ["n0", "n1", "n2"]
+    up += 20
+    store.prune(clock_synced=True)
+    assert ids(folder) == ["n1", "n2"]
+    up += 1800
+    store.prune(clock_synced=True)
+    assert ids(folder) == []
+
+
+def test_a_segment_from_the_future_is_as_old_as_the_first_look_at_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = 1000.0
+    monkeypatch.setattr(stores, "_uptime", lambda: up)
+    filled(folder, 150_000)
+    ahead = time.time() + 365 * 86_400
+    os.utime(stores.segments(folder)[0], (ahead, ahead))
+    store = opened(folder, Bounds(1_000_000, age=3600))
+    for up, left in ((1000.0, ["n0"]), (4599.0, ["n0"]), (4601.0, [])):  # noqa: B007 - `up` is the uptime
+        store.prune(clock_synced=True)
+        assert ids(folder) == left
 
 
 def test_an_index_saves_time_and_is_made_again_in_no_time(folder: Path) -> None:
