@@ -1,7 +1,8 @@
 """Language models: a request becomes text, token by token.
 
 The model runs in a process of its own (`worker.py`), at a lower priority: its runtime holds the GIL while it reads a
-prompt, and a broken model can crash it. `generation.py` runs in that process; `process.py` is the parent's side.
+prompt, and a broken model can crash it. There, `batching.py` answers several requests at once, each of them a
+`generation.py`; `process.py` is the parent's side.
 """
 
 import importlib
@@ -19,8 +20,8 @@ ENGINES = {
     "genai": "edge_agent.language.genai",
     "gguf": "edge_agent.language.gguf",
 }
-# Tokens of a prompt that are read in one call; between two calls the request can be cancelled. Larger chunks are no
-# faster.
+# Tokens of prompts that are read in one call; between two calls a request can be cancelled, and answers in progress get
+# their next token. Larger chunks are no faster.
 CHUNK = 64
 # Sessions that are cached, at most, however small they are.
 MAX_SESSIONS = 16
@@ -41,10 +42,6 @@ class Vocabulary:
 
 class Session(Protocol):
     """The state of a model after the tokens that it has read: keys and values. It can read on from there."""
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Reads on."""
-        ...
 
     def logits(self) -> "NDArray[np.float32]":
         """Scores for the token that follows the last one that was read, shape (vocabulary,), float32."""
@@ -94,8 +91,31 @@ class LanguageEngine(Protocol):
         """
         ...
 
-    def session(self) -> Session:
-        """A new, empty session."""
+    def reserve(self, sessions: int) -> None:
+        """Makes room for this many sessions; those that there are must not be used any more.
+
+        Raises:
+            ModelError: there is no memory for them.
+        """
+        ...
+
+    def session(self, number: int) -> Session:
+        """An empty session. Those with adjacent numbers are read together fastest.
+
+        Args:
+            number: of its place, below what was reserved. A session that had it before must not be used any more.
+        """
+        ...
+
+    def extend(self, parts: "Sequence[tuple[Any, Sequence[int]]]") -> None:
+        """Reads on in several sessions, in one batch if the runtime can do that.
+
+        Args:
+            parts: sessions, each at most once, and the tokens to read there: one each, and `CHUNK` besides, at most.
+
+        Raises:
+            ModelError: the inference fails; the state of all sessions is unknown then.
+        """
         ...
 
 

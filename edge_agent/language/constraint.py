@@ -5,12 +5,14 @@ tied to a generator, which the prefix cache would lose.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.engines import reason
 from edge_agent.errors import InputError, MissingExtraError
 from edge_agent.language.schema_problem import problem
+from edge_agent.language.tools import Function, call_schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,10 @@ except ImportError as error:
 MAX_GRAMMAR_SIZE = 100_000
 MAX_ITEMS_IN_A_STEP = 50_000
 LEXER_FUEL = 1_000_000
+MAX_NUMBERS = 200
+_NUMBER = re.compile(r"[0-9]+(?:[.:,][0-9]+)*")
+_COMPACT: Any = {"whitespace_flexible": False}
+_WORDS = r"WORDS: /[^{\s](.|\n)*/"
 
 
 def schema_problem(json_schema: object) -> str:
@@ -42,9 +48,11 @@ def _error_of(json_schema: object) -> str:
 
 def _grammar(json_schema: object) -> Any:
     # No optional white space: a small model could fill an answer with it without end.
-    return llguidance.LLMatcher.grammar_from_json_schema(
-        json.dumps(json_schema), overrides={"whitespace_flexible": False}
-    )
+    return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(json_schema), overrides=_COMPACT)
+
+
+def _lark(start: str, rules: str = "") -> Any:
+    return llguidance.LLMatcher.grammar_from_lark(f"start: {start}\n{rules}")
 
 
 def _limits() -> Any:
@@ -70,16 +78,55 @@ class Constraint:
 
     def __init__(self, tokenizer: Any, json_schema: object, choices: Sequence[str]) -> None:
         if json_schema is None:
-            what = "choices"
-            grammar = llguidance.LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, choices)))
+            self._begin(tokenizer, _lark(" | ".join(map(json.dumps, choices))), "choices")
         else:
-            what = "json_schema"
-            grammar = _grammar(json_schema)
+            self._begin(tokenizer, _grammar(json_schema), "json_schema", json_schema)
+
+    @classmethod
+    def of_calls(cls, tokenizer: Any, functions: Sequence[Function], *, must_call: bool) -> "Constraint":
+        """A constraint to a call of one of the functions, or to text that does not begin with `{`.
+
+        Args:
+            tokenizer: see the class.
+            functions: that may be called.
+            must_call: whether text is no answer.
+
+        Raises:
+            InputError: see the class.
+        """
+        schema = call_schema(functions)
+        call = "%json " + json.dumps(schema | {"x-guidance": _COMPACT})
+        self = cls.__new__(cls)
+        grammar = _lark(call if must_call else "call | WORDS", "" if must_call else f"call: {call}\n{_WORDS}")
+        self._begin(tokenizer, grammar, "tools", schema)
+        return self
+
+    @classmethod
+    def of_numbers(cls, tokenizer: Any, prompt: str) -> "Constraint":
+        """A constraint to text whose numbers in digits all stand in a prompt.
+
+        Args:
+            tokenizer: see the class.
+            prompt: has the numbers; of more than `MAX_NUMBERS` different ones, those that come last count.
+
+        Raises:
+            InputError: see the class.
+        """
+        stated = list(dict.fromkeys(reversed(_NUMBER.findall(prompt))))[:MAX_NUMBERS]
+        start, rules = "WORDS?", "WORDS: /[^0-9]+/"
+        if stated:  # between two of them there is more than a mark, or they would be a third one
+            start = "WORDS? (number (BETWEEN number)* WORDS?)?"
+            rules += f"\nBETWEEN: /[^0-9]*[^0-9.:,][^0-9]*/\nnumber: {' | '.join(map(json.dumps, stated))}"
+        self = cls.__new__(cls)
+        self._begin(tokenizer, _lark(start, rules), "numbers")
+        return self
+
+    def _begin(self, tokenizer: Any, grammar: Any, what: str, json_schema: object = None) -> None:
         self._matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=_limits())
         self._mask = masks.allocate_token_bitmask(1, tokenizer.vocab_size)
         self._what = what
         if json_schema is not None and self._matcher.is_error() and (wrong := schema_problem(json_schema)):
-            raise InputError(f"json_schema: {reason(ValueError(wrong))}")
+            raise InputError(f"{what}: {reason(ValueError(wrong))}")
         self._check()
 
     def mask(self, logits: "NDArray[np.float32]") -> None:

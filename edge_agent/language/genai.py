@@ -41,7 +41,7 @@ class GenaiSession:
         self._generator = og.Generator(model, options)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """See `Session.extend`."""
+        """Reads on."""
         self._generator.append_tokens(np.asarray(tokens, np.int32))
 
     def logits(self) -> "NDArray[np.float32]":
@@ -110,9 +110,17 @@ class GenaiEngine:
         file, words = str(self._folder / TOKENIZER), self.vocabulary
         return llguidance.LLTokenizer(file, n_vocab=words.size, eos_token=list(words.ends))
 
-    def session(self) -> GenaiSession:
+    def reserve(self, sessions: int) -> None:
+        """See `LanguageEngine.reserve`; a session takes its memory when it is made."""
+
+    def session(self, number: int) -> GenaiSession:  # noqa: ARG002 - it has its own generator wherever it is
         """See `LanguageEngine.session`."""
         return GenaiSession(self._model, self.context)
+
+    def extend(self, parts: Sequence[tuple[GenaiSession, Sequence[int]]]) -> None:
+        """See `LanguageEngine.extend`: one after the other, since a batch of this runtime begins and ends together."""
+        for session, tokens in parts:
+            session.extend(tokens)
 
 
 def load(path: Path, threads: int, context: int) -> GenaiEngine:

@@ -1,8 +1,12 @@
 """The parent's side of the process in which a language model runs; `worker.py` is the other side."""
 
+import itertools
 import logging
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,8 @@ from typing import Any
 from edge_agent.errors import InputError, ModelError
 from edge_agent.language.generation import Answer, Job
 from edge_agent.system.activity import ACTIVITY
-from edge_agent.system.worker_process import WorkerEndedError, WorkerHungError, WorkerProcess
+from edge_agent.system.text import read_attribute
+from edge_agent.system.worker_process import WAITING_EVERY, WorkerEndedError, WorkerHungError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +48,89 @@ class WorkerOptions:
     cache_size: int
 
 
+class _Messages:
+    """The messages of one process, sorted by the request that they are about. From any thread.
+
+    Whichever of the waiting threads finds nobody receiving does so, for all of them.
+
+    Attributes:
+        worker: the process.
+    """
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self.worker = worker
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._inboxes: dict[int, deque[tuple[str, Any]]] = {}
+        self._is_received = False
+        self._error = ""
+
+    def open(self, number: int) -> None:
+        """From now on, messages about a request are kept."""
+        with self._changed:
+            self._inboxes[number] = deque()
+
+    def close(self, number: int) -> None:
+        """Messages about a request are no longer kept."""
+        with self._changed:
+            del self._inboxes[number]
+
+    def send(self, message: Any) -> None:
+        """Raises ModelError if the process does not take the message."""
+        try:
+            with self._sending:
+                self.worker.send(message)
+        except WorkerHungError as error:
+            raise ModelError(f"the model hangs: it has taken nothing for {error.seconds:g} s") from None
+        except WorkerEndedError as error:
+            raise _ended(error) from None
+
+    def next(self, number: int, patience: float, waiting: Callable[[], None]) -> tuple[str, Any]:
+        """The next message about a request: its kind, and a value.
+
+        Args:
+            number: of the request.
+            patience: seconds in which a message must come, whatever it is about.
+            waiting: called at least twice a second.
+
+        Raises:
+            ModelError: none comes in time, or the process has ended.
+        """
+        while True:
+            waiting()
+            with self._changed:
+                if inbox := self._inboxes[number]:
+                    return inbox.popleft()
+                if self._error:
+                    raise ModelError(self._error)
+                if self._is_received:
+                    self._changed.wait(WAITING_EVERY)
+                    continue
+                self._is_received = True
+            try:
+                kind, about, value = self._receive(patience, waiting)
+                with self._changed:
+                    if about in self._inboxes:
+                        self._inboxes[about].append((kind, value))
+            except ModelError as error:
+                self._error = str(error)
+            finally:
+                with self._changed:
+                    self._is_received = False
+                    self._changed.notify_all()
+
+    def _receive(self, patience: float, waiting: Callable[[], None]) -> tuple[str, int, Any]:
+        try:
+            kind, number, value = self.worker.receive(patience, waiting)
+        except WorkerHungError as error:
+            raise ModelError(f"the model hangs: nothing comes of it for {error.seconds:g} s") from None
+        except WorkerEndedError as error:
+            raise _ended(error) from None
+        return kind, number, value
+
+
 class LanguageProcess:
-    """A language model in a process of its own. Belongs to one thread at a time, but for `stop`.
+    """A language model in a process of its own. Any thread may ask.
 
     Args:
         options: what to load.
@@ -54,6 +140,7 @@ class LanguageProcess:
         runtime: name and version.
         accelerator: what it runs on.
         context: tokens of a prompt and its answer together.
+        capacity: requests that it answers at once, at most.
         system_problem: why it takes no system message; empty: it does.
 
     Raises:
@@ -66,12 +153,22 @@ class LanguageProcess:
     def __init__(self, options: WorkerOptions, waiting: Callable[[], None] = lambda: None) -> None:
         self._options = options
         self._lock = threading.Lock()
-        self._number = 0
+        self._numbers = itertools.count(1)  # 0: about the process itself
         self._stopped = False
         self._start(waiting)
 
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that its process has; 0 if it has ended."""
+        try:
+            return int(read_attribute(Path(f"/proc/{self._worker.pid}/statm")).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            return 0
+
     def restart_if_ended(self) -> bool:
         """Starts the process again if it has ended, as it does when the runtime crashes; returns whether it had.
+
+        Not to be called by two threads at once.
 
         Raises:
             ModelError: the model can't be loaded any more.
@@ -96,37 +193,41 @@ class LanguageProcess:
             InputError: the request can't be answered.
             ModelError: the model fails.
         """
-        self._number += 1
-        number, cancel_sent, text_sent = self._number, False, False
-        log.debug("request %d: sent to process %d", number, self._worker.pid)
-        self._send(["ask", number, asdict(job)])
+        messages, number, cancel_sent, text_sent = self._messages, next(self._numbers), False, False
+        log.debug("request %d: sent to process %d", number, messages.worker.pid)
 
         def pass_on() -> None:
             nonlocal cancel_sent
             if not cancel_sent and cancelled():
                 cancel_sent = True
                 log.debug("request %d: cancelled", number)
-                self._send(["cancel", number, None])
+                messages.send(["cancel", number, None])
 
-        while True:
-            pass_on()
-            kind, about, value = self._receive(PATIENCE, pass_on)
-            if about != number:
-                continue  # left over from an earlier request
-            match kind:
-                case "piece":
-                    if value and not text_sent:
-                        text_sent = True
-                        log.debug("request %d: first text", number)
-                    yield value
-                case "answer":
-                    log.debug("request %d: %d tokens, %s", number, value["output_tokens"], value["finish_reason"])
-                    yield Answer(**value)
-                    return
-                case "invalid":
-                    raise InputError(value)
-                case "failed":
-                    raise ModelError(value)
+        messages.open(number)
+        try:
+            messages.send(["ask", number, asdict(job)])
+            while True:
+                kind, value = messages.next(number, PATIENCE, pass_on)
+                match kind:
+                    case "piece":
+                        if value and not text_sent:
+                            text_sent = True
+                            log.debug("request %d: first text", number)
+                        yield value
+                    case "answer":
+                        log.debug("request %d: %d tokens, %s", number, value["output_tokens"], value["finish_reason"])
+                        yield Answer(**value)
+                        return
+                    case "invalid":
+                        raise InputError(value)
+                    case "failed":
+                        raise ModelError(value)
+        except GeneratorExit:
+            with suppress(ModelError):
+                messages.send(["cancel", number, None])
+            raise
+        finally:
+            messages.close(number)
 
     def stop(self) -> None:
         """Ends the process at once, for good."""
@@ -139,42 +240,23 @@ class LanguageProcess:
             if self._stopped:
                 raise ModelError("the model has been stopped")
             self._worker = WorkerProcess("edge_agent.language.worker", pass_fds=[ACTIVITY.file], keep_stderr=True)
+        messages = _Messages(self._worker)
+        messages.open(0)
         options = asdict(self._options) | {"path": str(self._options.path)}
         try:
-            self._send({"options": options, "samples_at_work": ACTIVITY.file})
-            kind, _, value = self._receive(LOAD_PATIENCE, waiting)
+            messages.send({"options": options, "samples_at_work": ACTIVITY.file})
+            kind, value = messages.next(0, LOAD_PATIENCE, waiting)
         except BaseException:
             self._worker.kill()
             raise
         if kind != "ready":
             self._worker.kill()  # it ends by itself, but must not be taken for one that serves until then
             raise ModelError(value)
+        self._messages = messages
         self.runtime: str = value["runtime"]
+        self.capacity: int = value["capacity"]
         self.context: int = value["context"]
         self.system_problem: str = value["system_problem"]
-
-    def _send(self, message: Any) -> None:
-        """Raises ModelError if the process does not take the message."""
-        try:
-            self._worker.send(message)
-        except WorkerHungError as error:
-            raise ModelError(f"the model hangs: it has taken nothing for {error.seconds:g} s") from None
-        except WorkerEndedError as error:
-            raise _ended(error) from None
-
-    def _receive(self, patience: float, waiting: Callable[[], None]) -> tuple[str, int, Any]:
-        """The next message: its kind, the number of the request that it is about, and a value.
-
-        Raises:
-            ModelError: none comes in time, or the process has ended.
-        """
-        try:
-            kind, number, value = self._worker.receive(patience, waiting)
-        except WorkerHungError as error:
-            raise ModelError(f"the model hangs: nothing comes of it for {error.seconds:g} s") from None
-        except WorkerEndedError as error:
-            raise _ended(error) from None
-        return kind, number, value
 
 
 def _ended(error: WorkerEndedError) -> ModelError:

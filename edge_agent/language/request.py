@@ -1,7 +1,7 @@
 """Requests to a language model: plain text, or JSON with options."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,10 @@ from edge_agent.config.validation import validate
 from edge_agent.config.yaml_lines import Key, Problems, dotted
 from edge_agent.errors import InputError
 from edge_agent.language.generation import Job
+from edge_agent.language.tools import Function, description, with_description
 from edge_agent.settings.base import Frozen
-from edge_agent.settings.text import CONSTRAINTS, Generation, Prompt, Words
+from edge_agent.settings.text import CONSTRAINTS, Generation, Prompt, Schema, Words
+from edge_agent.settings.tools import FUNCTION
 from edge_agent.system.terminal import printable
 from edge_agent.system.text import TextError, decode, parse_json
 from edge_agent.system.units import format_size
@@ -31,6 +33,17 @@ class Message(Frozen):
     """The text."""
 
 
+class FunctionOfRequest(Frozen):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=FUNCTION)
+    """Its name."""
+    description: str = Field("", max_length=2000)
+    """What it does."""
+    parameters: Schema = None
+    """Its parameters, as a JSON Schema."""
+
+
 class Request(Generation):
     """One request."""
 
@@ -40,6 +53,12 @@ class Request(Generation):
     """The text of the user, put into the model's chat template if the model has one."""
     messages: tuple[Message, ...] = Field((), max_length=256)
     """A conversation, the latest turn last."""
+
+    tools: tuple[FunctionOfRequest, ...] = Field((), max_length=32)
+    """Functions that the model may call: the answer is a call of one of them, as `tool_calls`, or text. Calls are for
+    the requester."""
+    tool_choice: Literal["auto", "required", "none"] = "auto"
+    """Whether the answer must be a call, or none."""
 
     @field_validator("id")
     @classmethod
@@ -52,6 +71,8 @@ class Request(Generation):
     def _one_of_both(self) -> "Request":
         if (self.prompt is None) == (not self.messages):
             raise ValueError("needs either prompt or messages")
+        if self.tools and (self.json_schema is not None or self.choices or self.stop):
+            raise ValueError("tools can't be combined with json_schema, choices and stop")
         return self
 
     def conversation(self, system: str) -> list[dict[str, str]]:
@@ -66,16 +87,27 @@ class Request(Generation):
             messages.insert(0, {"role": "system", "content": system})
         return messages
 
-    def job(self, system: str, age: float) -> Job:
+    def job(self, system: str, age: float, functions: Sequence[Function] = (), *, takes_system: bool = True) -> Job:
         """The request as the worker gets it.
 
         Args:
             system: see `conversation`.
             age: seconds since the request came.
+            functions: that the model may call if the request has none and no other constraint.
+            takes_system: whether the model takes a system message.
         """
+        messages, must_call = self.conversation(system), self.tool_choice == "required"
+        if self.json_schema is not None or self.choices or self.stop or self.tool_choice == "none":
+            functions = ()
+        elif self.tools:
+            functions = [tool.model_dump(exclude_none=True) for tool in self.tools]
+        if functions:
+            text = description(functions, must_call=must_call)
+            messages = with_description(messages, text, takes_system=takes_system)
         stated = {name: getattr(self, name) for name in Generation.model_fields}
         stated["deadline"] = max(0.0, self.deadline - age)
-        return Job(messages=self.conversation(system), chat=bool(self.messages), **stated)
+        chat = bool(self.messages)
+        return Job(messages=messages, chat=chat, functions=functions, must_call=must_call, **stated)
 
 
 def read_request(data: bytes, defaults: Generation) -> Request:
@@ -115,9 +147,9 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _validated(fields: Mapping[str, Any], defaults: Generation) -> Request:
-    problems = _RequestProblems(Path("request"))
+    problems = RequestProblems(Path("request"))
     # A constraint in the request replaces those of the pipeline.
-    others = set(CONSTRAINTS) if any(fields.get(key) for key in CONSTRAINTS) else None
+    others = set(CONSTRAINTS) if any(fields.get(key) for key in (*CONSTRAINTS, "tools")) else None
     stated = defaults.model_dump(exclude_unset=True, exclude=others)
     request = validate(Request, stated | dict(fields), problems)
     if request is None:
@@ -125,7 +157,7 @@ def _validated(fields: Mapping[str, Any], defaults: Generation) -> Request:
     return request
 
 
-class _RequestProblems(Problems):
+class RequestProblems(Problems):
     """Problems of a request, without line numbers."""
 
     def add(self, key: Key, message: str, line: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Sampling: picks the next token from the logits."""
+"""Sampling: picks the next token from the logits, and says how likely the model found it."""
 
 from typing import TYPE_CHECKING
 
@@ -41,3 +41,16 @@ class Sampler:
         kept = int(np.searchsorted(total, self._top_p)) + 1
         choice = int(np.searchsorted(total[:kept], self._random.random() * total[min(kept, len(total)) - 1]))
         return int(likeliest[min(choice, len(likeliest) - 1)])
+
+
+def log_sum(logits: "NDArray[np.float32]") -> float:
+    """The logarithm of the sum of exp(logits): a logit less this is the logarithm of its probability.
+
+    Args:
+        logits: shape (vocabulary,).
+
+    Returns:
+        A number that is not finite if one of the logits is NaN or infinite.
+    """
+    highest = logits.max()
+    return float(highest + np.log(np.exp(logits - highest).sum(dtype=np.float64)))

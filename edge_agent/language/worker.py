@@ -13,7 +13,8 @@ from typing import Any
 
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.language import load_engine
-from edge_agent.language.generation import Generation, Job
+from edge_agent.language.batching import Batcher
+from edge_agent.language.generation import Answer, Generation, Job
 from edge_agent.language.prefixes import PrefixCache
 from edge_agent.system import activity, memory
 from edge_agent.system.units import format_size
@@ -21,7 +22,7 @@ from edge_agent.system.worker_process import Channel
 
 # All other processes on the device run first: https://man7.org/linux/man-pages/man2/nice.2.html.
 NICENESS = 15
-# While samples are processed, the worker pauses after each chunk or token for REST times as long as that took, so that
+# While samples are processed, the worker pauses after each batch for REST times as long as that took, so that
 # at least a fifth of the time stays its own. It checks every LOOK_EVERY seconds whether the samples are done.
 REST = 4
 LOOK_EVERY = 0.002
@@ -35,33 +36,111 @@ _NO_MEMORY = ("bad_alloc", "bad allocation", "allocate memory")
 Send = Callable[[str, Any], None]
 
 
-class RequestReader:
-    """Takes messages from the parent: requests, in their order, and cancellations of them.
+class _Request:
+    """A request in progress, and the text of its answer as it is generated, in pieces, if the request streams.
+
+    The first piece is sent at once.
+
+    Args:
+        send: sends a message about it.
+        job: what is asked.
+
+    Attributes:
+        cancelled: whether its answer is to end.
+        ended: whether its answer, or why there is none, has been sent.
+        sent_at: when the last piece was sent, on the monotonic clock.
+    """
+
+    def __init__(self, send: Send, job: Job) -> None:
+        self.cancelled = self.ended = False
+        self.sent_at = time.monotonic()
+        self._send = send
+        self._stream = job.stream
+        self._first = True
+        self._held = ""
+
+    def piece(self, text: str) -> None:
+        """Takes more of the text."""
+        if not self._stream:
+            return
+        self._held += text
+        if self._held and (self._first or time.monotonic() - self.sent_at >= 1 / PIECES_PER_SECOND):
+            self._first = False
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what is held; an empty piece is a sign of life."""
+        self._send("piece", self._held)
+        self._held, self.sent_at = "", time.monotonic()
+
+    def end(self, outcome: Answer | Exception) -> None:
+        """Sends the answer, or why there is none."""
+        self.ended = True
+        if isinstance(outcome, Answer):
+            if self._held:
+                self.flush()
+            self._send("answer", asdict(outcome))
+        elif isinstance(outcome, InputError):
+            self._send("invalid", str(outcome))
+        else:
+            self._send("failed", _in_words(outcome, MAX_MEMORY))
+
+
+class Requests:
+    """The requests of the parent, answered several at once.
 
     Args:
         channel: to the parent.
+        generation: the model.
+        samples_at_work: whether samples are processed on this device.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, generation: Generation, samples_at_work: Callable[[], bool]) -> None:
         self._channel = channel
-        self._messages: list[Any] = []
+        self._generation = generation
+        self._samples_at_work = samples_at_work
+        self._batcher = Batcher(generation)
+        self._requests: dict[int, _Request] = {}
 
-    def next(self) -> tuple[int, Job]:
-        """The next request and its number; waits for it."""
+    def answer(self) -> None:
+        """Answers requests, for ever."""
         while True:
-            kind, number, value = self._messages.pop(0) if self._messages else self._channel.receive()
-            if kind == "ask":
-                return number, Job(**value)
+            while self._batcher.is_idle or self._channel.has_message():
+                self._take()
+            began = time.monotonic()
+            self._batcher.step()
+            self._requests = {number: one for number, one in self._requests.items() if not one.ended}
+            self._rest(time.monotonic() - began)
 
-    def cancelled(self, number: int) -> bool:
-        """Whether that request has been cancelled; does not wait."""
-        while self._channel.has_message():
-            self._messages.append(self._channel.receive())
-        return any(kind == "cancel" and about == number for kind, about, _ in self._messages)
+    def _take(self) -> None:
+        """Takes a message; waits for it."""
+        kind, number, value = self._channel.receive()
+        if kind == "ask":
+            job = Job(**value)
+            request = self._requests[number] = _Request(partial(self._send, number), job)
+            self._batcher.add(self._generation.steps(job, request.piece, lambda: request.cancelled), request.end)
+        elif number in self._requests:
+            self._requests[number].cancelled = True
+
+    def _rest(self, worked: float) -> None:
+        """Gives way to samples, after that many seconds of work; shows the parent that this process lives."""
+        until = time.monotonic() + REST * worked
+        while True:
+            now = time.monotonic()
+            for request in self._requests.values():
+                if now - request.sent_at > ALIVE_EVERY:
+                    request.flush()
+            if now >= until or not self._samples_at_work() or any(one.cancelled for one in self._requests.values()):
+                return
+            if self._channel.has_message(LOOK_EVERY):
+                self._take()
+
+    def _send(self, number: int, kind: str, value: Any) -> None:
+        self._channel.send([kind, number, value])
 
 
 def main(channel: Channel) -> None:
-    """Loads the model and answers requests, one after the other."""
+    """Loads the model and answers requests."""
     request = channel.receive()
     os.nice(NICENESS)
     bound = memory.limit(MAX_MEMORY)
@@ -73,83 +152,14 @@ def main(channel: Channel) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises over a broken file is its refusal
         channel.send(["refused", 0, _in_words(error, bound)])
         return
-    facts = {"runtime": engine.runtime, "context": engine.context, "system_problem": generation.system_problem()}
+    facts = {
+        "runtime": engine.runtime,
+        "context": engine.context,
+        "capacity": generation.capacity,
+        "system_problem": generation.system_problem(),
+    }
     channel.send(["ready", 0, facts])
-    requests, samples_at_work = RequestReader(channel), activity.watch(request["samples_at_work"])
-
-    def send(number: int, kind: str, value: Any) -> None:
-        channel.send([kind, number, value])
-
-    while True:
-        number, job = requests.next()
-        _answer(generation, job, partial(send, number), partial(requests.cancelled, number), samples_at_work)
-
-
-class _Pieces:
-    """The text of an answer as it is generated, in pieces, if the request streams. The first piece is sent at once.
-
-    Attributes:
-        held: text that has not been sent yet.
-        sent_at: when the last piece was sent, on the monotonic clock.
-    """
-
-    def __init__(self, send: Send, job: Job) -> None:
-        self._send = send
-        self._stream = job.stream
-        self._first = True
-        self.held = ""
-        self.sent_at = time.monotonic()
-
-    def add(self, text: str) -> None:
-        """Takes more of the text."""
-        if not self._stream:
-            return
-        self.held += text
-        if self.held and (self._first or time.monotonic() - self.sent_at >= 1 / PIECES_PER_SECOND):
-            self._first = False
-            self.flush()
-
-    def flush(self) -> None:
-        """Sends what is held; an empty piece is a sign of life."""
-        self._send("piece", self.held)
-        self.held, self.sent_at = "", time.monotonic()
-
-
-def _answer(
-    generation: Generation,
-    job: Job,
-    send: Send,
-    cancelled: Callable[[], bool],
-    samples_at_work: Callable[[], bool],
-) -> None:
-    worked_from = time.monotonic()
-    pieces = _Pieces(send, job)
-
-    def rest() -> bool:
-        """Called between two chunks or tokens: gives way to samples; returns whether the request was cancelled."""
-        nonlocal worked_from
-        now = time.monotonic()
-        until = now + REST * (now - worked_from)
-        while not (stop := cancelled()):
-            if now - pieces.sent_at > ALIVE_EVERY:
-                pieces.flush()
-            if now >= until or not samples_at_work():
-                break
-            time.sleep(LOOK_EVERY)
-            now = time.monotonic()
-        worked_from = now
-        return stop
-
-    try:
-        answer = generation.answer(job, pieces.add, rest)
-        if pieces.held:
-            pieces.flush()
-        send("answer", asdict(answer))
-    except InputError as error:
-        send("invalid", str(error))
-    except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base
-        generation.reset()
-        send("failed", _in_words(error, MAX_MEMORY))
+    Requests(channel, generation, activity.watch(request["samples_at_work"])).answer()
 
 
 def _in_words(error: Exception, bound: int) -> str:

@@ -31,7 +31,7 @@ RUNTIMES: dict[FileFormat, tuple[str, ...]] = {
     "rknn": ("rknnlite",),
     "rpk": (),
     "genai": ("onnxruntime_genai",),
-    "gguf": ("llama_cpp",),
+    "gguf": ("xllamacpp",),
 }
 
 
@@ -154,6 +154,14 @@ class Evaluated(Frozen):
     """When, in UTC."""
 
 
+CALIBRATED = "threshold"
+"""The measure of a detector that says from which confidence on it is right most often."""
+
+
+TRANSCRIPTION = "transcription"
+"""Task of speech to text, whose models always have the same files."""
+
+
 class Manifest(Frozen):
     """The content of `model.yaml`."""
 
@@ -190,6 +198,8 @@ class Manifest(Frozen):
     """The input, where it is no picture."""
     threshold: float | None = Field(None, ge=0)
     """Of an anomaly model: scores above this are anomalies."""
+    min_confidence: Fraction | None = None
+    """Minimum confidence of pipelines that state none; default: what `evaluate --record` has found, of a detector."""
     quantized: Quantized | None = None
     """The original of a file that `models quantize` made, and what was measured."""
     golden_text: tuple[GoldenText, ...] = Field((), max_length=20)
@@ -207,6 +217,12 @@ class Manifest(Frozen):
         if len({one.target for one in value}) < len(value):
             raise ValueError("must have one file for each target")
         return value
+
+    @property
+    def calibrated(self) -> float | None:
+        """Minimum confidence of pipelines that state none: the stated one, else that of the latest evaluation."""
+        found = [one.metrics[CALIBRATED] for one in self.evaluated if {CALIBRATED, "ap"} <= one.metrics.keys()]
+        return found[-1] if self.min_confidence is None and found else self.min_confidence
 
     @property
     def plain(self) -> dict[FileFormat, Path]:
@@ -241,7 +257,7 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = validate(Manifest, raw, problems)
     if manifest is None or problems.texts():
         raise ModelError("; ".join(problems.texts()))
-    if not manifest.plain and not manifest.for_targets:
+    if not manifest.plain and not manifest.for_targets and manifest.task != TRANSCRIPTION:
         raise ModelError(f"{path}: names no model file: state `files` or `variants`")
     named = [*manifest.plain.values(), *manifest.for_targets.values(), *(golden.input for golden in manifest.golden)]
     labels = None if manifest.labels == NO_LABELS else manifest.labels

@@ -14,7 +14,7 @@ from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from urllib3 import BaseHTTPResponse, Timeout, exceptions
@@ -22,16 +22,22 @@ from urllib3 import BaseHTTPResponse, Timeout, exceptions
 from edge_agent.errors import ModelError
 from edge_agent.system.backoff import Backoff
 from edge_agent.system.home import expand_user
-from edge_agent.system.proxy import Connections, ProxyFailedError
+from edge_agent.system.proxy import Connections, ProxyFailedError, RedirectError
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 1.0
 TIMEOUT = Timeout(connect=10.0, read=30.0)
-MAX_REDIRECTS = 5
 BLOCK = 1 << 16
 # An answer with a part of the file must have this share of it, or a block, for the next part to be asked for at once.
 LEAST_SHARE = 1000
 OTHER_FILE = "it is not the file that the registry means"
+WEB_PAGE = (
+    "a web page came in place of the file: does this network want a login in a browser first (a captive portal), or is "
+    "the address wrong?"
+)
+# Answers to somebody who has not the right credentials, and what to do about it.
+REFUSALS = (401, 403)
+CREDENTIALS = "are the credentials for this server stated, and right?"
 # Answers that mean "not now", https://www.rfc-editor.org/rfc/rfc9110#section-15
 NOT_NOW = {408, 425, 429, 500, 502, 503, 504}
 
@@ -45,7 +51,14 @@ class _BrokenOffError(Exception):
     """An attempt has failed; the next one may succeed."""
 
 
-def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
+def fetch(
+    source: str,
+    part: Path,
+    size: int,
+    sha256: str,
+    progress: Callable[[int], None],
+    connect: Callable[[], Connections] = Connections,
+) -> None:
     """Completes and verifies `part`, from the bytes that it holds already.
 
     Args:
@@ -54,28 +67,31 @@ def fetch(source: str, part: Path, size: int, sha256: str, progress: Callable[[i
         size: of the file, in bytes; more than that is never written.
         sha256: of the file, in lower case hexadecimal digits.
         progress: called with the number of bytes in `part` as it grows.
+        connect: makes the connections; what it raises is passed on.
 
     Raises:
         ModelError: the source can't be reached or read, or is another file; one of a wrong hash is removed.
         OSError: `part` can't be written.
     """
     resumed = part.exists() and part.stat().st_size > 0
-    found = _completed(source, part, size, progress)
+    found = _completed(source, part, size, progress, connect)
     if found != sha256 and resumed:
         # After a power cut a part file can hold blocks that were never written: download it from the beginning.
         part.unlink()
-        found = _completed(source, part, size, progress)
+        found = _completed(source, part, size, progress, connect)
     if found != sha256:
         part.unlink()
         raise ModelError(f"{source}: sha256 is {found}, expected {sha256}: {OTHER_FILE}")
 
 
-def _completed(source: str, part: Path, size: int, progress: Callable[[int], None]) -> str:
+def _completed(
+    source: str, part: Path, size: int, progress: Callable[[int], None], connect: Callable[[], Connections]
+) -> str:
     """Completes `part` in up to `ATTEMPTS` attempts, and returns its sha256."""
     backoff = Backoff(first=FIRST_WAIT_S)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _continue(source, part, size, progress)
+            _continue(source, part, size, progress, connect)
             break
         except _BrokenOffError as failure:
             if attempt == ATTEMPTS:
@@ -90,14 +106,16 @@ def _completed(source: str, part: Path, size: int, progress: Callable[[int], Non
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _continue(source: str, part: Path, size: int, progress: Callable[[int], None]) -> None:
+def _continue(
+    source: str, part: Path, size: int, progress: Callable[[int], None], connect: Callable[[], Connections]
+) -> None:
     """One attempt to append the missing bytes."""
     with part.open("ab") as out:
         have = out.tell()
         if have > size:
             have = _cut(out, 0)
         progress(have)
-        with closing(_blocks(source, have, size)) as blocks:
+        with closing(_blocks(source, have, size, connect)) as blocks:
             for position, block in blocks:
                 if position < have:
                     have = _cut(out, position)
@@ -117,13 +135,13 @@ def _cut(out: BinaryIO, length: int) -> int:
     return out.seek(length)
 
 
-def _blocks(source: str, offset: int, size: int) -> Blocks:
+def _blocks(source: str, offset: int, size: int, connect: Callable[[], Connections]) -> Blocks:
     """The file from `offset` on, or from 0 where the source can't start in the middle."""
     if offset == size:
         return
     if source.startswith(("https://", "http://")):
         try:
-            yield from _blocks_over_http(source, offset, size)
+            yield from _blocks_over_http(source, offset, size, connect)
         except ProxyFailedError as error:
             raise _BrokenOffError(str(error)) from None
         except exceptions.HTTPError as error:
@@ -147,8 +165,8 @@ def _blocks_of_file(path: Path, offset: int, size: int) -> Blocks:
         raise ModelError(f"{path}: can't be read: {error.strerror}") from None
 
 
-def _blocks_over_http(url: str, offset: int, size: int) -> Blocks:
-    with Connections() as connections:
+def _blocks_over_http(url: str, offset: int, size: int, connect: Callable[[], Connections]) -> Blocks:
+    with connect() as connections:
         while offset < size:
             with closing(_answer(connections, url, offset)) as answer:
                 position = began = _start(url, answer, offset, size)
@@ -178,7 +196,10 @@ def _start(url: str, answer: BaseHTTPResponse, offset: int, size: int) -> int:
         _check_length(url, int(whole) if whole.isdecimal() and len(whole) < 20 else size, size)  # noqa: PLR2004 - digits
         return offset
     if answer.status != HTTPStatus.OK:
-        raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: is it the right mirror?")
+        hint = CREDENTIALS if answer.status in REFUSALS else "is it the right mirror?"
+        raise ModelError(f"{url}: the server answers {answer.status} {answer.reason}: {hint}")
+    if answer.headers.get("Content-Type", "").startswith("text/html") and answer.length_remaining != size:
+        raise ModelError(f"{url}: {WEB_PAGE}")
     if answer.length_remaining is not None:
         _check_length(url, answer.length_remaining, size)
     return 0
@@ -189,20 +210,10 @@ def _answer(connections: Connections, url: str, offset: int) -> BaseHTTPResponse
     headers = {"User-Agent": "edge-agent", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-    target = url
-    for _ in range(MAX_REDIRECTS + 1):
-        answer = connections.get(target, headers, TIMEOUT)
-        location = answer.get_redirect_location()
-        if not location:
-            return answer
-        answer.close()
-        try:
-            target = urljoin(target, location)
-        except ValueError:
-            raise ModelError(f"{url}: the server sends on to something that is no address") from None
-        if url.startswith("https://") and not target.startswith("https://"):
-            raise ModelError(f"{url}: the server sends on to an address that is not https")
-    raise ModelError(f"{url}: more than {MAX_REDIRECTS} redirects in a row")
+    try:
+        return connections.follow(url, headers, TIMEOUT)
+    except RedirectError as error:
+        raise ModelError(f"{url}: {error}") from None
 
 
 def _check_length(source: str, found: int, size: int) -> None:

@@ -78,6 +78,7 @@ class Stated:
     without_labels: bool = False
     anchors: Path | None = None
     threshold: float | None = None
+    min_confidence: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

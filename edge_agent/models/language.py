@@ -1,8 +1,10 @@
 """Language models: their files, and the loaded model, which runs in a process of its own."""
 
 import hashlib
+import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ from edge_agent.models.budget import Budget
 from edge_agent.settings.text import Generation, Language
 from edge_agent.system.regular_file import open_regular
 from edge_agent.system.units import format_size
+
+log = logging.getLogger(__name__)
 
 GGUF_MAGIC = b"GGUF"
 # llama.cpp would load the other parts too, which lie beside it and are not hashed.
@@ -117,11 +121,12 @@ class LanguageSource:
 
 
 class LanguageModel:
-    """A loaded language model. It answers one request at a time.
+    """A loaded language model. Several threads may ask it at once, each within a slot.
 
     Attributes:
         identity: name, version and hash, as results carry them.
         engine: what runs it.
+        parallel: how many requests it answers at once.
         task: `text`.
         labels, threshold: see `Model`; there are none.
     """
@@ -140,8 +145,13 @@ class LanguageModel:
         self.engine = LanguageProcess(
             WorkerOptions(source.path, source.format, threads, language.context, language.cache_size), waiting
         )
+        self.parallel = min(language.parallel, self.engine.capacity)
+        self._slots = threading.BoundedSemaphore(self.parallel)
         self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._uses = self._in_use = 0
         self._check_loaded()
+        self._unload_later()
 
     @property
     def memory(self) -> int:
@@ -160,6 +170,7 @@ class LanguageModel:
             "accelerator": self.accelerator_facts(),
             "task": self.task,
             "context": self.engine.context,
+            "parallel": self.parallel,
         }
 
     def accelerator_facts(self) -> dict[str, Any]:
@@ -174,19 +185,47 @@ class LanguageModel:
         }
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Waits until no other pipeline has a request in progress; starts the process again if it has ended.
+    def slot(self) -> Iterator[float]:
+        """Waits until fewer than `parallel` requests are in progress; loads the model again if its process has ended.
+
+        Yields:
+            How long the loading took, in milliseconds; 0 if it was loaded.
 
         Raises:
             ModelError: the process can't be started.
         """
+        with self._slots:
+            began = time.monotonic()
+            with self._lock:
+                if has_loaded := self.engine.restart_if_ended():
+                    self._check_loaded()
+                self._uses += 1
+                self._in_use += 1
+            try:
+                yield (time.monotonic() - began) * 1000 if has_loaded else 0.0
+            finally:
+                with self._lock:
+                    self._in_use -= 1
+                    self._unload_later()
+
+    def _unload_later(self) -> None:
+        """Starts the time after which the model is unloaded, if nobody asks it before."""
+        if (keep_alive := self.options.language.keep_alive) is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(keep_alive, self._unload, [self._uses])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _unload(self, uses: int) -> None:
         with self._lock:
-            if self.engine.restart_if_ended():
-                self._check_loaded()
-            yield
+            if uses == self._uses and not self._in_use:
+                log.info("%s: unloaded: nobody has asked it", self.identity["name"])
+                self.engine.end()
 
     def ask(self, job: Job, cancelled: Callable[[], bool]) -> Iterator[str | Answer]:
-        """See `LanguageProcess.ask`; to be called within `exclusive`.
+        """See `LanguageProcess.ask`; to be called within `slot`.
 
         Raises:
             ModelError: also: a file of the model has been overwritten.
@@ -227,6 +266,8 @@ class LanguageModel:
 
     def close(self) -> None:
         """Ends the process."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.engine.stop()
 
 
@@ -322,7 +363,7 @@ def _check(model: LanguageModel, golden: bundle.GoldenText, number: int) -> None
         ModelError: the answer differs from the expected one.
     """
     request = ask(golden.prompt, Generation(json_schema=golden.json_schema))
-    with model.exclusive():
+    with model.slot():
         *_, answer = model.ask(request.job(golden.system, age=0.0), lambda: False)
     found = answer.text if isinstance(answer, Answer) else answer
     if found != golden.text:

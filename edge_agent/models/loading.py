@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from edge_agent import settings
 from edge_agent.config.loader import Config
@@ -15,12 +16,13 @@ from edge_agent.models import language
 from edge_agent.models.budget import Budget
 from edge_agent.models.language import LanguageModel, LanguageSource
 from edge_agent.models.model import Model, load_qualified, memory_of
-from edge_agent.models.resolve import ModelSource, resolve
+from edge_agent.models.resolve import ModelSource, locate, resolve
+from edge_agent.models.speech import SpeechModel
 from edge_agent.models.statistics import StatisticsModel
+from edge_agent.models.transcription import TranscriptionModel
 from edge_agent.models.tuning import MOST_ENGINES, threads_of, usual
-from edge_agent.settings.statistics import STATISTICS
 
-AnyModel = Model | LanguageModel | StatisticsModel
+AnyModel = Model | LanguageModel | StatisticsModel | SpeechModel | TranscriptionModel
 
 
 def load_models(
@@ -77,10 +79,34 @@ def load_models(
             loaded[name] = _load(name, source, batches[name], present.get(name), budget, to_come, waiting)
     if problems:
         raise ConfigError([f"{wanted.where('models', name)}: {problems[name]}" for name in sorted(problems)])
-    if any(not isinstance(pipeline.model, str) for pipeline in wanted.settings.pipelines.values()):
-        before = present.get(STATISTICS)
-        loaded[STATISTICS] = before if isinstance(before, StatisticsModel) else StatisticsModel()
+    return loaded | _built_in(wanted, present)
+
+
+def _built_in(wanted: Config, present: Mapping[str, AnyModel]) -> dict[str, AnyModel]:
+    """The models that need no file, by the names that pipelines know them by.
+
+    Raises:
+        ConfigError: one can't be used.
+    """
+    loaded: dict[str, AnyModel] = {}
+    for name, pipeline in wanted.settings.pipelines.items():
+        known, options = pipeline.model_name, pipeline.model
+        if isinstance(options, str) or known in loaded:
+            continue
+        try:
+            loaded[known] = present.get(known) or _without_entry(options, wanted.path.parent)
+        except (ModelError, MissingExtraError) as error:
+            raise ConfigError([f"{wanted.where('pipelines', name, 'model')}: {error}"]) from None
     return loaded
+
+
+def _without_entry(
+    options: settings.Speech | settings.Statistics, folder: Path
+) -> StatisticsModel | SpeechModel | TranscriptionModel:
+    """A model that a pipeline states itself; errors are those of its class."""
+    if isinstance(options, settings.Statistics):
+        return StatisticsModel()
+    return SpeechModel(options) if options.path is None else TranscriptionModel(locate(options.path, folder))
 
 
 @contextmanager

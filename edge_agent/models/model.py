@@ -58,6 +58,7 @@ class Model:
         decode: makes predictions of output tensors.
         identity: name, version and hash, as results carry them.
         threshold: of an anomaly model, the threshold that its bundle states; None: none.
+        min_confidence: of pipelines that state none, as its bundle says; None: the default of its task.
     """
 
     def __init__(self, name: str, source: ModelSource, io: BoundIO, engines: Mapping[int, Failover]) -> None:
@@ -67,6 +68,7 @@ class Model:
         self.preprocess = io.spec.preprocess
         self.decode = io.decode
         self.threshold = source.stated.threshold
+        self.min_confidence = source.stated.min_confidence
         self.identity = {"name": name, "version": source.version, "sha256": source.file.sha256[:12]}
         self._io = io
 

@@ -138,6 +138,7 @@ def _write(source: ModelSource, spec: IOSpec, about: About, part: Path) -> Manif
         preprocess=found.model_copy(update={"normalize": stated.preprocess.normalize}),
         input=stated.input,
         threshold=stated.threshold,
+        min_confidence=stated.min_confidence,
     )
     _write_manifest(manifest, spec, part)
     return manifest

@@ -14,9 +14,7 @@ from edge_agent.engines.tuning import Tuning
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import Format
 from edge_agent.models.bundle import RUNTIMES
-from edge_agent.models.int8_file import try_int8
 from edge_agent.models.resolve import ModelSource
-from edge_agent.models.self_test import run_self_test
 from edge_agent.system import cache
 
 log = logging.getLogger(__name__)
@@ -72,6 +70,8 @@ def qualify(
     if not again and (known := _known(key)) is not None:
         log.debug("%s: has passed its self-test before", source.file.path)
         return known
+    from edge_agent.models.self_test import run_self_test  # not needed once a model has passed
+
     outcome = run_self_test(source, batch, waiting=waiting)
     wrong = [check for check in outcome.checks if not check.right]
     if wrong:
@@ -92,6 +92,8 @@ def qualify(
         and source.file_for(CPU) == source.file
         and source.file.format == "tflite"
     ):
+        from edge_agent.models.int8_file import try_int8
+
         tuning = try_int8(source, batch, waiting, tuning)
     found = Qualification(outcome.speed_up, tuning)
     cache.note_passed(key, found.as_json())

@@ -19,17 +19,20 @@ import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
 from edge_agent.errors import ConfigError, ModelError
-from edge_agent.models.bundle import MANIFEST, FileFormat, Manifest
+from edge_agent.models.bundle import MANIFEST, TRANSCRIPTION, FileFormat, Manifest
 from edge_agent.models.shipped import BUNDLES, shipped
 from edge_agent.settings import Preprocess
-from edge_agent.settings.base import Frozen
+from edge_agent.settings.base import Fraction, Frozen
 from edge_agent.settings.models import Output
 from edge_agent.settings.series import Input
 from edge_agent.system import atomic_file
 from edge_agent.system.home import expand_user, home
 
 # Where the figures of `Measured` are from.
-MACHINE = "a busy x86-64 server (AMD EPYC, two hardware threads), LiteRT 2.3 and ONNX Runtime 1.32"
+MACHINE = (
+    "a busy x86-64 server (AMD EPYC, two hardware threads), LiteRT 2.3, ONNX Runtime 1.32 and llama.cpp of xllamacpp "
+    "2026.10"
+)
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LABELS_FILE = "labels.txt"
 MIRROR_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s?#]*)?|file:///[^?#]*")
@@ -68,6 +71,15 @@ class Measured(Frozen):
     """Of what."""
 
 
+class LanguageFacts(Frozen):
+    """What a language model takes."""
+
+    memory: int = Field(gt=0)
+    """Bytes of memory, about: the file, the cache of a conversation of 2048 tokens, and 100 MB for its process."""
+    tokens_per_second: float | None = Field(None, gt=0)
+    """Tokens of answers per second of CPU time on one thread of `MACHINE`; None: not measured."""
+
+
 class Entry(Frozen):
     """One model of the registry."""
 
@@ -75,14 +87,15 @@ class Entry(Frozen):
     """One line: what it recognises, from what input."""
     version: str = "1"
     """Of this entry; goes up when its files or settings change."""
-    task: Literal["classification", "detection", "segmentation", "pose", "embedding", "ocr"]
+    task: Literal["classification", "detection", "segmentation", "pose", "embedding", "ocr", "text", "transcription"]
     """What kind of predictions it makes."""
     licence: Literal["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"]
     """SPDX identifier."""
     source: HttpsUrl
     """Page of the repository that publishes it."""
     files: tuple[File, ...] = Field(min_length=1)
-    """The model, as .tflite, .onnx or both from the same weights, and the labels where they are a file."""
+    """The model, as .tflite, .onnx or both from the same weights, or as .gguf, and the labels where they are a file. Or
+    those of a Moonshine model."""
     labels: FileName | tuple[str, ...] | None = None
     """The labels' file among `files`, or the labels; default: the model carries them, or needs none."""
     preprocess: Preprocess = Preprocess()
@@ -91,10 +104,14 @@ class Entry(Frozen):
     """The input, where it is no picture."""
     decoder: str | None = None
     """How the outputs are decoded, where the model file does not show it."""
+    min_confidence: Fraction | None = None
+    """Minimum confidence of pipelines that state none."""
     output: Output | None = None
     """What the scores of a classifier are, where the model file does not show it."""
     measured: Measured | None = None
     """How fast and how right it was when the entry was written."""
+    language: LanguageFacts | None = None
+    """Of a language model, instead."""
 
     @property
     def size(self) -> int:
@@ -106,8 +123,8 @@ class Entry(Frozen):
         names = [file.name for file in self.files]
         if len({*names, MANIFEST, LABELS_FILE}) != len(names) + 2:
             raise ValueError(f"file names must differ, {MANIFEST} and {LABELS_FILE} are taken (got {names})")
-        if not self._models():
-            raise ValueError("one file must be a .tflite or .onnx model")
+        if not self._models() and self.task != TRANSCRIPTION:
+            raise ValueError("one file must be a .tflite, .onnx or .gguf model")
         if isinstance(self.labels, str) and self.labels not in names:
             raise ValueError(f"labels must be one of the files {names} (got {self.labels!r})")
         return self
@@ -131,6 +148,7 @@ class Entry(Frozen):
             input=self.input,
             decoder=self.decoder,
             output=self.output,
+            min_confidence=self.min_confidence,
         )
 
 
@@ -187,7 +205,8 @@ def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | 
     Args:
         name: of the model. One that comes with edge-agent is not downloaded.
         into: folder of models; made if it is missing.
-        mirror: an https://, http:// or file:// address or a folder, used instead of the published addresses.
+        mirror: an https://, http:// or file:// address or a folder, used instead of the published addresses; default:
+            that of $EDGE_AGENT_MIRROR, if it is set.
         progress: called with (bytes done, bytes in all).
 
     Returns:
@@ -200,6 +219,7 @@ def pull(name: str, into: Path, mirror: str | None = None, progress: Progress | 
     if name in BUNDLES:
         return shipped(name)
     entry = find(name)
+    mirror = mirror or os.environ.get("EDGE_AGENT_MIRROR") or None
     base = None if mirror is None else f"{_checked(mirror)}/{name}"
     folder = into / name
     try:

@@ -18,7 +18,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelfile import chips, inspect
 from edge_agent.modelfile.facts import ModelFile
 from edge_agent.modelfile.labels import read_labels
-from edge_agent.models import archive, beside, bundle, export_folder, language, registry, variants
+from edge_agent.models import archive, beside, bundle, export_folder, language, moonshine, registry, variants
 from edge_agent.models.io_spec import Stated
 from edge_agent.models.language import LanguageSource
 from edge_agent.models.shipped import BUNDLES
@@ -105,6 +105,11 @@ def resolve(options: settings.Model, folder: Path) -> ModelSource | LanguageSour
     """
     path = archive.unpacked(locate(options.path, folder))
     manifest = bundle.read_manifest(path) if (path / bundle.MANIFEST).is_file() else None
+    if (path / moonshine.ENCODER).is_file():
+        raise ModelError(
+            f"{path}: a model of speech to text: state it in a pipeline, as "
+            f"model: {{type: speech, path: {options.path}}}"
+        )
     source = language.find(path, manifest) or _read(options, folder, path, manifest)
     log.debug("%s: resolved to %s, version %s", options.path, path, source.version)
     return source
@@ -170,7 +175,8 @@ def _read(options: settings.Model, folder: Path, path: Path, manifest: bundle.Ma
         bundle_folder = path.parent
         manifest = bundle.manifest_beside(path)
         chosen = variants.fitting(manifest, bundle_folder, options.accelerators) if manifest else None
-        files = replace(chosen or variants.Fitting(inspect.read(path)), base=inspect.read(path))
+        given = inspect.read(path)
+        files = replace(chosen or variants.Fitting(given), base=given)
     file = files.base
     stated = _stated(options, folder, manifest, bundle_folder)
     if manifest is None:
@@ -214,6 +220,7 @@ def _stated(options: settings.Model, folder: Path, manifest: bundle.Manifest | N
         preprocess=_merged(options.preprocess, manifest.preprocess if manifest else settings.Preprocess()),
         input=options.input or (manifest.input if manifest else None),
         threshold=manifest.threshold if manifest else None,
+        min_confidence=manifest.calibrated if manifest else None,
         output=options.output or (manifest.output if manifest else None),
         labels=read_labels(labels_path) if labels_path and not without_labels else None,
         labels_from=str(labels_path or ""),

@@ -78,7 +78,7 @@ def _tuning(model: Model, source: ModelSource, batch: int, step: Callable[[str],
     """How the model is best run on the CPU; None where it runs elsewhere, and where there is no choice."""
     if source.cores is None or source.options.isolate or model.engine.accelerator != CPU or model.sequential:
         return None
-    tensor, _ = model.preprocess.blank(batch)
+    tensor, _ = model.preprocess.blank(1 if model.engine.at_once is False else batch)
     load = partial(load_on_cpu, source.file_for(CPU).identity)
     return tuning.choose(source.options, source.cores, source.most_engines, load, tensor, step).as_json()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # The model bundles among them.
-BUNDLES = ("digits", "activity", "vibration", "intents")
+BUNDLES = ("digits", "activity", "vibration", "intents", "commands")
 
 
 def shipped(name: str) -> Path:

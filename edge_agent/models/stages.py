@@ -15,8 +15,10 @@ from edge_agent import settings
 from edge_agent.decoders import Limits
 from edge_agent.errors import InputError
 from edge_agent.models.model import Model
+from edge_agent.models.speech import SpeechModel
 from edge_agent.models.state import State
 from edge_agent.models.statistics import StatisticsModel
+from edge_agent.models.transcription import TranscriptionModel
 from edge_agent.postprocess.alarms import Alarm, Alarms
 from edge_agent.postprocess.filters import Filter, limits
 from edge_agent.postprocess.lines import Crossing, Lines, Totals
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 # silently.
 STREAMS_OF_PICTURES = ("camera", "ai_camera", "video", "command")
 SIDES = 0.15
-SampleModel = Model | StatisticsModel
+SampleModel = Model | StatisticsModel | SpeechModel | TranscriptionModel
 Happening = Event | Crossing | LabelInterval | Alarm
 """What is published as an event."""
 
@@ -145,14 +147,12 @@ class Stages:
             stated, hash_ = options.anomaly or Anomaly(), model.file.sha256
             self._threshold = Threshold(name, stated, model.threshold, hash_, learned)
         self._smoother = None if options.smoothing is None else Smoother(options.smoothing)
-        self._filter = Filter(options.filters, limits(options, task))
         self._meter = None if options.meter is None else MeterReader(name, options.meter, meter)
-        needs_all = self._smoother is not None or (self._meter is not None and task == "classification")
-        self._decoder_limits = NO_LIMITS if needs_all else self._filter.decoder_limits
+        self._needs_all = self._smoother is not None or (self._meter is not None and task == "classification")
         self._lines, self._totals = Lines(options.lines), Totals(name, options.lines, totals)
         self._tracker = None
         if options.tracking is not None:
-            self._tracker = Tracker(options.tracking, track_ids, self._lines, self._totals)
+            self._tracker = Tracker(options.tracking, track_ids, self._lines, self._totals, model.min_confidence)
         self.line_totals: Mapping[str, Mapping[str, int]] = {}
         self._states: dict[str | None, State] = {}
         self._sole_stream = SoleStream()
@@ -165,6 +165,7 @@ class Stages:
     def switch(self, model: SampleModel) -> None:
         """Has another model of the same task serve from the next batch on."""
         self._serving = (model, preparation(model.preprocess, self._options))
+        self._filter = Filter(self._options.filters, limits(self._options, model.task, model.min_confidence))
 
     def begin(self, samples: Sequence[Sample]) -> list[WorkItem]:
         """Begins a batch: samples that go through the same model, together where it allows that."""
@@ -232,7 +233,8 @@ class Stages:
             ModelError: the tensors hold what no decoder can use, such as NaN.
         """
         item.timing.queue += item.watch.lap()
-        return item.model.predictions(item.outputs, item.prepared.placements, self._decoder_limits)
+        within = NO_LIMITS if self._needs_all else self._filter.decoder_limits
+        return item.model.predictions(item.outputs, item.prepared.placements, within)
 
     def postprocess(
         self, item: WorkItem, predictions: Sequence[Prediction]
@@ -249,7 +251,8 @@ class Stages:
         if self._alarms is not None:
             predictions, events = self._alarms.update(predictions, item.sample)
         if self._smoother is not None:
-            predictions, events = self._smoother.update(predictions, item.sample)
+            predictions, intervals = self._smoother.update(predictions, item.sample)
+            events = [one for one in intervals if self._filter.wants_label(one.label)]
         if self._meter is not None:
             item.timing.postprocess = item.watch.lap()
             return self._meter.read(predictions, item.sample), ()
@@ -282,9 +285,9 @@ class Stages:
             prepared.facts,
             item.timing,
             decoded,
-            [event.as_dict() for event in events],
+            [event.as_dict() for event in events] if events else (),
             item.lines,
-            None if self._threshold is None else self._threshold.value,
+            self._threshold.value if self._threshold else model.threshold if self._alarms else None,
         )
 
     def save(self) -> None:

@@ -2,10 +2,8 @@
 
 import logging
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +107,8 @@ def _settings(model: settings.Model, cores: int, most_engines: int) -> list[Tuni
 
 def _compare(first: Engine, base: Tuning, other: Engine, tried: Tuning, tensor: "NDArray[Any]") -> tuple[float, float]:
     """Throughput and latency of the other engine, each as a multiple of the first one's; medians of the rounds."""
+    import statistics  # not needed once a model has passed
+
     gains, latencies = list[float](), list[float]()
     for engine, tuning in ((first, base), (other, tried)):
         _rate(engine, tuning, tensor)  # not counted: caches, and the first touch of memory
@@ -127,6 +127,8 @@ def _rate(engine: Engine, tuning: Tuning, tensor: "NDArray[Any]") -> float:
 
     What the callers waited for a core is left out: a model is often tried while the machine starts.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(tuning.engines) as callers:
         calls = [callers.submit(_count, engine, tensor) for _ in range(tuning.engines)]
         return sum(count / seconds for count, seconds in (call.result() for call in calls))

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
@@ -221,13 +222,14 @@ def check_finite(values: "NDArray[np.float32]") -> "NDArray[np.float32]":
     Raises:
         InputError: one is NaN or infinite.
     """
-    if not np.isfinite(values).all():
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):  # `all` takes twice as long
         first = int(np.flatnonzero(~np.isfinite(values))[0])
         raise InputError(f"expected numbers, found {values.ravel()[first]:g} at place {first}")
     return values
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every input, and not to be changed: frozen, it takes ten times as long to make.
+@dataclass(slots=True)
 class RawInput:
     """An item of a batch of readings or sound; the counterpart of `Placement` for images.
 
@@ -294,11 +296,11 @@ class SeriesPreprocess:
         check_finite(values)
         values = values.reshape(self.shape)
         if self.mean != (0.0,) or self.std != (1.0,):
-            mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-            values = np.asarray((values - mean) / std, np.float32)
+            values = (values - _constants(self.mean)) / _constants(self.std)
         types = self._types
-        for column, dtype in zip(values.reshape(len(types), -1), types, strict=True):
-            _check_whole(column, dtype)
+        if types != ("float32",):
+            for column, dtype in zip(values.reshape(len(types), -1), types, strict=True):
+                _check_whole(column, dtype)
         return values
 
     def __call__(self, items: Sequence["NDArray[Any]"]) -> "NDArray[Any]":
@@ -310,18 +312,21 @@ class SeriesPreprocess:
         Returns:
             (batch, *shape), or `shape` without a batch axis, of `dtype`.
         """
-        tensor = np.stack(items) if self.batched else items[0]
+        tensor = items[0] if not self.batched else items[0][np.newaxis] if len(items) == 1 else np.stack(items)
         if self.scale:
-            limits = np.iinfo(self.dtype)  # `out_of_range` counts what is cut off here
-            tensor = np.clip(np.rint(tensor / np.float32(self.scale)) + self.zero_point, limits.min, limits.max)
+            least, most = _limits(self.dtype)  # `out_of_range` counts what is cut off here
+            stored = np.rint(tensor / np.float32(self.scale)) + self.zero_point
+            tensor = np.minimum(np.maximum(stored, least), most)
         return tensor.astype(self.dtype, copy=False)
 
     def out_of_range(self, values: "NDArray[np.float32]") -> int:
         """How many values, as returned by `real`, are beyond what a quantised input can hold; they become its ends."""
         if not self.scale:
             return 0
-        stored, limits = np.rint(values / np.float32(self.scale)) + self.zero_point, np.iinfo(self.dtype)
-        return int(np.count_nonzero((stored < limits.min - 1) | (stored > limits.max + 1)))
+        # More than one step beyond the ends, after rounding.
+        least, most = (end - self.zero_point for end in _limits(self.dtype))
+        beyond = (values < (least - 1.5) * self.scale) | (values > (most + 1.5) * self.scale)
+        return int(np.count_nonzero(beyond))
 
     def blank(self, count: int) -> "tuple[NDArray[Any], list[RawInput]]":
         """The input tensor of `count` inputs of zeros and its items, for warming up."""
@@ -329,12 +334,25 @@ class SeriesPreprocess:
         return self([zeros] * count), [RawInput(zeros)] * count
 
 
+@lru_cache(maxsize=64)
+def _constants(numbers: tuple[float, ...]) -> "NDArray[np.float32]":
+    """Numbers of a model as an array, float32: made once, and not for each input."""
+    return np.asarray(numbers, np.float32)
+
+
+@cache
+def _limits(dtype: str) -> tuple[int, int]:
+    """The least and the greatest value of an integer type."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
 def _check_whole(values: "NDArray[np.float32]", dtype: str) -> None:
     """Refuses values that an integer type can't hold."""
     if dtype.startswith("float"):
         return
-    limits = np.iinfo(dtype)
-    wrong = (values != np.rint(values)) | (values < limits.min) | (values > limits.max)
+    least, most = _limits(dtype)
+    wrong = (values != np.rint(values)) | (values < least) | (values > most)
     if wrong.any():
         raise InputError(f"expected whole numbers, since the model takes {dtype}, found {values[wrong].flat[0]:g}")
 

@@ -5,7 +5,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -230,3 +230,36 @@ def _genai_config(shape: Shape, begin: int, end: int) -> dict[str, Any]:
         },
         "search": {"max_length": shape.context, "past_present_share_buffer": True},
     }
+
+
+def write_manifest(bundle: Path, name: str, version: str, golden: Sequence[Mapping[str, str]]) -> None:
+    """Writes the model.yaml of a bundle of ours.
+
+    Args:
+        bundle: its folder.
+        name: of the model, and of its recipe.
+        version: of the model.
+        golden: golden samples, `prompt` and `text` of each.
+    """
+    lines = [
+        f"name: {name}",
+        f'version: "{version}"',
+        "task: text",
+        "licence: Apache-2.0",
+        f"source: models/recipes/{name}",
+        "files: {genai: genai_config.json}",
+        "golden_text:",
+        *(f"  - {json.dumps(one)}" for one in golden),
+    ]
+    (bundle / "model.yaml").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def packed_weights(bundle: Path) -> int:
+    """The number of weights; what reads the words is stored twice, in another form, and counts once."""
+    stored = onnx.load(bundle / "model.onnx").graph.initializer
+    return sum(numpy_helper.to_array(one).size for one in stored if one.data_type == onnx.TensorProto.UINT8)
+
+
+def bytes_of(bundle: Path) -> int:
+    """Bytes of all its files but the card."""
+    return sum(part.stat().st_size for part in bundle.iterdir() if part.name != "README.md")

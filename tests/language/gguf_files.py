@@ -8,7 +8,7 @@ import numpy as np
 from tests.language.model_files import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, SMALL, SPECIAL, Shape, tokenizer
 
 
-def write_gguf(path: Path, shape: Shape = SMALL, seed: int = 1) -> Path:
+def write_gguf(path: Path, shape: Shape = SMALL, seed: int = 1, *, template: str = CHAT_TEMPLATE) -> Path:
     """Writes a file that llama.cpp loads; returns it. Its rows must be multiples of 32 long."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
@@ -29,7 +29,7 @@ def write_gguf(path: Path, shape: Shape = SMALL, seed: int = 1) -> Path:
     writer.add_bos_token_id(END_OF_TEXT)
     writer.add_eos_token_id(END_OF_TURN)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(template)
 
     def add(name: str, rows: int, columns: int) -> None:
         weights = random.standard_normal((rows, columns), np.float32) / np.sqrt(columns, dtype=np.float32)

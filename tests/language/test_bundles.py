@@ -14,6 +14,7 @@ from edge_agent.models.budget import Budget
 from edge_agent.models.language import LanguageModel, LanguageSource, load
 from edge_agent.models.resolve import resolve
 from edge_agent.settings.text import Generation
+from tests.broker import wait_until
 from tests.language.model_files import write_model
 
 Asked = Callable[[Path], LanguageModel]
@@ -45,7 +46,7 @@ def write_bundle(folder: Path, text: str) -> Path:
 def what_it_says(tmp_path: Path) -> str:
     model = loaded(write_model(tmp_path / "bare"))
     request = ask("light on", Generation.model_validate({"json_schema": SCHEMA}))
-    with model.exclusive():
+    with model.slot():
         *_, answer = model.ask(request.job("You are a lamp.", age=0), lambda: False)
     model.close()
     assert not isinstance(answer, str)
@@ -82,7 +83,7 @@ def test_a_model_that_has_changed_on_disk_is_another_one(tmp_path: Path) -> None
 
 def asked(model: LanguageModel) -> str:
     request = ask("light on", Generation(max_tokens=8))
-    with model.exclusive():
+    with model.slot():
         *_, answer = model.ask(request.job("", age=0), lambda: False)
     assert not isinstance(answer, str)
     return answer.text
@@ -110,7 +111,7 @@ def test_a_model_that_is_overwritten_during_an_answer_does_not_give_it(tmp_path:
             file.write(b"another model")
         return False
 
-    with model.exclusive(), pytest.raises(ModelError, match="has been overwritten"):
+    with model.slot(), pytest.raises(ModelError, match="has been overwritten"):
         list(model.ask(ask("light on", Generation(max_tokens=200)).job("", age=0), overwrite))
     model.close()
 
@@ -145,3 +146,19 @@ def test_a_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words-00001-of-00003.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ModelError, match="join the parts"):
         resolve(settings.Model(path=tmp_path / "words-00001-of-00003.gguf"), tmp_path)
+
+
+def test_a_model_that_nobody_asks_is_unloaded_and_loaded_for_the_next_request(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "words")
+    source = resolve(settings.Model(path=folder), tmp_path)
+    assert isinstance(source, LanguageSource)
+    options = settings.Model.model_validate({"path": folder, "language": {"keep_alive": "200ms"}})
+    model = load("words", options, source, lambda: None, 1, Budget(None))
+    for _ in range(2):
+        wait_until(lambda: not model.engine._worker.alive, 20, "the process has ended")
+        with model.slot() as load_ms:
+            assert load_ms > 0
+            *_, answer = model.ask(ask("light on", Generation(max_tokens=2)).job("", age=0), lambda: False)
+        assert not isinstance(answer, str)
+        assert answer.output_tokens == 2
+    model.close()

@@ -71,6 +71,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ({"source": MQTT, "model": "words", "top_k": 3}, "top_k: is for predictions, and words gives text"),
         ({"source": MQTT, "model": "words", "publish": {"on_change": True}}, "every answer is published"),
+        ({"source": MQTT, "model": "words", "keep": {}}, "state `prompts: true` if these may be written to the disk"),
+        (
+            {"source": MQTT, "model": "words", "keep": {"prompts": True, "when": {"confidence": [0, 1]}}},
+            "keep.when.confidence: is for predictions, and words gives text",
+        ),
+        (
+            {"source": MQTT, "model": "words", "keep": {"prompts": True, "mask": [[[0, 0], [1, 0], [1, 1]]]}},
+            "keep.mask: is for pictures, words takes none",
+        ),
+        ({"source": MQTT, "model": "digits", "keep": {"prompts": True}}, "keep.prompts: is for language models"),
+        (
+            {"source": MQTT, "model": "digits", "keep": {"when": {"finish_reason": ["refused"]}}},
+            "keep.when.finish_reason: is for language models, and digits is none",
+        ),
         ({"source": MQTT, "model": "words", "text": {"prompt": "x"}}, "text.prompt: is for predictions and readings"),
         ({"source": {"type": "pipeline", "name": "lab"}, "model": "words"}, "prompt is required"),
         (

@@ -1,6 +1,5 @@
-"""One contract, held by every engine of language models; that of llama.cpp is tried where it is installed."""
+"""One contract, held by every engine of language models."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,7 @@ from edge_agent.errors import ModelError
 from edge_agent.language import LanguageEngine, load_engine
 from tests.language.model_files import Shape, write_model
 
-LLAMA_IS_HERE = all(importlib.util.find_spec(name) for name in ("llama_cpp", "gguf"))
-needs_llama = pytest.mark.skipif(not LLAMA_IS_HERE, reason="needs llama-cpp-python, and gguf to write a model")
-FORMATS = ["genai", pytest.param("gguf", marks=needs_llama)]
+FORMATS = ["genai", "gguf"]
 
 
 @pytest.fixture(params=FORMATS)
@@ -53,23 +50,42 @@ def test_a_conversation_is_written_as_the_template_wants(engine: LanguageEngine)
 
 def test_after_going_back_the_same_follows(engine: LanguageEngine) -> None:
     tokens = engine.encode("the light in the hall is on")
-    session = engine.session()
-    session.extend(tokens)
+    engine.reserve(1)
+    session = engine.session(0)
+    engine.extend([(session, tokens)])
     first = session.logits()
     assert first.shape == (Shape.vocabulary,)
-    session.extend([20, 30])
+    engine.extend([(session, [20, 30])])
     assert not np.allclose(session.logits(), first, atol=1e-3)
     assert session.rewind(len(tokens) - 1)
-    session.extend(tokens[-1:])
+    engine.extend([(session, tokens[-1:])])
     assert np.allclose(session.logits(), first, atol=1e-3)
 
 
 def test_sessions_know_nothing_of_each_other(engine: LanguageEngine) -> None:
-    one, other = engine.session(), engine.session()
-    one.extend([10, 20, 30])
+    engine.reserve(2)
+    one, other = engine.session(0), engine.session(1)
+    engine.extend([(one, [10, 20, 30])])
     before = one.logits()
-    other.extend([40, 50])
+    engine.extend([(other, [40, 50])])
     assert np.array_equal(one.logits(), before)
+
+
+def test_sessions_that_are_read_together_say_what_each_says_alone(engine: LanguageEngine) -> None:
+    texts = [[10, 20, 30], [40], [50, 60, 70, 80, 90]]
+    engine.reserve(len(texts))
+    alone = []
+    for text in texts:
+        session = engine.session(0)
+        engine.extend([(session, text)])
+        engine.extend([(session, [7])])
+        alone.append(session.logits())
+    together = [engine.session(number) for number in range(len(texts))]
+    engine.extend([*zip(together, texts, strict=True)][::-1])
+    engine.extend([(together[2], [7]), (together[0], [7])])
+    engine.extend([(together[1], [7])])
+    for session, expected in zip(together, alone, strict=True):
+        assert np.allclose(session.logits(), expected, atol=1e-3)
 
 
 def test_constraints_know_the_tokens(engine: LanguageEngine) -> None:

@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from edge_agent.errors import ModelError
+from edge_agent.errors import InputError, ModelError
 from edge_agent.language import CHUNK
 from edge_agent.language.genai import GenaiEngine, load
-from edge_agent.language.prefixes import PrefixCache
+from edge_agent.language.prefixes import CachedSession, PrefixCache
 from tests.language.model_files import write_model
 
 PROMPT = [*range(10, 10 + 3 * CHUNK)]
@@ -17,8 +19,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> GenaiEngine:
 
 def read(cache: PrefixCache, tokens: list[int], *, exact: bool = False) -> tuple[int, np.ndarray]:
     """How many tokens were not read again, and the output after the last one."""
-    kept, cached = cache.read(tokens, exact=exact, proceed=lambda: True)
-    return cached, kept.session.logits()
+    with cache.use(tokens, exact=exact) as kept:
+        cached = len(kept.tokens)
+        while len(kept.tokens) < len(tokens):
+            extend(cache, kept, kept.chunk(tokens))
+        return cached, kept.logits()
+
+
+def extend(cache: PrefixCache, kept: CachedSession, tokens: Sequence[int], *, alone: bool = True) -> None:
+    cache._engine.extend([(kept.session, tokens)])
+    kept.has_read(tokens, alone=alone)
 
 
 def test_what_begins_alike_is_read_once_and_gives_the_same_output(engine: GenaiEngine) -> None:
@@ -40,9 +50,11 @@ def test_an_exact_output_is_the_same_to_the_last_bit_whatever_was_read_before(en
     tokens = [*PROMPT, 7, 8, 9]
     _, fresh = read(PrefixCache(engine, engine.session_size), tokens, exact=True)
     cache = PrefixCache(engine, engine.session_size)
-    kept, _ = cache.read([*PROMPT[:100], 5], exact=False, proceed=lambda: True)
-    for token in tokens[101:150]:
-        kept.extend([token])
+    with cache.use([*PROMPT[:100], 5], exact=False) as kept:
+        for start, end in ((0, 64), (64, 100)):
+            extend(cache, kept, PROMPT[start:end])
+        for token in tokens[101:150]:
+            extend(cache, kept, [token])
     cached, again = read(cache, tokens, exact=True)
     assert cached == CHUNK
     assert np.array_equal(again, fresh)
@@ -61,7 +73,29 @@ def test_a_bound_that_holds_no_session_is_refused_with_the_numbers(engine: Genai
         PrefixCache(engine, 1000)
 
 
-def test_reading_ends_when_it_may_not_go_on(engine: GenaiEngine) -> None:
-    answers = iter([True, False])
-    kept, _ = PrefixCache(engine, engine.session_size).read(PROMPT, exact=False, proceed=lambda: next(answers))
-    assert len(kept.tokens) == CHUNK
+def test_what_was_read_beside_others_is_read_again_for_an_exact_output(engine: GenaiEngine) -> None:
+    cache = PrefixCache(engine, engine.session_size)
+    with cache.use(PROMPT, exact=False) as kept:
+        extend(cache, kept, PROMPT[:CHUNK])
+        extend(cache, kept, PROMPT[CHUNK : 2 * CHUNK], alone=False)
+        extend(cache, kept, PROMPT[2 * CHUNK :])
+    assert read(cache, PROMPT, exact=True)[0] == CHUNK
+
+
+def test_a_session_that_is_in_use_is_no_other_ones(engine: GenaiEngine) -> None:
+    cache = PrefixCache(engine, 3 * engine.session_size)
+    with cache.use(PROMPT, exact=False) as one, cache.use(PROMPT, exact=False) as other:
+        assert (one.number, other.number) == (0, 1)
+    with cache.use([9, *PROMPT], exact=False) as new, cache.use([8, *PROMPT], exact=False) as beside:
+        assert (new.number, beside.number) == (2, 1)  # one that borders on the other, though 0 is older
+
+
+def test_a_session_goes_on_after_a_fault_of_a_request_and_is_dropped_after_one_of_the_model(
+    engine: GenaiEngine,
+) -> None:
+    cache = PrefixCache(engine, engine.session_size)
+    for error, cached in ((InputError, len(PROMPT) - 1), (ModelError, 0)):
+        read(cache, PROMPT)
+        with pytest.raises(error), cache.use(PROMPT, exact=False):
+            raise error("no")
+        assert read(cache, PROMPT)[0] == cached

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 
+from edge_agent.errors import ModelError
 from edge_agent.language.generation import Answer
 from edge_agent.language.process import LanguageProcess, WorkerOptions
 from edge_agent.language.request import ask
@@ -70,3 +73,46 @@ def test_samples_are_at_work_until_the_last_of_the_workers_is_done() -> None:
             assert is_busy()
         assert is_busy()
     assert not is_busy()
+
+
+def test_several_threads_ask_at_once_and_each_hears_its_own_answer(process: LanguageProcess) -> None:
+    def asked(number: int) -> Answer:
+        job = ask(f"story {number}", Generation(max_tokens=40 * number)).job("", age=0)
+        *_, answer = process.ask(replace(job, stream=True), lambda: False)
+        assert isinstance(answer, Answer)
+        return answer
+
+    with ThreadPoolExecutor(4) as threads:
+        together = [*threads.map(asked, (4, 3, 2, 1))]
+    assert [answer.output_tokens for answer in together] == [160, 120, 80, 40]
+    assert [answer.text for answer in together] == [asked(number).text for number in (4, 3, 2, 1)]
+
+
+def test_all_that_wait_hear_that_the_process_has_ended(process: LanguageProcess) -> None:
+    asked = Semaphore(0)
+
+    def told() -> str:
+        job = ask("a story", Generation(max_tokens=TOKENS)).job("", age=0)
+        try:
+            for _ in process.ask(replace(job, stream=True), lambda: False):
+                asked.release()
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(told) for _ in range(3)]
+        for _ in waiting:
+            asked.acquire()
+        process.end()
+        assert all("the process of the model has ended" in one.result() for one in waiting)
+    assert process.restart_if_ended()
+    assert answered(process).output_tokens == TOKENS
+
+
+def test_an_answer_that_nobody_wants_any_more_is_cancelled(process: LanguageProcess) -> None:
+    job = ask("a story", Generation(max_tokens=TOKENS)).job("", age=0)
+    parts = process.ask(replace(job, stream=True), lambda: False)
+    assert next(parts)
+    del parts
+    assert answered(process).output_tokens == TOKENS

@@ -26,6 +26,12 @@ def test_plain_text_is_a_prompt_with_the_pipelines_options() -> None:
     assert (request.prompt, request.max_tokens, request.temperature) == ("grüß Gott\n", 7, 0.5)
 
 
+@pytest.mark.parametrize("before", ["\ufeff", "\ufeff \n", " "])
+def test_a_byte_order_mark_before_a_request_is_none_of_its_text(before: str) -> None:
+    data = (before + '{"prompt": "x", "max_tokens": 3}').encode()
+    assert read_request(data, Generation()).max_tokens == 3
+
+
 def test_a_request_states_what_differs() -> None:
     request = read({"prompt": "x", "max_tokens": 9, "deadline": "2s"}, max_tokens=7, seed=3)
     assert (request.max_tokens, request.seed, request.deadline) == (9, 3, 2.0)

@@ -14,6 +14,7 @@ from urllib3 import Timeout
 from edge_agent.errors import ModelError
 from edge_agent.models import download
 from edge_agent.models.download import ATTEMPTS, fetch
+from edge_agent.system import proxy
 from tests.broker import free_port, wait_until
 from tests.http_proxy import HttpProxy
 from tests.models.file_server import (
@@ -274,7 +275,7 @@ def test_redirects_are_followed(part: Path) -> None:
 def test_redirects_in_a_circle_end(part: Path) -> None:
     with FileServer(CONTENT, status(302, Location="/model")) as server:
         assert "redirects in a row" in refused(f"{server.url}/model", part)
-        assert len(server.requests) == download.MAX_REDIRECTS + 1
+        assert len(server.requests) == proxy.MAX_REDIRECTS + 1
 
 
 @pytest.mark.parametrize("location", ["http://[", "ftp://localhost/model", "file:///etc/passwd"])

@@ -77,6 +77,13 @@ def test_a_batch_is_tried_as_well() -> None:
     assert run_self_test(resolve_model(settings.Model(path=DIGITS), Path.cwd()), batch=6).checks
 
 
+def test_a_model_whose_runtime_takes_no_batches_passes_with_one(data_dir: Path) -> None:
+    """LiteRT refuses batches of this one, on processors with AVX-512 at least."""
+    path = data_dir / "classify_tflite" / "mobilenet_v2_1.0_224_quant.tflite"
+    options = settings.Model.model_validate({"path": path, "labels": "none"})
+    assert run_self_test(replace(resolve_model(options, Path.cwd()), cores=2), batch=2).tuning is not None
+
+
 def test_a_model_that_crashes_the_runtime_is_refused_with_the_signal_named(crashing: Path) -> None:
     with pytest.raises(ModelError, match=r"crashes the runtime \(SIG[A-Z]+.*\): the file is damaged") as caught:
         run_self_test(resolve_model(digits(crashing), Path.cwd()))

@@ -70,3 +70,22 @@ def test_crossings_of_lines_are_events_and_totals_that_go_on_after_a_restart(mod
         assert [(one["line"], one["direction"], one["in"]) for one in crossed] == [("door", "in", visits)]
         assert stages.line_totals == item.lines == {"door": {"in": visits, "out": 0}}
         stages.save()
+
+
+def test_events_of_labels_that_are_filtered_out_are_not_published(model: Model) -> None:
+    options = settings.Pipeline.model_validate(
+        {
+            "source": {"type": "mqtt", "topic": "in"},
+            "model": "digits",
+            "filters": {"labels": ["7"]},
+            "smoothing": {"over": 1},
+        }
+    )
+    stages, started = Stages("hall", options, model), []
+    for label in ("3", "7"):
+        sample = Sample(np.zeros((28, 28, 3), np.uint8), time.time(), time.monotonic(), {})
+        [item] = stages.begin([sample])
+        stages.prepare(item, needs_image=False)
+        _, events = stages.postprocess(item, [Prediction(label, int(label), 0.9)])
+        started += [event.as_dict()["label"] for event in events]
+    assert started == ["7"]

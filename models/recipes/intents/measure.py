@@ -10,12 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import onnx
-from onnx import numpy_helper
-
 from edge_agent.language import LanguageEngine, load_engine
 from edge_agent.language.generation import Answer, Generation, Job
 from edge_agent.language.prefixes import PrefixCache
+from models.recipes.llama import bytes_of, packed_weights, write_manifest
 
 from .commands import SCHEMA, command, with_typo
 from .shape import SHAPE
@@ -189,26 +187,8 @@ def main() -> None:
         raise SystemExit(f"the model is not good enough: it gets these golden samples wrong: {wrong}")
     golden += [{"prompt": text, "text": wanted} for text, wanted in GOLDEN_SUMMARIES.items()]
     (out / "schema.json").write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8")
-    (out / "model.yaml").write_text(
-        "\n".join(
-            [
-                "name: intents",
-                'version: "2"',
-                "task: text",
-                "licence: Apache-2.0",
-                "source: models/recipes/intents",
-                "files: {genai: genai_config.json}",
-                "golden_text:",
-                *(f"  - {json.dumps(one)}" for one in golden),
-                "",
-            ]
-        ),
-        encoding="utf-8",
-    )
-    # What reads the words is stored twice, in another form.
-    stored = onnx.load(out / "model.onnx").graph.initializer
-    written = sum(numpy_helper.to_array(one).size for one in stored if one.data_type == onnx.TensorProto.UINT8)
-    size = sum(part.stat().st_size for part in out.iterdir() if part.name != "README.md")
+    write_manifest(out, "intents", "2", golden)
+    written, size = packed_weights(out), bytes_of(out)
     keys = [
         f"| `{key}` | {EXPLAINED[key]}{': ' + ', '.join(wanted['enum']) if 'enum' in wanted else ''} |"
         for key, wanted in SCHEMA["properties"].items()

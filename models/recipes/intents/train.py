@@ -13,6 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.recipes.llama import Shape
+
 from .commands import TIMED, command, with_typo
 from .shape import ANSWER, END, PAD, SHAPE, SPECIAL
 from .summaries import summary
@@ -58,24 +60,25 @@ STAGES = (
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions, https://arxiv.org/abs/2305.13245."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        size = SHAPE.head_size
-        self.query = nn.Linear(SHAPE.hidden, SHAPE.heads * size, bias=False)
-        self.key = nn.Linear(SHAPE.hidden, SHAPE.kv_heads * size, bias=False)
-        self.value = nn.Linear(SHAPE.hidden, SHAPE.kv_heads * size, bias=False)
-        self.output = nn.Linear(SHAPE.heads * size, SHAPE.hidden, bias=False)
+        self._shape = shape
+        size = shape.head_size
+        self.query = nn.Linear(shape.hidden, shape.heads * size, bias=False)
+        self.key = nn.Linear(shape.hidden, shape.kv_heads * size, bias=False)
+        self.value = nn.Linear(shape.hidden, shape.kv_heads * size, bias=False)
+        self.output = nn.Linear(shape.heads * size, shape.hidden, bias=False)
 
     def forward(self, stream: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(n, length, hidden) to the same."""
         batch, length, _ = stream.shape
 
         def split(values: Tensor) -> Tensor:
-            return values.view(batch, length, -1, SHAPE.head_size).transpose(1, 2)
+            return values.view(batch, length, -1, self._shape.head_size).transpose(1, 2)
 
         query, key = (_rotate(split(part(stream)), cos, sin) for part in (self.query, self.key))
         value = split(self.value(stream))
-        shared = SHAPE.heads // SHAPE.kv_heads
+        shared = self._shape.heads // self._shape.kv_heads
         key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.output(mixed.transpose(1, 2).reshape(batch, length, -1))
@@ -84,14 +87,14 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """Attention and a gated feed-forward network."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.before_attention = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
-        self.attention = Attention()
-        self.before_forward = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
-        self.gate = nn.Linear(SHAPE.hidden, SHAPE.feed_forward, bias=False)
-        self.up = nn.Linear(SHAPE.hidden, SHAPE.feed_forward, bias=False)
-        self.down = nn.Linear(SHAPE.feed_forward, SHAPE.hidden, bias=False)
+        self.before_attention = nn.RMSNorm(shape.hidden, eps=shape.epsilon)
+        self.attention = Attention(shape)
+        self.before_forward = nn.RMSNorm(shape.hidden, eps=shape.epsilon)
+        self.gate = nn.Linear(shape.hidden, shape.feed_forward, bias=False)
+        self.up = nn.Linear(shape.hidden, shape.feed_forward, bias=False)
+        self.down = nn.Linear(shape.feed_forward, shape.hidden, bias=False)
 
     def forward(self, stream: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(n, length, hidden) to the same."""
@@ -103,18 +106,18 @@ class Layer(nn.Module):
 class Llama(nn.Module):
     """The decoder of https://arxiv.org/abs/2302.13971; what reads the words also writes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.words = nn.Embedding(SHAPE.vocabulary, SHAPE.hidden)
-        self.layers = nn.ModuleList(Layer() for _ in range(SHAPE.layers))
-        self.last = nn.RMSNorm(SHAPE.hidden, eps=SHAPE.epsilon)
+        self.words = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.last = nn.RMSNorm(shape.hidden, eps=shape.epsilon)
         for parameter in self.parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02 if parameter is self.words.weight else parameter.shape[1] ** -0.5)
         for layer in self.layers:
             for last in (layer.attention.output, layer.down):
-                last.weight.data /= math.sqrt(2 * SHAPE.layers)
-        angles = torch.from_numpy(SHAPE.angles()).float()
+                last.weight.data /= math.sqrt(2 * shape.layers)
+        angles = torch.from_numpy(shape.angles()).float()
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -180,6 +183,38 @@ def _pair(chance: random.Random, stage: Stage) -> tuple[str, str]:
     return (with_typo(chance, text) if chance.random() < stage.typos else text), intent
 
 
+def learn(
+    network: Llama,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    *,
+    step: int,
+    rate: float,
+    falls: int,
+) -> float:
+    """One step; returns the loss.
+
+    Args:
+        network: to be trained.
+        optimizer: of its parameters.
+        batch: tokens and what must follow each, see `batches`.
+        step: its number; the first `WARM_UP` are slower.
+        rate: of learning, at first.
+        falls: in so many steps the rate would fall to nearly nothing, along a cosine.
+    """
+    share = (1 + math.cos(math.pi * step / falls)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = rate * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * share)
+    tokens, targets = batch
+    wanted = targets != -100
+    loss = functional.cross_entropy(network(tokens)[wanted] @ network.words.weight.T, targets[wanted])
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.item())
+
+
 def train(network: Llama, tokenizer: Tokenizer, number: int) -> None:
     """One of the stages."""
     stage = STAGES[number]
@@ -190,17 +225,8 @@ def train(network: Llama, tokenizer: Tokenizer, number: int) -> None:
     source = batches(random.Random(SEED + 1 + number), tokenizer, stage)
     began, recent = time.monotonic(), 0.0
     for step in range(stage.steps):
-        share = (1 + math.cos(math.pi * step / stage.falls)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * share)
-        tokens, targets = next(source)
-        wanted = targets != -100
-        loss = functional.cross_entropy(network(tokens)[wanted] @ network.words.weight.T, targets[wanted])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
+        loss = learn(network, optimizer, next(source), step=step, rate=stage.rate, falls=stage.falls)
+        recent = loss if step == 0 else 0.98 * recent + 0.02 * loss
         if step % 50 == 0:
             print(f"stage {number}, step {step}: loss {recent:.4f}, {time.monotonic() - began:.0f} s", flush=True)
 
@@ -215,7 +241,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     tokenizer = train_tokenizer(random.Random(SEED))
     tokenizer.save(str(build / "tokenizer.json"))
-    network = Llama()
+    network = Llama(SHAPE)
     for number in range(len(STAGES)):
         train(network, tokenizer, number)
         torch.save(network.state_dict(), build / "weights.pt")

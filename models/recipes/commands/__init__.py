@@ -1,0 +1,1 @@
+"""How models/commands was made."""
