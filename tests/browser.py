@@ -17,10 +17,10 @@ from typing import Any, Self
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.broker import wait_until
+from tests.broker import PATIENCE, wait_until
 
 START_TIMEOUT_S = 60.0
-ANSWER_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 30.0 * PATIENCE
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -76,7 +76,7 @@ class Browser:
     ) -> None:
         self._socket.close()
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(30 * PATIENCE)
         self._log.close()
 
     def do(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -95,7 +95,10 @@ class Browser:
                 self.events.append((message["method"], message["params"]))
 
     def open(self, address: str, headers: Mapping[str, str] | None = None) -> None:
-        """Goes to a page; what its scripts do comes later."""
+        """Goes to a page; what its scripts do comes later. What the page before has done is forgotten."""
+        self.do("Page.navigate", url="about:blank")
+        self.wait_for("location.href === 'about:blank'")
+        self.events.clear()
         self.do("Network.setExtraHTTPHeaders", headers=dict(headers or {}))
         self.do("Page.navigate", url=address)
 

@@ -115,6 +115,8 @@ def keys(model: type[BaseModel], part: str = "") -> Iterator[tuple[str, str, Fie
         inner, annotation = f"{part}.{name}".strip("."), field.annotation
         if get_origin(annotation) is dict:
             inner, annotation = f"{inner}.NAME", get_args(annotation)[1]
+        if get_origin(annotation) is tuple and isinstance(get_args(annotation)[0], type(BaseModel)):
+            inner, annotation = f"{inner}.N", get_args(annotation)[0]
         values = [value for value in _alternatives(annotation) if value is not type(None)]
         nested = [value for value in values if isinstance(value, type) and issubclass(value, BaseModel)]
         for value in nested:

@@ -17,17 +17,16 @@ from typing import Any, NamedTuple, Protocol
 from edge_agent import __version__, settings
 from edge_agent.home_assistant.components import Component, binary, first, literal, number, value_of
 from edge_agent.home_assistant.diagnostics import of_device, of_model, of_performance, of_updates, trouble
+from edge_agent.home_assistant.events import MAX_PARTS, is_trigger, of_events
 from edge_agent.home_assistant.ids import safe
 from edge_agent.home_assistant.quantities import as_people_write, as_written, quantity
-from edge_agent.pipeline.compatibility import TASKS_WITH_CONFIDENCE
+from edge_agent.pipeline.tasks import TASKS_WITH_CONFIDENCE
 from edge_agent.postprocess.meter import unit_of
 from edge_agent.postprocess.thresholds import ANOMALY
 from edge_agent.preprocess.prepare import units_of
 from edge_agent.samples import NO_LABEL
 from edge_agent.settings.monitoring import is_loopback, split_address
 
-# With more labels, values or regions than this, a pipeline has no entity for each of them.
-MAX_PARTS = 24
 # A state has at most 255 characters, and what is recorded of attributes at most 16 KiB.
 MAX_STATE = 255
 MAX_TEXT = 4000
@@ -58,6 +57,8 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
     device = safe(options.device_id)
     components = dict(_components(topic, options, models))
     for name, component in components.items():
+        if is_trigger(component):
+            continue
         component["unique_id"] = f"edge-agent.{device}.{name}"
         component["name"] = as_people_write(component["name"])
     about = {
@@ -67,8 +68,8 @@ def document(topic: str, options: settings.Settings, models: Mapping[str, Model]
         "model": "edge-agent",
         "sw_version": __version__,
     }
-    if options.http is not None and not is_loopback(options.http.listen):
-        about["configuration_url"] = _page(options.http.listen)
+    if (page := options.http) is not None and not is_loopback(page.listen) and page.trusted_proxy is None:
+        about["configuration_url"] = _page(page.listen)
     return {
         "device": about,
         "origin": {"name": "edge-agent", "sw_version": __version__},
@@ -106,8 +107,8 @@ def _components(topic: str, options: settings.Settings, models: Mapping[str, Mod
         for line, way in itertools.product(pipeline.lines, ("in", "out")):
             part = f"pipelines.{safe(name)}.lines.{safe(line)}.{way}"
             yield part, _crossings(f"{name} {line} {way}", findings.topic, line, way) | available
-        if kinds := _kinds_of_events(pipeline):
-            yield f"pipelines.{safe(name)}.events", _events(name, f"{topic}/{name}/event", kinds) | available
+        for part, component in of_events(name, topic, pipeline, model.labels):
+            yield f"pipelines.{safe(name)}.{part}", component | ({} if is_trigger(component) else available)
         yield f"pipelines.{safe(name)}.running", _running(name, topic)
         if model.task in TASKS_WITH_CONFIDENCE and pipeline.meter is None:
             yield f"pipelines.{safe(name)}.threshold", _threshold(name, topic)
@@ -160,7 +161,7 @@ def _of_task(findings: Findings, options: settings.Pipeline, model: Model) -> It
     """The entities for a list of predictions."""
     title, topic, found, _ = findings
     match model.task:
-        case "classification" | "ocr":
+        case "classification" | "ocr" | "transcription":
             yield "label", _label(findings)
             yield "confidence", _confidence(findings)
         case "detection" | "pose" | "segmentation":
@@ -293,27 +294,6 @@ def _threshold(name: str, topic: str) -> Component:
         "step": 0.01,
         "entity_category": "config",
         "icon": "mdi:tune",
-    }
-
-
-def _kinds_of_events(options: settings.Pipeline) -> list[str]:
-    """What a pipeline publishes as events."""
-    kinds = ["enter", "leave"] if options.tracking is not None else []
-    kinds += ["dwell"] if options.tracking is not None and options.tracking.dwell is not None else []
-    kinds += ["cross"] if options.lines else []
-    kinds += ["start", "end"] if options.smoothing is not None else []
-    return kinds + (["alarm", "end"] if isinstance(options.model, settings.Statistics) else [])
-
-
-def _events(name: str, topic: str, kinds: list[str]) -> Component:
-    """The latest event of a pipeline; what it is about, as attributes."""
-    return {
-        "platform": "event",
-        "name": f"{name} event",
-        "state_topic": topic,
-        "event_types": kinds,
-        "value_template": "{{ dict(value_json, event_type=value_json.event) | tojson }}",
-        "icon": "mdi:bell-ring",
     }
 
 

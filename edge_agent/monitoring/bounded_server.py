@@ -1,4 +1,4 @@
-"""waitress, with a deadline for requests and for answers, limits on connections, and health apart from the rest.
+"""waitress, with a deadline for requests and for answers, limits on connections, and health and chats apart.
 
 waitress itself closes connections that are silent. A client that sends a byte now and then, or that reads nothing,
 would keep its connection, and with a few of them everybody else out.
@@ -23,6 +23,7 @@ ANSWER_DEADLINE = 10.0
 LOOK_EVERY = 1
 LOOP_TIMEOUT = 30.0
 HEALTH = ("/healthz", "/readyz")
+CHATS = "/v1/"
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
@@ -63,15 +64,20 @@ class BoundedServer(TcpWSGIServer):  # type: ignore[misc]  # waitress has no typ
         listener: the socket.
         connections: filled with what it waits for, by number of the file.
         threads: that answer requests; health has one of its own.
+        chat_threads: that answer requests to language models, which take long.
         adjustments: of waitress.
     """
 
     channel_class = Channel
 
-    def __init__(self, app: Any, listener: Any, connections: Any, threads: int, **adjustments: Any) -> None:
-        dispatcher, self._health = ThreadedTaskDispatcher(), ThreadedTaskDispatcher()
+    def __init__(
+        self, app: Any, listener: Any, connections: Any, threads: int, chat_threads: int, **adjustments: Any
+    ) -> None:
+        dispatcher, self._health, self._chats = (ThreadedTaskDispatcher() for _ in range(3))
         dispatcher.set_thread_count(threads)
         self._health.set_thread_count(1)
+        self._chats.set_thread_count(chat_threads)
+        self._has_chats = chat_threads > 0
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
         # Above what is kept here, so that its own limit, which stops accepting, is never reached.
         limit = MOST_CONNECTIONS + 16
@@ -89,11 +95,17 @@ class BoundedServer(TcpWSGIServer):  # type: ignore[misc]  # waitress has no typ
         """Ends the threads that answer requests."""
         self.task_dispatcher.shutdown(timeout=1)
         self._health.shutdown(timeout=1)
+        self._chats.shutdown(timeout=1)
 
     def add_task(self, task: Channel) -> None:
         """Has a request answered: its channel, with the request first in line."""
         path = getattr(task.requests[0], "path", "")
-        (self._health if path in HEALTH else self.task_dispatcher).add_task(task)
+        if path in HEALTH:
+            self._health.add_task(task)
+        elif self._has_chats and path.startswith(CHATS):
+            self._chats.add_task(task)
+        else:
+            self.task_dispatcher.add_task(task)
 
     def handle_accept(self) -> None:
         """Accepts a connection, and closes another one where there are too many."""

@@ -14,9 +14,13 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application (https://peps.python.org/pep-3333/)."""
 
 THREADS = 2
+# Those that wait for answers of language models. Pipelines refuse what is too much for them long before.
+CHAT_THREADS = 16
 # Seconds after which a connection without traffic is closed.
 IDLE_TIMEOUT = 30
-MAX_REQUEST = 16_384
+MAX_HEADERS, MAX_BODY = 16_384, 65_536
+# Of a conversation. It is kept in memory.
+MAX_CHAT = 256_000
 
 
 class WebError(EdgeAgentError):
@@ -32,13 +36,16 @@ class Web:
         key: of the configuration, for messages.
         extra: the extra of the package that installs the server.
         before: serves the same address until now; both accept connections until it is stopped.
+        chats: whether language models can be asked, which takes larger requests, and longer.
 
     Raises:
         MissingExtraError: the server is not installed.
         WebError: the address can't be bound.
     """
 
-    def __init__(self, app: App, address: str, key: str, extra: str, before: "Web | None" = None) -> None:
+    def __init__(
+        self, app: App, address: str, key: str, extra: str, before: "Web | None" = None, *, chats: bool = False
+    ) -> None:
         try:
             from edge_agent.monitoring.bounded_server import BoundedServer
         except ImportError as error:
@@ -53,9 +60,11 @@ class Web:
             self.listener,
             self._connections,
             THREADS,
+            CHAT_THREADS if chats else 0,
             channel_timeout=IDLE_TIMEOUT,
-            max_request_header_size=MAX_REQUEST,
-            max_request_body_size=MAX_REQUEST,
+            max_request_header_size=MAX_HEADERS,
+            max_request_body_size=MAX_CHAT if chats else MAX_BODY,
+            channel_request_lookahead=int(chats),  # else it is not seen that a client has gone
             ident=None,
             clear_untrusted_proxy_headers=True,
         )

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,20 +30,31 @@ logger: {{default: warning}}
 
 
 class HomeAssistant:
-    """One that knows nothing yet; a context manager starts and stops it."""
+    """One that knows nothing yet; a context manager starts and stops it.
 
-    def __init__(self) -> None:
+    Args:
+        further: configuration besides the least that it needs, as YAML.
+        blueprints: of automations, each copied to the folder `edge-agent`.
+    """
+
+    def __init__(self, further: str = "", blueprints: Sequence[Path] = ()) -> None:
         if not (ROOT.parent / ".installed").exists():
             pytest.skip("needs Home Assistant: make test-home-assistant")
         self.port = free_port()
         self._folder = Path("srv") / f"test-{uuid.uuid4().hex}"
-        self._http = urllib3.PoolManager(retries=False, timeout=30)
+        self._http = urllib3.PoolManager(retries=False, timeout=120)
         self._token = ""
+        self._further, self._blueprints = further, blueprints
 
     def __enter__(self) -> Self:
         folder = ROOT / self._folder
         folder.mkdir()
-        (folder / "configuration.yaml").write_text(CONFIGURATION.format(port=self.port))
+        (folder / "configuration.yaml").write_text(CONFIGURATION.format(port=self.port) + self._further)
+        (folder / "automations.yaml").write_text("[]")  # those that are made over the API
+        for blueprint in self._blueprints:
+            place = folder / "blueprints" / "automation" / "edge-agent"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(blueprint, place)
         self._output = (folder / "output.log").open("ab")
         command = ["chroot", str(ROOT), "/srv/home-assistant/bin/hass", "-c", f"/{self._folder}"]
         self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)

@@ -12,7 +12,8 @@ from jinja2 import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.counters import Counters
-from edge_agent.home_assistant.entities import MAX_PARTS, document
+from edge_agent.home_assistant.entities import document
+from edge_agent.home_assistant.events import MAX_PARTS
 from edge_agent.home_assistant.ids import safe
 from edge_agent.settings import Settings
 

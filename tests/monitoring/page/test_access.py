@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.errors import ConfigError
 from edge_agent.monitoring.hosts import allows_host
-from edge_agent.monitoring.page.access import is_authorized, is_cross_site, read_token
+from edge_agent.monitoring.page.access import is_authorized, is_cross_site, read_token, refusal_of_edit, user_of
 
 TOKEN = "correct horse battery"
 
@@ -43,6 +43,65 @@ def test_what_a_page_of_another_site_asks_for_is_foreign_and_a_link_that_is_foll
     assert not is_cross_site({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate"})
     assert not is_cross_site({"HTTP_SEC_FETCH_SITE": "same-origin", "HTTP_SEC_FETCH_MODE": "cors"})
     assert not is_cross_site({})
+
+
+def test_a_form_of_another_site_is_foreign_though_it_navigates() -> None:
+    form = {"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate", "REQUEST_METHOD": "POST"}
+    assert is_cross_site(form)
+
+
+EDIT = {"HTTP_HOST": "porch-pi:8080", "CONTENT_TYPE": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"HTTP_ORIGIN": "http://porch-pi:8080", "HTTP_SEC_FETCH_SITE": "same-origin"},
+        {"HTTP_ORIGIN": "https://PORCH-PI:8080"},
+        {"CONTENT_TYPE": "application/json; charset=utf-8"},
+    ],
+)
+def test_the_page_itself_and_programs_may_change_something(headers: dict[str, str]) -> None:
+    assert refusal_of_edit(EDIT | headers) == ""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"HTTP_ORIGIN": "http://evil.example"},
+        {"HTTP_ORIGIN": "http://porch-pi:8081"},
+        {"HTTP_ORIGIN": "http://porch-pi:8080.evil.example"},
+        {"HTTP_ORIGIN": "null"},
+        {"HTTP_ORIGIN": ""},
+        {"HTTP_ORIGIN": "http://[porch-pi:8080"},
+        {"HTTP_SEC_FETCH_SITE": "same-site"},
+        {"HTTP_SEC_FETCH_SITE": "none"},
+        {"CONTENT_TYPE": "text/plain"},
+        {"CONTENT_TYPE": "application/x-www-form-urlencoded"},
+        {"CONTENT_TYPE": ""},
+    ],
+)
+def test_what_another_site_can_make_a_browser_send_changes_nothing(headers: dict[str, str]) -> None:
+    assert refusal_of_edit(EDIT | headers)
+
+
+def test_a_user_is_who_the_browser_says_and_nothing_that_can_not_be_shown() -> None:
+    def claimed(authorization: str) -> str:
+        return user_of({"HTTP_AUTHORIZATION": authorization, "HTTP_X_REMOTE_USER_NAME": "eve"}, proxied=False)
+
+    assert claimed("Basic " + base64.b64encode(b"ann:secret").decode()) == "ann"
+    assert claimed("Bearer secret") == ""
+    assert claimed("Basic !") == ""
+    for name in b"\x1b[2J", b"\xff", b"a" * 65:
+        assert claimed("Basic " + base64.b64encode(name + b":x").decode()) == ""
+
+
+def test_behind_a_proxy_a_user_is_who_the_proxy_says() -> None:
+    claim = {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(b"eve:secret").decode()}
+    names = ("ann", "Zoë".encode().decode("latin-1"), "\xff", "")
+    found = [user_of(claim | {"HTTP_X_REMOTE_USER_NAME": name}, proxied=True) for name in names]
+    assert found == ["ann", "Zoë", "", ""]
 
 
 def basic(password: str) -> str:

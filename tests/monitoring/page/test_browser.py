@@ -59,50 +59,52 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_page_shows_pipelines_with_pictures_results_and_sums_that_balance(
+def test_a_pipeline_is_seen_large_and_another_one_is_a_tap_away(
     size: str, browser: Browser, port: int, broker: Mosquitto, data_dir: Path
 ) -> None:
     width, height, phone = SIZES[size]
     browser.resize(width, height, phone=phone)
-    browser.events.clear()
-    browser.open(f"http://127.0.0.1:{port}/")
-    browser.wait_for("document.querySelectorAll('article').length === 3")
-    browser.wait_for("document.querySelector('article img').naturalWidth > 0")
-    with Subscriber(broker.port) as sender:
-        browser.ask("document.querySelectorAll('article')[1].scrollIntoView()")
-        browser.wait_for("cards.get('porch').looking && cards.get('porch').inView")
-        sender.publish("porch/images", (data_dir / "images" / "bus.jpg").read_bytes())
-        browser.wait_for("document.querySelectorAll('article')[1].querySelector('.results li') !== null")
-        sender.publish("porch/images", (data_dir / "images" / "bus.jpg").read_bytes())
-        browser.wait_for("document.querySelectorAll('article')[1].querySelector('img').naturalWidth > 0")
-        # The one of which no picture has come since somebody looks waits for it, and shows no broken one.
-        assert browser.ask("document.querySelectorAll('article')[2].querySelector('img').offsetHeight") == 0
+    browser.open(f"http://127.0.0.1:{port}/?{size}")
+    browser.wait_for("document.querySelector('.stage img').naturalWidth > 0")
     assert browser.ask("document.getElementById('device').textContent") == "shown"
     assert browser.ask("document.getElementById('state').textContent") == "online"
-    assert browser.ask("document.querySelectorAll('.counters .good').length") == 3
-    assert browser.ask("document.querySelectorAll('.counters .bad').length") == 0
+    assert browser.ask("document.querySelectorAll('.tabs a').length") == 3
+    first = browser.ask("document.querySelector('.stage img').src")
+    browser.wait_for(f"document.querySelector('.stage img').src !== '{first}'")
+    browser.ask("document.querySelectorAll('.tabs a')[1].click()")
+    browser.wait_for("document.querySelector('article').getAttribute('aria-label') === 'porch'")
+    # As long as no picture has come it waits for one, and shows no broken one.
+    assert browser.ask("(({hidden, naturalWidth}) => hidden || naturalWidth > 0)(document.querySelector('.stage img'))")
+    with Subscriber(broker.port) as sender:
+        sender.publish("porch/images", (data_dir / "images" / "bus.jpg").read_bytes())
+        browser.wait_for("document.querySelector('.stage img').naturalWidth > 0")
+        browser.wait_for("document.querySelector('.results li') !== null")
     # A phone scrolls down, not sideways.
     assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth") is True
-    first = browser.ask("cards.get('meter').number")
-    browser.ask("document.querySelector('article').scrollIntoView()")
-    browser.wait_for(f"cards.get('meter').number > {first}")
-    browser.ask("window.scrollTo(0, 0)")
-    browser.screenshot(SCREENSHOTS / f"{size}.png")
+    browser.screenshot(SCREENSHOTS / f"live-{size}.png")
     assert browser.complaints() == []
     own = f"http://127.0.0.1:{port}/"
     assert [one for one in browser.asked_for() if not one.startswith((own, f"blob:{own}"))] == []
 
 
+def test_the_counters_of_all_pipelines_balance(browser: Browser, port: int) -> None:
+    browser.open(f"http://127.0.0.1:{port}/?balance#numbers/counters")
+    browser.wait_for("document.querySelectorAll('.counters').length === 3")
+    assert browser.ask("document.querySelectorAll('.counters .good').length") == 3
+    assert browser.ask("document.querySelectorAll('.counters .bad').length") == 0
+
+
 def test_a_name_is_text_whatever_it_holds(browser: Browser, port: int) -> None:
-    browser.open(f"http://127.0.0.1:{port}/")
-    browser.wait_for("document.querySelectorAll('article').length === 3")
-    assert browser.ask("document.querySelectorAll('article')[2].querySelector('h2').textContent").startswith("<img")
-    assert browser.ask("document.querySelectorAll('h2 img').length") == 0
+    browser.open(f"http://127.0.0.1:{port}/?names")
+    browser.wait_for("document.querySelectorAll('.tabs a').length === 3")
+    browser.ask("document.querySelectorAll('.tabs a')[2].click()")
+    browser.wait_for("document.querySelector('article h2').textContent.startsWith('<img')")
+    assert browser.ask("document.querySelectorAll('h2 img, .tabs img').length") == 0
 
 
 def test_another_page_gets_neither_state_nor_pictures(browser: Browser, port: int) -> None:
     browser.open(f"http://localhost:{port}/")
-    browser.wait_for("document.querySelectorAll('article').length === 3")
+    browser.wait_for("document.querySelectorAll('.tabs a').length === 3")
     other = f"http://127.0.0.1:{port}"
     fetched = browser.ask(f"fetch('{other}/status.json').then(() => 'read', () => 'refused')")
     assert fetched == "refused"
@@ -150,7 +152,7 @@ def test_why_a_check_for_updates_fails_is_shown_on_the_page_and_in_the_metrics(
         update={"url": "http://127.0.0.1:1", "root": "root.json", "models": {"digits": "birds"}, "interval": "1s"},
     )
     with Daemon(tmp_path, config):
-        browser.open(f"http://127.0.0.1:{page}/")
+        browser.open(f"http://127.0.0.1:{page}/#numbers")
         browser.wait_for("document.getElementById('models').textContent.includes('update check')")
         assert "update of digits" in browser.ask("document.getElementById('models').textContent")
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:

@@ -1,9 +1,11 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_agent import settings
+from edge_agent.config.loader import Config
 from edge_agent.monitoring.page import live_preview
 from edge_agent.monitoring.page.live_preview import PATIENCE, LivePreview
 from edge_agent.samples import Prediction, Result, Sample
@@ -26,6 +28,18 @@ class Agent:
 
     def latest(self, pipeline: str) -> Result | None:
         return {"porch": None}[pipeline]
+
+    def config(self) -> Config:
+        raise NotImplementedError
+
+    def labels_of(self, pipeline: str) -> Sequence[str]:
+        raise NotImplementedError
+
+    def reload(self) -> list[str]:
+        raise NotImplementedError
+
+    def conversation_of(self, pipeline: str, after: int, *, private: bool) -> dict[str, Any] | None:
+        raise NotImplementedError
 
     def options_of(self, pipeline: str) -> settings.Pipeline:
         source = settings.ImagesSource(type="images", path=".")

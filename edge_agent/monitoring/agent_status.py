@@ -1,8 +1,10 @@
 """The interface through which the status page reads the agent's state."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from edge_agent import settings
+from edge_agent.config.loader import Config
 from edge_agent.samples import Result
 from edge_agent.sources.observer import ResultObserver
 
@@ -18,6 +20,10 @@ class AgentStatus(Protocol):
         """The last result of a pipeline that was published."""
         ...
 
+    def conversation_of(self, pipeline: str, after: int, *, private: bool) -> dict[str, Any] | None:
+        """See `Conversation.look`; None: there is no such pipeline."""
+        ...
+
     def options_of(self, pipeline: str) -> settings.Pipeline:
         """The settings of a pipeline.
 
@@ -26,6 +32,21 @@ class AgentStatus(Protocol):
         """
         ...
 
+    def config(self) -> Config:
+        """The configuration in use."""
+        ...
+
+    def labels_of(self, pipeline: str) -> Sequence[str]:
+        """The labels that a pipeline's model can give; empty if it has none."""
+        ...
+
     def observers_of(self, pipeline: str) -> list[ResultObserver]:
         """The observers of a pipeline's results; the list may be changed."""
+        ...
+
+    def reload(self) -> list[str]:
+        """Has the agent read its configuration file again; returns what is wrong with it, if nothing has changed.
+
+        Waits until that is done, or for a minute.
+        """
         ...
