@@ -46,7 +46,7 @@ STAND_INS = {
     ),
     "python3": (
         'case "$1 $2" in\n'
-        f'"- "*) exec {PYTHON} "$@" ;;\n'
+        f'"- "*) exec {PYTHON} -S "$@" ;;\n'
         '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"\n'
         'ln -s "$EDGE_AGENT_ROOT/bin/pip" "$folder/bin/python"\n'
         'ln -s "$EDGE_AGENT_ROOT/bin/edge-agent" "$folder/bin/edge-agent" ;;\n'
@@ -63,7 +63,7 @@ STAND_INS = {
         f'[ "$1" != - ] || exec {PYTHON} "$@"\n'
         '[ -z "${PIP_FAILS:-}" ] || exit 1\n'
         "for last; do :; done; wheel=${last%\\[*}; folder=${0%/bin/python}/lib/python3.11/site-packages\n"
-        f'case $wheel in *.whl) {PYTHON} -m zipfile -e "$wheel" "$folder" ;;\n'
+        f'case $wheel in *.whl) {PYTHON} -S -m zipfile -e "$wheel" "$folder" ;;\n'
         '*) cat "$last" >> "$EDGE_AGENT_ROOT/required" ;; esac'
     ),
 }

@@ -1,5 +1,6 @@
 """The broker configuration that the project ships, run as it is but for the paths and the port."""
 
+import configparser
 import json
 import re
 import subprocess
@@ -191,7 +192,7 @@ def test_a_device_hears_what_is_meant_for_it_only(broker: Broker) -> None:
             assert all(client.may_write(topic) for topic in allowed)
         wanted = {"edge/porch-pi/cmd", "edge/all/cmd", "in/porch-pi/1", "in/all/1", "edge/shed-pi/lab/share"}
         wait_until(lambda: {topic for topic, _ in device.heard} >= wanted, 10, "everything that is meant for it")
-        own = {f"edge/porch-pi/{what}" for what in ("status", "info", "accelerator", "lab/status")}
+        own = {f"edge/porch-pi/{what}" for what in ("status", "info", "stats", "accelerator", "lab/status")}
         assert {topic for topic, _ in device.heard} - wanted <= own
 
 
@@ -217,3 +218,9 @@ def test_where_it_is_wanted_a_device_shows_up_in_home_assistant(tmp_path: Path) 
             assert other.may_write("homeassistant/device/shed-pi/config")
             assert not other.may_write(topic)
             assert not other.may_write("homeassistant/status")
+
+
+def test_the_service_may_have_more_connections_than_debian_s_allows() -> None:
+    unit = configparser.ConfigParser()
+    unit.read_string((SHIPPED / "limits.conf").read_text())
+    assert unit.getint("Service", "LimitNOFILE") >= 10_000

@@ -135,7 +135,7 @@ def test_everything_that_the_package_imports_is_a_requirement(wheel: Path) -> No
         used = set().union(*(imports(archive.read(name)) for name in archive.namelist() if name.endswith(".py")))
         metadata = archive.read(f"edge_agent_runtime-{__version__}.dist-info/METADATA").decode()
     required = {_normal(name) for name in re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE)}
-    providers = {"llama_cpp": ["llama-cpp-python"], **packages_distributions()}  # that one need not be installed here
+    providers = packages_distributions()
     for package in (
         used - {*sys.stdlib_module_names, "edge_agent", "pydantic_core"} - VENDORS
     ):  # pydantic_core is a part of pydantic

@@ -63,16 +63,23 @@ def emulated(processor: str) -> Iterator[None]:
         yield
 
 
-def debian(suite: str, architecture: str, *packages: str) -> Path:
-    """The folder of a Debian, made once: with Python, what the tests need in it, and further packages."""
+def debian(suite: str, architecture: str, *packages: str, kind: str = "") -> Path:
+    """The folder of a Debian, made once: with Python, what the tests need in it, and further packages.
+
+    Args:
+        suite: of Debian.
+        architecture: of the packages.
+        packages: further ones.
+        kind: names the folder of one that has other packages than the usual ones.
+    """
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         pytest.skip("needs root and debootstrap: apt-get install debootstrap")
-    folder = BUILD / f"{suite}-{architecture}"
+    folder = BUILD / "-".join(filter(None, (suite, architecture, kind)))
     if not folder.exists():
         made = folder.with_suffix(".new")
         shutil.rmtree(made, ignore_errors=True)
         made.parent.mkdir(exist_ok=True)
-        include = ",".join([*PACKAGES, *packages])
+        include = ",".join([*(PACKAGES if not kind else ("python3-venv",)), *packages])
         run("debootstrap", f"--arch={architecture}", "--variant=minbase", f"--include={include}", suite, made)
         made.rename(folder)
     return folder

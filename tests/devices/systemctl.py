@@ -15,7 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-UNIT = Path("/etc/systemd/system/edge-agent.service")
+NAME = "edge-agent.service"
+OF_ADMINISTRATOR = Path("/etc/systemd/system")
+UNITS = [OF_ADMINISTRATOR / NAME, Path("/usr/lib/systemd/system") / NAME]  # the first that exists counts
+ENABLED = OF_ADMINISTRATOR / "multi-user.target.wants" / NAME
 RUN = Path("/run/edge-agent-service")
 STATE = Path("/var/lib/edge-agent")
 CREDENTIALS = Path("/run/credentials/edge-agent.service")
@@ -26,7 +29,8 @@ START_TIMEOUT_S = 300  # TimeoutStartSec of the unit
 def settings() -> dict[str, list[str]]:
     """The unit and what is dropped in beside it: key -> values, an empty one discards those before it."""
     found: dict[str, list[str]] = {}
-    for file in [UNIT, *sorted(UNIT.with_name("edge-agent.service.d").glob("*.conf"))]:
+    unit = next(unit for unit in UNITS if unit.exists())
+    for file in [unit, *sorted((OF_ADMINISTRATOR / f"{NAME}.d").glob("*.conf"))]:
         for line in file.read_text().splitlines():
             key, is_setting, value = line.partition("=")
             if is_setting and not key.startswith("#"):
@@ -107,7 +111,16 @@ def main(command: str) -> int:
             return start()
         case "is-active":
             return 0 if pid() is not None else NOBODY_READY
+        case "is-enabled":
+            print("enabled" if ENABLED.is_symlink() else "disabled")
+        case "enable":
+            ENABLED.parent.mkdir(parents=True, exist_ok=True)
+            if not ENABLED.is_symlink():
+                ENABLED.symlink_to(next(unit for unit in UNITS if unit.exists()))
         case "disable":
+            ENABLED.unlink(missing_ok=True)
+            stop()
+        case "stop":
             stop()
         case "show":
             print(f"LoadState=loaded\nActiveState={'active' if pid() is not None else 'inactive'}")
@@ -115,4 +128,4 @@ def main(command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(next(argument for argument in sys.argv[1:] if not argument.startswith("-"))))
