@@ -33,6 +33,10 @@ class Ledger:
                 case [_, "error"]:
                     self.errors.append(json.loads(message.payload))
 
+    def different(self) -> int:
+        """How many results there are, each counted once however often it was delivered."""
+        return sum(len({(result["boot_id"], result["seq"]) for result in results}) for results in self.results.values())
+
     def answers(self, pipeline: str, inputs: Collection[str]) -> Counter[str]:
         """How often each input was answered, which is at least once; inputs are told apart by their topic.
 

@@ -61,6 +61,10 @@ class Backlog:
         self._replay = Replay(self._disk, options.replay_rate)
         self._restore = True
 
+    def __bool__(self) -> bool:
+        """Whether there are results."""
+        return bool(self.in_memory) or self.on_disk
+
     def open(self, *, restore: bool) -> None:
         """Opens the results that were left on the disk.
 
@@ -99,7 +103,7 @@ class Backlog:
             window: most replayed results without a PUBACK at a time.
             replay_first: whether results on the disk come before those in memory.
         """
-        if replay_first or not self.in_memory:
+        if self.on_disk and (replay_first or not self.in_memory):
             replayed = self._use_disk(lambda: self._replay.take(window))
             if replayed is not None:
                 return replayed
@@ -117,7 +121,7 @@ class Backlog:
     @property
     def on_disk(self) -> bool:
         """Whether there are results on the disk."""
-        return len(self._disk) > 0
+        return bool(self._disk)
 
     @property
     def uses_disk(self) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import LogLevel
@@ -253,7 +253,7 @@ class Connection:
         self._subscribe(client, self.session)
         self._health.connected()
         link = Link(
-            client,
+            cast("BoundedClient", client),  # made by `new_client`
             self._version,
             receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
             max_packet_size=getattr(properties, "MaximumPacketSize", 268_435_455),

@@ -114,7 +114,7 @@ class Completion:
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Copy:
     """One PUBLISH packet of a result.
 

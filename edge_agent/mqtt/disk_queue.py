@@ -129,6 +129,9 @@ class DiskQueue:
     def __len__(self) -> int:
         return self._counts.total()
 
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
     @property
     def size(self) -> int:
         """Bytes on disk of the results in it."""

@@ -68,6 +68,9 @@ class Session:
         subscriptions: subscribed to after each CONNACK.
         unsubscriptions: topic filters that are removed from the broker's session.
         device_id: named as the sender of all that is published (MQTT 5); empty: no sender is named.
+        reads_properties: whether the properties of messages are decoded (MQTT 5), which takes longer than all the rest.
+        read_ahead: bytes that are read, if they have come, before the first message is handled: a broker drops what a
+            slow reader leaves to it.
     """
 
     client_id: str
@@ -81,6 +84,8 @@ class Session:
     subscriptions: Sequence[Subscription] = field(default=())
     unsubscriptions: Sequence[str] = field(default=())
     device_id: str = ""
+    reads_properties: bool = True
+    read_ahead: int = 1
 
     def connect(self, endpoint: Endpoint, version: Version, client: Client) -> None:
         """Opens the network connection; the first iteration of the network loop sends CONNECT.
@@ -140,7 +145,7 @@ class Link:
         reconnect: ends the connection, for a reason, so that it is made again; from any thread.
     """
 
-    client: Client
+    client: BoundedClient
     version: Version
     receive_maximum: int = 65_535
     max_packet_size: int = 268_435_455
@@ -172,13 +177,11 @@ class Link:
         # paho would send most of those that are not valid, and the broker would close the connection.
         if problem := problem_of_name(topic):
             raise ValueError(f"the topic {problem}")
-        info = self.client.publish(
-            topic,
-            payload,
-            min(qos, self.max_qos),
-            retain and self.retains,
-            properties.of(self.device_id) if self.version == "5" else None,
-        )
+        retain = retain and self.retains
+        packed = properties.of(self.device_id) if self.version == "5" else None
+        if min(qos, self.max_qos):
+            return self.client.publish_qos1(topic, payload, retain=retain, properties=packed)
+        info = self.client.publish(topic, payload, 0, retain, packed)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def delivered(self) -> bool:
@@ -215,6 +218,7 @@ def new_client(endpoint: Endpoint, session: Session, version: Version) -> Bounde
         reconnect_on_failure=False,
         manual_ack=True,
     )
+    client.reads_properties, client.read_ahead = session.reads_properties, session.read_ahead
     client.max_kept = session.max_kept
     client.max_packet_size = session.max_packet_size if version == "5" else None
     client.max_inflight_messages_set(0)  # the outbox observes the receive maximum

@@ -95,7 +95,8 @@ class Outbox:
         input is left to its sender.
         """
         with self._pending_changed:
-            self._pending_changed.wait_for(lambda: self._pending < MAX_PENDING or self._closed)
+            while self._pending >= MAX_PENDING and not self._closed:
+                self._pending_changed.wait()
             accepted = not self._closed
             if accepted:
                 self._pending += 1
@@ -213,7 +214,7 @@ class Outbox:
             moments.append(self._backlog.retry_at)
         if self._in_flight:
             moments.append(self._in_flight.overdue_at())
-        if self._link is not None and self._room(self._link):
+        if self._backlog.on_disk and self._link is not None and self._room(self._link):
             replay_at = self._backlog.replay_at(_replay_window(self._link))
             moments += [] if replay_at is None else [max(replay_at, self._quota.until)]
         return min(moments, default=math.inf)
@@ -257,7 +258,7 @@ class Outbox:
             self._notices.popleft()
 
     def _send_what_fits(self, link: Link) -> None:
-        while self._link is link and (room := self._room(link)):
+        while self._waits() and self._link is link and (room := self._room(link)):
             if self._notices:
                 notice = self._notices.popleft()
                 self._publish(link, notice, 1, retain=notice.retain)
@@ -270,6 +271,10 @@ class Outbox:
                 if delivery is None:
                     return
                 self._begin(link, delivery)
+
+    def _waits(self) -> bool:
+        """Whether there is something to publish."""
+        return bool(self._notices or self._copies or self._backlog)
 
     def _room(self, link: Link) -> int:
         """How many messages may be published now: MQTT's receive maximum, less those without a PUBACK."""

@@ -16,6 +16,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.preprocess.regions import Rectangle
 from edge_agent.settings.own_topics import OwnTopics
+from edge_agent.sources.packet_ring import PacketRing
 from edge_agent.sources.queue import SampleQueue
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Context:
         model_file: the file of the pipeline's model; None where it has none of its own.
         gate: what the pipeline says of motion.
         regions: of the pipeline; only motion inside them counts.
+        state_topics: on which devices say their state, besides the source's own topic.
+        hear: called with such a topic and what was said.
+        packets: takes the packets of the source's stream; None: nobody needs them.
         observers_of: those who want to see the pictures and predictions of a pipeline, by its name; the list is shared.
     """
 
@@ -70,6 +74,9 @@ class Context:
     model_file: Path | None = None
     gate: settings.Gate | None = None
     regions: Mapping[str, Rectangle] = field(default_factory=dict)
+    state_topics: frozenset[str] = frozenset()
+    hear: Callable[[str, bytes], None] = lambda _topic, _payload: None
+    packets: PacketRing | None = None
     observers_of: "Callable[[str], list[ResultObserver]]" = field(default=lambda _: [])
 
 

@@ -67,6 +67,8 @@ class MqttSource:
         if self._cancel is not None:
             # QoS 0: requests that wait for their PUBACK do not block a cancellation.
             subscriptions.append(Subscription(self._cancel_topic, 0))
+        self._state_topics, self._hear = context.state_topics, context.hear
+        subscriptions += [Subscription(topic, 0) for topic in sorted(self._state_topics)]
         session = Session(
             client_id=client_ids.of_source(device, pipeline, topic),
             device_id=device,
@@ -117,25 +119,29 @@ class MqttSource:
             self._group.up(link)
 
     def _received(self, link: Link, message: MQTTMessage) -> None:
-        if self._cancel is not None and message.topic == self._cancel_topic:
+        topic = message.topic  # decoded each time
+        if self._cancel is not None and topic == self._cancel_topic:
             self._cancel(decode_lenient(message.payload[:MAX_ID]).strip())
             link.ack(message.mid, message.qos)  # of QoS 1 if the source's topic filter matches this topic as well
+        elif topic in self._state_topics:
+            self._hear(topic, bytes(message.payload))
+            link.ack(message.mid, message.qos)
         elif self._group is not None and self._group.takes(link, message):
             return
-        elif self._repeats(message):
+        elif self._repeats(topic, message):
             link.ack(message.mid, message.qos)
         else:
             self._inbox.received(link, message)
 
-    def _repeats(self, message: MQTTMessage) -> bool:
+    def _repeats(self, topic: str, message: MQTTMessage) -> bool:
         """Whether a retained message was taken before: MQTT 3.1.1 brokers send it again at each SUBSCRIBE.
 
         A redelivered one (DUP flag) is the inbox's.
         """
         # Of the others it remembers the latest: that is what the broker may have retained.
         content = hash(bytes(message.payload))
-        known = self._retained.pop(message.topic, None) == content
-        self._retained[message.topic] = content
+        known = self._retained.pop(topic, None) == content
+        self._retained[topic] = content
         if len(self._retained) > MAX_RETAINED:
             del self._retained[next(iter(self._retained))]
         return known and message.retain and not message.dup
@@ -155,17 +161,17 @@ class MqttSource:
         return True
 
     def _take(self, message: MQTTMessage, done: Callable[[], None]) -> None:
-        known = senders(message)
-        if self._is_own(message.topic, known):
+        topic, known = message.topic, senders(message)
+        if self._is_own(topic, known):
             done()
             return
-        origin: dict[str, Any] = {"topic": message.topic}
+        origin: dict[str, Any] = {"topic": topic}
         if message.dup:
             origin["redelivered"] = True
         data: bytes | InputError = bytes(message.payload)
         if len(message.payload) > self._source.max_payload:
             # How much larger it was is not known: only its beginning is kept.
-            data = InputError(f"{message.topic}: larger than {self._source.max_payload} bytes (max_payload)")
+            data = InputError(f"{topic}: larger than {self._source.max_payload} bytes (max_payload)")
         # The sample has no reference to the message: that would keep a payload that is too large in memory.
         sample = Sample(
             data,

@@ -32,6 +32,7 @@ class Work:
         events: what has happened, as published.
         lines: the totals of the pipeline's lines; None: it has none.
         threshold: above which a score is an anomaly; None: there is none yet, or the model gives no score.
+        answer: what a language model has answered, as published; None: the model gives predictions.
     """
 
     model: Mapping[str, str]
@@ -44,6 +45,7 @@ class Work:
     events: Sequence[Mapping[str, Any]] = ()
     lines: Mapping[str, Mapping[str, int]] | None = None
     threshold: float | None = None
+    answer: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)

@@ -1,10 +1,12 @@
 """Streams as packets, through PyAV: to demultiplex costs next to nothing, so only what is looked at is decoded."""
 
+import io
 import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from edge_agent.counters import VideoCounts
@@ -17,6 +19,8 @@ try:
     import av
 except ImportError as error:
     raise MissingExtraError("watching a stream", "video", error) from None
+
+from edge_agent.sources.hardware_decoder import HardwareDecoder, HardwareTrial, reason
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +101,19 @@ class PacketStream:
             pass
         raise SourceError(f"{self.name}: no frame can be read any more")
 
+    @cached_property
+    def header(self) -> bytes:
+        """An MP4 file of the stream without any packet: codec, size and parameters. Empty: MP4 has no such codec."""
+        file = io.BytesIO()
+        try:
+            with av.open(file, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as container:
+                container.add_stream_from_template(self._stream)
+                container.start_encoding()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            log.debug("%s: can't be recorded as packets: %s", self.name, error)
+            return b""
+        return file.getvalue()
+
     def relative(self, regions: Mapping[str, Rectangle]) -> dict[str, Rectangle]:
         """Regions in fractions of the picture, which holds for a stream of another size too."""
         codec = self._stream.codec_context
@@ -122,6 +139,15 @@ class PacketStream:
         decoder.options = {"max_pixels": str(MAX_PIXELS)} | ({} if deblocking else {"skip_loop_filter": "all"})
         return decoder
 
+    def hardware_decoder(self) -> HardwareDecoder:
+        """A decoder in hardware for its packets.
+
+        Raises:
+            ValueError: there is none.
+        """
+        codec = self._stream.codec_context
+        return HardwareDecoder(codec.codec.name, codec.extradata)
+
     def release(self) -> None:
         """Closes the connection."""
         self._container.close()
@@ -138,9 +164,18 @@ class PausableDecoder:
         counts: of the stream.
         all_threads: see `PacketStream.decoder`.
         deblocking: see there.
+        hardware: whether a decoder in hardware is tried, and used if it proves itself.
     """
 
-    def __init__(self, stream: PacketStream, counts: VideoCounts, *, all_threads: bool, deblocking: bool) -> None:
+    def __init__(
+        self,
+        stream: PacketStream,
+        counts: VideoCounts,
+        *,
+        all_threads: bool,
+        deblocking: bool,
+        hardware: bool = False,
+    ) -> None:
         self._stream = stream
         self._counts = counts
         self._deblocking = deblocking
@@ -154,6 +189,14 @@ class PausableDecoder:
         # Whether the decoder has had every packet before those that wait.
         self._is_whole = False
         self._load_since, self._busy = time.monotonic(), 0.0
+        self._trial: HardwareTrial | None = None
+        # The decoder in hardware that has proved itself: in use, or from the next keyframe on.
+        self._hardware: HardwareDecoder | None = None
+        if hardware:
+            try:
+                self._trial = HardwareTrial(stream.hardware_decoder())
+            except ValueError as error:
+                self._decided(f"software: {error}")
 
     def put(self, packet: Any) -> None:
         """Adds a packet to those that wait. A keyframe replaces them."""
@@ -203,14 +246,19 @@ class PausableDecoder:
 
     def _start_over(self) -> Iterator[Any]:
         """At a keyframe: has the decoder forget what is not continued; what it still holds comes out."""
-        now, replaced = time.monotonic(), False
-        if now - self._load_since > _LOAD_WINDOW:
+        now, replaced = time.monotonic(), self._hardware is not None and self._hardware is not self._decoder
+        if self._hardware is None and now - self._load_since > _LOAD_WINDOW:
             replaced = not self._all_threads and self._busy > MAX_LOAD * (now - self._load_since)
             self._load_since, self._busy = now, 0.0
         if self._decoder.is_open and (replaced or not self._is_whole):
             yield from self._decode(None)
             self._decoder.flush_buffers()
-        if replaced:
+            if self._trial is not None:
+                self._trial.hardware.flush_buffers()
+        if replaced and self._hardware is not None:
+            self._decoder = self._hardware
+            self._decoder.flush_buffers()
+        elif replaced:
             log.info("%s: decoding takes most of one core: it uses all of them", self._stream.name)
             self._all_threads = True
             self._decoder = self._stream.decoder(all_threads=True, deblocking=self._deblocking)
@@ -219,12 +267,44 @@ class PausableDecoder:
         began = time.thread_time()  # with one thread, the decoder works in this one
         try:
             frames = self._decoder.decode(packet)
-        except (av.error.FFmpegError, ValueError):
+        except (av.error.FFmpegError, ValueError) as error:
             self._counts.damage()
             frames = []
-        self._busy += time.thread_time() - began
+            self._give_up_hardware(error)
+        spent = time.thread_time() - began
+        self._busy += spent
+        if self._trial is not None and packet is not None:
+            self._trial.compare(packet, frames, spent)
+            self._judge(self._trial)
         for frame in frames:
             # Of an open group of pictures, those that refer to what was not decoded; of an encoder without keyframes,
             # what is not yet whole.
             if not frame.is_corrupt and isinstance(frame.opaque, Arrival):
                 yield frame
+
+    def _judge(self, trial: HardwareTrial) -> None:
+        if trial.verdict is None:
+            return
+        self._trial = None
+        if trial.verdict:
+            self._decided(f"software: {trial.verdict}")
+        else:
+            self._hardware = trial.hardware
+            self._decided(trial.hardware.name)
+
+    def _give_up_hardware(self, error: Exception) -> None:
+        if self._hardware is not None and self._decoder is self._hardware:
+            self._decided(f"software: {self._hardware.name} fails: {reason(error)}")
+            self._hardware = None
+            self._decoder = self._stream.decoder(all_threads=self._all_threads, deblocking=self._deblocking)
+
+    def _decided(self, decoder: str) -> None:
+        """Says which decoder serves, once for a stream, however often it is opened."""
+        if self._counts.as_dict().get("decoder") != decoder:
+            log.log(
+                logging.WARNING if decoder.startswith("software") else logging.INFO,
+                "%s: decoder: %s",
+                self._stream.name,
+                decoder,
+            )
+            self._counts.note(decoder=decoder)

@@ -74,6 +74,11 @@ class Reader:
         """See `Source.diagnosis`: why it has failed, until it gives a sign of life again."""
         return self._diagnosis
 
+    @property
+    def is_released(self) -> bool:
+        """Whether it reads no more, and nothing is open; after `close`, False if a read blocks."""
+        return not self._thread.is_alive() and all(attempt.ended for attempt in self._attempts)
+
     def start(self, queue: SampleQueue, trouble: Trouble) -> None:
         """See `Source.start`."""
         self._queue, self._trouble = queue, trouble

@@ -83,6 +83,7 @@ class SecondStream:
 
     def _look(self, ended: threading.Event, gate: MotionGate, backoff: Backoff) -> None:
         stream = PacketStream(self._url, self.name, self._stall_timeout)
+        # Without deblocking, errors grow until the next keyframe, and the gate sees them go.
         decoder = PausableDecoder(stream, self.counts, all_threads=False, deblocking=True)
         pace = Pace(LOOKS)
         try:

@@ -112,6 +112,8 @@ class WatchAll:
         decoder = self._decoder(stream)
         try:
             for packet in stream.packets():
+                if self._context.packets is not None:
+                    self._context.packets.put(packet, stream)
                 decoder.put(packet)
                 if packet.is_keyframe:
                     self._keyframes.keyframe(packet.opaque.at)
@@ -127,7 +129,13 @@ class WatchAll:
         self._keyframes = KeyframePace(self._pace.period)
         self._frames = FrameSamples(self._name, self._pace, self._frozen)
         all_threads = self._fps is None or self._fps > ONE_THREAD_FPS
-        return PausableDecoder(stream, self._counts, all_threads=all_threads, deblocking=self._options.deblocking)
+        return PausableDecoder(
+            stream,
+            self._counts,
+            all_threads=all_threads,
+            deblocking=self._options.deblocking,
+            hardware=self._options.hardware,
+        )
 
     def _step(self, decoder: PausableDecoder, packet: Any) -> Iterator[Sample | None]:
         """Decides about a packet, which waits in the decoder."""

@@ -16,8 +16,7 @@ import pytest
 from edge_agent.mqtt.disk_queue import DiskQueue
 from tests.broker import Mosquitto, Subscriber, wait_until
 from tests.disks import PowerCutDisk
-from tests.mqtt.bench import Bench
-from tests.reconcile import on
+from tests.mqtt.bench import Bench, arrived
 
 pytestmark = pytest.mark.faults
 
@@ -95,7 +94,7 @@ def test_an_agent_delivers_after_a_power_cut_what_was_safe_before(tmp_path: Path
             with Bench(after, mosquitto.url, replay_rate=5000) as bench:
                 bench.wait_until_connected()
                 wait_until(lambda: bench.counts()["queued"] == 0, 60, "everything is delivered")
-            client.wait_for(on("result"), len(safe))
+            arrived(client, len(safe))
             delivered = {int(message.payload.split(b'"seq":')[1].split(b",")[0]) for message in client.messages}
     assert delivered >= set(safe)
 

@@ -14,7 +14,7 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session
 from edge_agent.mqtt.outbox import Outbox
 from tests.broker import Subscriber, wait_until
-from tests.reconcile import Ledger, on
+from tests.reconcile import Ledger
 
 RESULTS = "edge/bench/+/result"
 
@@ -109,6 +109,10 @@ def url(port: int) -> str:
 
 
 def arrived(client: Subscriber, count: int, timeout: float = 15) -> Ledger:
-    """Everything that has been received, once there are `count` results."""
-    client.wait_for(on("result"), count, timeout)
-    return Ledger(client.messages)
+    """Everything that has been received, once there are `count` different results: copies by a replay count once."""
+
+    def ledger() -> Ledger | None:
+        found = Ledger(client.messages)
+        return found if found.different() >= count else None
+
+    return wait_until(ledger, timeout, f"{count} different results have arrived")
