@@ -13,6 +13,7 @@ from benchmarks import camera_cost, footprint, gate, language, messages, report,
 from benchmarks.bench import Bench, Outcome, patience
 from benchmarks.inputs import DATA
 from benchmarks.processes import Broker
+from benchmarks.versions import before
 
 BENCHMARKS: dict[str, Callable[[Bench], Outcome]] = {
     "throughput": speed.throughput,
@@ -42,6 +43,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3, help="how long memory is watched for growth (3)")
     parser.add_argument("--idle-seconds", type=float, default=60, help="how long an idle daemon is watched (60)")
     parser.add_argument("--patience", type=float, default=300, help="seconds in all to wait for a calm machine (300)")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="REVISION",
+        help="the version before, measured in alternating turns; `none`: only the present one (the latest tag, or the "
+        "version that the figures in docs/ are of)",
+    )
     args = parser.parse_args()
     patience.left = args.patience
     if unknown := set(args.names) - set(BENCHMARKS):
@@ -49,6 +57,7 @@ def main() -> None:
     if not DATA.is_dir():
         parser.error(f"no test data in {DATA}: set EDGE_AGENT_TEST_DATA")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what has been started ends too, as with Ctrl+C
+    compared = None if args.against == "none" else before(args.against)
     # This process and all that it starts; the daemon and the runtimes see so many cores and no more.
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)
@@ -70,6 +79,7 @@ def main() -> None:
                 count=args.count,
                 minutes=args.minutes,
                 idle_seconds=args.idle_seconds,
+                before=compared,
             )
             facts = report.machine(bench)
             for benchmark in args.names or BENCHMARKS:

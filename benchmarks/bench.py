@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import Broker, foreign_cores
+from benchmarks.versions import PRESENT, Version
 
 # Cores that others may keep busy during a measurement, else it is made again, at most so often.
 QUIET = 0.08
@@ -34,6 +35,7 @@ class Bench:
         count: inputs a turn.
         minutes: how long memory is watched.
         idle_seconds: how long idleness is watched.
+        before: the version that the present one is compared with, if any.
     """
 
     folder: Path
@@ -44,6 +46,12 @@ class Bench:
     count: int
     minutes: float
     idle_seconds: float
+    before: Version | None = None
+
+    @property
+    def versions(self) -> list[Version]:
+        """The present one, called `daemon`, and the one before."""
+        return [PRESENT] if self.before is None else [PRESENT, self.before]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,15 @@ def compare(
     pairs = zip(ours, theirs, strict=True)
     values = [a - b if difference else a / b for a, b in pairs]
     return summary(goal, what, values, wanted, "MiB" if difference else "")
+
+
+def against_before(goal: int, what: str, key: str, turns: Turns, *, difference: bool = False) -> list[Figure]:
+    """The present version against the one before, which had its turns in between; none if only one was measured."""
+    if "before" not in turns:
+        return []
+    sign = "-" if difference else "/"
+    ours, theirs = (column(turns[name], key) for name in ("daemon", "before"))
+    return [compare(goal, f"{what}, daemon {sign} version before", ours, theirs, difference=difference)]
 
 
 def summary(goal: int, what: str, values: Sequence[float], wanted: str = "", unit: str = "") -> Figure:

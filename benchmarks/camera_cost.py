@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import random
 import shutil
 import statistics
@@ -12,14 +13,18 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.bench import Bench, Figure, Measured, Outcome, column, compare, summary
+from benchmarks.gate import DETECTOR
 from benchmarks.inputs import Model
-from benchmarks.processes import PROJECT, Broker, Daemon, Program, cpu_seconds, pss_mib
+from benchmarks.load import Wire
+from benchmarks.processes import Broker, Daemon, Program, cpu_of_all, pss_mib
+from benchmarks.versions import PROJECT
 from edge_agent import settings
 from edge_agent.errors import SourceError
 from edge_agent.models.shipped import shipped
@@ -32,13 +37,15 @@ from edge_agent.sources.second_stream import LOOKS
 from edge_agent.sources.watch import watch
 from tests.rtsp_server import Clip, RtspServer
 from tests.sources.clips import Opened
-from tests.yard import FPS, VARIABLE, Episode, Yard, constant
+from tests.yard import FPS, VARIABLE, X264, Episode, Yard, constant
 
 GOAL = 13
 MAIN, SMALL = (1920, 1080), (640, 360)
 GOP_S = 2.0
-# Of a sensor at dusk, in grey levels: about 2 Mbit/s of a still 1080p scene.
+# Of a sensor at dusk, in grey levels.
 NOISE = 6.0
+# 3 Mbit/s of a still 1080p scene: cameras come with 2 to 6.
+USUAL = X264 | {"crf": "25"}
 # Next to no inference, so that the camera is measured.
 DIGITS = Model("digits", shipped("digits"), "threads: 1")
 LEARN = [Episode(begins, begins + 1.2) for begins in (3.0, 8.4, 13.7)]
@@ -50,6 +57,8 @@ SCENES = {
 WANTED = {"still": "<= 0.2", "5 % moving": "<= 0.3"}
 # Seconds after which it is settled: opened, and the sizes of packets are learned.
 SETTLE, LEARNED = 6.0, 34.0
+# Of the detector's cameras, and seconds for which their results are counted.
+CAMERAS, WATCHED = 4, 20.0
 # Of the episodes.
 SIZE = (384, 216)
 EVERY = 5.0
@@ -58,7 +67,7 @@ EVERY = 5.0
 def make_clips(folder: Path) -> None:
     """The main stream of each scene and the second one, and what sizes are learned from."""
     for name, scene in {"learn": Yard(*MAIN, seconds=22.0, episodes=LEARN, noise=NOISE), **SCENES}.items():
-        clips = {folder / f"{name}.ts": (MAIN, VARIABLE), folder / f"{name} small.ts": (SMALL, VARIABLE)}
+        clips = {folder / f"{name}.ts": (MAIN, USUAL), folder / f"{name} small.ts": (SMALL, VARIABLE)}
         if not all(path.exists() for path in clips):
             scene.write(clips, round(GOP_S * 25))
 
@@ -86,15 +95,46 @@ def cost(bench: Bench) -> Outcome:
         cpu = column(theirs, "cpu")
         outcome.figures.append(summary(GOAL, f"ffmpeg's decoding, {name}", cpu, unit="s a second"))
         outcome.figures.append(summary(GOAL, f"memory, all, {name}", column(turns["all"], "pss_mib"), unit="MiB"))
-    outcome.figures += episodes(bench)
+    outcome.figures += episodes(bench) + four_cameras(bench)
     return outcome
+
+
+def four_cameras(bench: Bench) -> list[Figure]:
+    """Four cameras in which something moves all the time, at 5 frames a second, on one detector."""
+    make_clips(bench.folder)
+    clip = Clip.read(bench.folder / "always moving.ts")
+    memory: dict[int, float] = {}
+    seen: dict[str, list[float]] = {}
+    for cameras in (1, CAMERAS):
+        with RtspServer({f"c{number}": clip for number in range(cameras)}) as server, Wire(bench.broker.port) as wire:
+            lines = [
+                f"c{number}: {{source: {{type: video, url: '{server.url(f'c{number}')}', fps: 5}}, model: mobilenet}}"
+                for number in range(cameras)
+            ]
+            wire.subscribe(f"edge/cameras{cameras}-ssd/+/result")
+            with Daemon(bench.folder, bench.broker, DETECTOR, name=f"cameras{cameras}", pipelines=lines) as program:
+                began, seen = time.monotonic(), {}
+                while (now := time.monotonic() - began) < SETTLE + WATCHED:
+                    topic, payload = wire.receive_with_topic()
+                    if now > SETTLE:
+                        captured = datetime.fromisoformat(json.loads(payload)["captured_at"]).timestamp()
+                        seen.setdefault(topic, []).append(time.time() - captured)
+                memory[cameras] = pss_mib(program.pid)
+    rates = [len(seen.get(topic, ())) / WATCHED for topic in seen] + [0.0] * (CAMERAS - len(seen))
+    late = sorted(latency for latencies in seen.values() for latency in latencies)
+    more = (memory[CAMERAS] - memory[1]) / (CAMERAS - 1)
+    return [
+        summary(GOAL, "four cameras: results a second of the slowest", [min(rates)], ">= 4.75"),
+        summary(GOAL, "four cameras: age of a result, p99", [late[len(late) * 99 // 100]], "<= 1.0", "s"),
+        summary(GOAL, "four cameras: memory of each further one", [more], "<= 60", "MiB"),
+    ]
 
 
 def _side_by_side(bench: Bench, ffmpeg: str, scene: str) -> dict[str, Measured]:
     learn, clip = bench.folder / "learn.ts", bench.folder / f"{scene}.ts"
     main = Clip.read(clip)
     # One for each, which shows how much of its stream a program has really read.
-    clips = dict.fromkeys(("all", "coarse", "second", "ffmpeg"), main)
+    clips = dict.fromkeys(("all", "coarse", "second", "ffmpeg", "frigate"), main)
     clips |= {"small": Clip.read(bench.folder / f"{scene} small.ts"), "packets": Clip.read(learn, clip, again=1)}
     gate = "gate: {type: motion, heartbeat: 1m}"
     with RtspServer(clips) as server, ExitStack() as programs:
@@ -116,10 +156,14 @@ def _side_by_side(bench: Bench, ffmpeg: str, scene: str) -> dict[str, Measured]:
         running["ffmpeg"] = programs.enter_context(
             Program([*command, "-an", "-f", "null", "-"], bench.folder / "ffmpeg.log")
         )
+        frigate = [sys.executable, str(PROJECT / "benchmarks" / "frigate_way.py"), str(shipped("digits/digits.tflite"))]
+        running["frigate"] = programs.enter_context(
+            Program([*frigate, server.url("frigate")], bench.folder / "frigate.log")
+        )
         time.sleep(LEARNED)
-        before, sent = {way: cpu_seconds(program.pid) for way, program in running.items()}, dict(server.sent)
+        before, sent = {way: cpu_of_all(program.pid) for way, program in running.items()}, dict(server.sent)
         time.sleep(SCENES[scene].seconds * (1 if scene == "5 % moving" else 2))
-        spent = {way: cpu_seconds(program.pid) - before[way] for way, program in running.items()}
+        spent = {way: cpu_of_all(program.pid) - before[way] for way, program in running.items()}
         seconds = {way: (server.sent[way] - sent[way]) / FPS for way in running}
         return {
             way: {"cpu": spent[way] / seconds[way], "seconds": seconds[way], "pss_mib": pss_mib(program.pid)}
@@ -224,12 +268,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each scene (2)")
     parser.add_argument("--folder", type=Path, help="where the clips are kept for the next time")
     parser.add_argument("--episodes", type=int, default=0, help="only the episodes, as many as this")
+    parser.add_argument("--four", action="store_true", help="only four cameras on a detector")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = args.folder or Path(made)
         with Broker(folder) as broker:
             bench = Bench(folder, [], broker, 2, args.rounds, 0, 0, 0)
-            outcome = Outcome(episodes(bench, args.episodes)) if args.episodes else cost(bench)
+            if args.episodes:
+                outcome = Outcome(episodes(bench, args.episodes))
+            else:
+                outcome = Outcome(four_cameras(bench)) if args.four else cost(bench)
     sys.stdout.write(report.table([outcome]) + "\n")
 
 

@@ -5,6 +5,7 @@ same for every program. So it must be light: it speaks just enough MQTT 3.1.1 ov
 that were made before, and does nothing between two answers but note the time. Its CPU time is in the report.
 """
 
+import contextlib
 import io
 import socket
 import struct
@@ -18,7 +19,7 @@ from benchmarks.processes import cpu_seconds
 PATIENCE = 60.0
 NOBODY: Mapping[str, int] = {}
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
-QOS_1 = 0x02
+QOS_1, RETAINED = 0x02, 0x01
 REFUSED = 1
 
 
@@ -54,21 +55,40 @@ class Wire:
         Raises:
             TimeoutError: none has come for a minute.
         """
+        return self.receive_with_topic()[1]
+
+    def receive_with_topic(self) -> tuple[str, bytes]:
+        """The next message; what the broker has retained, of a turn before, is passed over.
+
+        Raises:
+            TimeoutError: none has come for a minute.
+        """
         # Else the broker, which has Nagle's algorithm on, may keep a result back until ours acknowledge the one before.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        body = self._expect(PUBLISH)
-        return body[2 + int.from_bytes(body[:2]) :]
+        kind, body = self._packet()
+        while kind == PUBLISH | RETAINED:
+            kind, body = self._packet()
+        _check(kind, body, PUBLISH)
+        end = 2 + int.from_bytes(body[:2])
+        return body[2:end].decode(), body[end:]
+
+    def discard(self) -> None:
+        """Reads and forgets whatever comes, until the connection is closed."""
+        with contextlib.suppress(OSError):
+            while self._socket.recv(1 << 16):
+                pass
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # wakes a thread that reads
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _expect(self, wanted: int) -> bytes:
         kind, body = self._packet()
-        if kind != wanted or (wanted in (CONNACK, SUBACK) and body[-1] >= REFUSED):
-            raise ConnectionError(f"the broker answers {kind:#x} {body[:16].hex()}")
+        _check(kind, body, wanted)
         return body
 
     def _send(self, kind: int, *parts: bytes) -> None:
@@ -95,6 +115,11 @@ class Wire:
         if not byte:
             raise ConnectionError("the broker has hung up")
         return byte[0]
+
+
+def _check(kind: int, body: bytes, wanted: int) -> None:
+    if kind != wanted or (wanted in (CONNACK, SUBACK) and body[-1] >= REFUSED):
+        raise ConnectionError(f"the broker answers {kind:#x} {body[:16].hex()}")
 
 
 def _text(text: str) -> bytes:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
 from benchmarks.inputs import LABELS, VIDEO, Model
+from benchmarks.versions import PRESENT, PROJECT, Version
 
-PROJECT = Path(__file__).parents[1]
 PATIENCE = 120.0
 WARM_UP = 15
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,6 +36,11 @@ def _with_children(pid: int) -> list[int]:
     except FileNotFoundError:  # it has ended meanwhile
         return [pid]
     return [pid, *(one for child in children for one in _with_children(child))]
+
+
+def cpu_of_all(pid: int) -> float:
+    """The same of a process and all that it has started and that still runs."""
+    return sum(cpu_seconds(one) for one in _with_children(pid))
 
 
 def pss_mib(pid: int) -> float:
@@ -72,12 +77,15 @@ class Program:
         command: what to run.
         log: file that its standard error goes to.
         environment: further variables.
+        folder: that it runs in.
 
     Attributes:
         began: when it was started, on the performance counter.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path = PROJECT
+    ) -> None:
         self._command = " ".join(command)
         self._log = log
         self.began = time.perf_counter()
@@ -87,8 +95,8 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                cwd=PROJECT,
-                env=os.environ | dict(environment or {}),
+                cwd=folder,
+                env=_as_installed(os.environ) | dict(environment or {}),
                 bufsize=0,
             )
         # Both are there, since pipes were asked for.
@@ -144,6 +152,14 @@ class Program:
         self.stop()
 
 
+def free_port() -> int:
+    """One of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Broker(Program):
     """Mosquitto with its default settings on a free port of 127.0.0.1."""
 
@@ -151,9 +167,7 @@ class Broker(Program):
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             raise SystemExit("needs the MQTT broker Mosquitto: apt-get install mosquitto")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         config = folder / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         super().__init__([program, "-c", str(config)], folder / "mosquitto.log")
@@ -206,6 +220,8 @@ class Daemon(Program):
     Args:
         pipelines: lines of YAML, one for each pipeline (`name: {source: …}`); default: one on MQTT.
         models: lines of YAML, one for each further model.
+        version: whose code runs.
+        more: lines of YAML, at the end.
 
     Attributes:
         started_after: seconds from its start until it told the service manager that it is ready.
@@ -220,8 +236,10 @@ class Daemon(Program):
         name: str = "daemon",
         pipelines: Sequence[str] = (),
         models: Sequence[str] = (),
+        version: Version = PRESENT,
+        more: str = "",
     ) -> None:
-        name = f"{name}-{model.name}"
+        name = f"{name}-{model.name}" if version is PRESENT else f"{version.name}-{name}-{model.name}"
         self.topic_in, self.topic_out = f"{name}/in", f"edge/{name}/images/result"
         mqtt_pipeline = f"images: {{source: {{type: mqtt, topic: {self.topic_in}}}, model: mobilenet}}"
         config = folder / f"{name}.yaml"
@@ -232,18 +250,24 @@ class Daemon(Program):
             + "".join(f"  {line}\n" for line in models)
             + "pipelines:\n"
             + "".join(f"  {pipeline}\n" for pipeline in pipelines or [mqtt_pipeline])
+            + more
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(folder / f"{name}.notify"))
             manager.settimeout(1.0)
-            environment = {"NOTIFY_SOCKET": str(folder / f"{name}.notify")}
-            command = [sys.executable, "-m", "edge_agent", "run", "-c", str(config)]
-            super().__init__(command, folder / f"{name}.log", environment)
+            environment = {"NOTIFY_SOCKET": str(folder / f"{name}.notify"), "PYTHONPATH": str(version.folder)}
+            command = [version.python, "-m", "edge_agent", "run", "-c", str(config)]
+            super().__init__(command, folder / f"{name}.log", environment, version.folder)
             while not _says_ready(manager):
                 if self.poll() is not None or time.perf_counter() - self.began > PATIENCE:
                     raise self.failure("does not become ready")
             self.started_after = time.perf_counter() - self.began
         (folder / f"{name}.notify").unlink()
+
+
+def _as_installed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what would have Python compile all modules at each start; an installed package is compiled once."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _says_ready(manager: socket.socket) -> bool:

@@ -45,6 +45,7 @@ def machine(bench: Bench) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "rounds": bench.rounds,
         "inputs_a_turn": bench.count,
+        "version_before": bench.before.folder.name if bench.before else None,
     }
 
 
@@ -53,10 +54,11 @@ def write(facts: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> None:
     raw = {**facts, "benchmarks": {name: outcome.as_dict() for name, outcome in outcomes.items()}}
     (DOCS / "benchmarks.json").write_text(json.dumps(raw, indent=1) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    against = f"; version before: {facts['version_before']}" if facts["version_before"] else ""
     body = (
         f"{BEGIN}\n\nMeasured {facts['at'][:10]} on {facts['cores_used']} cores of {facts['cpu']}, {facts['system']}, "
-        f"Python {facts['python']}, {versions}; {facts['rounds']} rounds of {facts['inputs_a_turn']} inputs.\n\n"
-        f"{table(outcomes.values())}\n\n{END}"
+        f"Python {facts['python']}, {versions}; {facts['rounds']} rounds of {facts['inputs_a_turn']} inputs"
+        f"{against}.\n\n{table(outcomes.values())}\n\n{END}"
     )
     page = DOCS / "benchmarks.md"
     before, _, rest = page.read_text().partition(BEGIN)
