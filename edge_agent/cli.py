@@ -14,6 +14,7 @@ from edge_agent.commands import (
     demo,
     doctor,
     evaluate,
+    init,
     inspect,
     inventory,
     models,
@@ -24,6 +25,7 @@ from edge_agent.commands import (
     run,
     samples,
     schema,
+    update_agent,
     watch,
 )
 from edge_agent.errors import ConfigError, EdgeAgentError, MissingExtraError, ModelError
@@ -34,6 +36,7 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 # In the order of `--help`.
 COMMANDS = (
+    init,
     run,
     check,
     predict,
@@ -50,6 +53,7 @@ COMMANDS = (
     watch,
     inventory,
     schema,
+    update_agent,
 )
 
 

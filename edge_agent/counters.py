@@ -187,6 +187,11 @@ class Settlement:
         """Whether a sender waits for `done`, and sends the input again if it does not come."""
         return self._on_done is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen to the input."""
+        return self._ended
+
     def split(self, count: int) -> "list[Settlement]":
         """The ends of the pieces that an input is cut into, in place of its own; `on_done` is called after the last.
 

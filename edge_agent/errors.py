@@ -68,8 +68,8 @@ DISTRIBUTION = "edge-agent-runtime"
 # The runtimes that are published for 64-bit systems only.
 ONLY_64_BIT = ("onnx", "openvino", "quantize", "language")
 _IS_32_BIT = sys.maxsize < 1 << 32
-# deploy/install.sh leaves this file, not empty, in the environments that it makes. It never changes one later.
-_MADE_BY_INSTALL_SH = ".installed"
+# In the environments that deploy/install.sh and the Debian package make; not empty. They never change one later.
+_NOT_CHANGED_BY_PIP = ".installed"
 
 
 def install_extra(extra: str) -> str:
@@ -80,8 +80,11 @@ def install_extra(extra: str) -> str:
     """
     if _IS_32_BIT and extra in ONLY_64_BIT:
         return "it exists for 64-bit systems only"
-    mark = Path(sys.prefix, _MADE_BY_INSTALL_SH)
-    if mark.is_file() and mark.stat().st_size:
+    mark = Path(sys.prefix, _NOT_CHANGED_BY_PIP)
+    made_by = mark.read_bytes().strip() if mark.is_file() else b""
+    if made_by == b"package":
+        return f"the Debian package is without the extra {extra}: remove it and install with `sh install.sh --extras`"
+    if made_by:
         return f"run `sh install.sh --extras {','.join([*_installed_extras(), extra])} WHEEL` again"
     needed = _requirements(extra)
     return install_packages(*needed) if needed else f"install edge-agent again with its extra {extra}"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.counters import Settlement
-from edge_agent.errors import InputError
+from edge_agent.errors import EdgeAgentError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,22 @@ class ReplyTo:
 
     topic: str
     correlation_data: bytes | None
+
+
+class Recipient(Protocol):
+    """Who has made a request within this process and gets the answer directly; nothing of it is published."""
+
+    def piece(self, text: str) -> None:
+        """Takes a piece of the answer, if the request asked for pieces."""
+        ...
+
+    def answer(self, content: Mapping[str, Any]) -> None:
+        """Takes the answer: what a result document would say of it."""
+        ...
+
+    def error(self, error: EdgeAgentError) -> None:
+        """Takes why there is no answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +116,8 @@ class SensorOutput:
     size: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every input, and not to be changed: frozen, it takes ten times as long to make.
+@dataclass(slots=True)
 class Sample:
     """One input on its way to a model.
 
@@ -112,6 +129,7 @@ class Sample:
         captured: the same moment on the monotonic clock, from which ages are measured.
         origin: facts about where it came from, published as part of `input`.
         reply_to: where a copy of the result goes.
+        recipient: who gets the answer instead of the broker; None: the broker.
         settlement: how it ends.
         played: seconds since the start of a recording, with its earlier rounds if it is looped; None: not a recording.
         senders: devices whose published messages have led to it.
@@ -129,6 +147,7 @@ class Sample:
     senders: tuple[str, ...] = ()
     sensor: SensorOutput | None = None
     shows_motion: bool = False
+    recipient: Recipient | None = None
 
     @property
     def stream(self) -> str | None:
@@ -148,7 +167,8 @@ class Sample:
         return position if isinstance(position, float) else self.captured
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every input, and not to be changed: frozen, it takes ten times as long to make.
+@dataclass(slots=True)
 class Prediction:
     """One thing that a model says of an input. What its task does not give is None.
 
@@ -204,7 +224,7 @@ class Prediction:
         published = {
             "label": self.label,
             "class_id": self.class_id,
-            "confidence": self.confidence is not None and round(self.confidence, 4),
+            "confidence": None if self.confidence is None else round(self.confidence, 4),
             "region": self.region,
             "box": self.box and [round(edge, 1) for edge in self.box],
             "keypoints": self.keypoints and [_keypoint(*keypoint) for keypoint in self.keypoints],
@@ -215,9 +235,7 @@ class Prediction:
             "zones": self.zones and list(self.zones),
             "track_id": self.track_id,
         }
-        return {key: value for key, value in published.items() if getattr(self, key) is not None} | dict(
-            self.details or {}
-        )
+        return {key: value for key, value in published.items() if value is not None} | dict(self.details or {})
 
 
 def content_of(predictions: Sequence[Prediction], task: str) -> dict[str, Any]:
@@ -252,7 +270,8 @@ class Timing:
         return dict(zip(("queue", "preprocess", "inference", "postprocess", "total"), rounded, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every input, and not to be changed: frozen, it takes ten times as long to make.
+@dataclass(slots=True)
 class Result:
     """What is published for one sample; without a `seq` if it was withheld."""
 

@@ -78,7 +78,8 @@ def measure(path: str, file_format: str, threads: int, seconds: float) -> Measur
     try:
         engine = load_engine(Path(path), file_format, threads, CONTEXT)
         load_ms = (time.perf_counter() - began) * 1000
-        session = engine.session()
+        engine.reserve(1)
+        session = engine.session(0)
         count = min(PROMPT_TOKENS, engine.context // 2)
         # Letters: every model knows some of them.
         known = [token for letter in "abcdefgh" for token in engine.encode(letter) if token < engine.vocabulary.size]
@@ -89,13 +90,13 @@ def measure(path: str, file_format: str, threads: int, seconds: float) -> Measur
             session.rewind(0)
             began = time.perf_counter()
             for start in range(0, count, CHUNK):
-                session.extend(prompt[start : start + CHUNK])
+                engine.extend([(session, prompt[start : start + CHUNK])])
             token = int(session.logits().argmax())
             times.append(time.perf_counter() - began)
         began, count_out = time.perf_counter(), 0
         room = range(engine.context - count)
         for _ in takewhile(lambda number: not number or time.perf_counter() - began < seconds, room):
-            session.extend([token])
+            engine.extend([(session, [token])])
             token = int(session.logits().argmax())
             count_out += 1
         output = time.perf_counter() - began

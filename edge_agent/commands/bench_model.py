@@ -2,10 +2,11 @@
 
 import argparse
 import contextlib
+import logging
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import settings
@@ -16,10 +17,13 @@ from edge_agent.system import memory
 
 if TYPE_CHECKING:
     from edge_agent.engines import Engine
+    from edge_agent.engines.tuning import Tuning
     from edge_agent.modelfile.facts import ModelFile
     from edge_agent.models.bundle import FileFormat
     from edge_agent.models.resolve import ModelSource
     from edge_agent.system.worker_process import Channel
+
+log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 3
 OPEN_AXIS = 1
@@ -72,12 +76,27 @@ def run(source: "ModelSource", args: argparse.Namespace) -> int:
     if not usable:
         raise ModelError(f"{file.path}: {measurements[0].problem}")
     best = choose(usable, [measurement.per_second for measurement in usable])
+    tuning = _tuned(source)
     if args.json:
         chosen = {"accelerator": best.accelerator, "engines": best.engines, "threads": best.threads}
-        print_json(file.path, file.sha256, measurements, chosen)
+        print_json(file.path, file.sha256, measurements, chosen, tuned=tuning and tuning.facts())
     else:
         _show(measurements, best)
+        if tuning is not None:
+            print(f"What `tune: auto` finds on the CPU:\n    {tuning.describe()}")
     return 0
+
+
+def _tuned(source: "ModelSource") -> "Tuning | None":
+    """What the self-test finds with `tune: auto`, from its cache if it has found it before; None: nothing."""
+    from edge_agent.models.qualification import qualify
+
+    options = source.options.model_copy(update={"tune": "auto", "accelerators": (CPU,)})
+    try:
+        return qualify(replace(source, options=options), 1).tuning
+    except EdgeAgentError as error:
+        log.info("%s: not tuned: %s", source.file.path, error)
+        return None
 
 
 def _accelerators(file_format: "FileFormat") -> list[settings.AcceleratorName]:

@@ -56,7 +56,7 @@ def choose(usable: Sequence[M], per_second: Sequence[float]) -> M:
     return best
 
 
-def print_json(model: Path, sha256: str, measurements: Sequence[Any], best: dict[str, Any]) -> None:
+def print_json(model: Path, sha256: str, measurements: Sequence[Any], best: dict[str, Any], **more: Any) -> None:
     """Prints the measurements of a model as one document, with the settings to choose."""
     document = {
         "model": str(model),
@@ -64,5 +64,6 @@ def print_json(model: Path, sha256: str, measurements: Sequence[Any], best: dict
         "cores": len(os.sched_getaffinity(0)),
         "measurements": [asdict(measurement) for measurement in measurements],
         "best": best,
+        **more,
     }
     print(json.dumps(document, indent=2))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.argument_types import Subparsers
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 # Exit code if everything is valid, but a model would not run on the first accelerator of its list.
 FALLS_BACK = 3
+CONNECT_WITHIN = 20.0
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -19,6 +21,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("check", help="validate a configuration and everything it points at")
     add_config_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--configuration", type=Path, metavar="ZIP", help="release of a configuration to check with it (the active one)"
+    )
+    parser.add_argument("--broker", action="store_true", help="connect to the broker as well")
+    parser.add_argument("--release", default="release", metavar="NAME", help="its name, for messages")
     parser.set_defaults(run=run)
 
 
@@ -31,9 +38,16 @@ def run(args: argparse.Namespace) -> int:
     from edge_agent.config import loader
     from edge_agent.daemon import preflight
     from edge_agent.engines.tuning import Tuning
+    from edge_agent.update.configuration import load_active, with_release
 
-    loaded = loader.load(file := config_file(args))
+    file = config_file(args)
+    if args.configuration is None:
+        loaded = load_active(file, keep=True)
+    else:
+        loaded = with_release(loader.load(file), args.configuration, args.release)
     preflight.check(loaded)
+    if args.broker:
+        _reach_broker(loaded)
     plan = _plan(loaded)
     preflight.check_not_empty(loaded)
     code = FALLS_BACK if any(model["fallback"] for model in plan["models"]) else 0
@@ -53,6 +67,21 @@ def run(args: argparse.Namespace) -> int:
         if model["fallback"]:
             print(f"    falls back to {model['accelerator']}, since {model['fallback']}")
     return code
+
+
+def _reach_broker(loaded: "Config") -> None:
+    """Connects under another client id than the agent's, whose session it would take over.
+
+    Raises:
+        EdgeAgentError: the broker is not reached.
+    """
+    from edge_agent.commands.subscribed import subscribed
+
+    options = loaded.settings
+    if options.mqtt.url != "embedded":
+        own = f"{options.mqtt.topic_prefix}/{options.device_id}/cmd"
+        with subscribed(options.mqtt, loaded.path.parent, f"{options.device_id}-check", [own], CONNECT_WITHIN):
+            pass
 
 
 def _plan(loaded: "Config") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`demo language`: commands and readings go over MQTT, and the bundled language model answers, token by token."""
+"""`demo language`: commands and readings go over MQTT, and the two bundled language models answer."""
 
 import json
 import sys
@@ -12,16 +12,17 @@ from edge_agent.commands.demo_session import DEVICE, Subscriber, balance, play, 
 from edge_agent.models.shipped import shipped
 from edge_agent.system.units import counted
 
-ASKED = "home/ask"
-TOPIC = f"edge/{DEVICE}/intents/result"
+# What is asked of the two pipelines, and the topics on which they hear it.
+ASKED = {"commands": "home/command", "sentences": "home/readings"}
+TOPIC = f"edge/{DEVICE}/+/result"
 PIECES = f"{TOPIC}/stream"
 COMMANDS = (
     "turn the porch light off at ten",
     "please set the heating in the living room to 21 degrees",
-    "start the air compressor in the workshop for half an hour",
+    "open the bedroom blinds at 7:30 and start the air compressor for half an hour",
     "is the garage door closed?",
-    "open the bedroom blinds at 7:30",
-    "how warm is it in the greenhouse",
+    "don't open the gate",
+    "start the dishwasher",
 )
 READINGS = (
     "sum up the greenhouse: temperature 21.5 rising from 19.8, humidity 40 steady",
@@ -39,7 +40,7 @@ class Answered:
     Attributes:
         asked: a command, or readings.
         answer: JSON for a command, a sentence for readings.
-        tokens: of the answer.
+        tokens: that the model has generated.
         first_token_ms: from the request to the first of them.
         total_ms: from the request to the last.
     """
@@ -68,36 +69,38 @@ def run(seconds: float, *, as_json: bool) -> int:
         screen.show,
         lambda client: _ask(client, time.monotonic() + seconds, screen),
     )
-    counters = played.counters["intents"]
     if as_json:
-        print(json.dumps({"answers": [asdict(one) for one in screen.answers], "counters": counters}, indent=2))
+        print(json.dumps({"answers": [asdict(one) for one in screen.answers], "counters": played.counters}, indent=2))
     else:
         print()
         say(f"{len(screen.answers)} of {len(COMMANDS + READINGS)} requests answered")
-        balance(counters, "requests")
+        for name, counters in played.counters.items():
+            balance(counters, name)
     return 0 if len(screen.answers) == len(COMMANDS + READINGS) or played.interrupted else 1
 
 
 def _sections() -> dict[str, Any]:
     return {
-        "models": {"intents": {"path": str(shipped("intents"))}},
+        "models": {
+            "commands": {"path": str(shipped("commands")), "language": {"context": 128}},
+            "intents": {"path": str(shipped("intents")), "language": {"context": 256}},
+        },
         "pipelines": {
-            "intents": {
-                "source": {"type": "mqtt", "topic": ASKED},
-                "model": "intents",
-                "text": {"options": {"stream": True}},
+            name: {
+                "source": {"type": "mqtt", "topic": topic},
+                "model": "commands" if name == "commands" else "intents",
+                "text": {"options": {"stream": True} | ({} if name == "commands" else {"numbers": "stated"})},
             }
+            for name, topic in ASKED.items()
         },
     }
 
 
 def _ask(subscriber: Subscriber, until: float, screen: "_Screen") -> None:
     """Sends the requests one by one, each after the previous one has been answered."""
-    schema = json.loads((shipped("intents") / "schema.json").read_text(encoding="utf-8"))
     for text in COMMANDS + READINGS:
         screen.type(text)
-        form = {"json_schema": schema} if text in COMMANDS else {}
-        subscriber.send(ASKED, json.dumps({"prompt": text} | form).encode())
+        subscriber.send(ASKED["commands" if text in COMMANDS else "sentences"], text.encode())
         if not screen.answered.wait(max(0.0, until - time.monotonic())):
             return
 
@@ -115,8 +118,9 @@ class _Screen:
     def introduce(self, url: str) -> None:
         if self.quiet:
             return
-        say("Commands and readings go over MQTT to the bundled language model, which answers with JSON, or a sentence.")
-        say(f"Broker {url} (inside this process), requests on {ASKED}, answers on {TOPIC}, pieces on {PIECES}")
+        say("Commands and readings go over MQTT to the bundled language models, which answer with JSON, or a sentence.")
+        asked = " and ".join(ASKED.values())
+        say(f"Broker {url} (inside this process), requests on {asked}, answers on {TOPIC}, pieces on {PIECES}")
 
     def type(self, text: str) -> None:
         self.asked = text
@@ -140,6 +144,8 @@ class _Screen:
         tokens = result["tokens"]["output"]
         self.answers.append(Answered(self.asked, result["text"], tokens, first, round(first + rest, 1)))
         if not self.quiet:
+            if not self.column:  # commands are answered as a whole
+                self._write(result["text"])
             print()
             say(f"  {counted(tokens, 'token')}, the first after {first:.0f} ms, all after {first + rest:.0f} ms")
             sys.stdout.flush()

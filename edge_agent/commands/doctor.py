@@ -58,14 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _machine(args: argparse.Namespace) -> "Machine":
-    from edge_agent.config import loader
     from edge_agent.doctor.machine import Machine
+    from edge_agent.update.configuration import load_active
 
     file: Path | None = args.config
     if file is None:
         return Machine(mqtt=mqtt_settings(args, None) if args.url else None)
     try:
-        loaded = loader.load(file)
+        loaded = load_active(file, keep=True)
     except ConfigError as error:
         return Machine(file=file, problems=error.problems, mqtt=mqtt_settings(args, None) if args.url else None)
     return Machine(file=file, config=loaded, mqtt=mqtt_settings(args, loaded.settings.mqtt))

@@ -12,6 +12,8 @@ from typing import Any
 
 from edge_agent.commands import published
 
+# What is subscribed to of each device. Results of a whole fleet would be too many: see `result_topic`.
+KINDS = ("status", "info", "stats", "update")
 MAX_ROWS = 20_000
 MAX_MODELS = 64
 MAX_PROBLEM = 500
@@ -107,10 +109,6 @@ class Fleet:
         self._count = 0
         self._lock = threading.Lock()
 
-    def topics(self) -> list[str]:
-        """Topic filters to subscribe to; results of a whole fleet would be too many, see `result_topic`."""
-        return [f"{self._prefix}+/{what}" for what in ("status", "info", "stats", "update")]
-
     def result_topic(self, row: Row) -> str:
         """Where a pipeline publishes its results."""
         return f"{self._prefix}{row.device}/{row.pipeline}/result"
@@ -128,18 +126,18 @@ class Fleet:
                 self.left_out += 1
 
     def _take(self, levels: Sequence[str], payload: bytes, now: float) -> bool:
-        if len(payload) > published.MAX_PAYLOAD or not all(published.is_name(level) for level in levels):
+        if len(payload) > published.MAX_PAYLOAD or not published.is_name(levels[0]):
             return False
+        if levels[1:] == ["status"]:
+            return self._take_status(levels[0], payload)
         document = published.document(payload)
         match levels:
-            case [name, "status"]:
-                return self._take_status(name, payload)
             case [name, "info" | "stats" | "update" as what] if document is not None:
                 take = {"info": self._take_info, "stats": self._take_stats, "update": self._take_update}[what]
                 return take(name, document)
-            case [name, pipeline, "result"] if document is not None:
+            case [name, pipeline, "result"] if document is not None and published.is_name(pipeline):
                 return self._take_result(name, pipeline, document, now)
-        return levels[1:] in (["info"], ["update"]) and not payload  # a retained message is deleted
+        return levels[1:] in (["info"], ["stats"], ["update"]) and not payload  # a retained message is deleted
 
     def _take_status(self, name: str, payload: bytes) -> bool:
         if not payload:  # the retained message was deleted: the device has been removed

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_agent.commands import published
+from edge_agent.release.rollout import ALONE
 from edge_agent.samples import timestamp
 from edge_agent.system.text import decode
 
 MAX_DEVICES = 20_000
 MAX_MODELS = 64
 MAX_LABELS = 64
+MAX_DRIFT = 100
 MAX_REASON = 500
 MAX_STAMP = 32
 WHAT = ("status", "info", "update")
@@ -22,6 +24,8 @@ COLUMNS = (
     "last_heard",
     "version",
     "configuration",
+    "config_release",
+    "drift",
     "labels",
     "machine",
     "arch",
@@ -48,10 +52,6 @@ class Inventory:
         self._prefix = f"{prefix}/"
         self._devices: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
-
-    def topics(self) -> list[str]:
-        """Topic filters to subscribe to."""
-        return [f"{self._prefix}+/{what}" for what in WHAT]
 
     def receive(self, topic: str, payload: bytes) -> None:
         """Takes a message."""
@@ -105,6 +105,8 @@ def _of_info(document: dict[str, Any]) -> dict[str, Any]:
         "info_at": published.text(document.get("at"), MAX_STAMP),
         "version": published.text(document.get("version")),
         "configuration": published.text(document.get("configuration")),
+        "config_release": published.text(published.mapping(document, "configuration_release").get("release")),
+        "drift": _drift(published.mapping(document, "configuration_release")),
         "labels": [published.text(one) for one in labels[:MAX_LABELS]] if isinstance(labels, list) else [],
         "machine": published.text(machine.get("name"), 100),
         "arch": published.text(machine.get("arch")),
@@ -114,6 +116,12 @@ def _of_info(document: dict[str, Any]) -> dict[str, Any]:
         "models": [_model(published.cut(key), published.mapping(models, key)) for key in list(models)[:MAX_MODELS]],
         "problem": published.text(document.get("problem"), MAX_REASON),
     }
+
+
+def _drift(facts: dict[str, Any]) -> list[str]:
+    """Keys of a device's own file that differ from the repository's configuration, or complete nothing of it."""
+    found = [one for key in ("overridden", "unused") if isinstance(facts.get(key), list) for one in facts[key]]
+    return [published.text(one) for one in found[:MAX_DRIFT]]
 
 
 def _model(name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -126,10 +134,10 @@ def _model(name: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_update(document: dict[str, Any]) -> dict[str, Any]:
-    models = published.mapping(document, "models")
+    followed = published.mapping(document, "models") | {key: document[key] for key in ALONE if key in document}
     updates = []
-    for key in list(models)[:MAX_MODELS]:
-        facts = published.mapping(models, key)
+    for key in list(followed)[: MAX_MODELS + len(ALONE)]:
+        facts = published.mapping(followed, key)
         state = {name: published.text(facts.get(name)) for name in ("channel", "step", "version")}
         active = published.text(published.mapping(facts, "active").get("version"))
         reason = published.text(facts.get("reason"), MAX_REASON)

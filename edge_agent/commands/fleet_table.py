@@ -1,32 +1,18 @@
 """A fleet as a table for people, and as a document for programs."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.commands.fleet import MAX_ROWS, Row
+from edge_agent.commands.text_table import Cell, Column, Line, fitted
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-
-
-class Column(NamedTuple):
-    """A column of the table.
-
-    Attributes:
-        share: weight in the distribution of the remaining width; 0: the column is as wide as its content.
-        least_width: of the terminal; the column is left out on a narrower one.
-    """
-
-    title: str
-    share: int = 0
-    right: bool = False
-    least_width: int = 0
 
 
 COLUMNS = (
@@ -43,57 +29,49 @@ COLUMNS = (
 )
 
 
-def table(rows: Sequence[Row], width: int, now: float) -> "Table":
-    """A line for each row.
+# Of a pipeline, in the JSON document.
+_FACTS = (
+    "results_per_s",
+    "last_result",
+    "latency_ms",
+    "model",
+    "accelerator",
+    "fallback",
+    "waiting",
+    "lost",
+    "problem",
+)
+
+
+def table(rows: Sequence[Row], width: int, now: float) -> Iterator[Line]:
+    """A line for each row, after one with the titles.
 
     Args:
         rows: in the order in which they are shown.
         width: of the terminal, in characters.
         now: seconds on the monotonic clock.
     """
-    from rich.table import Table
-
-    columns = [column for column in COLUMNS if width >= column.least_width]
-    made = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        made.add_column(
-            column.title,
-            width=len(column.title) if column.share else None,  # the least width of a column that has a share
-            ratio=column.share or None,
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    for row in rows:
-        cells = _cells(row, now)
-        made.add_row(*(cells[column.title] for column in columns))
-    return made
+    return fitted(COLUMNS, [_cells(row, now) for row in rows], width)
 
 
-def _cells(row: Row, now: float) -> dict[str, "Text"]:
-    from rich.text import Text
-
+def _cells(row: Row, now: float) -> list[Cell]:
     away = row.status != "online"
-    texts = {
-        "device": row.device,
-        "pipeline": row.pipeline,
-        "status": row.status or "?",
-        "/s": "" if row.results_per_s is None else _number(row.results_per_s),
-        "last result": row.problem or row.last_result,
-        "ago": "" if row.last_at is None else _ago(now - row.last_at),
-        "ms": "" if row.latency_ms is None else _number(row.latency_ms),
-        "model": row.model,
-        "on": f"{row.accelerator} !" if row.fallback else row.accelerator,
-        "outbox": "" if row.waiting is None else f"{row.waiting}" + (f" -{row.lost}" if row.lost else ""),
-    }
-    styles = {"status": "red" if away else "green", "on": "yellow" if row.fallback else ""}
-    styles["last result"] = "red" if row.problem else ""
-    styles["outbox"] = "red" if row.lost else ""
-    # Text, not a string: content from devices must not be interpreted as markup.
-    return {
-        title: Text(text, "dim" if away and title != "status" else styles.get(title, ""))
-        for title, text in texts.items()
-    }
+    dim = "dim" if away else ""
+    return [
+        Cell(row.device, dim),
+        Cell(row.pipeline, dim),
+        Cell(row.status or "?", "red" if away else "green"),
+        Cell("" if row.results_per_s is None else _number(row.results_per_s), dim),
+        Cell(row.problem or row.last_result, dim or ("red" if row.problem else "")),
+        Cell("" if row.last_at is None else _ago(now - row.last_at), dim),
+        Cell("" if row.latency_ms is None else _number(row.latency_ms), dim),
+        Cell(row.model, dim),
+        Cell(f"{row.accelerator} !" if row.fallback else row.accelerator, dim or ("yellow" if row.fallback else "")),
+        Cell(
+            "" if row.waiting is None else f"{row.waiting}" + (f" -{row.lost}" if row.lost else ""),
+            dim or ("red" if row.lost else ""),
+        ),
+    ]
 
 
 def _number(value: float) -> str:
@@ -162,9 +140,13 @@ def devices(rows: Sequence[Row], now: float) -> list[dict[str, Any]]:
             device |= {"update": row.update, "update_problem": row.update_problem or None}
         device.setdefault("pipelines", [])
         if row.pipeline:
-            facts = asdict(row)
-            for key in ("device", "status", "pipeline", "last_at", "update", "update_problem"):
-                del facts[key]
+            facts = {key: getattr(row, key) for key in _FACTS}
             age = None if row.last_at is None else round(now - row.last_at, 1)
             device["pipelines"].append({"name": row.pipeline} | facts | {"last_result_age_s": age})
     return list(found.values())
+
+
+def print_document(head: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> None:
+    """Prints one JSON document, a line for each device: with all of it indented, Python takes ten times as long."""
+    print(json.dumps(head)[:-1] + ', "devices": [')
+    print(",\n".join(map(json.dumps, devices)) + "]}")

@@ -1,6 +1,5 @@
 """Keeps a fleet up to date over a connection, and shows it, live in a terminal, or once."""
 
-import json
 import logging
 import os
 import threading
@@ -9,8 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.commands.fleet import Fleet, Row
-from edge_agent.commands.fleet_table import devices, in_room, line, problems, summary, table
+from paho.mqtt.client import MQTTMessage
+
+from edge_agent.commands.arrival import Arrival
+from edge_agent.commands.fleet import KINDS, Fleet, Row
+from edge_agent.commands.fleet_table import devices, in_room, line, print_document, problems, summary, table
+from edge_agent.commands.text_table import as_text, write
 from edge_agent.errors import EdgeAgentError
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.endpoint import Endpoint
@@ -19,13 +22,15 @@ from edge_agent.samples import timestamp
 from edge_agent.settings import Mqtt
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.text import Text
 
 CONNECT_TIMEOUT = 15.0
-REFRESH = 0.5
-# Retained messages arrive at once; `stats` within this time, unless a stats_interval is longer.
+REFRESH, POLL = 0.5, 0.1
+ARRIVE_SECONDS = 60.0
+# Results, and the counters of agents that do not have them kept, are waited for this long, in a fleet of up to that
+# many rows.
 ONCE_SECONDS = 12.0
-SETTLE_SECONDS = 1.0
+MAX_AWAITED = 100
 # Most pipelines whose results are subscribed to, and topics of one SUBSCRIBE packet.
 MAX_FOLLOWED = 1000
 BATCH = 100
@@ -49,18 +54,14 @@ class Watcher:
         self.fleet = Fleet(mqtt.topic_prefix)
         self._refused = ""
         self._endpoint = Endpoint.from_settings(mqtt, folder)
+        self._arrival = Arrival(mqtt.topic_prefix, KINDS)
         self._followed: set[str] = set()
         self._followed_over: Link | None = None
         self._connection = Connection(
             self._endpoint,
-            Session(
-                client_id=f"edge-agent-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}",
-                protocol=mqtt.protocol,
-                keepalive=mqtt.keepalive,
-                subscriptions=[Subscription(topic, 0, retained_again=True) for topic in self.fleet.topics()],
-            ),
+            self._arrival.session(mqtt, f"edge-agent-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}"),
             on_up=lambda _: self._refusal(""),
-            on_message=lambda _, message: self.fleet.receive(message.topic, bytes(message.payload), time.monotonic()),
+            on_message=self._receive,
         )
 
     @property
@@ -72,6 +73,10 @@ class Watcher:
     def problem(self) -> str:
         """The problem with the connection; "" if there is none."""
         return self._refused if self._connection.link else self._connection.problem
+
+    def _receive(self, _link: Link, message: MQTTMessage) -> None:
+        self._arrival.note(message.topic, retained=message.retain)
+        self.fleet.receive(message.topic, bytes(message.payload), time.monotonic())
 
     def _refusal(self, text: str) -> None:
         self._refused = text
@@ -90,6 +95,10 @@ class Watcher:
         if self._connection.link is None:
             raise EdgeAgentError(self._connection.problem)
 
+    def has_arrived(self) -> bool:
+        """Whether all that the broker keeps has come."""
+        return self._arrival.is_complete(self._connection.link)
+
     def follow(self, rows: Iterable[Row]) -> None:
         """Subscribes to the results of these pipelines, and of no others."""
         link = self._connection.link
@@ -107,18 +116,26 @@ class Watcher:
         self._followed = wanted
 
     def gather(self) -> None:
-        """Listens until every device has published its counters and a result, or for twelve seconds."""
+        """Listens until all that the broker keeps has arrived.
+
+        In a small fleet it also waits for a result of each pipeline that gives any, and for counters that the broker
+        does not keep: twelve seconds at most.
+        """
         began = time.monotonic()
         pause = threading.Event()
-        while (spent := time.monotonic() - began) < ONCE_SECONDS:
+        while (spent := time.monotonic() - began) < ARRIVE_SECONDS:
+            pause.wait(POLL)
+            if not self.has_arrived():
+                continue
             rows = self.fleet.rows()
+            if len(rows) > MAX_AWAITED or spent > ONCE_SECONDS:
+                return
             # A pipeline that has published a result needs no subscription any more.
             silent = [row for row in rows if row.pipeline and row.last_at is None and row.status == "online"]
-            self.follow(silent[:MAX_FOLLOWED])
+            self.follow(silent)
             awaited = [row for row in silent if row.results_per_s]
-            if spent > SETTLE_SECONDS and rows and self.fleet.has_stats() and not awaited:
+            if rows and self.fleet.has_stats() and not awaited:
                 return
-            pause.wait(REFRESH)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -142,7 +159,7 @@ def _batches(topics: Sequence[str]) -> list[Sequence[str]]:
 
 def show_live(watcher: Watcher) -> None:
     """Shows the fleet until the terminal is closed."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
     console = Console()
@@ -151,8 +168,10 @@ def show_live(watcher: Watcher) -> None:
         while console.is_terminal:  # false once its window is closed
             rows = watcher.fleet.rows()
             shown = in_room(rows, console.size.height - FRAME_LINES - len(problems(rows, PROBLEM_LINES)))
-            watcher.follow(shown[:MAX_FOLLOWED])
-            live.update(_screen(watcher, rows, shown, console.size.width), refresh=True)
+            if watcher.has_arrived():
+                watcher.follow(shown[:MAX_FOLLOWED])
+            lines = [as_text(one) for one in table(shown, console.size.width, time.monotonic())]
+            live.update(Group(*lines, *_foot(watcher, rows, shown)), refresh=True)
             pause.wait(REFRESH)
 
 
@@ -166,18 +185,18 @@ def show_once(watcher: Watcher, mqtt: Mqtt, *, as_json: bool) -> None:
             "topic_prefix": mqtt.topic_prefix,
         }
         head |= {"incomplete": True} if watcher.fleet.full else {}
-        print(json.dumps(head | {"devices": devices(rows, time.monotonic())}, indent=2))
+        print_document(head, devices(rows, time.monotonic()))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(_screen(watcher, rows, rows, console.size.width))
+    write(table(rows, console.size.width, time.monotonic()), console)
+    for text in _foot(watcher, rows, rows):
+        console.print(text)
 
 
-def _screen(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row], width: int) -> "RenderableType":
-    from rich.console import Group
-
+def _foot(watcher: Watcher, rows: Sequence[Row], shown: Sequence[Row]) -> "list[Text]":
+    """What stands below the table."""
     foot = [line(text, "red") for text in problems(shown, PROBLEM_LINES)]
     foot += [line(text) for text in summary(rows, shown, watcher.fleet.left_out, full=watcher.fleet.full)]
-    state = line(watcher.problem, "red") if watcher.problem else line(watcher.address)
-    return Group(table(shown, width, time.monotonic()), *foot, state)
+    return [*foot, line(watcher.problem, "red") if watcher.problem else line(watcher.address)]

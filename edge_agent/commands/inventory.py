@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,10 +17,21 @@ if TYPE_CHECKING:
     from edge_agent.settings import Mqtt
 
 CONNECT_WITHIN = 15.0
-# What the broker keeps arrives at once; when nothing has come for QUIET seconds, it has all arrived.
-QUIET, AT_MOST = 1.0, 60.0
+AT_MOST = 60.0
 # Columns for people; the rest is for programs.
-SHOWN = ("device_id", "status", "last_heard", "version", "configuration", "labels", "machine", "models", "updates")
+SHOWN = (
+    "device_id",
+    "status",
+    "last_heard",
+    "version",
+    "configuration",
+    "config_release",
+    "drift",
+    "labels",
+    "machine",
+    "models",
+    "updates",
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -43,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         EdgeAgentError: the broker is not reached.
     """
     from edge_agent.commands.fleet_inventory import COLUMNS, Inventory, cells
+    from edge_agent.commands.fleet_table import print_document
     from edge_agent.samples import timestamp
 
     mqtt, folder = fleet_broker(args)
@@ -50,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
     _gather(inventory, mqtt, folder)
     devices = inventory.devices()
     if args.json:
-        print(
-            json.dumps({"at": timestamp(time.time()), "topic_prefix": mqtt.topic_prefix, "devices": devices}, indent=2)
-        )
+        print_document({"at": timestamp(time.time()), "topic_prefix": mqtt.topic_prefix}, devices)
     elif args.csv:
         table = csv.writer(sys.stdout)
         table.writerow(COLUMNS)
@@ -67,26 +76,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _gather(inventory: "Inventory", mqtt: "Mqtt", folder: Path) -> None:
     """Receives what the broker keeps of the devices."""
-    from queue import Empty
-
+    from edge_agent.commands.fleet_inventory import WHAT
     from edge_agent.commands.subscribed import subscribed
 
-    with subscribed(mqtt, folder, "fleet", inventory.topics(), CONNECT_WITHIN) as (_, messages):
-        until = time.monotonic() + AT_MOST
-        while time.monotonic() < until:
-            try:
-                inventory.receive(*messages.get(timeout=QUIET))
-            except Empty:
-                break
+    with subscribed(mqtt, folder, "fleet", WHAT, CONNECT_WITHIN) as listening:
+        for topic, payload in listening.kept(AT_MOST):
+            inventory.receive(topic, payload)
 
 
 def _show(rows: list[dict[str, str]]) -> None:
+    """As wide as its content: names and reasons are searched for with other programs, and cut off by `less -S`."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(*(column.replace("_", " ") for column in SHOWN), box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(printable(row[column])) for column in SHOWN))
-    Console().print(table)
+    from edge_agent.commands.text_table import Cell, Column, fitted, write
+
+    columns = [Column(column.replace("_", " ")) for column in SHOWN]
+    lines = [[Cell(printable(row[column])) for column in SHOWN] for row in rows]
+    write(fitted(columns, lines, None), Console())
     print(f"{counted(len(rows), 'device')}, {sum(row['status'] == 'online' for row in rows)} online")

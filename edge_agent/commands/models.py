@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
         from edge_agent.commands import versions
 
         return versions.run(args)
-    mirror = args.mirror or os.environ.get("EDGE_AGENT_MIRROR") or None
-    return _pull(args.names, mirror, args.into, as_json=args.json)
+    return _pull(args.names, args.mirror, args.into, as_json=args.json)
 
 
 def _list(*, as_json: bool, long: bool) -> int:
@@ -110,7 +108,16 @@ def _list(*, as_json: bool, long: bool) -> int:
         about = {"description": entry.description, "task": entry.task, "licence": entry.licence}
         here = str(folder) if (folder := registry.resolve(name)) else None
         measured = {"measured": entry.measured.model_dump(mode="json")} if entry.measured else {}
-        facts = {"name": name, **about, "source": entry.source, "size": entry.size, "path": here, **measured}
+        language = {"language": entry.language.model_dump(mode="json")} if entry.language else {}
+        facts = {
+            "name": name,
+            **about,
+            "source": entry.source,
+            "size": entry.size,
+            "path": here,
+            **measured,
+            **language,
+        }
         rows.append(facts)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -137,6 +144,10 @@ def _show_measured(rows: Sequence[dict[str, Any]]) -> None:
             inputs = measured["inputs"]
         print(_LONG_ROW.format(row["name"], row["task"], ms or "-", right or "-", inputs or "-"))
         print(f"{'':24} {row['description']}; {row['licence']}, {row['size'] / 1e3:.0f} kB")
+        if language := row.get("language"):
+            speed = language["tokens_per_second"]
+            said = f"{speed:g} tokens per CPU second" if speed else "speed not measured"
+            print(f"{'':24} about {language['memory'] / 1e6:.0f} MB of memory; {said}")
     print(f"MS: CPU time of an inference on one thread of {MACHINE}. `edge-agent bench` measures this machine.")
 
 
@@ -224,7 +235,7 @@ def _with_golden_samples() -> list[str]:
 def _can_be_asked(manifest: "Manifest") -> bool:
     """Whether it has golden samples; those of a language model count if its extra is installed."""
     if manifest.golden_text:
-        return importlib.util.find_spec("onnxruntime_genai" if "genai" in manifest.files else "llama_cpp") is not None
+        return importlib.util.find_spec("onnxruntime_genai" if "genai" in manifest.files else "xllamacpp") is not None
     return bool(manifest.golden) or manifest.evaluation is not None
 
 

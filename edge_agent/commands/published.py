@@ -11,6 +11,7 @@ MAX_PAYLOAD = 256_000
 MAX_NAME = 64
 MAX_TEXT = 60
 LARGEST_NUMBER = 1e12
+_NAME = re.compile(TOPIC_LEVEL)
 
 
 def document(payload: bytes) -> dict[str, Any] | None:
@@ -48,4 +49,4 @@ def number(value: object) -> float | None:
 
 def is_name(level: str) -> bool:
     """Whether it can be the name of a device or a pipeline."""
-    return len(level) <= MAX_NAME and re.match(TOPIC_LEVEL, level) is not None
+    return len(level) <= MAX_NAME and _NAME.match(level) is not None

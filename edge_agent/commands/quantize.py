@@ -34,8 +34,8 @@ def add_action(actions: Subparsers) -> None:
         nargs="+",
         required=True,
         metavar="SAMPLES",
-        help="images or recordings (WAV, CSV, JSON) as the model will get them, or folders: some to convert with, the "
-        "others to compare both on",
+        help="images or recordings (WAV, CSV, JSON) as the model will get them, folders, or stores of kept samples: "
+        "some to convert with, the others to compare both on",
     )
     parser.add_argument(
         "--agreement",

@@ -30,6 +30,9 @@ def add_parser(subparsers: Subparsers) -> None:
     showing.add_argument("recording", type=Path, metavar="RECORDING", help="file that `record` has written")
     exporting = actions.add_parser("export", help="as a video, sound, a table, or a file for each input")
     exporting.add_argument("recording", type=Path, metavar="RECORDING", help="file that `record` has written")
+    exporting.add_argument(
+        "--as-sent", action="store_true", help="the video as the camera sent it (.mp4), the results as subtitles (.srt)"
+    )
     exporting.add_argument("out", type=Path, metavar="OUT", help="new file .mp4, .wav or .csv, or a new folder")
 
 
@@ -53,6 +56,13 @@ def _export(args: argparse.Namespace) -> int:
     from edge_agent.keeping.recording import open_recording
     from edge_agent.keeping.recording_export import export
 
+    if args.as_sent:
+        from edge_agent.keeping.packet_export import export_packets
+
+        if args.out.suffix.lower() != ".mp4":
+            raise ConfigError([f"{args.out}: with --as-sent, expected .mp4"])
+        print(f"{args.out}: {counted(export_packets(open_recording(args.recording), args.out), 'packet')}")
+        return 0
     written = export(open_recording(args.recording), args.out)
     print(f"{args.out}: {counted(written, 'input')}")
     return 0
@@ -103,13 +113,13 @@ def _row(path: Path) -> dict[str, Any]:
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:
-    from edge_agent.config import loader
+    from edge_agent.update.configuration import load_active
 
     if args.folders:
         if missing := [folder for folder in args.folders if not folder.is_dir()]:
             raise ConfigError([f"{folder}: there is no such folder" for folder in missing])
         return list(args.folders)
-    config = loader.load(config_file(args))
+    config = load_active(config_file(args), keep=True)
     names = [name for name, pipeline in config.settings.pipelines.items() if pipeline.record is not None]
     if not names:
         raise ConfigError([f"{config.path}: no pipeline records: add `record: {{}}` to one, or name a FOLDER"])

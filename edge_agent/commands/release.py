@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.commands import release_agent, release_config, upload_destination
 from edge_agent.commands.argument_types import Subparsers, between
 from edge_agent.commands.config_argument import add_config_argument
 from edge_agent.errors import MissingExtraError, ModelError, ReleaseError
@@ -13,12 +14,14 @@ from edge_agent.system.terminal import printable
 from edge_agent.system.units import format_size, parse_duration
 
 if TYPE_CHECKING:
+    from edge_agent.models.language import LanguageSource
     from edge_agent.release.repository import SignedRepository
     from edge_agent.update.releases import Release
 
-_ROW = "{:28} {:10} {:>6} {:>8} {:16} {:>9}  {}"
+_ROW = "{:28} {:14} {:>6} {:>8} {:16} {:>9}  {}"
 # Of a measure such as `top1`.
 MARGIN = 0.02
+_DESTINATION_HELP = "a folder, [USER@]HOST:FOLDER by rsync over ssh, or https:// of a bucket or a server that takes PUT"
 _LIST_HELP = "the list of releases as well, which needs the targets key"
 
 
@@ -37,8 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
     adding = actions.add_parser("add", help="release a bundle")
     adding.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip")
     adding.add_argument("--channel", help="that devices follow (the bundle's name)")
-    adding.add_argument("--percent", type=_percent, default=0, metavar="P", help="of all devices that it is for (0)")
-    adding.add_argument("--group", action="append", default=[], metavar="LABEL", help="devices that it is for besides")
+    _add_audience(adding)
     adding.add_argument(
         "--margin",
         type=between(0.0, 1.0),
@@ -59,8 +61,8 @@ def add_parser(subparsers: Subparsers) -> None:
     planning.add_argument("release", metavar="RELEASE", help="as `release list` shows it")
     planning.add_argument("plan", type=Path, metavar="PLAN", help="YAML file with `steps`")
 
-    uploading = actions.add_parser("upload", help="copy the repository to a web server's folder")
-    uploading.add_argument("destination", metavar="DEST", help="a folder, or [USER@]HOST:FOLDER by rsync over ssh")
+    uploading = actions.add_parser("upload", help="copy the repository to where devices get it")
+    upload_destination.add_destination(uploading, "destination", _DESTINATION_HELP)
 
     renewing = actions.add_parser("renew", help="renew signatures that expire soon, as a daily job")
     renewing.add_argument("--list", action="store_true", help=_LIST_HELP)
@@ -94,10 +96,23 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="sign the next step of its plan when the devices allow it, or revoke it; needs the online key alone",
     )
-    watching.add_argument("--upload", metavar="DEST", help="with --promote: as `release upload`, after each signature")
+    upload_destination.add_destination(
+        watching, "--upload", "with --promote: as `release upload`, after each signature"
+    )
     watching.add_argument("--timeout", type=_seconds, default=3600.0, metavar="TIME", help="give up after (1h)")
 
-    for action in actions.choices.values():
+    configuring = actions.add_parser("config", help="release a configuration; show what it is for a device")
+    further = release_config.add_parsers(
+        configuring.add_subparsers(dest="config_action", metavar="ACTION", required=True)
+    )
+    _add_audience(further[0])
+
+    renewing_agent = actions.add_parser("agent", help="release a version of edge-agent itself")
+    agent_actions = renewing_agent.add_subparsers(dest="agent_action", metavar="ACTION", required=True)
+    further.append(release_agent.add_parser(agent_actions))
+    _add_audience(further[-1])
+
+    for action in [*(one for name, one in actions.choices.items() if name not in ("agent", "config")), *further]:
         action.add_argument(
             "-r",
             "--repository",
@@ -109,6 +124,11 @@ def add_parser(subparsers: Subparsers) -> None:
         action.add_argument(
             "--passphrase-file", type=Path, metavar="FILE", help="default: $EDGE_AGENT_PASSPHRASE, or a prompt"
         )
+
+
+def _add_audience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--percent", type=_percent, default=0, metavar="P", help="of all devices that it is for (0)")
+    parser.add_argument("--group", action="append", default=[], metavar="LABEL", help="devices that it is for besides")
 
 
 def _percent(text: str) -> int:
@@ -171,6 +191,8 @@ def run(args: argparse.Namespace) -> int:
         "keys": _keys,
         "expire-check": _expire_check,
         "watch": _watch,
+        "config": _config,
+        "agent": _agent,
     }
     return actions[args.action](repository, args)
 
@@ -223,10 +245,14 @@ def _prove(path: Path) -> None:
     """Raises if the model fails its golden samples here, or is not as right as its bundle requires."""
     from edge_agent import settings
     from edge_agent.evaluation import packed
-    from edge_agent.models.resolve import resolve_model
+    from edge_agent.models.language import LanguageSource
+    from edge_agent.models.resolve import resolve
     from edge_agent.models.self_test import run_self_test
 
-    source = resolve_model(settings.Model(path=path.absolute()), Path.cwd())
+    source = resolve(settings.Model(path=path.absolute()), Path.cwd())
+    if isinstance(source, LanguageSource):
+        _prove_language(path, source)
+        return
     outcome = run_self_test(source)
     wrong = [check for check in outcome.checks if not check.right]
     if wrong:
@@ -235,6 +261,29 @@ def _prove(path: Path) -> None:
             f"expected {wrong[0].expected}, found {wrong[0].found}: `edge-agent models verify {path}` shows all"
         )
     if refusal := packed.refusal(packed.check_source(source)):
+        raise ReleaseError(f"{path}: {refusal}")
+
+
+def _prove_language(path: Path, source: "LanguageSource") -> None:
+    """Raises if a language model does not answer its golden prompts, has none, or is not as right as it requires."""
+    from edge_agent import settings
+    from edge_agent.evaluation import packed
+    from edge_agent.models import language
+    from edge_agent.models.budget import Budget
+    from edge_agent.models.tuning import threads_of
+
+    if not source.golden:
+        raise ReleaseError(f"{path}: has no golden_text: devices would have nothing to try it by")
+    options = settings.Model(path=path.absolute())
+    try:
+        model = language.load("released", options, source, lambda: None, threads_of(options), Budget(None))
+    except ModelError as error:
+        raise ReleaseError(f"{path}: {error}") from None
+    try:
+        found = [] if source.evaluation is None else packed.check_language(model, source.evaluation)
+    finally:
+        model.close()
+    if refusal := packed.refusal(found):
         raise ReleaseError(f"{path}: {refusal}")
 
 
@@ -247,8 +296,8 @@ def _compare(path: Path, previous: "Release", archive: Path, margin: float) -> N
     from edge_agent.evaluation import packed
     from edge_agent.models.resolve import resolve_model
 
-    new = resolve_model(settings.Model(path=path.absolute()), Path.cwd())
     try:
+        new = resolve_model(settings.Model(path=path.absolute()), Path.cwd())
         old = resolve_model(settings.Model(path=archive.absolute()), Path.cwd())
         data_of = old if new.evaluation is None else new
         found = [packed.check_source(one, data_of) for one in (new, old)]
@@ -284,7 +333,7 @@ def _upload(repository: "SignedRepository", args: argparse.Namespace) -> int:
     from edge_agent.release.upload import upload
 
     repository.releases()  # there is a repository
-    upload(args.repository, args.destination)
+    upload(args.repository, upload_destination.destination(args.destination, args))
     return 0
 
 
@@ -324,6 +373,19 @@ def _expire_check(repository: "SignedRepository", args: argparse.Namespace) -> i
         print(f"{role:10} {expires:%Y-%m-%d %H:%M} UTC, {left}{', renew it' if late else ''}")
         soon |= late
     return 1 if soon else 0
+
+
+def _config(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    done = release_config.run(repository, args)
+    if isinstance(done, int):
+        return done
+    _show(done)
+    return 0
+
+
+def _agent(repository: "SignedRepository", args: argparse.Namespace) -> int:
+    _show(release_agent.run(repository, args))
+    return 0
 
 
 def _watch(repository: "SignedRepository", args: argparse.Namespace) -> int:

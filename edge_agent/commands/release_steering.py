@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.commands.upload_destination import destination
 from edge_agent.errors import ReleaseError
 from edge_agent.release.repository import SignedRepository
 from edge_agent.release.rollout import Rollout, Row
@@ -50,7 +51,7 @@ class Steering:
         self._progress = repository.progress().get(self.name) or Progress(0, timestamp(time.time()))
         self._repository = repository
         self._folder: Path = args.repository
-        self._destination: str | None = args.upload
+        self._destination = None if args.upload is None else destination(args.upload, args)
         self._uploaded, self._retry_at = False, 0.0
         self._problem = ""
         self._up_since: float | None = None

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.config_argument import config_file
 from edge_agent.commands.release_steering import Steering
-from edge_agent.commands.subscribed import subscribed
+from edge_agent.commands.subscribed import POLL, Listening, Messages, subscribed
 from edge_agent.config import loader
-from edge_agent.mqtt.connection import Connection
 from edge_agent.release.rollout import Rollout, Row, count, is_finished
 from edge_agent.system.terminal import printable
 from edge_agent.system.units import counted
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from edge_agent.release.repository import SignedRepository
 
 CONNECT_WITHIN = 20.0
-# What the broker keeps arrives at once; when nothing has come for this many seconds, it has all arrived.
-QUIET = 2.0
 MOST_SHOWN = 30
+REFRESH = 0.5
 
 
 def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
@@ -48,8 +46,8 @@ def run(repository: "SignedRepository", args: argparse.Namespace) -> int:
     silence = args.silence if steering is None else steering.plan.silence
     rollout = Rollout(releases, mqtt.topic_prefix, silence)
     folder = loaded.path.parent
-    with subscribed(mqtt, folder, "release", rollout.topics, CONNECT_WITHIN) as (connection, messages):
-        rows = _follow(rollout, messages, args, connection, steering)
+    with subscribed(mqtt, folder, "release", ("status", "update"), CONNECT_WITHIN) as listening:
+        rows = _follow(rollout, listening, args, steering)
     if steering is not None:
         return _ended(steering, rows)
     found, passed = count(rows), _has_passed(rows, args)
@@ -81,30 +79,21 @@ def _has_passed(rows: list[Row], args: argparse.Namespace) -> bool:
     return is_finished(rows) and found["done"] >= args.passed and found["failed"] <= args.max_failures
 
 
-def _follow(
-    rollout: Rollout,
-    messages: "queue.SimpleQueue[tuple[str, bytes]]",
-    args: argparse.Namespace,
-    connection: Connection,
-    steering: Steering | None,
-) -> list[Row]:
+def _follow(rollout: Rollout, listening: Listening, args: argparse.Namespace, steering: Steering | None) -> list[Row]:
     """Shows the progress until there is a reason to stop; returns the rows at that time."""
     from rich.console import Console
     from rich.live import Live
 
-    shown, quiet_since = "", time.monotonic()
-    deadline = quiet_since + args.timeout
+    shown, deadline, look_at, had_arrived = "", time.monotonic() + args.timeout, 0.0, False
     live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
     with live or contextlib.nullcontext():
         while True:
-            try:
-                topic, payload = messages.get(timeout=0.2)
-            except queue.Empty:
-                pass
-            else:
-                quiet_since = time.monotonic() if rollout.received(topic, payload) else quiet_since
-                if not messages.empty():
-                    continue
+            link = listening.connection.link
+            arrived = listening.arrival.is_complete(link)
+            _receive(rollout, listening.messages)
+            if time.monotonic() < look_at and arrived == had_arrived:  # rows of a large fleet take a while to make
+                continue
+            look_at, had_arrived = time.monotonic() + REFRESH, arrived
             rows = rollout.rows()
             line = ", ".join(f"{number} {progress}" for progress, number in count(rows).items()) or "no device yet"
             if live is not None:
@@ -112,11 +101,17 @@ def _follow(
             elif line != shown:
                 print(line, flush=True)
             shown = line
-            settled = time.monotonic() - quiet_since > QUIET
-            if steering is not None:  # devices that work publish all the time
-                settled = steering.is_settled(connected=connection.link is not None)
+            settled = arrived if steering is None else steering.is_settled(connected=link is not None) and arrived
             if time.monotonic() > deadline or _is_over(rollout, rows, args, steering, settled=settled):
                 return rows
+
+
+def _receive(rollout: Rollout, messages: Messages) -> None:
+    """Takes the messages that have come; waits a moment for the first."""
+    with contextlib.suppress(queue.Empty):
+        rollout.received(*messages.get(timeout=POLL))
+        for _ in range(messages.qsize()):
+            rollout.received(*messages.get_nowait())
 
 
 def _is_over(

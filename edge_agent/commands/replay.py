@@ -73,16 +73,16 @@ def run(args: argparse.Namespace) -> int:
 def _subject(args: argparse.Namespace, recording: "Recording") -> "tuple[settings.Pipeline, Model, bool]":
     """The options and the model to replay with, and whether they are those of the recording."""
     from edge_agent import settings
-    from edge_agent.config import loader
     from edge_agent.errors import ConfigError
     from edge_agent.keeping.documents import options_of as document_of
     from edge_agent.keeping.replay import model_options, options_of
     from edge_agent.models import model as models
+    from edge_agent.update.configuration import load_active
 
     options = recorded = options_of(recording)
     stated, folder = model_options(recording)
     if args.config is not None:
-        config, name = loader.load(args.config), str(recording.head.get("pipeline"))
+        config, name = load_active(args.config, keep=True), str(recording.head.get("pipeline"))
         if name not in config.settings.pipelines:
             known = ", ".join(config.settings.pipelines) or "none"
             raise ConfigError([f"{args.config}: there is no pipeline {name!r}, which was recorded; known: {known}"])

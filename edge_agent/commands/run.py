@@ -32,16 +32,15 @@ def run(args: argparse.Namespace) -> int:
 
     limits.check()
     heap.share()
-    from edge_agent.config import loader
+    from functools import partial
+
     from edge_agent.daemon import crashes, preflight
     from edge_agent.daemon.agent import Agent
     from edge_agent.system import logs
     from edge_agent.system.process_exit import exit_despite_threads
+    from edge_agent.update.configuration import load_active
 
     crashes.install()
     logs.set_up(debug="debug" in args, form=args.log_format)
-    loaded = loader.load(config_file(args))
-    preflight.check_not_empty(loaded)
-    preflight.check(loaded, at_start=True)
-    preflight.check_limits(loaded)
+    loaded = load_active(config_file(args), partial(preflight.check_all, at_start=True))
     return exit_despite_threads(Agent(loaded).run(once=args.once))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.argument_types import Subparsers, between
 from edge_agent.commands.config_argument import add_config_argument, config_file
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.samples import timestamp
 from edge_agent.system.terminal import printable
-from edge_agent.system.units import counted
+from edge_agent.system.units import counted, parse_size
 
 if TYPE_CHECKING:
     from edge_agent.sample_store.segment import Walk
@@ -25,7 +25,7 @@ _ROW = "{:16}  {:24}  {:12}  {:24}  {}"
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `samples` and its actions; all of them set `run`."""
-    parser = subparsers.add_parser("samples", help="samples that pipelines have kept: list, export, import")
+    parser = subparsers.add_parser("samples", help="samples that pipelines have kept: list, export, import, pull")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what is there, oldest first")
@@ -44,6 +44,21 @@ def add_parser(subparsers: Subparsers) -> None:
     importing.add_argument("labels", type=Path, metavar="FILE", help="JSON, or a folder")
     importing.add_argument("--by", default="import", metavar="NAME", help="who says so, in the history (import)")
     _add_stores(importing, filters=False)
+    pulling = actions.add_parser("pull", help="bring the samples of devices to this machine, by rsync over ssh")
+    pulling.add_argument("--devices", nargs="+", required=True, metavar="HOST", help="[USER@]HOST, for ssh")
+    pulling.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="they go to DIR/HOST/PIPELINE")
+    pulling.add_argument(
+        "--path", default="/var/lib/edge-agent/samples", metavar="DIR", help="of the stores there (%(default)s)"
+    )
+    pulling.add_argument("--max-rate", type=_size, metavar="SIZE", help="bytes a second: 500kB")
+    pulling.add_argument("--sudo", action="store_true", help="read them as root, where sudo needs no password")
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (got {text!r})") from None
 
 
 def _add_stores(parser: argparse.ArgumentParser, *, filters: bool = True) -> None:
@@ -69,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             return _export(args)
         case "import":
             return _import(args)
+        case "pull":
+            return _pull(args)
         case _:
             return _list(args)
 
@@ -132,19 +149,36 @@ def _import(args: argparse.Namespace) -> int:
     return 0 if known else 1
 
 
+def _pull(args: argparse.Namespace) -> int:
+    from edge_agent.keeping.pull import check_host, pull
+
+    for host in args.devices:
+        check_host(host)
+    failed = 0
+    for host in args.devices:
+        try:
+            found = pull(host, args.out, args.path, args.max_rate, sudo=args.sudo)
+        except EdgeAgentError as error:
+            print(printable(str(error)), file=sys.stderr)
+            failed += 1
+        else:
+            print(f"{host}: {counted(found, 'store')} in {args.out / host.rpartition('@')[2]}")
+    return 1 if failed else 0
+
+
 def stores(args: argparse.Namespace) -> list[Path]:
     """The folders that are meant.
 
     Raises:
         ConfigError: there is no such store, or no configuration that names one.
     """
-    from edge_agent.config import loader
+    from edge_agent.update.configuration import load_active
 
     if args.stores:
         if missing := [folder for folder in args.stores if not folder.is_dir()]:
             raise ConfigError([f"{folder}: there is no such folder" for folder in missing])
         return list(args.stores)
-    config = loader.load(config_file(args))
+    config = load_active(config_file(args), keep=True)
     keeping = [name for name, pipeline in config.settings.pipelines.items() if pipeline.keep is not None]
     if not keeping:
         raise ConfigError([f"{config.path}: no pipeline keeps samples: add `keep: {{}}` to one, or name a STORE"])

@@ -5,10 +5,10 @@ import json
 from dataclasses import asdict
 
 from edge_agent.commands.config_argument import config_file
-from edge_agent.config import loader
 from edge_agent.errors import ConfigError
-from edge_agent.update.active import stores_of
+from edge_agent.update.configuration import load_active
 from edge_agent.update.store import Store
+from edge_agent.update.stores import stores_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the configuration can't be read, or updates no such model.
         UpdateError: there is no earlier version.
     """
-    loaded = loader.load(config_file(args))
+    loaded = load_active(config_file(args), keep=True)
     stores = stores_of(loaded)
     if args.action == "history":
         return _history(stores, as_json=args.json)

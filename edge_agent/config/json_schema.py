@@ -30,6 +30,11 @@ def _all(base: type[Frozen]) -> list[type[Frozen]]:
 
 
 def _documentation(model: type[Frozen]) -> dict[str, str]:
+    inherited = [_documentation(base) for base in model.__bases__ if issubclass(base, Frozen) and base is not Frozen]
+    return {name: text for texts in inherited for name, text in texts.items()} | _own_documentation(model)
+
+
+def _own_documentation(model: type[Frozen]) -> dict[str, str]:
     """The text below each field."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef), "of a class the source is a class"  # noqa: S101 - for the type checker

@@ -6,13 +6,14 @@ Every problem of the file is reported, each as `FILE:LINE: pipelines.porch.sourc
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edge_agent.config.layers import Layer, Merged, merge
 from edge_agent.config.validation import did_you_mean, validate, value_at
-from edge_agent.config.yaml_lines import Key, Problems, dotted, line_of, read
+from edge_agent.config.yaml_lines import SECRET_FILES, Key, Problems, dotted, line_of, origin_of, read
 from edge_agent.errors import ConfigError
 from edge_agent.settings import MqttSource, Settings
 from edge_agent.settings.own_topics import built_in_topic, further_topics, own_topic
@@ -21,19 +22,37 @@ from edge_agent.system.secret import ENV
 from edge_agent.system.terminal import printable
 
 NO_LABELS = Path("none")
+CERTIFICATES = ("ca_file", "cert_file", "key_file")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings and the file that they came from."""
+    """Settings and where they came from.
+
+    Attributes:
+        path: the device's own file.
+        settings: with those of a repository, where there are some.
+        lines: of all keys.
+        origins: of the keys that are from a repository.
+        overridden: keys for which the device's own file states another value than the repository.
+        unused: entries of the device's own file that complete nothing of the repository.
+        raw: all of it as plain values.
+        release: of a repository's configuration; empty if there is none below the device's own file.
+    """
 
     path: Path
     settings: Settings
     lines: Mapping[Key, int]
+    origins: Mapping[Key, Path] = field(default_factory=dict)
+    overridden: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    raw: object = None
+    release: str = ""
 
     def where(self, *key: str | int) -> str:
         """`FILE:LINE: a.b.c`, with the line of the key, or of the nearest enclosing one."""
-        return f"{self.path}:{line_of(self.lines, key)}: {dotted(key)}"
+        path = origin_of(self.path, self.lines, self.origins, key)
+        return f"{path}:{line_of(self.lines, key)}: {dotted(key)}"
 
     def resolve(self, path: Path | str) -> Path:
         """A path of the file, relative to the file's folder."""
@@ -66,8 +85,13 @@ class Config:
         return Path(state or self.path.parent)
 
 
-def load(path: Path) -> Config:
+def load(path: Path, layers: Sequence[Layer] = (), release: str = "") -> Config:
     """Reads and checks a configuration file, and that the files it names exist.
+
+    Args:
+        path: of the file.
+        layers: of a repository, below it.
+        release: that they are from.
 
     Raises:
         ConfigError: with every problem found.
@@ -77,16 +101,23 @@ def load(path: Path) -> Config:
         raw = read(path, problems, os.environ)
     except OSError as error:
         raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
+    merged = Merged(raw)
+    follows = value_at(raw, ("update", "config")) is not None
+    if follows:
+        programs = str(value_at(raw, ("update", "config_programs"))).lower() in ("true", "yes", "on", "1")
+        merged = merge(raw, layers, problems, programs=programs)
+        raw = merged.raw
     settings = validate(Settings, raw, problems)
-    _check_references(raw, problems)
+    _check_references(raw, problems, follows=follows and not layers)
     _check_chains(raw, problems)
     _check_files(raw, problems)
     if settings is not None:
         _check_loops(settings, problems)
         _check_further_topics(settings, problems)
+        _check_chats(settings, problems)
     if settings is None or problems.texts():
         raise ConfigError(problems.texts())
-    return Config(path, settings, problems.lines)
+    return Config(path, settings, problems.lines, problems.origins, merged.overridden, merged.unused, raw, release)
 
 
 def resolve(path: Path | str, folder: Path) -> Path:
@@ -94,8 +125,14 @@ def resolve(path: Path | str, folder: Path) -> Path:
     return folder / expand_user(path)
 
 
-def _check_references(raw: object, problems: Problems) -> None:
-    """Pipelines name models that exist; parts of the file that have the wrong shape are skipped."""
+def _check_references(raw: object, problems: Problems, *, follows: bool) -> None:
+    """Pipelines name models that exist; parts of the file that have the wrong shape are skipped.
+
+    Args:
+        raw: values of the file.
+        problems: of the file.
+        follows: whether models may come later, from a repository.
+    """
     models = _names(value_at(raw, ("models",)))
     for name in _names(value_at(raw, ("pipelines",))):
         key: Key = ("pipelines", name, "model")
@@ -113,7 +150,7 @@ def _check_references(raw: object, problems: Problems) -> None:
             known = did_you_mean(other, [one for one in names if one != name])
             problems.add(key, f"there is no other pipeline '{problems.quoted(key, other)}'{known}")
     for name in _names(value_at(raw, ("update", "models"))):
-        if name not in models:
+        if name not in models and not follows:
             problems.add(("update", "models", name), f"there is no model of that name{did_you_mean(name, models)}")
 
 
@@ -168,37 +205,59 @@ def _check_further_topics(settings: Settings, problems: Problems) -> None:
                 ("pipelines", name, "publish", "topic"),
                 f"is {printable(taken)}, on which this agent publishes anyway: choose another topic",
             )
+    for name, pipeline in settings.pipelines.items():
+        for number, action in enumerate(pipeline.actions):
+            if action.publish is not None and (taken := built_in_topic(settings, action.publish.topic)):
+                problems.add(
+                    ("pipelines", name, "actions", number, "publish", "topic"),
+                    f"is {printable(taken)}, on which this agent publishes itself: choose the topic of another device",
+                )
+
+
+def _check_chats(settings: Settings, problems: Problems) -> None:
+    """What is asked over HTTP is served there."""
+    for name, pipeline in settings.pipelines.items():
+        if pipeline.text.openai and settings.http is None:
+            problems.add(("pipelines", name, "text", "openai"), "needs the server of the status page: add `http: {}`")
 
 
 def _check_files(raw: object, problems: Problems) -> None:
     """Files that are named exist; parts of the file that have the wrong shape are skipped."""
-
-    def check(*key: str, unless: Callable[[str], object] = lambda _: False, folder_too: bool = False) -> None:
-        value = value_at(raw, key)
-        if not isinstance(value, str) or unless(value):
-            return
-        path = resolve(value.removeprefix("file://"), problems.path.parent)
-        trouble = _trouble(path, folder_too=folder_too)
-        if trouble:
-            # The value may be a password, or a misspelt address that contains one.
-            secret = key[-1] in ("password_file", "token_file") or "@" in value
-            problems.add(key, f"{trouble}{'' if secret else f': {printable(str(path))}'}")
-
-    for name in ("ca_file", "cert_file", "key_file"):
-        check("mqtt", name)
-    check("mqtt", "password_file", unless=ENV.fullmatch)
-    check("http", "token_file", unless=ENV.fullmatch)
+    pipelines = [("pipelines", name) for name in _names(value_at(raw, ("pipelines",)))]
+    for section in (("mqtt",), ("http",), ("update",), *((*pipeline, "keep", "upload") for pipeline in pipelines)):
+        for name in CERTIFICATES:
+            _check_file(raw, problems, (*section, name))
+        for name in SECRET_FILES:
+            _check_file(raw, problems, (*section, name), unless=ENV.fullmatch)
     for name in _names(value_at(raw, ("models",))):
-        check("models", name, "labels", unless=str(NO_LABELS).__eq__)
-        check("models", name, "anchors")
-    check("update", "root")
-    for name in _names(value_at(raw, ("pipelines",))):
-        source = ("pipelines", name, "source")
+        _check_file(raw, problems, ("models", name, "labels"), unless=str(NO_LABELS).__eq__)
+        _check_file(raw, problems, ("models", name, "anchors"))
+    _check_file(raw, problems, ("update", "root"))
+    for pipeline in pipelines:
+        source = (*pipeline, "source")
         match value_at(raw, (*source, "type")):
             case "video":
-                check(*source, "url", unless=lambda url: "://" in url.removeprefix("file://"))
+                _check_file(raw, problems, (*source, "url"), unless=lambda url: "://" in url.removeprefix("file://"))
             case "images" | "audio":
-                check(*source, "path", unless=glob.has_magic, folder_too=True)
+                _check_file(raw, problems, (*source, "path"), unless=glob.has_magic, folder_too=True)
+
+
+def _check_file(
+    raw: object,
+    problems: Problems,
+    key: Key,
+    *,
+    unless: Callable[[str], object] = lambda _: False,
+    folder_too: bool = False,
+) -> None:
+    value = value_at(raw, key)
+    if not isinstance(value, str) or unless(value):
+        return
+    path = resolve(value.removeprefix("file://"), problems.path.parent)
+    if trouble := _trouble(path, folder_too=folder_too):
+        # The value may be a password, or a misspelt address that contains one.
+        secret = key[-1] in SECRET_FILES or "@" in value
+        problems.add(key, f"{trouble}{'' if secret else f': {printable(str(path))}'}")
 
 
 def _trouble(path: Path, *, folder_too: bool) -> str:

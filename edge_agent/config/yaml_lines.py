@@ -22,7 +22,8 @@ Key = tuple[str | int, ...]
 
 # Values of these keys, and of keys inside them, never appear in a message: `password_file` may hold the password itself
 # by mistake, and an address or an argument may contain one.
-_SECRET_KEYS = {"password_file", "token_file", "url", "argv"}
+SECRET_FILES = ("password_file", "token_file", "access_key_file", "query_file")
+_SECRET_KEYS = {*SECRET_FILES, "url", "argv"}
 _TAG = "tag:yaml.org,2002:"
 # Scalars that YAML resolves to booleans, numbers, dates and so on stay text here: `no` may be the name of a device, and
 # `1.10` a version. The settings convert texts to the types that they need.
@@ -50,6 +51,7 @@ class Problems:
         lines: the line of every key.
         written: the text of every scalar as it is in the file, by key.
         unreadable: keys whose value could not be read; further problems with it are not reported.
+        origins: the file of each key that comes from another one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,13 +59,14 @@ class Problems:
         self.lines: dict[Key, int] = {}
         self.written: dict[Key, str] = {}
         self.unreadable: set[Key] = set()
+        self.origins: dict[Key, Path] = {}
         self._found: list[tuple[int, str]] = []
 
     def add(self, key: Key, message: str, line: int | None = None) -> None:
         """Notes `FILE:LINE: key: message`; the line is that of the key, or of the nearest enclosing one."""
         line = line or line_of(self.lines, key)
         where = f"{dotted(key)}: " if key else ""
-        self._found.append((line, f"{self.path}:{line}: {where}{message}"))
+        self._found.append((line, f"{origin_of(self.path, self.lines, self.origins, key)}:{line}: {where}{message}"))
 
     def texts(self) -> list[str]:
         """All problems in the order of their lines; of more than 100, the first 100 and how many more there are."""
@@ -101,6 +104,20 @@ def line_of(lines: Mapping[Key, int], key: Key) -> int:
     return lines.get(key, 1)
 
 
+def origin_of(path: Path, lines: Mapping[Key, int], origins: Mapping[Key, Path], key: Key) -> Path:
+    """The file of a key, or of the nearest enclosing one.
+
+    Args:
+        path: of the file that keys are from which have no origin.
+        lines: of all keys.
+        origins: of the others.
+        key: whose.
+    """
+    while key and key not in lines:
+        key = key[:-1]
+    return origins.get(key, path)
+
+
 def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size: int = MAX_FILE_SIZE) -> object:
     """The plain values of a file: dictionaries, lists, texts, None.
 
@@ -120,9 +137,13 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
     except TextError as error:
         problems.add((), f"{error}: not a configuration file")
         return None
+    return parse(content, problems, variables)
+
+
+def parse(content: bytes, problems: Problems, variables: Mapping[str, str]) -> object:
+    """The plain values of a file's content; see `read`."""
     try:
-        node = yaml.compose(content, Loader=_Loader)
-        return {} if node is None or node.tag == _TAG + "null" else _Reader(problems, variables).value(node, ())
+        return plain(compose(content), problems, variables)
     except yaml.MarkedYAMLError as error:
         message, mark = error.problem or error.context or "", error.problem_mark
         if error.context_mark and re.search(r"end of stream|expected ':'", message):
@@ -141,7 +162,24 @@ def read(path: Path, problems: Problems, variables: Mapping[str, str], max_size:
     return None
 
 
-class _TooMuchError(Exception):
+def compose(content: bytes) -> yaml.Node | None:
+    """The nodes of a file, with their places in it; None if it is empty.
+
+    Raises:
+        yaml.YAMLError: it is not valid.
+        ValueError: there is more in it than in any configuration.
+        RecursionError: values are nested too deeply.
+    """
+    node: yaml.Node | None = yaml.compose(content, Loader=_Loader)
+    return None if node is None or node.tag == _TAG + "null" else node
+
+
+def plain(node: yaml.Node | None, problems: Problems, variables: Mapping[str, str]) -> object:
+    """The plain values of nodes; see `read`."""
+    return {} if node is None else _Reader(problems, variables).value(node, ())
+
+
+class _TooMuchError(ValueError):
     """The file has more values, or deeper ones, than any configuration needs."""
 
 
@@ -238,7 +276,7 @@ class _Reader:
                 self._unreadable(key, f"the environment variable {name} is not set")
                 return None
             values[name] = found
-        if key and key[-1] in ("password_file", "token_file") and ENV.fullmatch(text):
+        if key and key[-1] in SECRET_FILES and ENV.fullmatch(text):
             return text  # the secret itself is read only when it is needed
         return ENV.sub(lambda match: values[match[1]], text)
 

@@ -7,6 +7,7 @@
 import contextlib
 import gc
 import logging
+import queue
 import signal
 import time
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
-from edge_agent.config import loader
 from edge_agent.config.loader import Config
 from edge_agent.daemon import preflight, watchdog
 from edge_agent.daemon.battery import Battery
@@ -30,20 +30,25 @@ from edge_agent.daemon.update_host import UpdateHost
 from edge_agent.daemon.uplink import Uplink
 from edge_agent.errors import ConfigError, EdgeAgentError, UpdateError
 from edge_agent.models.loading import AnyModel, load_models
-from edge_agent.models.model import Model
 from edge_agent.monitoring.monitoring import Monitoring, Servers
 from edge_agent.pipeline import compatibility
 from edge_agent.pipeline.poison import PoisonInputs
 from edge_agent.pipeline.registry import Pipelines, Prepared
 from edge_agent.samples import Timing
 from edge_agent.system import heap, limits, systemd
-from edge_agent.update.active import load_at_start, stores_of, with_active
+from edge_agent.update.active import give_up_configuration, load_again, load_at_start, with_active
 from edge_agent.update.control import UpdateControl
+from edge_agent.update.host import Served
+from edge_agent.update.stores import all_stores_of
 
 log = logging.getLogger(__name__)
 
 # How often `run(once=True)` looks whether everything is done.
 END_CHECK_EVERY = 0.1
+# Seconds between two points of the figures that the status page shows.
+FIGURES_EVERY = 10.0
+# Seconds for which somebody who has changed the configuration on the page waits for its reload.
+RELOAD_TIMEOUT = 60.0
 
 
 class _StopRequestedError(Exception):
@@ -86,14 +91,15 @@ class Agent:
         self._monitoring = Monitoring(self._reports)
         self._loop = MainLoop()
         self._ping = partial(watchdog.ping, pipelines)
-        host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt)
+        host = UpdateHost(self._state, self._reports, self._loop.call, self._adopt, self._request_reload)
         self._updates = UpdateControl(host, self._adopt, self._ping)
-        self._reports.updates = self._updates.document
+        self._reports.updates, self._reports.reload = self._updates.document, self._reload_now
         self._presence = Presence(self._state, self._reports, self._loop, self._updates, self._request_reload)
         self._controls = Controls(self._state, self._apply_controls, self._presence.announce)
         self._presence.control(self._controls.commands())
         self._stop_signal: signal.Signals | None = None
         self._reload_requested = False
+        self._refusal: list[str] = []
 
     def run(self, *, once: bool = False) -> int:
         """Runs until SIGTERM or SIGINT; returns the exit code.
@@ -140,14 +146,30 @@ class Agent:
             self._reload_requested = True
             self._loop.call(self.reload)
 
+    def _reload_now(self) -> list[str]:
+        """See `AgentStatus.reload`."""
+        answer: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+        def reload() -> None:
+            self.reload()
+            answer.put(self._refusal)
+
+        self._loop.call(reload)
+        try:
+            return answer.get(timeout=RELOAD_TIMEOUT)
+        except queue.Empty:
+            return [f"not done within {RELOAD_TIMEOUT:g} s: see the log"]
+
     def start(self) -> None:
         """Loads the models, connects, and starts the pipelines."""
         state = self._state
+        state.loaded, config, state.models = load_at_start(state.loaded, self._load_models, self._while_testing)
         servers = self._monitoring.prepare(state.loaded)
-        config, state.models = load_at_start(state.loaded, self._load_models, self._while_testing)
+        state.thermal.options, state.battery = config.settings.thermal, Battery(config.settings.battery)
         state.config = self._controls.applied(config)
         self._presence.connect(self._presence.uplink(state.config), restore=True)
         self._monitoring.use(servers)
+        self._monitoring.attach()
         state.start_pipelines()
         state.battery.start()
         self._presence.come_online()
@@ -168,7 +190,7 @@ class Agent:
             log.info("%s: %s", name, in_words(counts), extra={"pipeline": name})
 
     def _note_end(self) -> None:
-        for store in stores_of(self._state.loaded).values():
+        for store in all_stores_of(self._state.loaded):
             with contextlib.suppress(UpdateError):  # the disk can't be written
                 store.ended()
 
@@ -192,6 +214,7 @@ class Agent:
         self._loop.every(sensor_interval, self._state.pause_or_resume, "battery")
         health = PipelineHealth(self._state, self._reports)
         self._loop.every(health.interval, health.check, "health")
+        self._loop.every(lambda: FIGURES_EVERY, self._monitoring.tick, "figures")
         self._loop.every(stats_interval, self._publish_stats, "stats", at_once=False)
         if (ping_every := systemd.watchdog_interval()) is not None:
             self._loop.every(lambda: ping_every, self._ping, "watchdog")
@@ -199,7 +222,8 @@ class Agent:
             self._loop.every(lambda: END_CHECK_EVERY, self._end_if_done, "end", at_once=False)
 
     def _publish_stats(self) -> None:
-        self._state.uplink.publish(self._reports.stats())
+        if self._reports.stats_are_due():
+            self._state.uplink.publish(self._reports.stats())
         systemd.notify_status(self._reports.summary())
 
     def _end_if_done(self) -> None:
@@ -211,16 +235,21 @@ class Agent:
 
     def reload(self) -> None:
         """Reads the configuration again. What can fail is tried before anything stops; if it does, nothing changes."""
-        self._reload_requested = False
+        self._reload_requested, self._refusal = False, []
         systemd.notify_reloading()
         self._updates.stop()
+        loaded: Config | None = None
         try:
-            loaded = loader.load(self._state.config.path)
+            loaded = load_again(self._state.loaded, preflight.check_all)
             change = self._prepare_reload(loaded)
         except _StopRequestedError:
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, what runs is not affected
-            _log_refusal(error)
+        except Exception as error:
+            self._refusal = _refusal(error)
+            for problem in self._refusal:
+                log.error("%s", problem, exc_info=None if _is_explained(error) else error)
+            log.error("the new configuration is invalid: keeping the old one")
+            self._give_up_configuration(loaded, error)
         else:
             self._state.loaded = loaded
             self._carry_out(change)
@@ -231,13 +260,16 @@ class Agent:
 
     def _prepare_reload(self, loaded: Config) -> "_Change":
         """Everything that the change to a configuration needs and that can fail."""
-        preflight.check_not_empty(loaded)
-        preflight.check(loaded)
-        preflight.check_limits(loaded)
         fresh = self._controls.applied(with_active(loaded))
         return self._prepare(fresh, self._load_models(fresh))
 
-    def _adopt(self, name: str, model: Model | None) -> None:
+    def _give_up_configuration(self, loaded: Config | None, error: Exception) -> None:
+        """Goes back from a repository's configuration that could not be adopted; the one before goes on running."""
+        if loaded is not None and loaded.release != self._state.loaded.release:
+            with contextlib.suppress(UpdateError):  # the disk can't be written
+                give_up_configuration(loaded, error)
+
+    def _adopt(self, name: str, model: Served | None) -> None:
         """Has the active version of a model serve from the next sample on; it is loaded if a pipeline uses it."""
         loaded: dict[str, AnyModel] = {} if model is None else {name: model}
         self._log_new(loaded)
@@ -283,6 +315,7 @@ class Agent:
         if todo.reconnect:
             self._presence.connect(change.uplink, restore=False)
         state.pipelines.switch(todo.switch, models)
+        self._monitoring.attach()
         state.pipelines.start(change.pipelines)
         if change.servers is not None:
             self._monitoring.use(change.servers)
@@ -310,15 +343,15 @@ class Agent:
         self._ping()
 
 
-def _log_refusal(error: Exception) -> None:
-    match error:
-        case ConfigError():
-            for problem in error.problems:
-                log.error("%s", problem)
-        case _ if why := limits.explained(error):
-            log.error("%s", why)
-        case EdgeAgentError() | OSError():
-            log.error("%s", error)
-        case _:
-            log.error("a defect in edge-agent", exc_info=error)
-    log.error("the new configuration is invalid: keeping the old one")
+def _refusal(error: Exception) -> list[str]:
+    """What is wrong, for the user."""
+    if isinstance(error, ConfigError):
+        return list(error.problems)
+    if why := limits.explained(error):
+        return [why]
+    return [str(error)] if _is_explained(error) else ["a defect in edge-agent"]
+
+
+def _is_explained(error: Exception) -> bool:
+    """Whether an error says all that a user needs; else it is a defect."""
+    return isinstance(error, EdgeAgentError | OSError) or bool(limits.explained(error))

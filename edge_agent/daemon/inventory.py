@@ -28,10 +28,20 @@ def facts(config: Config) -> dict[str, Any]:
     return {
         "at": timestamp(time.time()),
         "configuration": configuration_hash(config.settings),
+        **_of_repository(config),
         "labels": [] if update is None else list(update.labels),
         "machine": _machine(),
         "disk": _disk(config),
     }
+
+
+def _of_repository(config: Config) -> dict[str, Any]:
+    """Which release of the configuration is in use, and where the device's own file differs from it; no values."""
+    update = config.settings.update
+    if update is None or update.config is None:
+        return {}
+    found = {"release": config.release or None, "overridden": config.overridden, "unused": config.unused}
+    return {"configuration_release": found}
 
 
 def configuration_hash(settings: Settings) -> str:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent.system import limits
+
 log = logging.getLogger(__name__)
 
 # Seconds for which `wait` may delay a call.
@@ -73,7 +75,7 @@ class MainLoop:
                 function()
             for action in self._actions:
                 if not self._stopped and (now := time.monotonic()) >= action.next:
-                    action.action()
+                    _run(action)
                     action.next = now + action.interval()
                     if (took := time.monotonic() - now) > SLOW:
                         log.debug("%s took %.1f s", action.name, took)
@@ -90,3 +92,16 @@ class MainLoop:
             if condition(CALL_LATENCY):
                 return True
         return False
+
+
+def _run(action: PeriodicAction) -> None:
+    """Runs an action; one that a limit of the system stops is tried again when it is due next.
+
+    Any other exception ends the loop, and the process with it.
+    """
+    try:
+        action.action()
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (limit := limits.explained(error)):
+            raise
+        log.error("%s: %s", action.name, limit)

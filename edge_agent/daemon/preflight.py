@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from edge_agent.config.http_identity import HttpIdentity
 from edge_agent.config.loader import Config
 from edge_agent.config.yaml_lines import line_of
 from edge_agent.errors import ConfigError, MissingExtraError
 from edge_agent.settings import CommandSource, MicrophoneSource, SerialSource, VideoSource
+from edge_agent.settings.http_access import HttpAccess
 from edge_agent.system import limits
 from edge_agent.system.terminal import printable
 
@@ -39,13 +41,27 @@ def check(config: Config, *, at_start: bool = False) -> None:
         raise ConfigError(problems)
 
 
+def check_all(config: Config, *, at_start: bool = False) -> None:
+    """Everything in this module; see `check`.
+
+    Raises:
+        ConfigError: with every problem found.
+        LimitError: the agent would need more open files or threads than it may have.
+    """
+    check_not_empty(config)
+    check(config, at_start=at_start)
+    check_limits(config)
+
+
 def check_not_empty(config: Config) -> None:
-    """Refuses a configuration without pipelines.
+    """Refuses a configuration without pipelines, unless they may come from a repository or be set up on the page.
 
     Raises:
         ConfigError: there are none.
     """
-    if not config.settings.pipelines:
+    update, page = config.settings.update, config.settings.http
+    may_come = (update is not None and update.config is not None) or (page is not None and page.edit)
+    if not config.settings.pipelines and not may_come:
         raise ConfigError([f"{config.path}:1: pipelines: none are configured, so there is nothing to run"])
 
 
@@ -87,15 +103,33 @@ def missing_packages(config: Config) -> Iterator[Problem]:
     for section, what, extra, packages in EXTRAS:
         if getattr(config.settings, section) is not None and not all(map(_is_installed, packages)):
             yield _problem(config, (section,), str(MissingExtraError(what, extra)))
+    yield from _missing_for_buckets(config)
     for name, pipeline in config.settings.pipelines.items():
         if isinstance(pipeline.source, SerialSource) and not _is_installed("serial"):
             missing = MissingExtraError("reading a serial port", "serial")
             yield _problem(config, ("pipelines", name, "source"), str(missing))
         if isinstance(pipeline.source, VideoSource) and not _is_installed("av"):
-            for key, default in (("watch", "all"), ("deblocking", True)):
+            for key, default in (("watch", "all"), ("deblocking", True), ("hardware", False)):
                 if getattr(pipeline.source, key) != default:
                     missing = MissingExtraError(f"`{key}` with another value than its default", "video")
                     yield _problem(config, ("pipelines", name, "source", key), str(missing))
+        if any(action.gpio is not None for action in pipeline.actions) and not _is_installed("gpiod"):
+            yield _problem(config, ("pipelines", name, "actions"), str(MissingExtraError("setting GPIO lines", "gpio")))
+
+
+def _missing_for_buckets(config: Config) -> Iterator[Problem]:
+    for key, server in _servers(config):
+        if server.access_key_file is not None and not _is_installed("botocore"):
+            yield _problem(config, (*key, "access_key_file"), str(MissingExtraError("access to S3", "s3")))
+
+
+def _servers(config: Config) -> Iterator[tuple[tuple[str, ...], HttpAccess]]:
+    """The servers for which the configuration may state credentials, each with its key."""
+    if config.settings.update is not None:
+        yield ("update",), config.settings.update
+    for name, pipeline in config.settings.pipelines.items():
+        if pipeline.keep is not None and pipeline.keep.upload is not None:
+            yield ("pipelines", name, "keep", "upload"), pipeline.keep.upload
 
 
 def _is_installed(package: str) -> bool:
@@ -128,5 +162,7 @@ def _unusable_secrets(config: Config) -> Iterator[str]:
             from edge_agent.monitoring.page.access import read_token
 
             read_token(http.token_file, config.path.parent)
+        for key, server in _servers(config):
+            HttpIdentity(server, config.path.parent, ".".join(key)).check()
     except ConfigError as error:
         yield from error.problems

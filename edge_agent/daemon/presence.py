@@ -71,8 +71,8 @@ class Presence:
     def _commands(self, config: Config) -> dict[str, Command]:
         updates = {
             "update": Command(self._updates.check_now, {"again": bool}),
-            "rollback": Command(self._updates.roll_back, {"model": str}),
-            "pin": Command(self._updates.pin, {"model": str, "pinned": bool}),
+            "rollback": Command(self._updates.roll_back, {"model": str, "target": str}),
+            "pin": Command(self._updates.pin, {"model": str, "target": str, "pinned": bool}),
         }
         allowed = config.settings.remote_commands
         return {

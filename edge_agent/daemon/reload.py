@@ -77,7 +77,7 @@ def plan(
         reconnect=reconnect,
         discovery=discovery if _discovery(old) == _discovery(fresh) else "withdraw",
         restart_battery=old.battery != fresh.battery,
-        restart_monitoring=(old.metrics, old.http) != (fresh.metrics, fresh.http),
+        restart_monitoring=_served(old) != _served(fresh),
     )
 
 
@@ -96,6 +96,11 @@ def _session(options: Settings) -> tuple[object, ...]:
     keeps = [any(getattr(one, kind) for one in options.pipelines.values()) for kind in ("keep", "record")]
     controls = options.home_assistant.enabled
     return options.device_id, options.mqtt, options.outbox, options.update is None, controls, *keeps
+
+
+def _served(options: Settings) -> tuple[object, ...]:
+    """What the servers of HTTP depend on."""
+    return options.metrics, options.http, options.serves_chats
 
 
 def _discovery(options: Settings) -> tuple[object, ...]:

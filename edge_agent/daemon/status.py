@@ -2,16 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edge_agent import __version__, settings
+from edge_agent.config.loader import Config
 from edge_agent.daemon import inventory
 from edge_agent.daemon.state import State
+from edge_agent.daemon.stats_pace import StatsPace
+from edge_agent.models.language import LanguageModel
 from edge_agent.models.model import Model
 from edge_agent.mqtt.delivery import Notice
-from edge_agent.pipeline.compatibility import TASKS_WITH_CONFIDENCE
 from edge_agent.pipeline.registry import Pipelines
+from edge_agent.pipeline.tasks import TASKS_WITH_CONFIDENCE
+from edge_agent.pipeline.text import TextPipeline
 from edge_agent.postprocess.filters import limits
 from edge_agent.samples import Result, timestamp
 from edge_agent.sources.observer import ResultObserver
@@ -41,14 +45,17 @@ class Reports:
     Attributes:
         announced: the problems that were published last.
         updates: returns the state of updates; None where there are none.
+        reload: see `AgentStatus`.
     """
 
     def __init__(self, state: State) -> None:
         self.announced = Problems("", {})
         self.updates: Callable[[], Mapping[str, Any] | None] = lambda: None
+        self.reload: Callable[[], list[str]] = list
         self._state = state
         self._status_topics: set[str] = set()
         self._performance = _Performance(state.pipelines)
+        self._pace = StatsPace()
 
     def announcements(self, update: Mapping[str, Any] | None) -> list[Notice]:
         """What is published, retained, after each connect: the agent is online, what it runs, and on what.
@@ -57,6 +64,7 @@ class Reports:
             update: the state of updates; None where there are none.
         """
         device = self._state.device
+        self._pace.reset()
         return [
             Notice(device.topic("status"), "online", retain=True),
             *self.state_of_pipelines(self.problems()),
@@ -87,10 +95,18 @@ class Reports:
         """The state of updates, retained."""
         return Notice(self._state.device.topic("update"), json.dumps(self._device() | dict(update)), retain=True)
 
+    def stats_are_due(self) -> bool:
+        """Whether the counters are to be published now; called once an interval."""
+        state, totals = self._state, self._totals()
+        thermal = state.thermal.as_dict() | {"temperature_c": None}
+        models = {name: model.accelerator_facts() for name, model in state.models.items()}
+        accelerators = {name: (facts["in_use"], facts["moves"]) for name, facts in models.items()}
+        return self._pace.is_due(state.pipelines.counters(), (thermal, accelerators, totals, state.paused))
+
     def stats(self) -> Notice:
-        """The counters, and how fast each pipeline has been since the last call."""
+        """The counters, and how fast each pipeline has been since the last call; retained."""
         state = self._state
-        models = {name: model.accelerator_facts() for name, model in self._state.models.items()}
+        models = {name: model.accelerator_facts() for name, model in state.models.items()}
         document = {
             **self._device(),
             "uptime_s": round(time.monotonic() - state.started, 1),
@@ -105,16 +121,22 @@ class Reports:
                 }
                 for name, facts in models.items()
             },
+            **self._totals(),
         }
-        if lines := state.pipelines.line_totals():
-            document["lines"] = lines
-        if kept := state.pipelines.kept():
-            document["keep"] = kept
-        if recorded := state.pipelines.recorded():
-            document["record"] = recorded
         if facts := state.battery.facts:
             document["battery"] = {**facts, "paused": state.paused}
-        return Notice(state.device.topic("stats"), json.dumps(document))
+        return Notice(state.device.topic("stats"), json.dumps(document), retain=True)
+
+    def _totals(self) -> dict[str, Any]:
+        """What is counted besides inputs and results, where there is any."""
+        pipelines = self._state.pipelines
+        totals = {
+            "lines": pipelines.line_totals(),
+            "keep": pipelines.kept(),
+            "record": pipelines.recorded(),
+            "actions": pipelines.acted(),
+        }
+        return {name: counts for name, counts in totals.items() if counts}
 
     def status(self) -> dict[str, Any]:
         """The state of everything, for metrics and the status page; from any thread."""
@@ -141,6 +163,16 @@ class Reports:
         publisher = self._state.pipelines.publishers.get(pipeline)
         return None if publisher is None else publisher.record.latest
 
+    def chats(self) -> dict[str, TextPipeline]:
+        """The running pipelines whose language model can be asked over HTTP, by name."""
+        running = dict(self._state.pipelines.running)
+        return {name: one for name, one in running.items() if isinstance(one, TextPipeline) and one.options.text.openai}
+
+    def conversation_of(self, pipeline: str, after: int, *, private: bool) -> dict[str, Any] | None:
+        """See `Conversation.look`; None: there is no such pipeline."""
+        publisher = self._state.pipelines.publishers.get(pipeline)
+        return None if publisher is None else publisher.record.conversation.look(after, private=private)
+
     def options_of(self, pipeline: str) -> settings.Pipeline:
         """The settings of a pipeline.
 
@@ -148,6 +180,16 @@ class Reports:
             KeyError: there is none of that name.
         """
         return self._state.settings.pipelines[pipeline]
+
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self._state.config
+
+    def labels_of(self, pipeline: str) -> Sequence[str]:
+        """The labels that a pipeline's model can give; empty if it has none."""
+        options = self._state.settings.pipelines.get(pipeline)
+        model = None if options is None else self._state.models.get(options.model_name)
+        return model.labels if isinstance(model, Model) else ()
 
     def observers_of(self, pipeline: str) -> list[ResultObserver]:
         """Who observes a pipeline; the list may be changed, from any thread."""
@@ -192,9 +234,9 @@ class Reports:
     def _min_confidence(self, pipeline: settings.Pipeline) -> float | None:
         """The threshold in use; None for a task without confidences."""
         model = self._state.models.get(pipeline.model_name)
-        if model is None or model.task not in TASKS_WITH_CONFIDENCE:
+        if model is None or isinstance(model, LanguageModel) or model.task not in TASKS_WITH_CONFIDENCE:
             return None
-        return limits(pipeline, model.task).min_confidence
+        return limits(pipeline, model.task, model.min_confidence).min_confidence
 
     def _accelerators(self) -> dict[str, Any]:
         """What each model runs on."""

@@ -78,5 +78,6 @@ def check_finite(*arrays: "NDArray[np.float32]") -> None:
     Raises:
         InputError: a value is NaN or infinite.
     """
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise InputError("the model's answer has values that are not numbers (NaN or infinite)")
+    for array in arrays:
+        if not np.logical_and.reduce(np.isfinite(array), axis=None):  # `all` takes twice as long
+            raise InputError("the model's answer has values that are not numbers (NaN or infinite)")

@@ -43,10 +43,10 @@ class Anomaly:
         for given, item in zip(placements, items(outputs, len(placements)), strict=True):
             if item[0].size != given.values.size:
                 raise ModelError(f"expected {given.values.size} values, found an output of shape {list(item[0].shape)}")
-            difference = real_values(item[0].reshape(-1), self.spec) - given.values.reshape(-1)
-            with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
-                score = np.square(difference).mean(dtype=np.float32)
-            check_finite(score)
+            made = real_values(item[0].reshape(-1), self.spec)
+            check_finite(made)
+            difference = np.subtract(made, given.values.reshape(-1), dtype=np.float64)  # its squares don't overflow
+            score = float(np.dot(difference, difference)) / difference.size
             predictions.append(Prediction(None, None, None, value=float(f"{score:.7g}")))
         return predictions
 

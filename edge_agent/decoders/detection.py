@@ -167,7 +167,8 @@ def items(outputs: Sequence["NDArray[Any]"], count: int) -> Iterator[list["NDArr
                 f"expected outputs for {counted(count, 'picture')}, found one of shape {list(output.shape)}: it "
                 "can't be used with several regions"
             )
-    yield from ([output[number] for output in outputs] for number in range(count))
+    for number in range(count):
+        yield [output[number] for output in outputs]
 
 
 def check_shape(tensor: "NDArray[Any]", *sizes: int) -> None:

@@ -27,6 +27,15 @@ RETAINED_TIMEOUT = 1.0
 MAX_PAYLOAD = 1_000_000
 MAX_TEXT = 500
 SLOW_MS = 500.0
+# Mosquitto's count of its clients. Its service on Debian stops at MOST_CLIENTS, unless it may have more open files.
+CLIENTS = "$SYS/broker/clients/connected"
+MAX_DIGITS = 12
+MANY_CLIENTS, MOST_CLIENTS = 800, 1015
+MORE_CLIENTS = (
+    "on {host}: printf '[Service]\\nLimitNOFILE=65536\\n' | "
+    "sudo install -D -m 644 /dev/stdin /etc/systemd/system/mosquitto.service.d/edge.conf && "
+    "sudo systemctl daemon-reload && sudo systemctl restart mosquitto"
+)
 # Pattern of a failure -> the command that fixes it, or helps to find the cause; the first match counts.
 FIXES = (
     (r"^mqtt\.password_file", "give a file that {user} can read, with nothing but the password in its first line"),
@@ -58,16 +67,16 @@ def broker(machine: Machine) -> list[Finding]:
         keepalive=mqtt.keepalive,
         max_packet_size=MAX_PAYLOAD,
         max_kept=MAX_PAYLOAD,
-        subscriptions=[Subscription(topic, 0) for topic in (*own, *inputs)],
+        subscriptions=[Subscription(topic, 0) for topic in (*own, CLIENTS, *inputs)],
     )
     up: list[tuple[Link, float]] = []
     retained: dict[str, bytes] = {}
     heard = threading.Event()
 
     def receive(_link: Link, message: MQTTMessage) -> None:
-        if message.topic in own:
+        if message.topic in (*own, CLIENTS):
             retained[message.topic] = bytes(message.payload)
-            if len(retained) == len(own):
+            if len(retained) == len(own) + 1:
                 heard.set()
 
     connection = Connection(
@@ -86,8 +95,9 @@ def broker(machine: Machine) -> list[Finding]:
         link, connected = up[-1]
         found = _reached(endpoint, link, connected - began, time.monotonic() - connected)
         found += [_refused(endpoint, topic, why) for topic, why in connection.refused.items() if topic in inputs]
+        heard.wait(RETAINED_TIMEOUT)
+        found += _clients(endpoint, retained.get(CLIENTS, b""))
         if machine.config is not None:
-            heard.wait(RETAINED_TIMEOUT)
             found += _problems(*(retained.get(topic, b"") for topic in own))
         return found
     finally:
@@ -124,6 +134,18 @@ def _problems(status: bytes, info: bytes) -> list[Finding]:
         for name, text in found
         if isinstance(text, str) and text
     ]
+
+
+def _clients(endpoint: Endpoint, payload: bytes) -> list[Finding]:
+    """Whether the broker will soon take no further client; nothing where it does not say how many it has."""
+    try:
+        count = int(payload[:MAX_DIGITS])
+    except ValueError:
+        return []
+    if not MANY_CLIENTS <= count <= MOST_CLIENTS:
+        return []
+    text = f"{count} clients are connected: Mosquitto's service on Debian stops at {MOST_CLIENTS}"
+    return [warning(text, MORE_CLIENTS.format(host=endpoint.host))]
 
 
 def _reached(endpoint: Endpoint, link: Link, connect_s: float, answer_s: float) -> list[Finding]:

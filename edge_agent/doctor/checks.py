@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from edge_agent.doctor import accelerators, ai_camera, broker, devices, hailo, packages, rockchip, state
+from edge_agent.doctor import accelerators, ai_camera, broker, devices, hailo, packages, repository, rockchip, state
 from edge_agent.doctor.machine import Finding, Machine, failure
 
 Check = Callable[[Machine], list[Finding]]
@@ -31,6 +31,7 @@ CHECKS: dict[str, Check] = {
     "disk": state.disk,
     "clock": state.clock,
     "broker": broker.broker,
+    "repository": repository.repository,
 }
 # Seconds; longer than what any check waits for by itself.
 DEADLINE = 60.0

@@ -1,8 +1,7 @@
 """A pool: several engines of one model, so that as many threads can run it at the same time."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.engines import CLOSED, Engine, EngineWrapper
@@ -39,8 +38,11 @@ class Pool(ThreadSafe):
 
     def run(self, inputs: Sequence["NDArray[Any]"]) -> list["NDArray[Any]"]:
         """One inference: see `Engine.run`."""
-        with self._taken() as engine:
+        engine = self._take()
+        try:
             return engine.run(inputs)
+        finally:
+            self._give_back(engine)
 
     def close(self) -> None:
         """Frees the engines: at once those that are free, the others after the call that they are in."""
@@ -50,24 +52,23 @@ class Pool(ThreadSafe):
                 self._free.pop().close()
             self._changed.notify_all()
 
-    @contextmanager
-    def _taken(self) -> Iterator[Engine]:
+    def _take(self) -> Engine:
         """An engine that nobody else uses meanwhile: of those that are free, the one used last, which is in the caches.
 
         Raises:
             ModelError: the pool has been closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._free or self._closed)
-            if not self._free:
-                raise ModelError(CLOSED)
-            engine = self._free.pop()
-        try:
-            yield engine
-        finally:
-            with self._changed:
+            while not self._free:
                 if self._closed:
-                    engine.close()
-                else:
-                    self._free.append(engine)
-                    self._changed.notify()
+                    raise ModelError(CLOSED)
+                self._changed.wait()
+            return self._free.pop()
+
+    def _give_back(self, engine: Engine) -> None:
+        with self._changed:
+            if self._closed:
+                engine.close()
+            else:
+                self._free.append(engine)
+                self._changed.notify()

@@ -4,6 +4,7 @@ Sources: https://cocodataset.org/#detection-eval, https://cocodataset.org/#keypo
 pycocotools/cocoeval.py of https://github.com/cocodataset/cocoapi.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -190,6 +191,15 @@ class Curves:
         """Number of objects to be found."""
         return int(self._needed[:, 0].sum())
 
+    def weight(self, weights: "NDArray[np.float64]") -> float:
+        """Number of objects to be found, where each picture counts as often as `weights` (pictures,) say."""
+        return float((self._needed[:, 0] * weights[self._of]).sum())
+
+    def hits(self, weights: "NDArray[np.float64]") -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+        """Of each detection, how often it is right and wrong, at an IoU of 0.5, both (detections,)."""
+        each = weights[self._picture]
+        return self.right[0, 0] * each, self.wrong[0, 0] * each
+
     def curve(
         self, area: int, weights: "NDArray[np.float64]"
     ) -> "tuple[NDArray[np.float64], NDArray[np.float64]] | None":
@@ -225,6 +235,31 @@ class Curves:
         return averages
 
 
+def best_threshold(curves: Sequence[Curves], weights: "NDArray[np.float64]") -> tuple[float, float]:
+    """The confidence from which on the detections of all classes are right most often, at an IoU of 0.5.
+
+    Args:
+        curves: one a class.
+        weights: (pictures,).
+
+    Returns:
+        The confidence, half-way to the next lower one, and F1 there; NaN where nothing is labelled or found.
+    """
+    needed = sum(curve.weight(weights) for curve in curves)
+    scores = np.concatenate([curve.scores for curve in curves]) if curves else np.zeros(0)
+    if not needed or not len(scores):
+        return math.nan, math.nan
+    order = np.argsort(-scores, kind="stable")
+    each = [curve.hits(weights) for curve in curves]
+    right, wrong = (np.cumsum(np.concatenate([one[place] for one in each])[order]) for place in (0, 1))
+    scores = scores[order]
+    f1 = 2 * right / np.maximum(right + wrong + needed, np.spacing(1))
+    f1[:-1][scores[:-1] == scores[1:]] = -1  # a threshold can't part equals
+    best = int(f1.argmax())
+    below = scores[best + 1] if best + 1 < len(scores) else 0.0
+    return float((scores[best] + below) / 2), float(f1[best])
+
+
 def summary(curves: Sequence[Curves], weights: "NDArray[np.float64]", task: str) -> dict[str, float]:
     """COCO's summary: the mean over the classes that are labelled, 0 to 1; NaN where there are none.
 
@@ -242,4 +277,5 @@ def summary(curves: Sequence[Curves], weights: "NDArray[np.float64]", task: str)
         found["ap" if name == "all" else f"ap_{name}"] = float(table.mean())
         if name == "all":
             found |= {"ap50": float(table[:, 0].mean()), "ap75": float(table[:, 5].mean())}
+    found["threshold"], found["f1"] = best_threshold(curves, weights)
     return found

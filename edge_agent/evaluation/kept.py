@@ -1,10 +1,11 @@
-"""A store of kept samples as labelled data: those that a person has labelled."""
+"""A store of kept samples as data: for judging those that a person has labelled, else all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
 from edge_agent.evaluation.labelled import MAX_SAMPLES, Dataset, Kind, LabelledObject, LabelledSample
-from edge_agent.keeping.chosen import chosen
+from edge_agent.keeping.chosen import Chosen, chosen
 from edge_agent.sample_store.segment import StoreError, Walk
 from edge_agent.sample_store.store import segments
 
@@ -39,7 +40,7 @@ def read_kept(folder: Path) -> Dataset:
     with_objects = any(label.objects is not None for _, label in stated)
     samples = [
         LabelledSample(
-            f"{one.stored.path}: {one.stored.id}",
+            _where(one),
             label=label.label,
             objects=None if label.objects is None else tuple(LabelledObject(*found) for found in label.objects),
             stored=one.stored,
@@ -50,3 +51,22 @@ def read_kept(folder: Path) -> Dataset:
     classes = {found.label for one in samples for found in one.objects or ()} | {one.label for one in samples}
     kind: Kind = "objects" if with_objects else "labels"
     return Dataset(folder, "kept samples", kind, samples, tuple(sorted(label for label in classes if label)))
+
+
+def kept_samples(folders: Sequence[Path]) -> list[LabelledSample]:
+    """The samples of stores that a model could use, labelled or not, without those that have been discarded.
+
+    Raises:
+        ConfigError: a store can't be used.
+    """
+    try:
+        usable = [one for one in chosen(folders, Walk()) if "error" not in one.entry]
+    except StoreError as error:
+        raise ConfigError([str(error)]) from None
+    except OSError as error:
+        raise ConfigError([f"{error.filename}: can't be read: {error.strerror}"]) from None
+    return [LabelledSample(_where(one), stored=one.stored) for one in usable[:MAX_SAMPLES]]
+
+
+def _where(one: Chosen) -> str:
+    return f"{one.stored.path}: {one.stored.id}"

@@ -251,7 +251,7 @@ def evaluate_language(
         started = time.monotonic()
         try:
             job = read_request(sample.request or b"", Generation()).job(system, age=0.0)
-            with model.exclusive():
+            with model.slot():
                 *_, answer = model.ask(job, lambda: progress.stopping)
         except InputError as error:
             run.failures.append((sample.name, str(error)))

@@ -14,8 +14,6 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
-from flatbuffers import flexbuffers
-
 from edge_agent.errors import ModelError
 from edge_agent.modelfile.facts import DamagedError, ModelFile, Tensor, embedded_facts, embedded_names
 from edge_agent.modelfile.flatbuffer import MAX_TABLES, MAX_TEXT_BYTES, Table
@@ -202,6 +200,8 @@ def _detection_facts(graph: Table, names: list[tuple[str, bool]]) -> dict[str, s
     """The number of classes that the options of the post-processing operator state, where there is one."""
     if (_POST_PROCESS, True) not in names:
         return {}
+    from flatbuffers import flexbuffers  # only few files need it
+
     for operator in graph.tables(3, MAX_OPERATORS):
         if names[operator.number(0, "I")] != (_POST_PROCESS, True):
             continue

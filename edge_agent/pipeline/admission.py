@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from edge_agent import settings
 from edge_agent.counters import Counters, Dropped
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # Windows of a live source that may wait, so that a short delay costs none of them.
 MAX_WAITING_WINDOWS = 64
+_NOTHING = nullcontext()
 
 
 class Admission:
@@ -36,7 +38,6 @@ class Admission:
 
     Attributes:
         queue: for the source to fill.
-        scheduler: is informed of how long preparation and inference take.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Admission:
             if cut is None
             else SampleQueue(max(source.capacity, MAX_WAITING_WINDOWS), counters, keep_newest=source.live, cut=cut)
         )
-        self.scheduler = FrameScheduler(places)
+        self._scheduler = FrameScheduler(places)
         # Where a newer sample replaces one that waits, it pays to take one as late as possible.
         self._newest_only = source.live and cut is None
         self._throttle = Throttle(factor) if source.live else None
@@ -75,6 +76,15 @@ class Admission:
                 return admitted
         return []
 
+    def prepared(self, seconds: float) -> None:
+        """Records how long it took to prepare a sample."""
+        if self._newest_only:
+            self._scheduler.prepared(seconds)
+
+    def inference(self) -> AbstractContextManager[None]:
+        """To be within while samples are in the model."""
+        return self._scheduler.inference() if self._newest_only else _NOTHING
+
     def spent(self, seconds: float) -> None:
         """Records how long the latest batch was worked on."""
         if self._throttle is not None:
@@ -83,7 +93,7 @@ class Admission:
     def _take(self, most: int) -> list[Sample]:
         if self._newest_only:
             self.queue.wait()
-            self.scheduler.wait()
+            self._scheduler.wait()
         return self.queue.get(most)
 
     def _admits(self, sample: Sample) -> bool:

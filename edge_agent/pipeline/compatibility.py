@@ -7,14 +7,19 @@ from typing import Literal
 from edge_agent import settings
 from edge_agent.config.loader import Config
 from edge_agent.errors import ConfigError
+from edge_agent.language.intents import vocabulary
 from edge_agent.models.io_spec import CLASSIFICATION
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
 from edge_agent.models.model import Model
 from edge_agent.models.stages import SampleModel
+from edge_agent.pipeline import keep_compatibility as keeping
+from edge_agent.pipeline.keep_compatibility import Incompatibility
+from edge_agent.pipeline.tasks import TASKS_WITH_BOXES, TASKS_WITH_CONFIDENCE, TASKS_WITH_OBJECTS
 from edge_agent.postprocess.filters import unknown_labels, unknown_names
 from edge_agent.postprocess.thresholds import ANOMALY, NORMAL
 from edge_agent.preprocess.sensor import OfSensor
+from edge_agent.settings.intents import Intents
 from edge_agent.settings.streams import CommandSource
 from edge_agent.settings.text import Text
 from edge_agent.timeseries.cutting import channel_count
@@ -23,18 +28,14 @@ from edge_agent.timeseries.numbers import SeriesPreprocess
 SOURCES_OF_PICTURES = ("camera", "ai_camera", "video", "images", "pipeline")
 SOURCES_OF_READINGS = ("serial", "iio", "audio", "microphone")
 FORMATS_OF_READINGS = ("jsonl", "csv")
-TASKS_WITH_OBJECTS = ("detection", "pose")
-TASKS_WITH_BOXES = ("detection", "pose", "segmentation")
-TASKS_WITH_CONFIDENCE = (CLASSIFICATION, *TASKS_WITH_BOXES)
-OPTIONS_OF_PREDICTIONS = ("top_k", "min_confidence", "regions", "filters", "tracking", "snapshot", "keep", "record")
+OPTIONS_OF_PREDICTIONS = (
+    "top_k", "min_confidence", "regions", "filters", "tracking", "snapshot", "record", "actions",
+)  # fmt: skip
 
 # What is replaced in a prompt, by the kind of source.
 _ALWAYS = ("pipeline", "device_id", "time")
 FILLED_IN = {"pipeline": ("predictions", "labels", *_ALWAYS), "readings": ("readings", *_ALWAYS)}
 ALL_FILLED_IN = {name for names in FILLED_IN.values() for name in names}
-
-Incompatibility = tuple[tuple[str, ...], str]
-"""The key of an option in a pipeline's settings, and what is wrong with it."""
 
 
 def check(config: Config, models: Mapping[str, AnyModel]) -> None:
@@ -54,7 +55,7 @@ def check(config: Config, models: Mapping[str, AnyModel]) -> None:
         parent_task = models[pipelines[parent].model_name].task if parent else ""
         model = models[pipeline.model_name]
         found = (
-            (*with_language_model(pipeline, parent, parent_task), *_words(pipeline, model))
+            (*_with_language_model(pipeline, parent, parent_task), *_words(pipeline, model))
             if isinstance(model, LanguageModel)
             else _with_model(pipeline, model, parent, parent_task)
         )
@@ -77,6 +78,7 @@ def _names(
         for key, problem in unknown_labels(pipeline.filters, _labels(model)):
             yield ("filters", key), problem
         yield from _channels(pipeline, model)
+    yield from _actions(pipeline, _labels(model))
     if isinstance(source, settings.PipelineSource):
         parent = pipelines[source.name]
         begin = f"{source.name} finds no"
@@ -86,6 +88,21 @@ def _names(
         filtered = [label for label in source.labels if label not in wanted]
         begin = f"the filters of {source.name} let nothing through that is called"
         yield from ((("source", "labels"), text) for text in unknown_names(filtered, parent.filters.labels, begin))
+
+
+def _actions(pipeline: settings.Pipeline, known: Sequence[str]) -> Iterator[Incompatibility]:
+    """Actions for what a pipeline never publishes: labels, events, zones and lines."""
+    filters, kinds = pipeline.filters, pipeline.event_kinds
+    for number, when in enumerate(action.when for action in pipeline.actions):
+        key: tuple[str | int, ...] = ("actions", number, "when")
+        for text in unknown_names(when.labels, filters.labels or known, "nothing is published that is called"):
+            yield (*key, "labels"), text
+        if when.event is not None and when.event not in kinds:
+            given = f"its events are {', '.join(sorted(kinds))}" if kinds else "it has no events"
+            yield (*key, "event"), f"{when.event} never comes from this pipeline: {given}"
+        for name, stated, there in (("zone", when.zone, filters.zones), ("line", when.line, pipeline.lines)):
+            if stated is not None and stated not in there:
+                yield (*key, name), f"there is no {name} {stated!r}{': there are ' + ', '.join(there) if there else ''}"
 
 
 def _labels(model: AnyModel) -> Sequence[str]:
@@ -120,7 +137,7 @@ def _with_state_inside(
         yield ("regions",), f"{why}: it takes one region"
 
 
-def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: str) -> Iterator[Incompatibility]:
+def _with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: str) -> Iterator[Incompatibility]:
     """The incompatibilities of a pipeline whose model is a language model.
 
     Args:
@@ -145,6 +162,8 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
         yield ("text",), f"prompt is required: it says what to ask about {'predictions' if parent else 'readings'}"
     if source.type == "mqtt" and pipeline.text.prompt is not None:
         yield ("text", "prompt"), "is for predictions and readings; from mqtt come requests"
+    if source.type != "mqtt":
+        yield from _without_requests(pipeline.text)
     default = settings.Pipeline(source=pipeline.source, model=pipeline.model)
     for key in OPTIONS_OF_PREDICTIONS:
         if getattr(pipeline, key) != getattr(default, key):
@@ -153,10 +172,20 @@ def with_language_model(pipeline: settings.Pipeline, parent: str, parent_task: s
         yield ("publish",), "on_change and min_interval are for predictions: every answer is published"
 
 
+def _without_requests(text: Text) -> Iterator[Incompatibility]:
+    if text.openai:
+        yield ("text", "openai"), "is for requests, and these come from mqtt"
+    if any(tool.mqtt.confirm for tool in text.tools.values()):
+        yield ("text", "tools"), "confirm is heard by the source mqtt only"
+
+
 def _words(pipeline: settings.Pipeline, model: LanguageModel) -> Iterator[Incompatibility]:
-    """What a language model can't do with a pipeline's words."""
+    """What a language model can't do with a pipeline's words, and what must not be kept of them."""
+    yield from keeping.of_answers(pipeline)
     if pipeline.text.system and model.system_problem:
         yield ("text", "system"), f"{model.system_problem}: leave it out, and begin the prompts with it"
+    if pipeline.text.intents != Intents() and vocabulary.read(model.source.folder) is None:
+        yield ("text", "intents"), f"{pipeline.model_name} recognizes no commands: the bundle `commands` does"
     if pipeline.text.options.json_schema is not None:
         from edge_agent.language.constraint import schema_problem  # loads a library
 
@@ -221,7 +250,6 @@ def _with_model(
         (options.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
         (learns and sounds, ("source",), False, "gives sound, and statistics are for readings of sensors"),
         (learns and options.window, ("window",), False, "is for models: state `every` of the detector"),
-        (learns and options.keep, ("keep",), False, "is for inputs of models"),
         (learns and options.record, ("record",), False, "is for inputs of models"),
         (learns and options.anomaly, ("anomaly",), False, "is for models: state `deviations` of the detector"),
         (
@@ -246,37 +274,10 @@ def _with_model(
         (options.tracking, ("tracking",), task in TASKS_WITH_OBJECTS, f"{name} finds no objects, its task is {task}"),
     )
     yield from ((key, problem) for stated, key, fits, problem in table if stated and not fits)
-    if options.keep is not None and isinstance(model, Model):
-        yield from _kept(options.keep, options, model)
-
-
-def _kept(keep: settings.Keep, pipeline: settings.Pipeline, model: Model) -> Iterator[Incompatibility]:
-    """Rules that can never apply, and names that nothing bears."""
-    name, task, when = pipeline.model_name, model.task, keep.when
-    table: tuple[tuple[object, tuple[str, ...], bool, str], ...] = (
-        (when.margin, ("margin",), task == CLASSIFICATION, f"is for classification, {name} does {task}"),
-        (
-            when.confidence or when.labels,
-            ("confidence",),
-            task in TASKS_WITH_CONFIDENCE,
-            f"{name} gives no confidence, its task is {task}",
-        ),
-        (when.anomaly, ("anomaly",), task == ANOMALY, f"is for scores of anomalies, the task of {name} is {task}"),
-        (when.flicker, ("flicker",), pipeline.tracking is not None, "needs tracking: add `tracking: {}`"),
-        (when.event, ("event",), bool(pipeline.tracking or pipeline.smoothing), "needs tracking or smoothing"),
-    )
-    yield from ((("keep", "when", *key), problem) for stated, key, fits, problem in table if stated and not fits)
-    known = _labels(model)
-    yield from (
-        (("keep", "when", "labels"), text) for text in unknown_names(when.labels, known, "the model has no label")
-    )
-    if keep.mask and not model.takes_pictures:
-        yield ("keep", "mask"), f"is for pictures, {name} takes none"
-    if keep.blur is not None and task not in TASKS_WITH_BOXES:
-        yield ("keep", "blur"), f"{name} finds no boxes, its task is {task}"
-    elif keep.blur is not None:
-        labels = unknown_names(keep.blur.labels, known, "the model has no label")
-        yield from ((("keep", "blur", "labels"), text) for text in labels)
+    if options.keep is not None:
+        yield from keeping.of_predictions(options.keep, options, model, _labels(model))
+    if options.record is not None:
+        yield from keeping.hidden("record", options.record, name, model, _labels(model))
 
 
 def output_of(source: settings.Source) -> Literal["pictures", "readings", "either"]:

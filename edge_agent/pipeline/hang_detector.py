@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from edge_agent.samples import Sample
+
+# By thread: when its present step began, on the monotonic clock, and the samples that it works on.
+Steps = dict[int, tuple[float, tuple[Sample, ...]]]
 
 
 class HangDetector:
@@ -15,26 +16,35 @@ class HangDetector:
     """
 
     def __init__(self) -> None:
-        self._started: dict[int, float] = {}
-        self._samples: dict[int, tuple[Sample, ...]] = {}
+        self._steps: Steps = {}
 
-    @contextmanager
-    def step(self, *samples: Sample) -> Iterator[None]:
+    def step(self, *samples: Sample) -> "Step":
         """To be within while the calling thread works on samples."""
-        worker = threading.get_ident()
-        self._samples[worker], self._started[worker] = samples, time.monotonic()
-        try:
-            yield
-        finally:
-            del self._started[worker], self._samples[worker]
+        return Step(self._steps, samples)
 
     def busy_for(self) -> float:
         """Seconds since the oldest step that still goes on began; 0 when there is none; from any thread."""
-        started = list(self._started.values())
+        started = [started for started, _ in list(self._steps.values())]
         return time.monotonic() - min(started) if started else 0.0
 
     def samples_since(self, seconds: float) -> list[Sample]:
         """The samples of the steps that have gone on for longer; from any thread."""
         now = time.monotonic()
-        workers = [worker for worker, started in list(self._started.items()) if now - started > seconds]
-        return [sample for worker in workers for sample in self._samples.get(worker, ())]
+        return [
+            sample for started, samples in list(self._steps.values()) if now - started > seconds for sample in samples
+        ]
+
+
+class Step:
+    """See `HangDetector.step`. Made for every sample, and a generator takes three times as long."""
+
+    __slots__ = ("_samples", "_steps")
+
+    def __init__(self, steps: Steps, samples: tuple[Sample, ...]) -> None:
+        self._steps, self._samples = steps, samples
+
+    def __enter__(self) -> None:
+        self._steps[threading.get_ident()] = time.monotonic(), self._samples
+
+    def __exit__(self, *_: object) -> None:
+        del self._steps[threading.get_ident()]

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -218,41 +218,54 @@ class Pipeline:
             ticket: the place of these samples in the order of results, and of inferences where the model runs one at a
                 time.
         """
-        stages, scheduler, prepared = self._stages, self._admission.scheduler, list[WorkItem]()
-        for item in stages.begin(samples):
-            with self._failures_of(item.sample), self._hang_detector.step(item.sample):
-                self._poison.refuse(item.sample)
-                stages.prepare(item, needs_image=self._needs_image(item.sample))
-                scheduler.prepared(item.timing.preprocess / 1000)
+        prepared: list[WorkItem] = []
+        for item in self._stages.begin(samples):
+            try:
+                self._prepare(item)
+            except Exception as error:  # noqa: BLE001 - one sample must not take others along
+                self._fail(item.sample, error)
+            else:
                 prepared.append(item)
         with self._turn(prepared, ticket):
             inferred = list(self._infer(prepared))
         with ticket.section(PUBLISHING):
             for item in inferred:
-                with self._failures_of(item.sample):
-                    with self._hang_detector.step(item.sample):
-                        decoded = stages.decode(item)
-                        predictions, events = stages.postprocess(item, decoded)
-                    seq = self._sink.publish(item, predictions)
-                    item.sample.settlement.infer()
-                    log.debug("%s: result %s: %s ms", self.name, seq, item.timing, extra=self._log_extra)
-                    if events:
-                        self._follow_up(partial(self._sink.events, item.sample, events))
-                    if self.observers:
-                        work = stages.work(item, decoded, events)
-                        image, may_block = item.prepared.image, not self._source.live
-                        found = Observation(
-                            self.name,
-                            seq,
-                            item.sample,
-                            predictions,
-                            image,
-                            may_block,
-                            work,
-                            item.prepared.tensor,
-                            item.outputs,
-                        )
-                        self._notify_observers(partial(_show, found))
+                try:
+                    self._publish(item)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._fail(item.sample, error)
+
+    def _prepare(self, item: WorkItem) -> None:
+        with self._hang_detector.step(item.sample):
+            self._poison.refuse(item.sample)
+            self._stages.prepare(item, needs_image=self._needs_image(item.sample))
+            self._admission.prepared(item.timing.preprocess / 1000)
+
+    def _publish(self, item: WorkItem) -> None:
+        stages = self._stages
+        with self._hang_detector.step(item.sample):
+            decoded = stages.decode(item)
+            predictions, events = stages.postprocess(item, decoded)
+        seq = self._sink.publish(item, predictions)
+        item.sample.settlement.infer()
+        log.debug("%s: result %s: %s ms", self.name, seq, item.timing, extra=self._log_extra)
+        if events:
+            self._follow_up(partial(self._sink.events, item.sample, events))
+        if self.observers:
+            work = stages.work(item, decoded, events)
+            image, may_block = item.prepared.image, not self._source.live
+            found = Observation(
+                self.name,
+                seq,
+                item.sample,
+                predictions,
+                image,
+                may_block,
+                work,
+                item.prepared.tensor,
+                item.outputs,
+            )
+            self._show(found)
 
     def _turn(self, batch: Sequence[WorkItem], ticket: Ticket) -> AbstractContextManager[None]:
         """Where the model runs several inferences at a time, none waits for those before it.
@@ -273,7 +286,7 @@ class Pipeline:
             return
         step = self._hang_detector.step(*samples)
         try:
-            with step, self._poison.attempt(samples), self._admission.scheduler.inference():
+            with step, self._poison.attempt(samples), self._admission.inference():
                 self._stages.infer(batch)
         except Exception as error:  # noqa: BLE001 - reported for the sample that has caused it, whatever it is
             if len(batch) == 1:
@@ -285,7 +298,18 @@ class Pipeline:
             yield from batch
 
     def _needs_image(self, sample: Sample) -> bool:
-        return any(observer.needs_image(sample) for observer in list(self.observers))
+        for observer in list(self.observers):  # noqa: SIM110 - a generator for each sample takes three times as long
+            if observer.needs_image(sample):
+                return True
+        return False
+
+    def _show(self, found: Observation) -> None:
+        """Shows a result to all observers: for every sample, so without the closures of `_notify_observers`."""
+        for observer in list(self.observers):
+            try:
+                observer.on_result(found)
+            except Exception as error:  # noqa: BLE001 - as in `_follow_up`
+                self._report_defect(error)
 
     def _notify_observers(self, notify: Callable[[ResultObserver], None]) -> None:
         for observer in list(self.observers):
@@ -295,22 +319,19 @@ class Pipeline:
         """Calls what comes after a result. A failure there does not concern its sample, which has its end already."""
         try:
             step()
-        except Exception:
-            log.exception(
-                "%s: a defect in edge-agent: what follows this result is left out",
-                self.name,
-                extra=self._log_extra,
-            )
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._report_defect(error)
 
-    @contextmanager
-    def _failures_of(self, sample: Sample) -> Iterator[None]:
-        """Reports whatever goes wrong with a sample as its outcome."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - one sample must not take others along
-            self._fail(sample, error)
+    def _report_defect(self, error: Exception) -> None:
+        log.error(
+            "%s: a defect in edge-agent: what follows this result is left out",
+            self.name,
+            exc_info=error,
+            extra=self._log_extra,
+        )
 
     def _fail(self, sample: Sample, error: Exception) -> None:
+        """Reports whatever goes wrong with a sample as its outcome."""
         match error:
             case InputError():
                 self._give_up(sample, error, "invalid")
@@ -336,7 +357,3 @@ def workers_for(parallel: int) -> int:
     """The number of workers of a pipeline whose model runs this number of inferences at the same time."""
     cores = len(os.sched_getaffinity(0))
     return max(WORKERS, min(parallel + 1, cores))
-
-
-def _show(observation: Observation, observer: ResultObserver) -> None:
-    observer.on_result(observation)

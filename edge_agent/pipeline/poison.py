@@ -71,7 +71,8 @@ class PoisonInputs:
     def attempt(self, samples: Sequence[Sample]) -> Iterator[None]:
         """To be within while the model works on inputs: suspects are recorded as if the agent ended there."""
         keys = [self._key(sample) for sample in samples if self.is_suspect(sample)]
-        self._record(keys)
+        if keys:
+            self._record(keys)
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from edge_agent.counters import Counters
 from edge_agent.errors import EdgeAgentError
 from edge_agent.keeping.documents import head_of
 from edge_agent.keeping.keep import Keeper
-from edge_agent.keeping.record import Recorder
+from edge_agent.keeping.record import Recorder, packet_ring
 from edge_agent.language.questions import PromptTemplate
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
@@ -27,10 +27,12 @@ from edge_agent.publish.object_pictures import ObjectPictures
 from edge_agent.publish.publisher import Device, Publisher, events_of
 from edge_agent.publish.refused import RefusedReadings
 from edge_agent.publish.snapshots import Snapshots
+from edge_agent.publish.tool_calls import ToolCalls
 from edge_agent.samples import Timing
 from edge_agent.settings.own_topics import OwnTopics, own_topics
 from edge_agent.sources import Context, Source, open_source
 from edge_agent.sources.observer import ResultObserver
+from edge_agent.sources.packet_ring import PacketRing
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +142,12 @@ class Pipelines:
         names = (name, events_of(name)) if has_events else (name,)
         counters = {name: self._counters.get(name) or Counters() for name in names}
         events = counters.get(events_of(name)) or Counters()
-        publisher = Publisher(device, name, options, model.task, counters[name], events, broker.outbox, self._observe)
+        calibrated = None if isinstance(model, LanguageModel) else model.min_confidence
+        publisher = Publisher(
+            device, name, options, model.task, counters[name], events, broker.outbox, self._observe, calibrated
+        )
         observers: list[Own] = []
+        packets: PacketRing | None = None
         if options.meter is not None:
             observers.append(RefusedReadings(name, config.state_folder() / "refused" / name))
         if options.object_pictures is not None:
@@ -149,14 +155,28 @@ class Pipelines:
         if options.snapshot is not None:
             observers.append(Snapshots(options, options.snapshot, publisher.show))
         if options.keep is not None:
-            observers.append(Keeper(name, options, options.keep, device, config.kept_path("samples", name)))
+            store, base = config.kept_path("samples", name), config.path.parent
+            observers.append(Keeper(name, options, options.keep, device, store, base))
         if options.record is not None and isinstance(model, Model):
             folder, head = config.kept_path("recordings", name), partial(self._head, name, config, model, device)
-            observers.append(Recorder(name, options.record, device, folder, head, counters[name].as_dict))
-        source = self._source(name, config, model, device, broker, counters[name])
+            packets = packet_ring(options.record, options.source)
+            observers.append(Recorder(name, options.record, device, folder, head, counters[name].as_dict, packets))
+        tools = ToolCalls(name, options.text.tools, publisher.send)
+        source = self._source(name, config, model, device, broker, counters[name], tools, packets)
         if isinstance(model, LanguageModel):
             template = PromptTemplate(options.text, device.device_id)
-            text = TextPipeline(name, options, source, model, counters[name], template, publisher, self._poison)
+            text = TextPipeline(
+                name,
+                options,
+                source,
+                model,
+                counters[name],
+                template,
+                publisher,
+                self._poison,
+                tools,
+                observers,
+            )
             return Prepared(text, publisher, observers, counters)
         pipeline = Pipeline(
             name,
@@ -174,7 +194,15 @@ class Pipelines:
         return Prepared(pipeline, publisher, observers, counters)
 
     def _source(
-        self, name: str, config: Config, model: AnyModel, device: Device, broker: Broker, counters: Counters
+        self,
+        name: str,
+        config: Config,
+        model: AnyModel,
+        device: Device,
+        broker: Broker,
+        counters: Counters,
+        tools: ToolCalls,
+        packets: PacketRing | None,
     ) -> Source:
         options, answers_text = config.settings.pipelines[name], isinstance(model, LanguageModel)
         context = Context(
@@ -188,8 +216,11 @@ class Pipelines:
             counters=counters,
             model_file=model.file.path.absolute() if isinstance(model, Model) else None,
             gate=options.gate,
+            packets=packets,
             regions=options.regions,
             observers_of=self.observers_of,
+            state_topics=tools.topics,
+            hear=tools.hear,
         )
         return open_source(options.source, context)
 
@@ -210,6 +241,7 @@ class Pipelines:
             model = models[pipeline.options.model_name]
             if isinstance(model, Model) and isinstance(pipeline, Pipeline):
                 pipeline.switch(model)
+                self.publishers[name].switch(model)
 
     def stop(self, names: list[str], outbox: Outbox) -> None:
         """Stops pipelines together, and closes them once their results are delivered or saved."""
@@ -241,6 +273,12 @@ class Pipelines:
     def recorded(self) -> dict[str, dict[str, Any]]:
         """What has been recorded of each running pipeline that records, as published in `stats`."""
         return {name: recorder.facts() for name in self.running for recorder in self.recorders(name)}
+
+    def acted(self) -> dict[str, dict[str, int]]:
+        """How often each running pipeline that has actions has taken them, as published in `stats`."""
+        return {
+            name: self.publishers[name].actions.facts() for name, one in self.running.items() if one.options.actions
+        }
 
     def record_now(self, name: str) -> None:
         """Has a running pipeline record from now on, with what came before.
@@ -287,6 +325,7 @@ class Pipelines:
         for one in writing:
             one.close(max(CLOSE_TIMEOUT, deadline - time.monotonic()))
         del self._own[name]
+        self.publishers[name].actions.close()
 
     def hung(self) -> list[str]:
         """Pipelines that have been working on the same sample for more than `HUNG_AFTER`."""

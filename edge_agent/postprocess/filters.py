@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from edge_agent import settings
 from edge_agent.decoders import Limits
+from edge_agent.decoders.boxes import overlap
 from edge_agent.errors import InputError
 from edge_agent.samples import Prediction
 
@@ -21,12 +22,19 @@ CANDIDATES = 300
 VISIBLE = 0.3
 
 
-def limits(options: settings.Pipeline, task: str) -> Limits:
-    """The limits on predictions: those of the settings, else the defaults of the task."""
-    top_k, min_confidence = (5, 0.0) if task == "classification" else (100, 0.25)
+def limits(options: settings.Pipeline, task: str, calibrated: float | None = None) -> Limits:
+    """The limits on predictions: those of the settings, else of the model, else the defaults of the task.
+
+    Args:
+        options: of the pipeline.
+        task: of its model.
+        calibrated: see `Model.min_confidence`.
+    """
+    top_k, least = (5, 0.0) if task == "classification" else (100, 0.25)
+    stated = calibrated if options.min_confidence is None else options.min_confidence
     return Limits(
         top_k=top_k if options.top_k is None else options.top_k,
-        min_confidence=min_confidence if options.min_confidence is None else options.min_confidence,
+        min_confidence=least if stated is None else stated,
         max_overlap=options.max_overlap,
     )
 
@@ -65,17 +73,29 @@ class Filter:
             InputError: a zone in pixels reaches beyond the frame.
         """
         self._check_zones(width, height)
-        kept = []
+        kept: list[Prediction] = []
         taken: Counter[str | None] = Counter()
         for prediction in predictions:
             if not self._is_wanted(prediction) or not self._has_size(prediction, width * height):
                 continue
             placed = self._in_zones(prediction, width, height)
-            if placed.zones == () or taken[prediction.region] == self._limits.top_k:
+            if placed.zones == () or taken[prediction.region] == self._limits.top_k or self._has_rival(placed, kept):
                 continue
             taken[prediction.region] += 1
             kept.append(placed)
         return kept
+
+    def _has_rival(self, prediction: Prediction, kept: Sequence[Prediction]) -> bool:
+        """Whether a more confident prediction says that the same object is something else."""
+        box, most = prediction.box, self._options.max_overlap
+        if box is None or most == 1:
+            return False
+        rivals = (one for one in kept if one.label != prediction.label and one.region == prediction.region)
+        return any(overlap(box, one.box) > most for one in rivals)
+
+    def wants_label(self, label: str | None) -> bool:
+        """Whether a label passes."""
+        return not self._options.labels or label in self._options.labels
 
     def _thresholds(self) -> Iterator[float]:
         labels, own = self._options.labels, self._options.min_confidence
@@ -85,22 +105,21 @@ class Filter:
 
     def _is_wanted(self, prediction: Prediction) -> bool:
         label, options = prediction.label, self._options
-        if options.labels and label not in options.labels:
+        if not self.wants_label(label):
             return False
         least = options.min_confidence.get(label or "", self._limits.min_confidence)
         return prediction.confidence is None or prediction.confidence >= least
 
     def _has_size(self, prediction: Prediction, frame: int) -> bool:
-        box = extent(prediction)
-        if box is None:
+        limits = self._options.min_area, self._options.max_area
+        if limits == (None, None) or (box := extent(prediction)) is None:
             return True
         area = (box[2] - box[0]) * (box[3] - box[1])
-        least, most = (_pixels(limit, frame) for limit in (self._options.min_area, self._options.max_area))
+        least, most = (_pixels(limit, frame) for limit in limits)
         return (least is None or area >= least) and (most is None or area <= most)
 
     def _in_zones(self, prediction: Prediction, width: int, height: int) -> Prediction:
-        point = ground_point(prediction)
-        if not self._options.zones or point is None:
+        if not self._options.zones or (point := ground_point(prediction)) is None:
             return prediction
         x, y = min(max(point[0], 0.5), width - 0.5), min(max(point[1], 0.5), height - 0.5)
         names = (name for name, zone in self._options.zones.items() if contains(in_pixels(zone, width, height), x, y))

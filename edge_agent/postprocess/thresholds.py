@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.postprocess import persisted
@@ -50,7 +49,8 @@ class Threshold:
                 label = ANOMALY if one.value > self._value else NORMAL
             elif one.value is not None and self._learn is not None:
                 self._learn_from(one.value, self._learn)
-            labelled.append(replace(one, label=label))
+            # Of what else a prediction may state, a score has nothing.
+            labelled.append(Prediction(label, None, None, region=one.region, value=one.value, details=one.details))
         return labelled
 
     def _learn_from(self, score: float, enough: int) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Maximum number of tracks; further ones are not started.
 MAX_TRACKS = 200
-# Number of detections that confirm a track, and its presence in a zone.
-MIN_DETECTIONS = 2
+# Of a detection that starts a track, where neither the settings nor the model state one.
+START_CONFIDENCE = 0.5
 # Detections below this confidence are ignored, as in ByteTrack's code.
 MIN_CONFIDENCE = 0.1
 # Boxes are compared with a margin on each side, a fraction of their longer side.
@@ -166,6 +166,7 @@ class Tracker:
         ids: numbers for new tracks; default: 1, 2, 3 …
         lines: that are counted across.
         totals: of the lines.
+        calibrated: see `Model.min_confidence`.
     """
 
     def __init__(
@@ -174,7 +175,11 @@ class Tracker:
         ids: Iterator[int] | None = None,
         lines: Lines | None = None,
         totals: Totals | None = None,
+        calibrated: float | None = None,
     ) -> None:
+        stated = options.start_confidence
+        default = START_CONFIDENCE if calibrated is None else calibrated
+        self._start_confidence = default if stated is None else stated
         self._lines = lines or Lines({})
         self._totals = totals or Totals("", {}, None)
         self._options = options
@@ -190,8 +195,8 @@ class Tracker:
             time: when the frame was taken, in seconds on a monotonic clock.
 
         Returns:
-            The predictions in the same order, those of confirmed tracks with their `track_id`, without weak ones that
-            continue no track; and the events, in order of time.
+            The predictions of confirmed tracks with their `track_id`, in the same order, and those that can't be
+            tracked; and the events, in order of time.
         """
         elapsed = 0.0 if self._now is None else max(0.0, time - self._now)
         self._now = time if self._now is None else self._now + elapsed
@@ -204,13 +209,14 @@ class Tracker:
         for row, prediction in enumerate(predictions):
             if row in owners:
                 events += self._add(owners[row], detections[row], self._now)
-                kept.append(replace(prediction, track_id=owners[row].track_id or None))
-            elif row not in detections or self._is_confident(detections[row]):
+                if owners[row].track_id:
+                    kept.append(replace(prediction, track_id=owners[row].track_id))
+            elif row not in detections:
                 kept.append(prediction)
         return kept, sorted(events, key=lambda event: event.time)
 
     def _is_confident(self, detection: _Detection) -> bool:
-        return detection.confidence >= self._options.start_confidence
+        return detection.confidence >= self._start_confidence
 
     def _owners(self, detections: Mapping[int, _Detection]) -> dict[int, _Track]:
         """The track of each detection, by the detection's row. Confident detections without a track start one."""
@@ -236,17 +242,17 @@ class Tracker:
     def _add(self, track: _Track, detection: _Detection, now: float) -> Iterator[Event | Crossing]:
         """Adds a detection to its track."""
         track.correct(detection, now)
-        if track.detections == MIN_DETECTIONS:
+        if track.detections == self._options.confirm:
             track.track_id = next(self._ids)
         zones = detection.prediction.zones
         for zone in (None,) if zones is None else zones:
             stay = track.stays.setdefault(zone, _Stay(now))
             stay.until = now
             stay.detections += 1
-            if stay.detections == MIN_DETECTIONS:
+            if stay.detections == self._options.confirm:
                 yield _event("enter", track, zone, stay.since, 0.0)
             long_enough = self._options.dwell is not None and now - stay.since >= self._options.dwell
-            if long_enough and stay.detections >= MIN_DETECTIONS and not stay.dwelt:
+            if long_enough and stay.detections >= self._options.confirm and not stay.dwelt:
                 stay.dwelt = True
                 yield _event("dwell", track, zone, now, now - stay.since)
         for line, direction in self._lines.follow(track.sides, track.foot, _size(track)):
@@ -264,7 +270,7 @@ class Tracker:
             for zone, stay in list(track.stays.items()):
                 if stay.until < unseen_since:
                     del track.stays[zone]
-                    if stay.detections >= MIN_DETECTIONS:
+                    if stay.detections >= self._options.confirm:
                         events.append(_event("leave", track, zone, stay.until, stay.until - stay.since))
             if track.track_id and track.seen < unseen_since:
                 x1, _, x2, y2 = track.last.box

@@ -145,6 +145,22 @@ def convert_frame(frame: PlanarFrame, reduction: Reduction | None = None) -> Pic
     return Picture(frame.pixels(*by), frame.size, by)
 
 
+def pixels_of(data: object) -> "NDArray[np.uint8] | None":
+    """The picture that an input is, at its full size: (height, width, 3), uint8, BGR; None where it is none.
+
+    Args:
+        data: of a sample.
+    """
+    if isinstance(data, PlanarFrame):
+        return convert_frame(data).pixels
+    if isinstance(data, bytes):
+        try:
+            return decode_picture(data).pixels
+        except InputError:
+            return None
+    return data if isinstance(data, np.ndarray) and data.ndim == len(("rows", "columns", "colours")) else None
+
+
 def _halvings(size: tuple[int, int], reduction: Reduction | None) -> Iterator[tuple[int, int]]:
     """The factors after each step, as long as width and height are even and `reduction` allows it."""
     columns, rows = size

@@ -87,7 +87,7 @@ def annotate(
         max_side: a larger picture is made smaller to this width or height before anything is drawn.
     """
     height, width = image.shape[:2]
-    picture = _shrunk(image, max_side or max(height, width))
+    picture = shrunk(image, max_side or max(height, width))
     pen = _Pen(picture, (picture.shape[1] / width, picture.shape[0] / height))
     areas = {name: in_pixels(_corners(box), width, height) for name, box in (regions or {}).items()}
     named = {name: in_pixels(polygon, width, height) for name, polygon in (zones or {}).items()}
@@ -120,7 +120,7 @@ def encode_jpeg(image: "Image", max_bytes: int, quality: int = 85) -> bytes:
     Raises:
         ValueError: max_bytes is too small for any picture.
     """
-    picture = _shrunk(image, LARGEST_JPEG_SIDE)
+    picture = shrunk(image, LARGEST_JPEG_SIDE)
     while True:
         _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         side = max(picture.shape[:2])
@@ -129,7 +129,7 @@ def encode_jpeg(image: "Image", max_bytes: int, quality: int = 85) -> bytes:
         if quality > LEAST_QUALITY:
             quality = max(LEAST_QUALITY, quality - 15)
         elif side > 1:
-            picture = _shrunk(picture, math.floor(side * min(0.9, math.sqrt(max_bytes / len(encoded)))) or 1)
+            picture = shrunk(picture, math.floor(side * min(0.9, math.sqrt(max_bytes / len(encoded)))) or 1)
         else:
             raise ValueError(f"no JPEG has as few as {max_bytes} bytes")
 
@@ -371,8 +371,13 @@ class _Pen:
             cv2.circle(self._picture, place, self._line, color, cv2.FILLED, cv2.LINE_AA)
 
 
-def _shrunk(image: "Image", max_side: int) -> "Image":
-    """A copy of a picture, made smaller where its width or height is above a limit."""
+def shrunk(image: "Image", max_side: int) -> "Image":
+    """A copy of a picture, made smaller where its width or height is above a limit.
+
+    Args:
+        image: (height, width, 3), uint8, BGR.
+        max_side: the limit, in pixels.
+    """
     height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:

@@ -24,11 +24,14 @@ class PublishPolicy:
         options: of the pipeline.
         min_confidence: of the pipeline.
         task: what its model does.
+
+    Attributes:
+        min_confidence: of the pipeline; it changes with the version of its model.
     """
 
     def __init__(self, options: settings.Publish, min_confidence: float, task: str) -> None:
         self._options = options
-        self._min_confidence = min_confidence
+        self.min_confidence = min_confidence
         self._task = task
         self._published_at: float | None = None
         self._published: Statement = {}
@@ -61,12 +64,12 @@ class PublishPolicy:
         """What a result says; where it hardly differs from what the last published one said, it says the same."""
         match self._task:
             case "classification":
-                return winners(predictions, self._published, self._options.hysteresis, self._min_confidence)
+                return winners(predictions, self._published, self._options.hysteresis, self.min_confidence)
             case "anomaly" if any(one.label for one in predictions):
                 return {(one.region, (one.details or {}).get("channel")): one.label for one in predictions}
             case "regression" | "anomaly" | "meter":
                 return values(predictions, self._published, self._options.hysteresis)
-        return numbers(predictions, self._published, self._options.hysteresis, self._min_confidence)
+        return numbers(predictions, self._published, self._options.hysteresis, self.min_confidence)
 
 
 def winners(

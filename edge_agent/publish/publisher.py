@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent import settings
@@ -13,11 +13,15 @@ from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.language.generation import Answer
 from edge_agent.models.language import LanguageModel
 from edge_agent.models.loading import AnyModel
+from edge_agent.models.model import Model
 from edge_agent.models.stages import Happening, WorkItem
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.outbox import Outbox
 from edge_agent.postprocess.filters import limits
 from edge_agent.postprocess.meter import TASK as METER
+from edge_agent.publish.actions import Actions
+from edge_agent.publish.answers import content_of_answer
+from edge_agent.publish.conversation import Conversation
 from edge_agent.publish.object_pictures import slot_of
 from edge_agent.publish.policy import PublishPolicy, topic_of
 from edge_agent.samples import Prediction, Result, Sample, Timing, content_of, timestamp
@@ -58,11 +62,13 @@ class Record:
         failed: whether a finite source could not be read.
         inference_ms: how long the latest inference took; None before the first.
         latest: the last result that was published.
+        conversation: the latest questions and answers that were published.
     """
 
     failed: bool = False
     inference_ms: float | None = None
     latest: Result | None = None
+    conversation: Conversation = field(default_factory=Conversation)
 
 
 class Publisher:
@@ -72,10 +78,12 @@ class Publisher:
 
     Args:
         task: of the pipeline's model.
+        calibrated: see `Model.min_confidence`.
         observe: called for every input that has been through the model, published or not.
 
     Attributes:
         record: what the pipeline has come to so far.
+        actions: what is done besides, for published results and for events.
     """
 
     def __init__(
@@ -88,18 +96,26 @@ class Publisher:
         event_counters: Counters,
         outbox: Outbox,
         observe: Observe = lambda _pipeline, _timing: None,
+        calibrated: float | None = None,
     ) -> None:
         self.record = Record()
         self._device = device
         self._name = name
-        self._options = options.publish
+        self._pipeline, self._options = options, options.publish
         self._shows_objects = options.object_pictures is not None
         self._counters = counters
         self._event_counters = event_counters
         self._outbox = outbox
         self._observe = observe
         self._task = METER if options.meter is not None else ""  # else the model's
-        self._policy = PublishPolicy(options.publish, limits(options, task).min_confidence, self._task or task)
+        send, report = self.send, self.report
+        self.actions = Actions(name, device.device_id, options.actions, send, lambda error: report(error, None))
+        least = limits(options, task, calibrated).min_confidence
+        self._policy = PublishPolicy(options.publish, least, self._task or task)
+
+    def switch(self, model: Model) -> None:
+        """Has the confidence that another version of the model is calibrated to count from now on."""
+        self._policy.min_confidence = limits(self._pipeline, model.task, model.min_confidence).min_confidence
 
     def publish(self, item: WorkItem, predictions: Sequence[Prediction]) -> int | None:
         """Publishes a result, or withholds it as the pipeline's options want; returns its `seq`, or None."""
@@ -116,7 +132,9 @@ class Publisher:
         content = content_of(predictions, self._task or item.model.task)
         if item.lines is not None:
             content["lines"] = item.lines
-        return self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
+        seq = self._put(sample, item.model, content, item.prepared.facts, timing, predictions)
+        self.actions.on_result(predictions)
+        return seq
 
     def _note_out_of_range(self, sample: Sample, count: int) -> None:
         if self._counters.note_out_of_range():
@@ -130,17 +148,38 @@ class Publisher:
             )
 
     def answer(
-        self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing
-    ) -> None:
-        """Publishes what a language model has answered."""
+        self,
+        sample: Sample,
+        model: LanguageModel,
+        answer: Answer,
+        facts: Mapping[str, Any],
+        timing: Timing,
+        calls: Mapping[str, Any],
+    ) -> int | None:
+        """Publishes what a language model has answered, or hands it to the request's recipient; see `ResultSink`."""
         self.record.inference_ms = round(timing.inference, 2)
         self._observe(self._name, timing)
-        tokens = {"prompt": answer.prompt_tokens, "cached": answer.cached_tokens, "output": answer.output_tokens}
-        content = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
-        self._put(sample, model, content, facts, timing)
+        content = {**content_of_answer(answer), **calls}
+        if sample.recipient is not None:
+            self._counters.withhold()
+            sample.recipient.answer(content)
+            sample.settlement.done()
+            return None
+        self.record.conversation.answer(sample, str(facts["id"]), content)
+        return self._put(sample, model, content, facts, timing)
 
-    def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None:
+    def is_watched(self, sample: Sample) -> bool:
+        """See `ResultSink`: what is asked over HTTP is for those who ask."""
+        return sample.recipient is None and self.record.conversation.is_watched
+
+    def piece(self, sample: Sample, request_id: str, index: int | None, text: str) -> None:
         """Publishes a piece of an answer, to whom it is for; the whole answer follows, so it is of no use later."""
+        if sample.recipient is not None:
+            sample.recipient.piece(text)
+            return
+        self.record.conversation.piece(sample, request_id, text)
+        if index is None:
+            return
         document = json.dumps({"id": request_id, "index": index, "text": text})
         if sample.reply_to is None:
             topic = self._device.topic(self._name, "result", "stream")
@@ -211,6 +250,11 @@ class Publisher:
                 document["picture"] = self._picture_topic(document["track_id"])
             topic = device.topic(self._name, "event")
             self._outbox.put(Delivery(events_of(self._name), topic, document, senders=sample.senders))
+            self.actions.on_event(document)
+
+    def send(self, topic: str, payload: str, retain: bool) -> None:
+        """Publishes a message to a device; it is of no use later."""
+        self._outbox.notify(topic, payload, retain=retain)
 
     def show_object(self, track_id: int, jpeg: bytes) -> None:
         """Publishes the best picture of an object so far, retained: for itself, and as that of the latest object."""
@@ -230,6 +274,11 @@ class Publisher:
             log.warning("%s: %s: %s", self._name, _where(sample), error, extra={"pipeline": self._name})
         elif isinstance(error, SourceError):
             self.record.failed = True
+        if sample is not None and sample.recipient is not None:
+            sample.recipient.error(error)
+            return
+        if sample is not None:
+            self.record.conversation.fail(sample, str(error))
         document = {
             "device_id": self._device.device_id,
             "pipeline": self._name,

@@ -22,13 +22,27 @@ class ResultSink(Protocol):
         ...
 
     def answer(
-        self, sample: Sample, model: LanguageModel, answer: Answer, facts: Mapping[str, Any], timing: Timing
-    ) -> None:
-        """Takes the answer of a language model, facts about the request, and where the time went."""
+        self,
+        sample: Sample,
+        model: LanguageModel,
+        answer: Answer,
+        facts: Mapping[str, Any],
+        timing: Timing,
+        calls: Mapping[str, Any],
+    ) -> int | None:
+        """Takes the answer of a language model, facts about the request, where the time went, and the calls made.
+
+        Returns:
+            Its `seq`, or None if it was not published.
+        """
         ...
 
-    def piece(self, sample: Sample, request_id: str, index: int, text: str) -> None:
-        """Takes a piece of an answer that was requested as a stream."""
+    def is_watched(self, sample: Sample) -> bool:
+        """Whether somebody looks at the answer to a request as it comes, though it may not be requested as a stream."""
+        ...
+
+    def piece(self, sample: Sample, request_id: str, index: int | None, text: str) -> None:
+        """Takes a piece of an answer; without an index it was not requested as a stream, and is for those who look."""
         ...
 
     def report(self, error: EdgeAgentError, sample: Sample | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from edge_agent import settings
 from edge_agent.counters import Dropped
 from edge_agent.errors import EdgeAgentError
-from edge_agent.publish.drawing import annotate, encode_jpeg
+from edge_agent.publish.drawing import annotate, encode_jpeg, shrunk
 from edge_agent.samples import Sample
 from edge_agent.sources.observer import Observation
 
@@ -21,9 +21,18 @@ class Snapshots:
         pipeline: its settings, for its regions and zones.
         options: how often, how large.
         show: takes a JPEG.
+        plain: whether nothing is drawn in.
     """
 
-    def __init__(self, pipeline: settings.Pipeline, options: settings.Snapshot, show: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        pipeline: settings.Pipeline,
+        options: settings.Snapshot,
+        show: Callable[[bytes], None],
+        *,
+        plain: bool = False,
+    ) -> None:
+        self._plain = plain
         self._pipeline = pipeline
         self._options = options
         self._show = show
@@ -40,6 +49,9 @@ class Snapshots:
         if observation.image is None or not self.needs_image(sample):
             return
         self._next = sample.captured + self._options.interval
+        if self._plain:
+            self._show(encode_jpeg(shrunk(observation.image, self._options.max_side), self._options.max_size))
+            return
         if not (observation.predictions or self._found) and sample.captured < self._next_empty:
             return
         self._found = bool(observation.predictions)

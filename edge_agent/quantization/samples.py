@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.evaluation.kept import is_store, kept_samples
 from edge_agent.evaluation.labelled import PICTURES, SOUNDS, files_below
 from edge_agent.preprocess.files import read_file
 from edge_agent.preprocess.image import Preprocess
@@ -37,20 +38,22 @@ def samples_of(patterns: Sequence[str], preprocess: Preprocess | SeriesPreproces
     """The samples in some files, in the order of their names.
 
     Args:
-        patterns: folders, with what is in folders within, files, or patterns.
+        patterns: folders, with what is in folders within, files, patterns, or stores of kept samples, labelled or not.
         preprocess: of the model: for which kind of sample it takes.
 
     Raises:
-        EdgeAgentError: a recording can't be used.
+        EdgeAgentError: a recording or a store can't be used.
     """
+    stores = [folder for pattern in patterns if (folder := Path(pattern)).is_dir() and is_store(folder)]
+    kept = [GivenSample(Path(one.where), one.read) for one in kept_samples(stores)]
     endings = PICTURES if isinstance(preprocess, Preprocess) else RECORDINGS
-    paths = [path for pattern in patterns for path in _files(pattern, endings)]
+    paths = [path for pattern in patterns if Path(pattern) not in stores for path in _files(pattern, endings)]
     if isinstance(preprocess, Preprocess):
-        return [GivenSample(path, partial(read_file, path)) for path in paths]
+        return [*kept, *(GivenSample(path, partial(read_file, path)) for path in paths)]
     # Of each recording as many: neighbours are alike.
     most = max(1, MOST_WINDOWS // max(1, len(paths)))
     found = (GivenSample(path, partial(_given, one)) for path in paths for one in _windows(path, preprocess, most))
-    return list(islice(found, MOST_WINDOWS))
+    return [*kept[:MOST_WINDOWS], *islice(found, MOST_WINDOWS)]
 
 
 def _files(pattern: str, endings: Sequence[str]) -> Sequence[Path]:

@@ -7,6 +7,7 @@ import socket
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from edge_agent.settings.actions import Action, Gpio, When
 from edge_agent.settings.base import Bytes, Frozen, Seconds, TopicLevel
 from edge_agent.settings.broker import Mqtt, Outbox
 from edge_agent.settings.device import Battery, HomeAssistant, RemoteCommands, Thermal
@@ -36,13 +37,15 @@ from edge_agent.settings.sources import (
     Source,
     VideoSource,
 )
-from edge_agent.settings.statistics import STATISTICS, Statistics
+from edge_agent.settings.speech import Speech
+from edge_agent.settings.statistics import Statistics
 from edge_agent.settings.streams import AudioSource, CommandSource, IioSource, MicrophoneSource, SerialSource
 from edge_agent.settings.update import Update
 
 __all__ = [
     "Accelerator",
     "AcceleratorName",
+    "Action",
     "AiCameraSource",
     "AudioSource",
     "Battery",
@@ -52,6 +55,7 @@ __all__ = [
     "Delegate",
     "Filters",
     "Gate",
+    "Gpio",
     "HomeAssistant",
     "Http",
     "IioSource",
@@ -81,11 +85,13 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Source",
+    "Speech",
     "Statistics",
     "Thermal",
     "Tracking",
     "Update",
     "VideoSource",
+    "When",
 ]
 
 
@@ -122,11 +128,17 @@ class Settings(Frozen):
     update: Update | None = None
     """Where new versions of models come from. Default: no updates."""
 
+    @property
+    def serves_chats(self) -> bool:
+        """Whether a language model can be asked over HTTP."""
+        return self.http is not None and any(pipeline.text.openai for pipeline in self.pipelines.values())
+
     @field_validator("pipelines")
     @classmethod
-    def _statistics_is_no_model(cls, value: dict[str, Pipeline], info: ValidationInfo) -> dict[str, Pipeline]:
-        if STATISTICS in info.data.get("models", {}) and any(not isinstance(one.model, str) for one in value.values()):
-            raise ValueError(f"the model called {STATISTICS} has the name of the built-in detector: rename it")
+    def _names_of_built_in_models(cls, value: dict[str, Pipeline], info: ValidationInfo) -> dict[str, Pipeline]:
+        built_in = {one.model_name for one in value.values() if not isinstance(one.model, str)}
+        for name in built_in.intersection(info.data.get("models", {})):
+            raise ValueError(f"the model called {name} has the name of a built-in one: rename it")
         return value
 
     @field_validator("http")

@@ -68,6 +68,7 @@ class Frozen(BaseModel):
         allow_inf_nan=False,
         regex_engine="python-re",
         protected_namespaces=(),
+        defer_build=True,  # the validators of a section are made with those of what it is part of, once
     )
 
     @model_validator(mode="before")

@@ -1,11 +1,14 @@
 """The settings of what a pipeline keeps of its inputs: single samples that are worth a look, and recordings."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, TopicLevel
+from edge_agent.settings.http_access import LOOPBACK, HttpAccess
 from edge_agent.settings.shapes import Polygon
 
 
@@ -22,7 +25,8 @@ def _in_order(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Band = Annotated[tuple[Fraction, Fraction], BeforeValidator(_band), AfterValidator(_in_order)]
-EventKind = Literal["enter", "leave", "dwell", "cross", "start", "end"]
+EventKind = Literal["enter", "leave", "dwell", "cross", "start", "alarm", "end"]
+FinishReason = Literal["refused", "length", "deadline", "cancelled"]
 Encoding = Literal["jpeg", "png"]
 
 
@@ -44,10 +48,16 @@ class KeepRules(Frozen):
     flicker: int | None = Field(None, ge=1, le=100)
     """For tracking: the label of an object has changed this often within 10 seconds."""
     anomaly: Fraction | None = Field(None, gt=0)
-    """For anomaly models: the score is this near to the threshold, as a share of the threshold."""
+    """For scores of anomalies: one is this near to the threshold, as a share of the threshold."""
+    least_probability: Band | None = None
+    """For language models: the probability of the least probable token of the answer lies between these two."""
+    mean_probability: Band | None = None
+    """For language models: the mean probability of the tokens of the answer lies between these two."""
+    finish_reason: tuple[FinishReason, ...] = Field((), max_length=4)
+    """For language models: keep requests whose answers have ended so."""
     failed: bool = False
     """Keep inputs that could not be used, or at which the model failed."""
-    event: tuple[EventKind, ...] = Field((), max_length=6)
+    event: tuple[EventKind, ...] = Field((), max_length=7)
     """Keep the samples of these events."""
     random: Fraction = 0.0
     """Keep this share of all samples: the baseline that no rule has chosen."""
@@ -64,6 +74,43 @@ class Blur(Frozen):
 
     labels: tuple[str, ...] = Field(min_length=1, max_length=1000)
     """The boxes of these labels, as this pipeline finds them."""
+
+
+def _upload_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("must be an https:// address")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("must be https:// : what is kept would go through the network in clear text")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must have no credentials and no query: they belong into `token_file` or `query_file`")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("must be a network such as 192.168.1.0/24") from None
+    return value
+
+
+Hour = Annotated[int, Field(ge=0, le=24)]
+
+
+class Upload(HttpAccess):
+    """What is kept is uploaded, in closed segments, each as a file `URL/DEVICE/PIPELINE/NAME`."""
+
+    url: Annotated[str, AfterValidator(_upload_url)]
+    """https:// address of a folder that takes PUT requests, or of a bucket: `https://s3.example.org/bucket`."""
+    every: Seconds = Field(3600.0, ge=1, le=604_800)
+    """How often what is new is uploaded. The segment that is being written is closed for that."""
+    hours: tuple[Hour, Hour] | None = None
+    """Only from the first hour to before the second, by the device's clock: [22, 6]. Default: at any time."""
+    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field((), max_length=64)
+    """Only while the device's own address is in one of these networks: 192.168.1.0/24. Default: in any."""
+    max_rate: Bytes | None = Field(None, ge=1000)
+    """Bytes per second. Default: as fast as possible."""
 
 
 class Keep(Frozen):
@@ -92,11 +139,15 @@ class Keep(Frozen):
     Everything else is kept byte by byte as it came."""
     quality: int = Field(95, ge=1, le=100)
     """Quality of `jpeg`."""
+    prompts: bool = False
+    """For language models, which can't be kept from without it: prompts and answers may be written to the disk."""
     blur: Blur | None = None
     """Blurs parts of a picture before it is written. Default: nothing."""
     mask: tuple[Polygon, ...] = Field((), max_length=64)
     """Polygons [[x, y], …] that are painted black before a picture is written, in pixels or, if no number is above 1,
     in fractions of the picture."""
+    upload: Upload | None = None
+    """Where what is kept is uploaded to. Default: nowhere, it stays on the device."""
 
 
 class Record(Frozen):
@@ -114,11 +165,29 @@ class Record(Frozen):
     """Bound on all recordings of the pipeline, in bytes. The oldest ones are deleted first."""
     max_length: Seconds = Field(300.0, ge=1, le=86400)
     """Maximum length of one recording."""
+    packets: bool = True
+    """Also record the packets of a network stream as the camera sends them, so that the whole video can be exported.
+    Needs the extra `video`. Not with `blur` and `mask`."""
     memory: Bytes = Field(32_000_000, ge=100_000, le=2_000_000_000)
     """Bound on the inputs in memory, in bytes. If `before` needs more, it becomes shorter."""
     encoding: Encoding = "jpeg"
-    """How frames that do not come encoded are stored: `jpeg`, or `png` without loss, which takes several times the
-    processor time. Everything else is recorded byte by byte as it came. Only what is stored without loss can be
-    replayed to the same result."""
+    """How frames that do not come encoded, and blurred or masked pictures, are stored: `jpeg`, or `png` without loss,
+    which takes several times the processor time. Everything else is recorded byte by byte as it came. Only what is
+    stored without loss can be replayed to the same result."""
     quality: int = Field(95, ge=1, le=100)
     """Quality of `jpeg`."""
+    blur: Blur | None = None
+    """Blurs parts of each picture before it is written. Default: nothing."""
+    mask: tuple[Polygon, ...] = Field((), max_length=64)
+    """Polygons that are painted black before a picture is written, as those of `keep`."""
+
+    @property
+    def with_packets(self) -> bool:
+        """Whether the packets of a stream are recorded: nothing can be hidden in them."""
+        return self.packets and not self.blur and not self.mask
+
+    @model_validator(mode="after")
+    def _nothing_is_hidden_in_packets(self) -> "Record":
+        if "packets" in self.model_fields_set and self.packets and not self.with_packets:
+            raise ValueError("nothing can be hidden in the packets of a stream: leave out `packets` with blur and mask")
+        return self

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from edge_agent.settings import Settings
+from edge_agent.settings.tools import topics_of
 from edge_agent.settings.topics import ANY_LABEL, overlap
 
 _OF_DEVICE = ("status", "info", "stats", "accelerator", "update", "cmd/reply")
@@ -13,6 +14,10 @@ def own_topics(options: Settings) -> Iterator[str]:
     """Topics on which the agent publishes; in those of `publish.topic`, `{label}` stands for any label."""
     yield from _built_in(options)
     yield from further_topics(options).values()
+    actions = (action for pipeline in options.pipelines.values() for action in pipeline.actions)
+    yield from (action.publish.topic for action in actions if action.publish is not None)
+    tools = (tool for pipeline in options.pipelines.values() for tool in pipeline.text.tools.values())
+    yield from (topic for tool in tools for topic in topics_of(tool, tool.mqtt.topic))
 
 
 def further_topics(options: Settings) -> dict[str, str]:

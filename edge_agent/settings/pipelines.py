@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from edge_agent.settings.actions import Action
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Qos, Seconds, TopicLevel, accepted
 from edge_agent.settings.keep import Keep, Record
 from edge_agent.settings.meter import Meter
 from edge_agent.settings.series import Anomaly, Smoothing, Window
 from edge_agent.settings.shapes import Point, Polygon, Region
 from edge_agent.settings.sources import AiCameraSource, Source
+from edge_agent.settings.speech import Speech
 from edge_agent.settings.statistics import STATISTICS, Statistics
 from edge_agent.settings.text import Text
 from edge_agent.settings.topics import problem_of_name
@@ -72,6 +74,9 @@ class Filters(Frozen):
     """Minimum area of a box: a fraction of the frame or, above 1, square pixels."""
     max_area: float | None = Field(None, gt=0)
     """Maximum area of a box: a fraction of the frame or, above 1, square pixels."""
+    max_overlap: Fraction = 0.85
+    """Of two boxes of different labels that overlap by more than this (intersection over union), the less confident is
+    dropped: they are one object. 1: none is."""
 
     @model_validator(mode="after")
     def _some_area(self) -> "Filters":
@@ -84,11 +89,14 @@ class Filters(Frozen):
 class Tracking(Frozen):
     """Objects keep a number from frame to frame. Events report that they appear, stay and leave."""
 
-    start_confidence: Fraction = 0.5
+    start_confidence: Fraction | None = None
     """Minimum confidence of a detection that starts a track. A weaker one continues a track or is dropped. A pipeline's
-    min_confidence below this keeps the tracks of partly hidden objects."""
+    min_confidence below this keeps the tracks of partly hidden objects. Default: as the model's bundle says of
+    min_confidence; else 0.5."""
     lost_after: Seconds = Field(2.0, ge=0.1, le=3600)
     """An object that has not been detected for this long has left. Frames must come more often than that."""
+    confirm: int = Field(2, ge=1, le=100)
+    """An object exists once it has been detected in this many frames; until then it is in no result."""
     dwell: Seconds | None = Field(None, gt=0, le=604800)
     """Publish an event when an object has stayed for this long: in a zone if there are zones, else in the frame."""
 
@@ -143,20 +151,24 @@ class Gate(Frozen):
 GATED = ("camera", "ai_camera", "video", "command", "mqtt")
 
 
+BuiltIn = Annotated[Statistics | Speech, Field(discriminator="type")]
+"""A model that needs no file."""
+
+
 class Pipeline(Frozen):
     """One way from a source through a model to a topic."""
 
     source: Source
     """Where inputs come from."""
-    model: str | Statistics = Field("", validate_default=True)
-    """Name of one of `models`, or a detector that needs no model file: `{type: statistics}`. Required, but for the AI
-    Camera, whose source names it."""
+    model: str | BuiltIn = Field("", validate_default=True)
+    """Name of one of `models`, or one that needs no model file: `{type: statistics}`, `{type: speech}`. Required, but
+    for the AI Camera, whose source names it."""
     top_k: int | None = Field(None, ge=1, le=1000)
     """Maximum number of predictions in a result (for each region, if there are regions), the most confident first.
     Default: 5 for classification, 100 for other tasks."""
     min_confidence: Fraction | None = None
-    """Predictions with a lower confidence are dropped; a result may then have none. Default: 0 for classification, 0.25
-    for other tasks."""
+    """Predictions with a lower confidence are dropped; a result may then have none. Default: as the model's bundle
+    says; else 0 for classification, 0.25 for other tasks."""
     max_overlap: Fraction = 0.45
     """IoU threshold of non-maximum suppression: of two boxes of one class that overlap by more than this (intersection
     over union), the less confident is dropped."""
@@ -198,10 +210,12 @@ class Pipeline(Frozen):
     """For language models: how requests are answered."""
     publish: Publish = Publish()
     """Which results are published, and how. Default: every one, once, at QoS 1."""
+    actions: tuple[Action, ...] = Field((), max_length=64)
+    """What is done when a result or an event comes: messages to other topics, output lines that are set."""
 
     @field_validator("model")
     @classmethod
-    def _of_the_camera(cls, value: str | Statistics, info: ValidationInfo) -> str | Statistics:
+    def _of_the_camera(cls, value: str | BuiltIn, info: ValidationInfo) -> str | BuiltIn:
         source = info.data.get("source")
         stated = source.model if isinstance(source, AiCameraSource) else ""
         if value and stated and value != stated:
@@ -231,8 +245,19 @@ class Pipeline(Frozen):
 
     @property
     def model_name(self) -> str:
-        """The name of its model: one of `models`, or `statistics`."""
-        return self.model if isinstance(self.model, str) else STATISTICS
+        """The name of its model: one of `models`, or that of a built-in one."""
+        if isinstance(self.model, str):
+            return self.model
+        return self.model.name if isinstance(self.model, Speech) else STATISTICS
+
+    @property
+    def event_kinds(self) -> list[str]:
+        """What it publishes as events."""
+        kinds = ["enter", "leave"] if self.tracking is not None else []
+        kinds += ["dwell"] if self.tracking is not None and self.tracking.dwell is not None else []
+        kinds += ["cross"] if self.lines else []
+        kinds += ["start", "end"] if self.smoothing is not None else []
+        return kinds + (["alarm", "end"] if isinstance(self.model, Statistics) else [])
 
     # While the gate is closed, a tracker or a subscriber sees only its heartbeat.
 

@@ -149,6 +149,10 @@ class VideoSource(Frozen):
     deblocking: bool = True
     """Streams only, with the extra `video`: smooth the edges between blocks of the picture. Without it, decoding H.264
     and H.265 takes about a sixth less; models that see small pictures seldom notice."""
+    hardware: bool = False
+    """Streams only, with the extra `video`: decode in hardware, where this machine and PyAV offer that (`h264_v4l2m2m`,
+    VA-API). It is first tried beside the software, on the stream itself, and used if its pictures are the same and it
+    takes less CPU. Otherwise, and when it fails later, the software decodes, and the log says why."""
     stall_timeout: Seconds = Field(10.0, ge=0.5, le=600)
     """Streams only: when no frame, or only the same frame, has arrived for this long, the stream counts as lost and is
     opened again."""

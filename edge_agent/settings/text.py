@@ -1,11 +1,13 @@
 """The settings of language models."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge_agent.settings.base import Bytes, Frozen, Seconds
+from edge_agent.settings.intents import Intents
+from edge_agent.settings.tools import FUNCTION, Tool
 from edge_agent.system.text import parse_json
 
 # Constraints on an answer; they exclude each other.
@@ -81,6 +83,11 @@ class Generation(Frozen):
     """The answer is JSON that conforms to this JSON Schema."""
     choices: tuple[ShortWords, ...] = Field((), max_length=200)
     """The answer is one of these texts."""
+    refusals: Annotated[tuple[ShortWords, ...], BeforeValidator(_list_of_one)] = Field((), max_length=16)
+    """Answers by which the model says that nothing fits, such as `none`: one of `choices`, or the value of a key in an
+    answer that follows `json_schema`. The result then has `"finish_reason": "refused"`."""
+    numbers: Literal["any", "stated"] = "any"
+    """`stated`: an answer in words has no numbers in digits but those that stand in the prompt."""
     deadline: Seconds = Field(60.0, gt=0, le=3600)
     """Time limit of the whole request. When it is reached, the answer ends where it is."""
 
@@ -104,8 +111,15 @@ class Text(Frozen):
     min_interval: Seconds = Field(10.0, ge=0, le=86400)
     """For `prompt`: minimum time between two questions. Predictions in between are skipped; readings in between go into
     the next question."""
+    tools: dict[Annotated[str, Field(pattern=FUNCTION)], Tool] = Field({}, max_length=32)
+    """Functions that the model may call, by name: each call becomes a message to a device."""
     queue: int = Field(8, ge=1, le=100)
     """Maximum number of waiting requests. Further ones are refused."""
+    openai: bool = False
+    """Also answer requests over HTTP, as clients of OpenAI's interface for chats send them. Needs `http`, and a source
+    of requests: `mqtt`."""
+    intents: Intents = Intents()
+    """How commands are recognized, by a bundle that does this: `commands`."""
     options: Generation = Generation()
     """Defaults for what a request does not set."""
 
@@ -119,3 +133,9 @@ class Language(Frozen):
     cache_size: Bytes = Field(256_000_000, ge=1)
     """Limit on the cache of evaluated prompts. A prompt that begins like a cached one is not evaluated from its
     start."""
+    parallel: int = Field(4, ge=1, le=16)
+    """Number of requests that are answered at once; further ones wait in their queues. Each of them may take the whole
+    context, so there are at most as many as the cache holds."""
+    keep_alive: Seconds | None = Field(None, ge=0.1, le=604800)
+    """The model is unloaded when nobody has asked it for this long; the next request loads it again, which takes some
+    seconds. Its memory stays reserved. Default: it stays loaded."""

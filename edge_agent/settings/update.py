@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from edge_agent.settings.base import Bytes, Fraction, Frozen, Seconds, accepted
+from edge_agent.settings.http_access import HttpAccess
 from edge_agent.system.address import problem_of_server
 
 # Part of addresses and file names. Python's `$` alone would also match before a final newline.
@@ -38,6 +39,8 @@ class Probation(Frozen):
     """For how long."""
     max_error_rate: Fraction = 0.05
     """Maximum fraction of inputs at which the model may fail."""
+    input_within: Seconds = Field(60.0, ge=1, le=86400)
+    """After a new configuration: how long a camera, or another live source, may be without input."""
     max_slowdown: float = Field(3.0, ge=1, le=1000)
     """Maximum ratio of the average inference times, new version to previous version."""
 
@@ -51,15 +54,21 @@ class CrashLoop(Frozen):
     """In this time."""
 
 
-class Update(Frozen):
+class Update(HttpAccess):
     """New versions of models from a repository of signed files, made with `edge-agent release`."""
 
     url: Annotated[str, Field(pattern=URL), accepted(problem_of_server)]
     """Base URL of the repository. Any web server will do: only the signatures are trusted."""
     root: Path
     """The first root.json of the repository. The signatures of all other files are verified from it."""
-    models: dict[str, Channel] = Field(min_length=1, max_length=64)
+    models: dict[str, Channel] = Field({}, max_length=64)
     """Name of one of `models` -> the channel that its new versions come from."""
+    config: Channel | None = None
+    """Channel that pipelines, models and some settings come from, below what this file states. Default: none."""
+    config_programs: bool = False
+    """Whether a configuration from the repository may name programs, libraries and plug-ins to run."""
+    agent: Channel | None = None
+    """Channel that new versions of edge-agent itself come from, where install.sh has installed it. Default: none."""
     path: Path | None = None
     """Folder for the downloaded versions. Default: `updates` in the service's state directory (systemd), or beside the
     configuration file."""
@@ -77,3 +86,9 @@ class Update(Frozen):
     """How a new version is watched after it has been activated."""
     crash_loop: CrashLoop = CrashLoop()
     """When a version that has passed its probation is rolled back because the agent ends unexpectedly."""
+
+    @model_validator(mode="after")
+    def _follows_something(self) -> "Update":
+        if not self.models and self.config is None and self.agent is None:
+            raise ValueError("needs models, config or agent: there is nothing to update")
+        return self

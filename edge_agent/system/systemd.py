@@ -58,8 +58,10 @@ def _notify(state: str) -> None:
         return
     if address.startswith("@"):  # a name in Linux's abstract namespace, without a file
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        # A service manager that does not listen must neither end the work nor hold it up for long.
+    # A service manager that does not listen, or too few open files, must neither end the work nor hold it up for long.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
+    ):
         connection.settimeout(SEND_TIMEOUT_S)
-        with contextlib.suppress(OSError):
-            connection.sendto(state.encode(), address)
+        connection.sendto(state.encode(), address)
