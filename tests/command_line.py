@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0 * float(os.environ.get("EDGE_AGENT_TEST_PATIENCE", "1"))
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -230,13 +230,21 @@ class _Client:
         self._connection = connection
         self._numbers = itertools.count(1)
 
+    def publish_qos1(self, topic: str, payload: bytes | str, **_options: Any) -> int | None:
+        return self._take(topic, payload, 1)
+
     def publish(self, topic: str, payload: bytes | str, qos: int, _retain: bool, _properties: Any) -> Any:
+        number = self._take(topic, payload, qos)
+        result = MQTTErrorCode.MQTT_ERR_NO_CONN if number is None else MQTTErrorCode.MQTT_ERR_SUCCESS
+        return SimpleNamespace(mid=number, rc=result)
+
+    def _take(self, topic: str, payload: bytes | str, qos: int) -> int | None:
         if not self.alive:
-            return SimpleNamespace(mid=0, rc=MQTTErrorCode.MQTT_ERR_NO_CONN)
+            return None
         number = next(self._numbers)
         data = payload.encode() if isinstance(payload, str) else payload
         self._connection.broker.take(self._connection, number, topic, data, qos)
-        return SimpleNamespace(mid=number, rc=MQTTErrorCode.MQTT_ERR_SUCCESS)
+        return number
 
     def ack(self, message_id: int, _qos: int) -> None:
         if self.alive:

@@ -21,7 +21,7 @@ from edge_agent.decoders.families import FAMILIES
 from edge_agent.errors import ConfigError, InputError, ModelError
 from edge_agent.models import bundle, io_spec, registry
 from edge_agent.models.shipped import BUNDLES, shipped
-from edge_agent.release import waves
+from edge_agent.release import configuration, waves
 from tests.broker import Mosquitto, Subscriber
 from tests.daemon_process import Daemon
 from tests.decoders import families_table
@@ -63,7 +63,8 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def test_every_yaml_block_says_what_it_is() -> None:
-    known = [block for kind in ("agent", "model", "plan", "wrong") for block in blocks("yaml", f"# {kind}.yaml\n")]
+    kinds = ("agent", "model", "plan", "wrong", "cameras/base")
+    known = [block for kind in kinds for block in blocks("yaml", f"# {kind}.yaml\n")]
     assert set(blocks("yaml")) == set(known)
 
 
@@ -71,6 +72,14 @@ def test_every_yaml_block_says_what_it_is() -> None:
 def test_a_plan_of_waves_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(block.text)
     assert waves.read_file(tmp_path / "plan.yaml").steps
+
+
+@each("yaml", "# cameras/base.yaml")
+def test_a_configuration_for_a_fleet_that_is_shown_can_be_packed(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "cameras").mkdir()
+    (tmp_path / "cameras" / "base.yaml").write_text(block.text)
+    configuration.pack(tmp_path / "cameras", tmp_path / "cameras.zip")
+    assert (tmp_path / "cameras.zip").stat().st_size
 
 
 @each("yaml", "# agent.yaml")
@@ -238,6 +247,8 @@ def at_home(home: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None
     mobilenet = classify / "mobilenet_v2_1.0_224_quant.tflite"
     for name, source in {
         "parrot.jpg": data_dir / "images" / "parrot.jpg",
+        "photo.jpg": data_dir / "images" / "bus.jpg",
+        "best.tflite": data_dir / "detect_tflite" / "yolov8n_integer_quant.tflite",
         "speech.wav": data_dir / "wav" / "speech.wav",
         "yamnet.tflite": data_dir / "audio" / "yamnet_audio_classifier_with_metadata.tflite",
         "my_model.onnx": data_dir / "classify_onnx" / "mobilenet_v2_quant.onnx",

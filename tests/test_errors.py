@@ -23,6 +23,7 @@ EXTRAS = {
     "serial": "install 'pyserial>=3.5'",
     "metrics": "install 'prometheus-client>=0.20' 'waitress>=3.0.1'",
     "http": "install 'waitress>=3.0.1'",
+    "s3": "install 'botocore>=1.34'",
 }
 
 
@@ -62,6 +63,8 @@ def test_an_environment_of_install_sh_is_made_again_with_all_its_extras(
     (tmp_path / ".installed").write_text("complete\n")
     monkeypatch.setattr(errors, "_installed_extras", lambda: iter(["tflite", "http"]))
     assert install_extra("serial") == "run `sh install.sh --extras tflite,http,serial WHEEL` again"
+    (tmp_path / ".installed").write_text("package\n")  # Debian's: it has no pip, and dpkg would not know of the files
+    assert "install.sh" in install_extra("plot")
 
 
 def test_extras_count_as_installed_when_all_their_packages_are() -> None:
@@ -120,7 +123,7 @@ def _advice() -> Iterator[tuple[Path, str]]:
 
 def _named(command: str) -> Iterator[str]:
     """The packages that a pip command names, without options, files, folders and placeholders."""
-    for word in re.sub(r"(^| )-[a-z] \S+", " ", command).split():
+    for word in re.sub(r"(^| )(-[a-z]|--platform|--python-version|--only-binary) \S+", " ", command).split():
         bare = word.strip("'\"")
         if re.match(r"[A-Za-z]", bare) and not re.search(r"[/{}$]|\.whl|\.txt", bare):
             yield re.split(r"[^\w.-]", bare)[0].lower()

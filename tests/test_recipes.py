@@ -1,18 +1,25 @@
 """The recipes lead to what they promise: each page's configuration runs, with a clip in place of the camera."""
 
 import json
+import re
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import urllib3
 import yaml
 
 from edge_agent.models.shipped import shipped
 from edge_agent.preprocess.opencv import cv2
-from tests.broker import Mosquitto, Subscriber, wait_until
+from tests.broker import Mosquitto, Subscriber, free_port, wait_until
 from tests.command_line import edge_agent
 from tests.daemon_process import Daemon
+from tests.language.model_files import write_model
+from tests.models.moonshine_model import write as write_moonshine
 from tests.pages import ROOT, blocks
 
 RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
@@ -133,6 +140,41 @@ def test_a_meter_is_read_and_what_it_can_not_show_is_refused_and_kept(tmp_path: 
     assert cv2.imread(str(pictures[0])) is not None
 
 
+def every_fifth_frame(clip: Path, out: Path) -> Path:
+    video = cv2.VideoCapture(str(clip))
+    writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (768, 432))
+    while video.grab():
+        writer.write(np.asarray(video.retrieve()[1], np.uint8))
+        for _ in range(4):
+            video.grab()
+    writer.release()
+    return out
+
+
+def test_one_person_at_a_time_counts_as_one_with_nothing_set(
+    data_dir: Path, tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    [block] = blocks("yaml", page="person-in-the-yard.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    mirror = tmp_path / "mirror" / "nanodet-m-320" / "nanodet_m_320.onnx"
+    mirror.parent.mkdir(parents=True)
+    mirror.write_bytes((data_dir / "met_in_the_wild" / "nanodet_m_320_k.onnx").read_bytes())
+    variables = {"EDGE_AGENT_MIRROR": str(tmp_path / "mirror"), "EDGE_AGENT_MODELS": str(tmp_path / "models")}
+    pulled = edge_agent("models", "pull", "nanodet-m-320", cwd=tmp_path, further_environment=variables)
+    assert pulled.returncode == 0, pulled.stderr
+    clip = every_fifth_frame(data_dir / "video" / "one-by-one-person-detection.mp4", tmp_path / "yard.avi")
+    options["pipelines"]["yard"] |= {"source": {"type": "video", "url": str(clip), "fps": "max"}, "publish": {}}
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(options))
+    with Subscriber(mosquitto.port, "edge/porch-pi/yard/result") as subscriber:
+        done = edge_agent("run", "--once", cwd=tmp_path, further_environment=variables)
+        assert done.returncode == 0, done.stderr
+        results = [json.loads(one.payload) for one in subscriber.messages]
+    counts = Counter(len(result["predictions"]) for result in results)
+    assert counts[1] > counts[0] > 0
+    assert sum(counts[more] for more in counts if more > 1) <= 2
+
+
 def test_a_person_in_the_yard_has_a_picture_that_events_name_and_that_outlasts_the_visit(
     somebody_leaves: Path, data_dir: Path, tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
@@ -159,6 +201,61 @@ def test_a_person_in_the_yard_has_a_picture_that_events_name_and_that_outlasts_t
     assert cv2.imdecode(np.frombuffer(latest, np.uint8), cv2.IMREAD_COLOR) is not None
 
 
+def test_an_export_of_ultralytics_serves_as_it_is(data_dir: Path, tmp_path: Path, mosquitto: Mosquitto) -> None:
+    [block] = blocks("yaml", page="my-yolo-export.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["pipelines"]["street"]["source"] = {"type": "images", "path": str(data_dir / "images" / "bus.jpg")}
+    (tmp_path / "best.tflite").write_bytes((data_dir / "detect_tflite" / "yolov8n_integer_quant.tflite").read_bytes())
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(options))
+    with Subscriber(mosquitto.port, "edge/porch-pi/street/result") as subscriber:
+        done = edge_agent("run", "--once", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        [message] = subscriber.wait_for(lambda _: True)
+    found = [one["label"] for one in json.loads(message.payload)["predictions"]]
+    assert sorted(found) == ["bus", "person", "person", "person"]
+
+
+def test_a_spoken_phrase_ends_as_the_message_that_a_relay_hears(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    [block] = blocks("yaml", page="voice-to-a-relay.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["pipelines"]["voice"]["source"] = {"type": "mqtt", "topic": "microphone"}
+    options["stats_interval"] = "200ms"
+    with Subscriber(mosquitto.port, "#") as relay, Daemon(tmp_path, options):
+        for clip in ("turn_the_porch_light_on", "weather_in_paris", "turn_the_porch_light_off"):
+            relay.publish("microphone", (ROOT / "tests" / "clips" / f"{clip}.wav").read_bytes())
+        stats = relay.wait_for(lambda one: one.topic.endswith("/stats") and b'"done": 2' in one.payload)
+        relay.wait_for(lambda one: one.topic.endswith("/voice/result"), 3)
+        heard = [json.loads(one.payload) for one in relay.messages if one.topic == "zigbee2mqtt/porch/set"]
+        results = [json.loads(one.payload) for one in relay.messages if one.topic.endswith("/voice/result")]
+    assert heard == [{"state": "ON"}, {"state": "OFF"}]
+    said = [[one["label"] for one in result["predictions"]] for result in results]
+    assert said == [["turn the porch light on"], [], ["turn the porch light off"]]
+    assert json.loads(stats[-1].payload)["actions"] == {"voice": {"done": 2, "limited": 0, "failed": 0}}
+
+
+def test_a_command_in_other_words_ends_as_the_message_that_a_relay_hears(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")
+    [block] = blocks("yaml", page="commands-in-your-own-words.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"]["url"] = mosquitto.url
+    options["pipelines"]["voice"]["source"] = {"type": "mqtt", "topic": "microphone"}
+    monkeypatch.setenv("EDGE_AGENT_MODELS", str(tmp_path))
+    heard = " Turn the porch lamp on, and the kitchen fan off, please."
+    model = write_moonshine(tmp_path / "moonshine-tiny-en", re.findall(r" ?[^ ]+", heard))
+    (model / "model.yaml").write_text("{name: moonshine-tiny-en, version: '1', task: transcription}")
+    with Subscriber(mosquitto.port, "#") as relay, Daemon(tmp_path, options):
+        relay.publish("microphone", (ROOT / "tests" / "clips" / "weather_in_paris.wav").read_bytes())
+        [result] = relay.wait_for(lambda one: one.topic.endswith("/orders/result"))
+    sent = [(one.topic, json.loads(one.payload)) for one in relay.messages if one.topic.startswith("zigbee2mqtt/")]
+    assert sent == [("zigbee2mqtt/porch_light/set", {"state": "ON"}), ("zigbee2mqtt/kitchen_fan/set", {"state": "OFF"})]
+    calls = json.loads(result.payload)["calls"]
+    assert [(call["name"], call["outcome"]) for call in calls] == [("turn_on", "sent"), ("turn_off", "sent")]
+
+
 def test_the_blueprint_uses_what_events_have() -> None:
     class Loader(yaml.SafeLoader):
         """Knows Home Assistant's `!input`."""
@@ -172,3 +269,46 @@ def test_the_blueprint_uses_what_events_have() -> None:
     [shown] = [json.loads(block.text) for block in blocks("json", page="picture-on-the-phone.md")]
     assert shown.keys() >= {"pipeline", "track_id", "label"}
     assert shown["event"] in ("enter", "leave")
+
+
+def test_a_model_answers_over_http_and_over_mqtt(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")
+    [block] = blocks("yaml", page="chat-with-a-model.md")
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    port = free_port()
+    options |= {"mqtt": {"url": mosquitto.url}, "http": {"listen": f"127.0.0.1:{port}"}}
+    options["models"]["assistant"]["path"] = str(write_model(tmp_path / "model"))
+    [body] = re.findall(r"-d '(.+)'", (ROOT / "docs" / "recipes" / "chat-with-a-model.md").read_text())
+    with Daemon(tmp_path, options), Subscriber(mosquitto.port, "edge/desk-pi/chat/result") as listener:
+        address = f"http://127.0.0.1:{port}/v1/chat/completions"
+        answer = urllib3.request("POST", address, body=body, headers={"Content-Type": "application/json"}, timeout=60)
+        listener.publish("house/ask", "What is a macaw?")
+        [result] = listener.wait_for(lambda message: message.topic.endswith("result"), timeout=30)
+    assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+    assert json.loads(result.payload)["task"] == "text"
+
+
+def test_a_day_of_crossings_becomes_a_question_and_an_answer(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="the extra `language` is not installed")
+    [block], [script] = (
+        blocks("yaml", page="sentence-about-the-day.md"),
+        blocks("python", page="sentence-about-the-day.md"),
+    )
+    options: dict[str, Any] = yaml.safe_load(block.text)
+    options["mqtt"] = {"url": mosquitto.url}
+    options["models"]["assistant"]["path"] = str(write_model(tmp_path / "model"))
+    (tmp_path / "day.py").write_text(script.text)
+    with Daemon(tmp_path, options), Subscriber(mosquitto.port, "house/day", "edge/porch-pi/day/result") as listener:
+        command = [sys.executable, str(tmp_path / "day.py"), "127.0.0.1", str(mosquitto.port), "5"]
+        with subprocess.Popen(command) as counting:
+            while counting.poll() is None:  # it may not have subscribed yet
+                for label in ("car", "person"):
+                    listener.publish("edge/porch-pi/drive/event", json.dumps({"event": "cross", "label": label}))
+                listener.publish("edge/porch-pi/drive/event", json.dumps({"event": "enter", "label": "dog"}))
+        [question] = listener.wait_for(lambda message: message.topic == "house/day")
+        [answer] = listener.wait_for(lambda message: message.topic.endswith("result"), timeout=30)
+    said = question.payload.decode()
+    assert re.search(r"\d\d:00: \d+ car\. ", said)
+    assert re.search(r"\d\d:00: \d+ person\.", said)
+    assert "dog" not in said
+    assert json.loads(answer.payload)["task"] == "text"

@@ -1,7 +1,8 @@
-"""`edge-agent demo language`, as a process of its own, and the model that it shows."""
+"""`edge-agent demo language`, as a process of its own, and the bundle `intents`."""
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def said() -> Iterator[Callable[[str, Generation], str]]:
     model = language.load("intents", settings.Model(path=INTENTS), source, lambda: None, 1, Budget(None))
 
     def answer(prompt: str, options: Generation) -> str:
-        with model.exclusive():
+        with model.slot():
             *_, found = model.ask(ask(prompt, options).job("", age=0), lambda: False)
         assert isinstance(found, Answer)
         return found.text
@@ -60,7 +61,9 @@ def test_it_shows_what_commands_mean_as_the_answers_come(tmp_path: Path) -> None
     assert (run.returncode, run.stderr) == (0, "")
     lines = [line.strip() for line in run.stdout.splitlines()]
     at = lines.index("> turn the porch light off at ten")
-    assert lines[at + 1] == '{"intent":"turn_off","device":"light","place":"porch","time":"22:00"}'
+    assert lines[at + 1] == '[{"intent":"turn_off","device":"light","place":"porch","time":"22:00"}]'
+    at = lines.index("> don't open the gate")
+    assert lines[at + 1] == '[{"intent":"none","reason":"negation"}]'
     at = lines.index("> sum up the greenhouse: temperature 21.5 rising from 19.8, humidity 40 steady")
     assert lines[at + 1] == "In the greenhouse, temperature has risen from 19.8 to 21.5 and humidity is steady at 40."
 
@@ -70,28 +73,56 @@ def test_it_gives_the_same_as_json_and_its_sums_balance(tmp_path: Path) -> None:
     run = edge_agent("demo", "language", "--seconds", "60", "--json", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     document: dict[str, Any] = json.loads(run.stdout)
-    assert document["counters"]["inferred"] == len(document["answers"]) == 9
-    assert imbalance(document["counters"]) == ""
-    for one in document["answers"][:6]:
-        jsonschema.validate(json.loads(one["answer"]), SCHEMA)
+    assert {name: counts["inferred"] for name, counts in document["counters"].items()} == {
+        "commands": 6,
+        "sentences": 3,
+    }
+    assert {imbalance(counts) for counts in document["counters"].values()} == {""}
+    intents = [json.loads(one["answer"]) for one in document["answers"][:6]]
+    assert [[one["intent"] for one in found] for found in intents] == [
+        ["turn_off"],
+        ["set"],
+        ["open", "turn_on"],
+        ["state"],
+        ["none"],
+        ["none"],
+    ]
     assert document["answers"][-1]["answer"].startswith("Alarm: at the pump")
-    assert all(one["tokens"] > 5 for one in document["answers"])
+    assert all(one["tokens"] > 0 for one in document["answers"])
 
 
-def test_the_model_understands_phrasings_that_it_has_never_seen(asked: Asked) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.faults)])
+def test_the_model_understands_phrasings_that_it_has_never_seen(asked: Asked, count: int) -> None:
     chance = random.Random(4)
-    pairs = [command(chance, held_out=True) for _ in range(200)]
+    pairs = [command(chance, held_out=True) for _ in range(count)]
     right = [asked(text) == intent for text, intent in pairs]
     assert sum(right) >= 0.9 * len(right)
 
 
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.faults)])
 def test_the_model_makes_true_sentences_of_readings_phrased_as_it_has_never_seen(
-    said: Callable[[str, Generation], str],
+    said: Callable[[str, Generation], str], count: int
 ) -> None:
     chance = random.Random(4)
-    pairs = [summary(chance, held_out=True) for _ in range(100)]
+    pairs = [summary(chance, held_out=True) for _ in range(count)]
     right = [said(prompt, Generation()) == sentence for prompt, sentence in pairs]
     assert sum(right) >= 0.9 * len(right)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the camera in the hall sees Egyptian cat 72 %, lynx 15 % at 14:05. say so in one friendly sentence.",
+        "the camera in the yard sees quadcopter 91 %, wug 33.7 % at 9:41. say so in one friendly sentence.",
+        "sum up the stable: zorb 123.4 rising from 77.01, blick 40 steady",
+        "the camera sees a wug. say so in one friendly sentence.",
+    ],
+)
+def test_no_number_is_said_that_was_not_stated(said: Callable[[str, Generation], str], prompt: str) -> None:
+    numbers = r"[0-9]+(?:[.:,][0-9]+)*"
+    answer = said(prompt, Generation(numbers="stated"))
+    assert answer
+    assert set(re.findall(numbers, answer)) <= set(re.findall(numbers, prompt))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_this_machine_with_a_broker_gets_one_json_document_and_exit_code_0(
 def test_a_failure_is_told_with_what_fixes_it_and_exit_code_1(tmp_path: Path) -> None:
     run = edge_agent("doctor", "--url", f"mqtt://127.0.0.1:{free_port()}", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (1, "")
-    *_, problem, fix, empty, summary = run.stdout.splitlines()
+    *_, problem, fix, _repository, empty, summary = run.stdout.splitlines()
     assert problem.startswith("failure  broker ")
     assert fix.strip().startswith("fix: on 127.0.0.1: sudo systemctl")
     assert (empty, summary.endswith(" 1 failures")) == ("", True)

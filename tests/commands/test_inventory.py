@@ -31,11 +31,14 @@ def test_a_running_device_is_in_the_inventory_with_its_machine_and_models(mosqui
     with Daemon(tmp_path, scenarios.lab(mosquitto, "porch") | {"update": update}):
         done = edge_agent("fleet", "--url", mosquitto.url, "--json", cwd=tmp_path)
         table = edge_agent("fleet", "--url", mosquitto.url, "--csv", cwd=tmp_path)
+        shown = edge_agent("fleet", "--url", mosquitto.url, cwd=tmp_path)
     (found,) = json.loads(done.stdout)["devices"]
     assert (found["device_id"], found["status"], found["labels"]) == ("porch", "online", ["site-a"])
     assert (len(found["configuration"]), found["memory_mb"] > 0, found["disk_free_mb"] > 0) == (12, True, True)
     (model,) = found["models"]
     assert (model["name"], len(model["sha256"]), model["accelerator"]) == ("digits", 64, "cpu")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [line.split()[:2] for line in shown.stdout.splitlines()[1:2]] == [["porch", "online"]]
     (row,) = csv.DictReader(io.StringIO(table.stdout))
     assert (row["device_id"], row["machine"], row["labels"]) == ("porch", found["machine"], "site-a")
 

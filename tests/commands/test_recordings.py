@@ -12,20 +12,22 @@ import pytest
 
 from edge_agent import cli
 from edge_agent.keeping.payload import Encoder, encode
+from edge_agent.monitoring.page.recorded import show
 from edge_agent.sample_store.segment import Appender, Entry
 from edge_agent.samples import Series
 
 FOUND = [{"label": "cat", "class_id": 0, "confidence": 0.5, "box": [10, 10, 40, 40]}]
 
 
-def recording(folder: Path, inputs: list[Any], step: float = 0.5, **options: Any) -> Path:
-    """A recording of encoded pictures or readings."""
-    entries = [Entry({"recording": {"pipeline": "porch", "options": options}}, b"")]
+def recording(folder: Path, inputs: list[Any], step: float = 0.5, jump: float = 0.0, **options: Any) -> Path:
+    """A recording of encoded pictures or readings, in which the clock jumps after the second input."""
+    head = {"pipeline": "porch", "options": options, "started_at": 1001.0, "epoch": 1000.0}
+    entries = [Entry({"recording": head}, b"")]
     for number, one in enumerate(inputs):
         data, facts = encode(one, Encoder("png", 95))
         about: dict[str, Any] = {
             "captured": step * number,
-            "captured_at": 1000 + step * number,
+            "captured_at": 1000 + step * number + (jump if number > 1 else 0.0),
             "played": None,
             "origin": {},
         }
@@ -82,6 +84,34 @@ def test_a_table_of_pictures_has_a_row_for_each_prediction(tmp_path: Path) -> No
     assert run(recording(tmp_path, [picture(64, 48)] * 3), tmp_path / "out.csv") == 0
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [(row["input"], row["label"], row["x2"]) for row in rows] == [(str(n), "cat", "40") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+@pytest.mark.parametrize("kind", ["mp4", "wav", "csv"])
+def test_a_clock_that_jumps_changes_nothing_that_is_exported(tmp_path: Path, kind: str, jump: float) -> None:
+    window = Series(np.full((4, 1), 0.5, np.float32), ("x",), 8.0)
+    inputs: list[Any] = [picture(64, 48)] * 5 if kind == "mp4" else [window] * 5
+    written = []
+    for number, by in enumerate((0.0, jump)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert run(recording(folder, inputs, jump=by), folder / f"out.{kind}") == 0
+        written.append((folder / f"out.{kind}").read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_clock_that_jumps_changes_neither_the_list_nor_the_page(
+    tmp_path: Path, jump: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recording(tmp_path, [picture(64, 48)] * 5, jump=jump).rename(tmp_path / "00000001-now-event.recording")
+    assert cli.main(["recordings", "list", str(tmp_path), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)["recordings"]
+    assert (row["inputs"], row["seconds"]) == (5, 2.0)
+    shown = show(path)
+    assert shown is not None
+    assert (shown["begins"], shown["ends"]) == (1000.0, 1002.0)
+    assert [moment for _, moment in shown["frames"]] == [1000.0, 1000.5, 1001.0, 1001.5, 1002.0]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -42,7 +43,9 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def recorded(folder: Path, images: Path, model: Model, **options: Any) -> Path:
+def recorded(
+    folder: Path, images: Path, model: Model, record: Mapping[str, Any] = MappingProxyType({}), **options: Any
+) -> Path:
     """A recording of the pictures."""
     pipeline = {"source": {"type": "images", "path": str(images)}, "model": "digits", **options}
     all_of_it = {"models": {"digits": {"path": str(shipped("digits"))}}, "pipelines": {"stage": pipeline}}
@@ -50,7 +53,7 @@ def recorded(folder: Path, images: Path, model: Model, **options: Any) -> Path:
     stage = Stage(pipeline["source"], model, folder, **options)
     recorder = Recorder(
         "stage",
-        settings.Record.model_validate(ALL),
+        settings.Record.model_validate(ALL | dict(record)),
         DEVICE,
         folder / "recordings",
         partial(head_of, "stage", config, model, DEVICE),
@@ -97,6 +100,36 @@ def test_the_same_inputs_give_the_same_to_the_bit(tmp_path: Path, images: Path, 
     for image in images.iterdir():
         image.unlink()
     assert replay(path)[0] == 0
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_the_pace_is_that_of_the_inputs_though_the_clock_jumped(
+    tmp_path: Path, images: Path, model: Model, replay: Replay, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    def change(number: int, document: dict[str, Any]) -> Mapping[str, Any]:
+        if "captured" not in document:
+            return document
+        return document | {"captured": 1e6 + 30 * number, "captured_at": 1e9 + (jump if number > 2 else 0)}
+
+    path, now, slept = rewritten(recorded(tmp_path, images, model), change), 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    monkeypatch.setattr("edge_agent.keeping.replay.time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    assert replay(path, "--pace")[0] == 0
+    assert slept == [0, 30, 30, 30, 30, 30]
+
+
+def test_of_masked_pictures_only_results_are_compared(
+    tmp_path: Path, images: Path, model: Model, replay: Replay
+) -> None:
+    path = recorded(tmp_path, images, model, {"mask": [[[0, 0], [1, 0], [1, 1], [0, 1]]]})
+    code, document = replay(path)
+    assert document["compared"] == {"bits": 1, "stages": 0, "results": 5}  # the broken one has no picture
+    assert (code, document["first_difference"]["stage"]) == (1, "result")
 
 
 @pytest.mark.parametrize("stage", ["input", "inference", "decode", "result"])

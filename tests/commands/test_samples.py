@@ -16,6 +16,8 @@ from edge_agent.evaluation.datasets import open_dataset
 from edge_agent.keeping import export
 from edge_agent.keeping.chosen import Chosen, chosen, parts
 from edge_agent.keeping.payload import SERIES
+from edge_agent.preprocess.image import Preprocess
+from edge_agent.quantization.samples import samples_of
 from edge_agent.sample_store.labels import Label, append_labels, read_labels
 from edge_agent.sample_store.segment import Entry, Walk
 from edge_agent.sample_store.store import Bounds, SampleStore, Stored
@@ -201,3 +203,18 @@ def test_a_store_is_labelled_data_as_far_as_it_is_labelled(classified: Path, det
     found = open_dataset(detected)
     assert [[(each.label, each.box) for each in one.objects or ()] for one in found] == BOXES
     assert (found.kind, found.classes) == ("objects", ("cat", "dog"))
+
+
+def test_a_store_has_samples_to_quantize_with_but_what_failed_and_what_is_discarded(
+    classified: Path, tmp_path: Path
+) -> None:
+    append_labels(classified, [(f"{1:016x}", Label(discard=True))], "test", "now")
+    store = SampleStore(classified, Bounds(10_000_000))
+    store.open()
+    store.append([Entry({"id": f"{9:016x}", "error": "no picture", "input": {"media": "?"}}, b"no picture")])
+    store.close()
+    (tmp_path / "more.jpg").write_bytes(JPEG)
+    preprocess = Preprocess(24, 24, "stretch", "rgb", "nhwc", "uint8", (0.0,), (1.0,))
+    found = samples_of([str(classified), str(tmp_path / "more.jpg")], preprocess)
+    assert [one.read().data for one in found] == [JPEG, JPEG, JPEG]
+    assert [one.path.name[-16:] for one in found[:2]] == [f"{0:016x}", f"{2:016x}"]

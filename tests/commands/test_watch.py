@@ -16,6 +16,7 @@ from rich.console import Console
 
 from edge_agent.commands.fleet import Fleet, Row
 from edge_agent.commands.fleet_table import devices, in_room, problems, summary, table
+from edge_agent.commands.text_table import as_text
 from tests.broker import Mosquitto, Subscriber, free_port, password_file, wait_until
 from tests.command_line import command, edge_agent, environment
 from tests.daemon_process import Daemon, configuration
@@ -29,7 +30,7 @@ AWAY = Row("cellar", "offline")
 def printed(rows: list[Row], width: int) -> list[str]:
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
-        console.print(table(rows, width, now=65.0))
+        console.print(*map(as_text, table(rows, width, now=65.0)), sep="\n")
     return capture.get().splitlines()
 
 

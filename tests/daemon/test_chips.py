@@ -64,7 +64,7 @@ def test_an_input_is_answered_by_the_cpu_when_the_chip_fails_which_serves_again_
         scene.control.set()
         assert scene.told(moves=2)["in_use"].startswith("hailo")
         scene.ask()
-        counts = scene.stats()["pipelines"]["lab"]
+        counts = scene.counts()
         assert imbalance(counts) == ""
         assert (counts["captured"], counts["inferred"]) == (3, 3)
         assert scene.errors() == []
@@ -88,7 +88,7 @@ def test_without_another_accelerator_a_failure_is_an_error_and_the_process_is_st
             return bool(scene.stats()["pipelines"]["lab"]["inferred"] > before)
 
         wait_until(answered, 20, "it serves again")
-        counts = scene.stats()["pipelines"]["lab"]
+        counts = scene.counts()
         assert imbalance(counts) == ""
         assert counts["captured"] == counts["inferred"] + counts["dropped"]["failed"]
         results = [json.loads(one.payload) for one in scene.client.messages if scene.about("lab/result")(one)]

@@ -1,8 +1,11 @@
 """The main thread's loop: calls from elsewhere, and what is due again."""
 
+import errno
 import itertools
 import threading
 import time
+
+import pytest
 
 from edge_agent.daemon.main_loop import MainLoop
 
@@ -45,6 +48,31 @@ def test_actions_run_when_they_are_due_and_again_after_their_interval_as_it_is_t
     loop.run()
     gaps = [later - earlier for earlier, later in itertools.pairwise(done)]
     assert all(gap >= interval for gap, interval in zip(gaps, (0.02, 0.05, 0.01), strict=True))
+
+
+def test_an_action_that_a_limit_of_the_system_stops_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    loop = MainLoop()
+    tries = iter((OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread"), None))
+
+    def act() -> None:
+        if (error := next(tries)) is not None:
+            raise error
+        loop.stop()
+
+    loop.every(lambda: 0.001, act, "figures")
+    loop.run()
+    assert ["RLIMIT_NOFILE" in caplog.messages[0], "RLIMIT_NPROC" in caplog.messages[1]] == [True, True]
+    assert all(message.startswith("figures: ") for message in caplog.messages)
+
+
+def test_an_action_that_fails_for_another_reason_ends_the_loop() -> None:
+    def act() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    loop = MainLoop()
+    loop.every(lambda: LONG, act, "figures")
+    with pytest.raises(OSError, match="Input/output"):
+        loop.run()
 
 
 def test_after_a_stop_nothing_else_runs() -> None:

@@ -71,4 +71,4 @@ def test_a_refused_subscription_is_published_and_so_is_that_it_is_granted(tmp_pa
         assert json.loads(latest("lab/error")) | {"error": why, "input": None} == json.loads(latest("lab/error"))
         refusing.suback = 1
         wait_until(lambda: latest("lab/status") == b"online", 20, "it hears again")
-        assert json.loads(latest("info"))["pipelines"]["lab"]["problem"] == ""
+        wait_until(lambda: json.loads(latest("info"))["pipelines"]["lab"]["problem"] == "", 20, "and says so")

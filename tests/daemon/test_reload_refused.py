@@ -27,7 +27,7 @@ RESULT = "edge/bare/a/result"
 WITHOUT = """\
 import sys
 
-ABSENT = {"onnxruntime", "onnxruntime_genai", "llguidance", "llama_cpp", "serial", "av", "tuf"}
+ABSENT = {"onnxruntime", "onnxruntime_genai", "llguidance", "xllamacpp", "serial", "av", "tuf"}
 ABSENT |= {"prometheus_client", "waitress", "amqtt"}
 
 class Without:

@@ -94,6 +94,18 @@ def test_what_a_broker_can_not_do_is_told(tmp_path: Path) -> None:
     assert found[1].fix == "on 127.0.0.1, in mosquitto.conf: max_qos 2"
 
 
+def test_a_broker_near_its_limit_of_clients_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked_at, "MANY_CLIENTS", 1)
+    with (
+        Mosquitto(tmp_path, ["sys_interval 1"]) as broker,
+        Subscriber(broker.port, looked_at.CLIENTS) as client,
+    ):
+        client.wait_for(lambda message: message.payload != b"0")
+        assert states(look(tmp_path, broker.url)) == ["ok", "warning"]
+        monkeypatch.setattr(looked_at, "MANY_CLIENTS", 100)
+        assert states(look(tmp_path, broker.url)) == ["ok"]
+
+
 def test_a_broker_that_says_nothing_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

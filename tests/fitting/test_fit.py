@@ -90,6 +90,7 @@ def test_a_face_detector_s_settings_are_found(data_dir: Path, tmp_path: Path) ->
     assert (found.color, found.resize, found.normalize) == ("rgb", "stretch", None)
 
 
+@pytest.mark.faults
 def test_a_detector_s_colours_and_padding_are_found(data_dir: Path, tmp_path: Path) -> None:
     original, pictures = data_dir / "detect_onnx/yolox_nano.onnx", data_dir / PHOTOS
     labels = data_dir / "labels/coco80_names.txt"

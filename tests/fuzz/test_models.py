@@ -8,7 +8,7 @@ from edge_agent.models.self_test import PATIENCE
 from edge_agent.models.shipped import shipped
 from tests.fuzz.road import Tally, travel
 
-COUNT, SAMPLE = 2000, 24
+COUNT, SAMPLE = 2000, 12
 OWN = [shipped("digits/digits.tflite"), shipped("digits/digits.onnx")]
 PUBLIC = (
     "classify_tflite/mobilenet_v1_0.25_224_quant.tflite",

@@ -35,6 +35,8 @@ STATES = ("info", "accelerator", "update", "stats")
 # Keys whose values differ from run to run; each of a dictionary's own is replaced.
 MEASURED = {
     "timing_ms",
+    "first_token_ms",
+    "per_second",
     "performance",
     "thermal",
     "uptime_s",
@@ -181,7 +183,7 @@ def play(session: Session) -> None:
     for name in ("walking_0", "running_0"):
         answers = (f"{P}/walk/result", f"{P}/walk/event")
         session.send("walk/readings", (ACTIVITY / f"{name}.json").read_bytes(), *answers)
-    session.send("hall/images", five, f"{P}/hall/result", f"{P}/hall/snapshot", f"{P}/plate/result")
+    session.send("hall/images", five, f"{P}/hall/result", f"{P}/hall/snapshot")
     session.send("hall/images", five, f"{P}/hall/event", f"{P}/plate/result")
     session.send(f"{P}/cmd", '{"command": "fly"}', f"{P}/cmd/reply")
     session.send("edge/all/cmd", '{"command": "update", "spread": 0}', "answers", **asked)

@@ -10,9 +10,11 @@ import yaml
 from edge_agent.config import loader
 from edge_agent.errors import ConfigError
 from edge_agent.models.model import Model
+from edge_agent.models.statistics import StatisticsModel
 from edge_agent.pipeline import compatibility
 from edge_agent.preprocess.sensor import OfSensor
 from edge_agent.settings.series import Input
+from edge_agent.settings.statistics import STATISTICS
 from edge_agent.timeseries.numbers import SeriesPreprocess
 
 CAMERA = {"type": "camera"}
@@ -49,7 +51,7 @@ def problems(pipelines: dict[str, Any], folder: Path) -> list[str]:
     file.write_text(yaml.safe_dump({"models": models, "pipelines": pipelines}))
     (folder / "m.tflite").touch()
     try:
-        compatibility.check(loader.load(file), MODELS)
+        compatibility.check(loader.load(file), MODELS | {STATISTICS: StatisticsModel()})
     except ConfigError as error:
         return [problem.partition(": ")[2] for problem in error.problems]
     return []
@@ -138,3 +140,37 @@ def test_a_model_in_a_camera_and_its_source_need_each_other(tmp_path: Path) -> N
         assert "runs in the AI Camera only" in elsewhere
         [regions] = problems({"yard": {"source": camera, "regions": {"door": [0, 0, 1, 1]}}}, tmp_path)
         assert "is not for the AI Camera" in regions
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [
+        ({"confidence": [0.1, 0.5]}, "confidence"),
+        ({"margin": 0.1}, "margin"),
+        ({"disagreement": 0.5}, "disagreement"),
+        ({"flicker": 2}, "flicker"),
+        ({"event": ["enter"]}, "event"),
+        ({"mean_probability": [0, 0.5]}, "mean_probability"),
+        ({"anomaly": 0.2, "event": ["alarm", "end"], "failed": True, "random": 0.1}, ""),
+    ],
+)
+def test_rules_that_never_apply_to_readings_are_refused(rule: dict[str, Any], key: str, tmp_path: Path) -> None:
+    cellar = {"source": PROGRAM, "model": {"type": STATISTICS}, "keep": {"when": rule}}
+    found = problems({"cellar": cellar}, tmp_path)
+    assert [one.split(": ")[0] for one in found] == ([f"pipelines.cellar.keep.when.{key}"] if key else [])
+
+
+@pytest.mark.parametrize("key", ["keep", "record"])
+@pytest.mark.parametrize(
+    ("pipeline", "hiding", "problem"),
+    [
+        ({"source": CAMERA, "model": "objects"}, {"blur": {"labels": ["Person"]}}, "blur.labels: the model has no"),
+        ({"source": CAMERA, "model": "breeds"}, {"blur": {"labels": ["beagle"]}}, "blur: breeds finds no boxes"),
+        ({"source": PROGRAM, "model": "moves"}, {"mask": [[[0, 0], [1, 0], [1, 1]]]}, "mask: is for pictures"),
+    ],
+)
+def test_what_can_not_be_hidden_is_refused(
+    key: str, pipeline: dict[str, Any], hiding: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    [found] = problems({"yard": pipeline | {key: hiding}}, tmp_path)
+    assert found.startswith(f"pipelines.yard.{key}.{problem}")

@@ -155,7 +155,8 @@ def test_of_two_engines_one_that_hangs_is_seen(tmp_path: Path) -> None:
     model.infer_each = infer_each  # type: ignore[method-assign,assignment]  # to make the first one hang
     with Stage({"type": "images", "path": str(DIGITS / "golden")}, model, tmp_path) as stage:
         wait_until(lambda: stage.pipeline.busy_for() > 0.1, 10, "the pipeline seems to hang")
-        assert stage.counts()["inferred"] == 0, "results wait for the one before them"
+        # The one that hangs may be the second.
+        assert stage.counts()["inferred"] <= 1, "results wait for the one before them"
         hangs.set()
         stage.wait_until_ended()
     assert [Path(sample.origin["path"]) for sample in stage.results] == GOLDEN
@@ -314,7 +315,7 @@ def test_of_a_live_source_the_newest_frame_is_next_when_a_slow_model_is_free(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_the_model(stage: Stage) -> bool:
-        return stage.pipeline._admission.scheduler._began != []
+        return stage.pipeline._admission._scheduler._began != []
 
     camera, clock = Camera(), Clock()
     monkeypatch.setattr(frame_timing, "time", clock)

@@ -31,7 +31,7 @@ def kept(predictions: list[Prediction], limits: Limits = ALL, **keys: Any) -> li
 
 
 def test_without_settings_everything_passes_as_it_is() -> None:
-    predictions = [seen(), seen("dog", None), seen("cat", box=None)]
+    predictions = [seen(), seen("dog", None, box=(60, 10, 90, 60)), seen("cat", box=None)]
     assert kept(predictions) == predictions
     assert Filter(options(), ALL).decoder_limits == ALL
 
@@ -44,12 +44,32 @@ def test_only_wanted_labels_pass() -> None:
 
 
 def test_a_label_may_have_a_confidence_of_its_own_above_or_below_that_of_the_pipeline() -> None:
-    predictions = [seen("cat", 0.5), seen("dog", 0.5), seen("bird", 0.2), seen("cow", 0.2)]
+    predictions = [
+        seen(label, confidence, box=None)
+        for label, confidence in (("cat", 0.5), ("dog", 0.5), ("bird", 0.2), ("cow", 0.2))
+    ]
     assert [one.label for one in kept(predictions, min_confidence={"cat": 0.6, "bird": 0.1})] == ["dog", "bird"]
 
 
 def test_a_confidence_that_is_just_enough_is_enough() -> None:
-    assert len(kept([seen("cat", 0.25), seen("dog", 0.5)], min_confidence={"dog": 0.5})) == 2
+    assert len(kept([seen("cat", 0.25), seen("dog", 0.5, None)], min_confidence={"dog": 0.5})) == 2
+
+
+RIVALS = [
+    Prediction("car", 0, 0.9, box=(10, 10, 60, 60)),
+    Prediction("truck", 1, 0.5, box=(10, 11, 60, 60)),
+    Prediction("car", 0, 0.4, box=(12, 11, 60, 60)),
+    Prediction("person", 2, 0.4, box=(10, 10, 30, 60)),
+]
+
+
+def test_of_two_labels_in_the_same_place_the_surer_one_counts() -> None:
+    assert [one.label for one in kept(RIVALS)] == ["car", "car", "person"]
+    assert [one.label for one in kept(RIVALS, max_overlap=1)] == ["car", "truck", "car", "person"]
+
+
+def test_a_label_that_is_left_out_is_no_rival() -> None:
+    assert [one.label for one in kept(RIVALS, labels=["truck"])] == ["truck"]
 
 
 def test_what_has_no_confidence_is_not_left_out_for_it() -> None:

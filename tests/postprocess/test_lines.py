@@ -154,13 +154,16 @@ def _seen(chance: random.Random, paths: Sequence[Sequence[Point]], heights: Sequ
         yield frame
 
 
-def test_of_1000_scenes_with_hidden_people_stops_turns_and_crossing_paths_98_percent_are_counted_rightly() -> None:
+@pytest.mark.parametrize("scenes", [200, pytest.param(1000, marks=pytest.mark.faults)])
+def test_of_scenes_with_hidden_people_stops_turns_and_crossing_paths_98_percent_are_counted_rightly(
+    scenes: int,
+) -> None:
     right = 0
-    for seed in range(1000):
+    for seed in range(scenes):
         frames, truth = scenario(seed)
         right += Counter(one.direction for one in crossings(frames)) == +truth
-    print(f"{right} of 1000")
-    assert right >= 980
+    print(f"{right} of {scenes}")
+    assert right >= 0.98 * scenes
 
 
 def test_the_event_document() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -100,3 +101,15 @@ def test_a_result_that_is_withheld_ends_its_sample_at_once() -> None:
     [result] = recorded.results
     assert result.settlement is not None
     result.settlement.done()
+
+
+@pytest.mark.parametrize(("calibrated", "published"), [(0.5, [True, True]), (0.97, [True, False])])
+def test_the_confidence_of_the_version_that_serves_counts(calibrated: float, published: list[bool]) -> None:
+    recorded = Recorded(on_change=True, hysteresis=0.02)
+    model: Any = SimpleNamespace(task="classification", min_confidence=calibrated)
+    recorded.publisher.switch(model)
+    results: list[list[Prediction]] = [[], [replace(MACAW, confidence=0.98)]]
+    assert [recorded.publish(taken(recorded, 0.0), *found) is not None for found in results] == published
+    for delivery in recorded.results:
+        assert delivery.settlement is not None
+        delivery.settlement.done()

@@ -32,6 +32,12 @@ def test_this_machine_alone_may_look_without_a_token(address: str) -> None:
     assert Http(listen=address).token_file is None
 
 
+def test_changes_need_a_token_even_on_this_machine() -> None:
+    with pytest.raises(ValidationError, match="needs token_file"):
+        Http(edit=True)
+    assert Http(edit=True, token_file="token").edit
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:80", "[::]:80", "192.168.1.20:80", "porch-pi.lan:80"])
 def test_others_may_look_only_with_a_token(address: str) -> None:
     assert not is_loopback(address)
