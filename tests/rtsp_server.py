@@ -17,6 +17,8 @@ import av
 
 CLOCK = 90_000
 _MOST = 1400  # bytes of an RTP packet
+_REPORT_PERIOD = 0.5
+_NTP_EPOCH = -2_208_988_800  # 1900-01-01, in seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,22 @@ class RtspServer:
 
     Args:
         clips: by path.
+        late: seconds by which a path's pictures are sent later than they are taken.
+        clock: what the camera's clock shows more than the monotonic one, in seconds; it is told in RTCP sender reports
+            (RFC 3550, section 6.4.1). None: there are no reports.
 
     Attributes:
         sent: units sent so far, over all connections, by path.
         connections: how many have been accepted so far.
     """
 
-    def __init__(self, clips: Mapping[str, Clip]) -> None:
+    def __init__(
+        self, clips: Mapping[str, Clip], late: Mapping[str, float] | None = None, clock: float | None = None
+    ) -> None:
         server = self
         self._clips = dict(clips)
+        self._late = dict(late or {})
+        self._clock = clock
         self.sent = dict.fromkeys(clips, 0)
         self.began: dict[str, float] = {}
         self.connections = 0
@@ -153,15 +162,18 @@ class RtspServer:
         self.began[path] = time.monotonic()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(10)
-        turn = 0.0
+        turn, reported, late = 0.0, -_REPORT_PERIOD, self._late.get(path, 0.0)
         while True:
             for unit in clip.units:
                 while not self._playing.is_set():
                     if self._closed.wait(0.02):
                         return
-                if self._closed.wait(max(0.0, began + turn + unit.sent - time.monotonic())):
+                if self._closed.wait(max(0.0, began + late + turn + unit.sent - time.monotonic())):
                     return
                 data = bytearray()
+                if self._clock is not None and turn + unit.sent - reported >= _REPORT_PERIOD:
+                    reported = turn + unit.sent
+                    data += _sender_report(self._clock + began + turn + unit.shown, turn + unit.shown)
                 for payload, last in _payloads(unit.nals, clip.codec):
                     stamp = round((turn + unit.shown) * CLOCK) & 0xFFFFFFFF
                     data += struct.pack(">BBH", 0x24, 0, len(payload) + 12)
@@ -179,6 +191,14 @@ class RtspServer:
         self._closed.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+def _sender_report(taken: float, shown: float) -> bytes:
+    """That a picture was taken at this moment, in seconds since 1970, as a packet of the second channel."""
+    ntp = round((taken - _NTP_EPOCH) * 2**32)
+    stamp = round(shown * CLOCK) & 0xFFFFFFFF
+    report = struct.pack(">BBHIQIII", 0x80, 200, 6, 1, ntp, stamp, 0, 0)
+    return struct.pack(">BBH", 0x24, 1, len(report)) + report
 
 
 def _nals(data: bytes) -> Iterator[bytes]:

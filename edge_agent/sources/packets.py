@@ -2,6 +2,7 @@
 
 import io
 import logging
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ MAX_WAITING_PACKETS = 300
 # A stream whose decoder works for more than this share of the time gets all threads.
 MAX_LOAD = 0.6
 _LOAD_WINDOW = 5.0
+_DELAY_PACKETS = 50
 # What a stream may lead to: FFmpeg follows playlists, and none of them is to reach a file.
 _PROTOCOLS = (
     "rtp,srtp,udp,udplite,tcp,tls,http,https,httpproxy,rtmp,rtmps,rtmpe,rtmpt,rtmpte,rtmpts,ftp,sftp,srt,rist,sctp,"
@@ -48,11 +50,34 @@ class Arrival:
         number: of the packet in its stream, from 1.
         at: on the monotonic clock.
         clock: seconds since the epoch.
+        taken: when the camera took the picture, in seconds on its own clock; None: it does not say.
     """
 
     number: int
     at: float
     clock: float
+    taken: float | None = None
+
+
+class Delay:
+    """How much later than they are taken a stream's pictures come.
+
+    It is the least one of the latest second or two, since a large picture takes longer than others.
+
+    Attributes:
+        seconds: from the camera's clock to the monotonic one, whose difference is unknown: it is only good to be
+            compared with that of another stream of the same camera. None: the camera does not say.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self._latest: deque[float] = deque(maxlen=_DELAY_PACKETS)
+
+    def add(self, arrival: Arrival) -> None:
+        """Takes a packet's arrival into account."""
+        if arrival.taken is not None:
+            self._latest.append(arrival.at - arrival.taken)
+            self.seconds = min(self._latest)
 
 
 class PacketStream:
@@ -95,7 +120,7 @@ class PacketStream:
                 if packet.size == 0:
                     break
                 number += 1
-                packet.opaque = Arrival(number, time.monotonic(), time.time())
+                packet.opaque = Arrival(number, time.monotonic(), time.time(), _taken(packet))
                 yield packet
         except (av.error.FFmpegError, OSError):
             pass
@@ -151,6 +176,17 @@ class PacketStream:
     def release(self) -> None:
         """Closes the connection."""
         self._container.close()
+
+
+def _taken(packet: Any) -> float | None:
+    """Seconds on the camera's clock, which its RTCP sender reports tell (RFC 3550, section 6.4.1).
+
+    FFmpeg attaches them as an `AVProducerReferenceTime`: microseconds since the epoch as int64, and flags.
+    """
+    if not packet.has_sidedata("prft"):
+        return None
+    (microseconds,) = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))
+    return float(microseconds / 1e6)
 
 
 class PausableDecoder:

@@ -13,7 +13,7 @@ from edge_agent.preprocess.motion_gate import MotionGate
 from edge_agent.preprocess.regions import Rectangle
 from edge_agent.samples import PlanarFrame, Sample
 from edge_agent.sources.pace import Pace
-from edge_agent.sources.packets import PacketStream, PausableDecoder
+from edge_agent.sources.packets import Delay, PacketStream, PausableDecoder
 from edge_agent.system.address import without_credentials
 from edge_agent.system.backoff import Backoff
 
@@ -37,12 +37,14 @@ class SecondStream:
         counts: of its packets.
         moves_since: the moment on the monotonic clock since which something moves; None: nothing does. While the
             stream can't be read, everything counts as motion.
+        delay: of its pictures.
     """
 
     def __init__(self, url: str, stall_timeout: float, gate: settings.Gate) -> None:
         self.name = without_credentials(url)
         self.counts = VideoCounts()
         self.moves_since: float | None = None
+        self.delay = Delay()
         self._url = url
         self._stall_timeout = stall_timeout
         self._gate = gate
@@ -85,11 +87,12 @@ class SecondStream:
         stream = PacketStream(self._url, self.name, self._stall_timeout)
         # Without deblocking, errors grow until the next keyframe, and the gate sees them go.
         decoder = PausableDecoder(stream, self.counts, all_threads=False, deblocking=True)
-        pace = Pace(LOOKS)
+        pace, self.delay = Pace(LOOKS), Delay()
         try:
             for packet in stream.packets():
                 if ended.is_set():
                     return
+                self.delay.add(packet.opaque)
                 decoder.put(packet)
                 for frame in decoder.frames():
                     at = frame.opaque.at

@@ -15,7 +15,7 @@ from edge_agent.sources import Context
 from edge_agent.sources.frozen import FrozenFrameDetector
 from edge_agent.sources.pace import KeyframePace, Pace
 from edge_agent.sources.packet_sizes import PacketSizes
-from edge_agent.sources.packets import Arrival, PacketStream, PausableDecoder
+from edge_agent.sources.packets import Arrival, Delay, PacketStream, PausableDecoder
 from edge_agent.sources.second_stream import SecondStream
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ GATE_FPS = 5.0
 LEAD = 0.3
 # Seconds that are decoded after something seemed to move, if it turns out that nothing does.
 CONFIRM = 0.6
+# Seconds by which a second stream may come later than the main one; more means that their clocks differ.
+MAX_LATE = 5.0
 
 
 class FrameSamples:
@@ -176,7 +178,12 @@ class WatchSecond(WatchAll):
         with self._second.watched(stream.relative(self._context.regions)):
             yield from super().samples(stream, stopping)
 
+    def _decoder(self, stream: PacketStream) -> PausableDecoder:
+        self._delay = Delay()
+        return super()._decoder(stream)
+
     def _step(self, decoder: PausableDecoder, packet: Any) -> Iterator[Sample | None]:
+        self._delay.add(packet.opaque)
         since = self._second.moves_since
         if since is None:
             self._is_first = True
@@ -184,12 +191,23 @@ class WatchSecond(WatchAll):
             return
         if self._is_first:
             self._frozen.opened()
-        self._frames.since = since - LEAD
+        self._frames.since = since - LEAD - self._late()
         for sample in super()._step(decoder, packet):
             if sample is not None and self._is_first:
                 self._is_first = False
                 self._counts.note(first_look_ms=round((time.monotonic() - since) * 1000))
             yield None if sample is None else replace(sample, shows_motion=True)
+
+    def _late(self) -> float:
+        """Seconds by which the second stream comes later than the main one, as far as the camera tells.
+
+        If the main one is the later one, frames from before the motion are taken as well, which does no harm.
+        """
+        main, second = self._delay.seconds, self._second.delay.seconds
+        if main is None or second is None or not 0 < second - main <= MAX_LATE:
+            return 0.0
+        self._second.counts.note(late_ms=round((second - main) * 1000))
+        return second - main
 
 
 class WatchPackets(WatchAll):

@@ -110,9 +110,5 @@ def url(port: int) -> str:
 
 def arrived(client: Subscriber, count: int, timeout: float = 15) -> Ledger:
     """Everything that has been received, once there are `count` different results: copies by a replay count once."""
-
-    def ledger() -> Ledger | None:
-        found = Ledger(client.messages)
-        return found if found.different() >= count else None
-
-    return wait_until(ledger, timeout, f"{count} different results have arrived")
+    wait_until(lambda: Ledger(client.messages).different() >= count, timeout, f"{count} different results arrive")
+    return Ledger(client.messages)

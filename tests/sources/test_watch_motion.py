@@ -113,6 +113,40 @@ def test_a_second_stream_says_when_the_main_one_is_decoded(server: RtspServer, d
     assert stage.counts()["dropped"]["unchanged"] == 0
 
 
+@pytest.mark.parametrize(
+    ("main_clock", "second_clock"),
+    [(None, None), (1e9, 1e9), (1e9, 2e9)],
+    ids=["no reports", "reports", "clocks that differ"],
+)
+def test_a_second_stream_may_be_late_if_the_camera_says_when_pictures_were_taken(
+    main_clock: float | None, second_clock: float | None, digits: Model, tmp_path: Path
+) -> None:
+    main, second = tmp_path / "main.ts", tmp_path / "second.ts"
+    scene = Yard(320, 180, seconds=4.0, episodes=[Episode(2.3, 3.5, share=0.05)])
+    scene.write({main: ((320, 180), VARIABLE), second: ((160, 90), VARIABLE)})
+    clips = {"main": Clip.read(main), "second": Clip.read(second)}
+    with (
+        RtspServer(clips, clock=main_clock) as server,
+        RtspServer(clips, {"second": 0.8}, second_clock) as other,
+        Stage(
+            {"type": "video", "url": server.url("main"), "fps": 5, "watch": {"url": other.url("second")}},
+            digits,
+            tmp_path,
+            gate={"type": "motion", "hold": 0.2, "heartbeat": "1h"},
+        ) as stage,
+    ):
+        stage.wait_for(lambda stage: stage.counts()["video"]["packets"] > 3.9 * FPS, "the thing has come", 15)
+        times = [sample.captured - server.began["main"] for sample in stage.results]
+        second_counts = stage.counts()["video"]["second"]
+    first = next(time for time in times if time > 2)
+    if main_clock == second_clock == 1e9:
+        assert 600 < second_counts["late_ms"] < 1200
+        assert first < 2.95
+    else:
+        assert "late_ms" not in second_counts
+        assert first > 2.95
+
+
 def test_without_its_second_stream_all_is_decoded_and_that_is_said(
     server: RtspServer, digits: Model, tmp_path: Path
 ) -> None:
