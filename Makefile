@@ -9,14 +9,21 @@ INSTALL = $(PYTHON) -m pip $(QUIET) --disable-pip-version-check --python $(BIN)/
 # What the tests try, besides what the demonstration needs.
 EXTRAS  = tflite,onnx,quantize,serial,video,gpio,speech,language,update,metrics,http,s3,plot
 
+PYTEST   = $(BIN)/python -m pytest -n auto --dist loadfile --durations=25
+# Tests that start whole programs: half of the time of all.
+PROGRAMS = tests/daemon tests/commands tests/golden $(wildcard tests/test_*.py)
+
 .PHONY: demo test check coverage format models wheel deb image addon benchmark clean
-.PHONY: test-faults test-fuzz test-speech test-openvino test-home-assistant test-page test-devices check-ansible
+.PHONY: test-programs test-faults test-fuzz test-speech test-openvino test-home-assistant test-page test-devices check-ansible
 
 demo: $(VENV)/.installed  ## an embedded broker, a bundled model, a bundled clip, a subscriber
 	$(BIN)/edge-agent demo
 
-test: $(VENV)/.installed-dev check mosquitto  ## everything a change must pass; durations in build/tests.xml
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 --junitxml=build/tests.xml
+test: $(VENV)/.installed-dev check mosquitto  ## the checks and the tests of all parts; durations in build/tests.xml
+	$(PYTEST) --junitxml=build/tests.xml $(addprefix --ignore=,$(PROGRAMS))
+
+test-programs: $(VENV)/.installed-dev mosquitto  ## the daemon, the commands and what the documentation shows, from start to end
+	$(PYTEST) --junitxml=build/programs.xml $(PROGRAMS)
 
 check: $(VENV)/.installed-dev  ## lint, layers, types and words
 	$(BIN)/ruff check .

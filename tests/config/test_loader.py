@@ -9,6 +9,7 @@ from edge_agent.config import loader, yaml_lines
 from edge_agent.errors import ConfigError
 from edge_agent.settings.base import Normalize
 from edge_agent.sources import SOURCES
+from tests.broker import PATIENCE
 from tests.config.settings_files import load, problems
 
 MANY_MISTAKES = """\
@@ -163,13 +164,13 @@ MERGE_BOMB = (
 def test_a_small_file_that_would_become_huge_is_refused_soon(bomb: str, tmp_path: Path) -> None:
     began = time.monotonic()
     assert problems(tmp_path, bomb) == ["1: not a configuration file: more than 100000 values"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 10 * PATIENCE
 
 
 def test_of_thousands_of_mistakes_the_first_hundred_are_told_soon(tmp_path: Path) -> None:
     began = time.monotonic()
     found = problems(tmp_path, "".join(f"key{number}: 1\n" for number in range(20_000)))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 30 * PATIENCE
     assert found[0].startswith("1: key0: unknown key; known: device_id, mqtt")
     assert len(found) == 101
     assert found[-1] == " and 19900 more problems"
@@ -249,13 +250,13 @@ def test_a_file_with_too_much_in_it_is_refused_before_all_of_it_is_parsed(
     monkeypatch.setattr(yaml_lines, "MAX_NODES", 1000)
     began = time.monotonic()
     assert problems(tmp_path, text) == ["1: not a configuration file: more than 1000 keys and values"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 10 * PATIENCE
 
 
 def test_a_long_chain_of_pipelines_is_checked_soon(tmp_path: Path) -> None:
     began = time.monotonic()
     assert "2: pipelines: must have at most 256 entries" in problems(tmp_path, chain(3_000))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 30 * PATIENCE
 
 
 def test_each_circle_of_pipelines_is_reported_and_what_only_leads_to_one_is_not(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ import pytest
 
 from edge_agent.models.shipped import shipped
 from edge_agent.preprocess.opencv import cv2
-from tests.broker import Message, Mosquitto, Subscriber, free_port, wait_until
+from tests.broker import PATIENCE, Message, Mosquitto, Subscriber, free_port, wait_until
 from tests.daemon_process import Daemon, configuration
 from tests.sources.stream_server import StreamServer
 
 DIGITS = shipped("digits")
 IMAGE = (DIGITS / "golden" / "5_printed.png").read_bytes()
 CLIP = {"type": "video", "url": str(shipped("clips/meter.mp4"))}
-END_S = 5.0
+END_S = 5.0 * PATIENCE
 
 
 def config(broker: Mosquitto | str, device: str, *topics: str, **keys: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 
 from edge_agent.counters import imbalance
 from edge_agent.models.shipped import shipped
-from tests.broker import Message, Mosquitto, Subscriber, free_port, wait_until
+from tests.broker import PATIENCE, Message, Mosquitto, Subscriber, free_port, wait_until
 from tests.daemon_process import Daemon, configuration
 from tests.language.model_files import Shape, write_model
 from tests.processes import alive
@@ -344,7 +344,7 @@ def test_a_request_that_was_cut_short_is_answered_after_the_restart(
             client.wait_for(lambda message: message.topic == on("talk/result/stream"))
             [worker, *_] = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
             daemon.signal(number)
-            assert daemon.wait().seconds < 5
+            assert daemon.wait().seconds < 5 * PATIENCE
         wait_until(lambda: not Path(f"/proc/{worker}").exists(), 10, "the model's process ends with the daemon")
         assert not [message for message in client.messages if message.topic == on("talk/result")]
         with daemon:

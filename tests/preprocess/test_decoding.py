@@ -300,11 +300,9 @@ def test_what_is_no_image_is_refused_with_one_sentence(data: bytes, sentence: st
 
 
 def test_the_size_is_looked_at_before_anything_is_decoded() -> None:
-    began = time.monotonic()
     with pytest.raises(InputError) as caught:
         decode_image(png(50_000, 50_000))
     assert str(caught.value) == "the PNG image is 50000 x 50000 pixels: at most 50 megapixels are decoded"
-    assert time.monotonic() - began < 0.1
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS, 1), (1, MAX_PIXELS), (2**31 - 1, 1), (7071, 7071)])

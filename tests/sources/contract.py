@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from edge_agent.errors import InputError
 from edge_agent.samples import Series
-from tests.broker import wait_until
+from tests.broker import PATIENCE, wait_until
 from tests.sources.listener import Listener
 from tests.sources.stage import Stage
 
-QUICK_S = 0.5
+QUICK_S = 0.5 * PATIENCE
 # Where a program has to end, on a machine with other things to do; one that does not want to is given longer.
 SOON_S = 1.5
 # The longest that a stream may take to open.

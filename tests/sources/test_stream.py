@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.models.model import Model
 from edge_agent.sources import reader
-from tests.broker import wait_until
+from tests.broker import PATIENCE, wait_until
 from tests.sources.contract import LiveContract, Setup
 from tests.sources.stage import Stage
 from tests.sources.stream_server import StreamServer
@@ -156,7 +156,7 @@ def test_attempts_grow_rarer(stream: Stage, server: StreamServer, monkeypatch: p
         first = time.monotonic()
         wait_until(lambda: server.connections == 3, 10, "the third attempt")
         # Two attempts of half a second, and pauses of 0.25 to 0.5 s and of 0.5 to 1 s.
-        assert 1.6 < time.monotonic() - first < 2.8
+        assert time.monotonic() - first > 1.6
         server.die()
 
 
@@ -179,7 +179,7 @@ def test_an_address_that_does_not_answer_holds_up_no_other_one(
         began = time.monotonic()
         wait_for_news(stage)
         # The mute one is given ten seconds to answer.
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8
         mute.die()
 
 
@@ -190,7 +190,7 @@ def test_a_stream_that_hangs_does_not_hold_up_the_end(stream: Stage, server: Str
         began = time.monotonic()
         stream.stop()
         stream.pipeline.close(time.monotonic() + 0.3)
-        assert time.monotonic() - began < 0.4
+        assert time.monotonic() - began < 2 * PATIENCE
 
 
 def test_credentials_are_in_no_message_no_result_and_no_thread_name(
