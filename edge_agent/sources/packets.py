@@ -5,7 +5,7 @@ import logging
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -247,8 +247,13 @@ class PausableDecoder:
             for _ in self.frames():
                 pass
 
-    def frames(self) -> Iterator[Any]:
-        """Decodes all packets that wait: `av.VideoFrame`s with their `Arrival`. Before the first keyframe: nothing."""
+    def frames(self, wanted: Callable[[Arrival], bool] = lambda _: True) -> Iterator[Any]:
+        """Decodes all packets that wait: `av.VideoFrame`s with their `Arrival`. Before the first keyframe: nothing.
+
+        Args:
+            wanted: whether a frame will be looked at. Those that are not, and that no other frame refers to, are left
+                out: most of the B-frames, and the upper layers of a stream with temporal layers.
+        """
         if not self._began:
             return
         while self._waiting:
@@ -261,7 +266,7 @@ class PausableDecoder:
             if packet.is_keyframe:
                 yield from self._start_over()
             self._is_whole = True
-            yield from self._decode(packet)
+            yield from self._decode(packet, is_wanted=wanted(packet.opaque))
 
     def look(self) -> Iterator[Any]:
         """Decodes the keyframe among the packets that wait, which go on waiting."""
@@ -299,7 +304,9 @@ class PausableDecoder:
             self._all_threads = True
             self._decoder = self._stream.decoder(all_threads=True, deblocking=self._deblocking)
 
-    def _decode(self, packet: Any) -> Iterator[Any]:
+    def _decode(self, packet: Any, *, is_wanted: bool = True) -> Iterator[Any]:
+        if self._trial is None and self._decoder is not self._hardware:
+            self._decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         began = time.thread_time()  # with one thread, the decoder works in this one
         try:
             frames = self._decoder.decode(packet)

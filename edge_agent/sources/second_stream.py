@@ -94,7 +94,7 @@ class SecondStream:
                     return
                 self.delay.add(packet.opaque)
                 decoder.put(packet)
-                for frame in decoder.frames():
+                for frame in decoder.frames(lambda arrival: pace.is_due(arrival.at)):
                     at = frame.opaque.at
                     if pace.is_due(at):
                         pace.take(at)

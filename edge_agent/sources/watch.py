@@ -54,6 +54,11 @@ class FrameSamples:
         self.since = 0.0
         frozen.opened()
 
+    def wants(self, arrival: Arrival) -> bool:
+        """Whether a frame that came then would be taken; it may be refused all the same."""
+        at = max(arrival.at, self._at)
+        return at >= self.since and self._pace.is_due(at)
+
     def samples(self, frames: Iterable[Any], *, tolerance: float = 0.0) -> Iterator[Sample | None]:
         """A sample for each frame that is taken, None for the others.
 
@@ -143,7 +148,7 @@ class WatchAll:
         """Decides about a packet, which waits in the decoder."""
         at = packet.opaque.at
         if not self._keyframes.suffices(at):
-            yield from self._frames.samples(decoder.frames())
+            yield from self._frames.samples(decoder.frames(self._frames.wants))
         elif packet.is_keyframe and self._pace.is_due(at, self._keyframes.tolerance):
             frames = list(decoder.look())
             if not frames:
@@ -244,7 +249,7 @@ class WatchPackets(WatchAll):
             self._since = self._alarm = at
         if self._since is not None:
             self._frames.since = self._since - LEAD
-            yield from self._judge(self._frames.samples(decoder.frames()), at)
+            yield from self._judge(self._frames.samples(decoder.frames(self._frames.wants)), at)
         elif packet.is_keyframe:
             frames = list(decoder.look())
             if not frames:

@@ -156,6 +156,21 @@ def test_from_the_middle_on_the_frames_since_the_last_keyframe_are_decoded_as_th
 
 
 @pytest.mark.parametrize("codec", CODECS)
+def test_frames_that_nobody_looks_at_and_none_refers_to_are_not_decoded(codec: str, clips: dict[str, Path]) -> None:
+    whole, found, decoder = decoded(clips[codec])[0], dict[int, Any](), None
+    for stream, packet in all_packets(clips[codec]):
+        decoder = decoder or decoder_of(stream, VideoCounts())
+        decoder.put(packet)
+        for frame in decoder.frames(lambda arrival: arrival.number % 5 == 0):
+            found[frame.opaque.number] = PlanarFrame(frame).pixels()
+    wanted = [number for number in whole if number % 5 == 0]
+    assert len(wanted) >= 9
+    assert all(np.array_equal(found[number], whole[number]) for number in wanted)
+    if "B-frames" in codec:
+        assert len(found) < 0.7 * len(whole)
+
+
+@pytest.mark.parametrize("codec", CODECS)
 def test_a_keyframe_is_seen_alone_and_those_after_it_can_still_be(codec: str, clips: dict[str, Path]) -> None:
     whole = decoded(clips[codec])[0]
     seen, counts, keys = decoded(clips[codec], look=True)
