@@ -150,6 +150,7 @@ def site(broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     readings = [0.1 * math.sin(number) for number in range(32)]
     with Daemon(folder, config) as daemon, Browser(tmp_path_factory.mktemp("browser")) as browser:
         with Subscriber(broker.port, "edge/looked-at/+/result") as client:
+            client.wait_for(lambda message: message.topic.endswith("camera/result"), 3)
             for _ in range(5):
                 client.publish("pump", json.dumps(readings).encode())
             client.wait_for(lambda message: message.topic.endswith("pump/result"))
@@ -259,6 +260,8 @@ def test_an_event_opens_its_recording_at_that_moment(site: Site, axe: str) -> No
     site.browser.wait_for("document.querySelector('dialog .stage img').naturalWidth > 0")
     assert site.barriers(axe) == []
     site.browser.screenshot(SCREENSHOTS / "event-recording-phone.png")
+    site.browser.ask("document.querySelector('dialog input[type=range]').focus()")
+    site.key("Home")  # the event may be at the end
     first = site.browser.ask("document.querySelector('dialog .stage img').src")
     site.press("Play")
     site.browser.wait_for(f"document.querySelector('dialog .stage img').src !== {first!r}")
