@@ -51,9 +51,9 @@ def end_well(daemon: Daemon) -> None:
 
 @pytest.fixture(scope="module")
 def watched(broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
-    """A daemon that was watched, with a limit of one second, and has ended."""
+    """A daemon that was watched, with a limit of two seconds, and has ended."""
     folder = tmp_path_factory.mktemp("watched")
-    limit = {"WATCHDOG_USEC": "1000000"}
+    limit = {"WATCHDOG_USEC": "2000000"}
     with (
         Daemon(folder, config(broker, "watched", "in"), environment=limit) as daemon,
         Subscriber(broker.port) as sender,
@@ -80,8 +80,8 @@ def test_the_status_is_a_line_that_a_person_can_read(watched: Daemon) -> None:
 def test_it_pings_the_watchdog_twice_within_its_limit(watched: Daemon) -> None:
     pings = [at for at, text in watched.notifications if text == "WATCHDOG=1"]
     gaps = [later - earlier for earlier, later in itertools.pairwise(pings)]
-    assert max(gaps) < 1.0  # the limit, on a machine however busy
-    assert 0.3 < sum(gaps) / len(gaps) < 0.8
+    assert max(gaps) < 2.0 * PATIENCE  # the limit
+    assert 0.6 < sum(gaps) / len(gaps) < 1.6
 
 
 def test_it_says_that_it_goes_down(watched: Daemon) -> None:
