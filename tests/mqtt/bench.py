@@ -14,7 +14,7 @@ from edge_agent.mqtt.endpoint import Endpoint
 from edge_agent.mqtt.link import Link, Session
 from edge_agent.mqtt.outbox import Outbox
 from tests.broker import Subscriber, wait_until
-from tests.reconcile import Ledger
+from tests.reconcile import Ledger, on
 
 RESULTS = "edge/bench/+/result"
 
@@ -110,5 +110,6 @@ def url(port: int) -> str:
 
 def arrived(client: Subscriber, count: int, timeout: float = 15) -> Ledger:
     """Everything that has been received, once there are `count` different results: copies by a replay count once."""
+    client.wait_for(on("result"), count, timeout)
     wait_until(lambda: Ledger(client.messages).different() >= count, timeout, f"{count} different results arrive")
     return Ledger(client.messages)
