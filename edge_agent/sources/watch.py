@@ -54,10 +54,15 @@ class FrameSamples:
         self.since = 0.0
         frozen.opened()
 
-    def wants(self, arrival: Arrival) -> bool:
-        """Whether a frame that came then would be taken; it may be refused all the same."""
+    def wants(self, arrival: Arrival, tolerance: float = 0.0) -> bool:
+        """Whether a frame that came then is taken, unless it came before or is frozen.
+
+        Args:
+            arrival: of its packet.
+            tolerance: see `Pace.is_due`.
+        """
         at = max(arrival.at, self._at)
-        return at >= self.since and self._pace.is_due(at)
+        return at >= self.since and self._pace.is_due(at, tolerance)
 
     def samples(self, frames: Iterable[Any], *, tolerance: float = 0.0) -> Iterator[Sample | None]:
         """A sample for each frame that is taken, None for the others.
@@ -76,7 +81,7 @@ class FrameSamples:
             self._clock = max(arrival.clock, self._clock) if arrival.at == self._at else self._clock
             picture, is_again, self._latest = PlanarFrame(frame), arrival == self._latest, arrival
             # A keyframe that was looked at alone may come a second time.
-            if is_again or self._at < self.since or not self._pace.is_due(self._at, tolerance):
+            if is_again or not self.wants(arrival, tolerance):
                 yield None
             elif self._frozen.passes(picture.luma()):
                 self._pace.take(self._at)
